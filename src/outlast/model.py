@@ -1,0 +1,254 @@
+"""The nouns of Outlast: one frozen type per thing, units in the names.
+
+Rules of this file:
+1. Values only: no time, no chance, no I/O, no defaults that depend on the machine.
+2. A *slot* is a host's place in a pool (1..64); a *term* is one life of a host's right to run
+   VMs: 32 hex digits (128 random bits) that are never used again once closed.
+3. A *version* is the number of a register value; version 0 means "never written".
+4. Instants are nanoseconds of the local CLOCK_BOOTTIME unless a name says `wall`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+SLOT_MAX = 64
+NO_TERM = "0" * 32
+
+
+class BlockState(Enum):
+    """What a host says of its own term in its heartbeat block."""
+
+    JOINING = "joining"
+    MEMBER = "member"
+    CLOSING = "closing"
+    CLOSED = "closed"
+    LEAVING = "leaving"
+
+
+class GuardState(Enum):
+    """State of the guard process; see guard/core.py for the table of transitions."""
+
+    IDLE = "idle"  # no term yet: nothing may run
+    OPEN = "open"  # a term is alive and the deadline is ahead
+    CLOSING = "closing"  # the deadline passed or the term was closed: VMs are being killed
+    CLOSED = "closed"  # no managed VM is left; the term never runs one again
+    RESETTING = "resetting"  # a VM would not die or storage is sick: the host is being reset
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One host's heartbeat block, as every host of the pool can read it on the storage."""
+
+    pool_uuid: str
+    host_uuid: str
+    boot_id: str
+    slot: int
+    generation: int
+    term: str
+    prev_term: str
+    state: BlockState
+    seq: int
+    dead_after_ms: int  # this host's promise: F + K, stretched by the clock bound
+    interval_ms: int
+    view_version: int
+    heard: frozenset[int]  # slots whose network beats arrive here
+    agent_away_ms: int  # 0: the agent is there
+    vm_count: int
+    free_mib: int
+    free_vcpus: int
+    work_seq: int  # grows whenever this host changed a register
+    hints: tuple[tuple[str, int], ...] = ()  # newest (register name, version) it wrote
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    host: str
+    uuid: str
+    term: str
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Membership: the newest value of the register `view`. Versions form one chain."""
+
+    version: int
+    members: Mapping[int, Member]
+    master: int  # a slot, 0 when the view is empty
+    kind: str  # form | admit | death | exclude | master | leave
+    reason: str
+    by_slot: int
+
+    def lists(self, slot: int, term: str) -> bool:
+        """True when this view names exactly this life of this slot."""
+        member = self.members.get(slot)
+        return member is not None and member.term == term
+
+    @property
+    def slots(self) -> frozenset[int]:
+        return frozenset(self.members)
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRecord:
+    """Who owns a slot: the register `slot/<n>`."""
+
+    slot: int
+    host: str
+    uuid: str
+    generation: int
+    active: bool
+    addresses: tuple[str, ...] = ()  # heartbeat addresses, ip:port
+    api: str = ""  # https address of the agent
+    no_vms: bool = False  # a dedicated master runs none (W4)
+
+
+class ProofKind(Enum):
+    """Why a term is known to be dead (docs/PROTOCOL.md, proofs of death)."""
+
+    CLOSED = "closed"  # P1: its block says closed, or shows a newer term
+    SILENT = "silent"  # P2: unchanged for T_dead, seen by reads that began after it
+    EXCLUDED = "excluded"  # P3: out of a view announced at least T_dead ago
+    FENCED = "fenced"  # P4: a power fence confirmed off
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    kind: ProofKind
+    slot: int
+    term: str
+    by_slot: int
+    evidence: str  # one sentence with the numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who may run one VM: the register `lease/<vm>`; its version is the epoch.
+
+    Free when `slot` is 0. Only the named slot and term may start the VM. A host that could not
+    start it frees the lease and leaves word, so that the master tries elsewhere.
+    """
+
+    vm: str
+    slot: int = 0
+    term: str = NO_TERM
+    via: str = "free"  # free | start | takeover | failed
+    def_version: int = 0
+    proof: Proof | None = None
+    fails: int = 0  # starts that failed in a row
+    failed_slot: int = 0  # where the last one failed
+    why: str = ""  # what happened, in a sentence
+
+    @property
+    def held(self) -> bool:
+        return self.slot != 0
+
+
+class Desired(Enum):
+    RUNNING = "running"
+    STOPPED = "stopped"
+
+
+class StopMode(Enum):
+    """How a VM is stopped: by asking the guest, or at once."""
+
+    SHUTDOWN = "shutdown"
+    KILL = "kill"
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    path: str
+    format: str = "raw"  # raw | qcow2
+    bus: str = "virtio"
+
+
+@dataclass(frozen=True, slots=True)
+class VmSpec:
+    """What a VM is made of. Paths are on the pool's storage."""
+
+    name: str
+    uuid: str
+    memory_mib: int
+    vcpus: int
+    disks: tuple[Disk, ...] = ()
+    kernel: str = ""
+    initrd: str = ""
+    cmdline: str = ""
+    serial_log: str = ""  # file the first serial port is written to; "" = a console only
+    networks: tuple[str, ...] = ()  # bridge names
+    machine: str = "pc"
+
+
+@dataclass(frozen=True, slots=True)
+class VmRecord:
+    """A VM's definition and its owner's wishes: the register `vm/<name>`."""
+
+    spec: VmSpec
+    desired: Desired = Desired.STOPPED
+    stop_mode: StopMode = StopMode.SHUTDOWN
+    ha: bool = True
+    preferred: tuple[str, ...] = ()  # host names; empty = any
+    held_down: str = ""  # why it stays down until somebody wishes to start it again
+    deleted: bool = False
+
+    @property
+    def wanted(self) -> bool:
+        """True when the pool has to keep this VM running."""
+        return self.desired is Desired.RUNNING and not self.held_down and not self.deleted
+
+
+class VmState(Enum):
+    """What the hypervisor of one host says of a VM."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    STARTING = "starting"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalVm:
+    """A VM as one host's hypervisor sees it; absent = not there."""
+
+    name: str
+    state: VmState
+    reason: str = ""
+    pid: int = 0
+    started_ns: int = 0
+    cpu_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HostResources:
+    """What a host has and what is left of it, as it publishes it."""
+
+    memory_mib: int
+    vcpus: int
+    free_mib: int
+    free_vcpus: int
+    accelerator: str = "tcg"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One standing order of the master to one host; the host checks every field before acting."""
+
+    op: str  # start
+    vm: str
+    def_version: int
+    lease_version: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class OrderBook:
+    """All standing orders for one host: the register `order/<slot>`, written by the master only."""
+
+    slot: int
+    view_version: int
+    master_slot: int
+    master_term: str
+    orders: tuple[Order, ...] = field(default=())

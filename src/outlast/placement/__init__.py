@@ -1,0 +1,1 @@
+"""Where a VM fits. Pure: knows no network, no time, no leases."""

@@ -1,0 +1,95 @@
+"""The pool core: one step from what a host knows to what it does. The only thing with memory.
+
+Rules:
+1. `step` is pure but for the memory of the parts below; the same facts in the same order give the
+   same decisions, byte for byte.
+2. Order of thought: who is in (membership), what must run or end here (hosting), what the pool
+   needs (plan, master only). Later parts see what earlier ones concluded, never the reverse.
+3. All memory may be lost at any moment: it only saves repeated notes and repeated waiting.
+"""
+
+from __future__ import annotations
+
+from outlast.model import GuardState
+from outlast.pool.decision import Decision, Swap, check
+from outlast.pool.facts import Facts
+from outlast.pool.hosting import Hosting
+from outlast.pool.journal import Note, note
+from outlast.pool.membership import Members, Membership
+from outlast.pool.plan import Plan
+from outlast.settings import PoolSettings, S
+
+
+class PoolCore:
+    """One host's thinking. Build one per agent life."""
+
+    def __init__(self, settings: PoolSettings) -> None:
+        self._members = Members(settings)
+        self._hosting = Hosting(settings)
+        self._plan = Plan(settings)
+        self._timing = settings.timing
+        self._was_member: bool | None = None
+        self._view_told = 0
+        self._sick_since = 0
+
+    def step(self, now_ns: int, facts: Facts) -> Decision:
+        """What to do about the world as `facts` show it at `now_ns` (CLOCK_BOOTTIME)."""
+        membership = self._members.step(now_ns, facts)
+        notes = self._own_notes(now_ns, facts, membership)
+        notes += membership.notes
+        excluded = self._members.excluded
+        work = self._hosting.step(now_ns, facts, membership, excluded)
+        orders, order_notes = self._plan.step(now_ns, facts, membership, excluded)
+        swaps: list[Swap] = [membership.swap] if membership.swap else []
+        mine = {s.name for s in work.swaps}
+        swaps += [s for s in work.swaps if s.name.startswith("vm/")]
+        swaps += [s for s in work.swaps if not s.name.startswith("vm/")]
+        swaps += [s for s in orders if s.name not in mine]
+        decision = Decision(
+            kills=tuple(work.kills),
+            stops=tuple(work.stops),
+            swaps=tuple(s for s in swaps if ("swap", s.name) not in facts.busy),
+            starts=tuple(work.starts),
+            notes=(*notes, *work.notes, *order_notes),
+            sentence=self._sentence(facts, membership),
+            free_mib=facts.resources.free_mib if facts.local_ready else 0,
+            free_vcpus=facts.resources.free_vcpus,
+            vm_count=len(facts.local),
+        )
+        check(facts, decision)
+        return decision
+
+    def _own_notes(self, now_ns: int, facts: Facts, membership: Membership) -> list[Note]:
+        notes: list[Note] = []
+        view, me = facts.view, facts.me
+        if view and view.version > self._view_told:
+            self._view_told = view.version
+            hosts = " ".join(view.members[s].host for s in sorted(view.members)) or "nobody"
+            master = view.members[view.master].host if view.master in view.members else "nobody"
+            told = {"view": view.version, "members": hosts, "master": master}
+            notes.append(note("view-changed", **told, reason=view.reason))
+        if membership.member and not self._was_member and view:
+            notes.append(note("member", host=me.host, view=view.version, slot=me.slot))
+        if self._was_member and not membership.member and facts.guard.state is not GuardState.OPEN:
+            why = "its guard closed the term"
+            notes.append(note("not-member", host=me.host, why=why))
+        if membership.member or facts.guard.state is not GuardState.OPEN:
+            self._was_member = membership.member
+        if not facts.sample.good and not self._sick_since:
+            self._sick_since = now_ns
+            notes.append(note("storage-sick", host=me.host, why="no good heartbeat"))
+        elif facts.sample.good and self._sick_since:
+            away_s = (now_ns - self._sick_since) / S
+            self._sick_since = 0
+            notes.append(note("storage-back", host=me.host, away_s=away_s))
+        return notes
+
+    def _sentence(self, facts: Facts, membership: Membership) -> str:
+        host, view = facts.me.host, facts.view
+        if not membership.member or view is None:
+            return f"{host} is {facts.block_state.value} and runs nothing"
+        master = view.members[view.master].host if view.master in view.members else "nobody"
+        return (
+            f"{host} is a member of view {view.version}; master is {master}; "
+            f"{len(facts.local)} VMs here"
+        )

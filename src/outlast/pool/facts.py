@@ -1,0 +1,115 @@
+"""What one host knows at one moment: the only input of the pool core.
+
+Rules:
+1. A fact is something read or heard, never something concluded.
+2. Facts that can be missing are None or absent from their mapping; "unknown" never looks like "no".
+3. Durations (`still_ns`, `run_ns`, `remaining_ns`) were measured where the event was seen, so no
+   two clocks are ever compared here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from outlast.model import (
+    Block,
+    BlockState,
+    GuardState,
+    HostResources,
+    Lease,
+    LocalVm,
+    OrderBook,
+    SlotRecord,
+    View,
+    VmRecord,
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Me:
+    slot: int
+    host: str
+    uuid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The newest good read of the heartbeat area."""
+
+    seq: int
+    started_ns: int
+    good: bool  # False: the newest cycle failed; the older evidence below still stands
+    run_ns: int  # how long the gap-free run of good reads is
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A slot's block as that read showed it; `block` is None when it was unreadable."""
+
+    block: Block | None
+    still_ns: int  # unchanged for so long, up to the START of that read
+
+
+@dataclass(frozen=True, slots=True)
+class GuardFacts:
+    state: GuardState
+    term: str
+    remaining_ns: int  # until the deadline; negative when past
+    populated: frozenset[str]  # VMs whose control group holds a process
+
+
+@dataclass(frozen=True, slots=True)
+class Held(Generic[T]):
+    """A register value with its version and when it was read (begin of the read)."""
+
+    version: int
+    value: T
+    read_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The outcome of one piece of work a hand was given."""
+
+    kind: str  # start | stop | kill | swap
+    subject: str
+    ok: bool
+    trouble: str = ""  # "" | locked | missing | refused | other | conflict | unknown
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """A VM ended on this host."""
+
+    vm: str
+    kind: str  # crashed | shutdown | killed
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    me: Me
+    term: str
+    block_state: BlockState
+    sample: Sample
+    seen: Mapping[int, Seen]  # other slots
+    guard: GuardFacts
+    view: View | None  # newest this host follows; None: none was ever written
+    announced_ns: int  # how long the own block, as read back, has named that view; -1: not yet
+    links: Mapping[int, int]  # slot -> how long ago its network beat was heard
+    slots: Mapping[int, SlotRecord]
+    vms: Mapping[str, Held[VmRecord]]
+    leases: Mapping[str, Held[Lease]]
+    books: Mapping[int, Held[OrderBook]]  # order books by slot
+    registers_ready: bool  # False until everything was read once since the agent began
+    local: Mapping[str, LocalVm]
+    local_ready: bool  # the hypervisor answers and its list is current
+    resources: HostResources
+    busy: frozenset[tuple[str, str]] = frozenset()  # (kind, subject) a hand works on
+    results: tuple[Result, ...] = ()
+    exits: tuple[Exit, ...] = field(default=())

@@ -1,0 +1,268 @@
+"""What this host does about VMs: its own leases against what really runs here.
+
+Rules:
+1. A VM that is here without a lease for this slot and term is ended. Nothing here may run by luck.
+2. A lease of ours without the VM: start it if it is wanted, else free the lease. A VM that ended is
+   restarted here at once when it is highly available and did not end itself.
+3. A lease is freed only when the hypervisor's list AND the guard's control groups show nothing.
+4. A lease is taken only on an order of the newest view's master, for the versions the order names,
+   and from another holder only with a proof of death that this host found itself.
+5. Nothing starts within the margin before the guard's deadline.
+6. A VM that dies too often, or cannot start for a reason that trying again won't mend, stays down
+   and says why (VmRecord.held_down), until somebody wishes to start it again.
+7. A locked disk is waited for, never forced: its former host's locks lapse with time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from outlast.model import NO_TERM, Desired, Lease, Order, Proof, VmRecord, VmState
+from outlast.pool.decision import Kill, Start, Stop, Swap
+from outlast.pool.facts import Exit, Facts, Held
+from outlast.pool.journal import Note, note
+from outlast.pool.membership import Membership
+from outlast.pool.proof import Excluded, of_death
+from outlast.settings import PoolSettings, S
+
+LOCKED_RETRY_NS = S // 2
+
+
+@dataclass(slots=True)
+class Work:
+    """The growing part of a decision."""
+
+    kills: list[Kill] = field(default_factory=list)
+    stops: list[Stop] = field(default_factory=list)
+    swaps: list[Swap] = field(default_factory=list)
+    starts: list[Start] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+
+
+class Hosting:
+    """The memory behind rules 2, 6 and 7; safe to lose when the agent restarts."""
+
+    def __init__(self, settings: PoolSettings) -> None:
+        self._settings = settings
+        self._timing = settings.timing
+        self._deaths: dict[str, list[int]] = {}
+        self._seen_running: set[str] = set()
+        self._exits: dict[str, Exit] = {}
+        self._retry_at: dict[str, int] = {}
+        self._stop_since: dict[str, int] = {}
+        self._refused: set[tuple[str, int, str]] = set()
+        self._why: dict[str, str] = {}  # why it is started again here
+        self._first = True
+
+    def step(self, now_ns: int, facts: Facts, membership: Membership, excluded: Excluded) -> Work:
+        work = Work()
+        if not facts.registers_ready:
+            return work
+        for exit_ in facts.exits:
+            self._exits[exit_.vm] = exit_
+        self._results(now_ns, facts, work)
+        self._end_strangers(facts, work)
+        if facts.local_ready:
+            for vm, held in sorted(facts.leases.items()):
+                if _mine(facts, held.value) and membership.member:
+                    self._own(now_ns, facts, vm, held, work)
+            if membership.member and facts.guard.remaining_ns > self._timing.margin_ns:
+                self._orders(facts, membership, excluded, work)
+            self._first = False
+        return work
+
+    # ---- rule 1
+
+    def _end_strangers(self, facts: Facts, work: Work) -> None:
+        for vm in sorted(set(facts.local) | facts.guard.populated):
+            held = facts.leases.get(vm)
+            if held is not None and _mine(facts, held.value):
+                continue
+            if ("kill", vm) in facts.busy or ("start", vm) in facts.busy:
+                continue
+            why = "this host does not hold its lease"
+            work.kills.append(Kill(vm, why))
+            work.notes.append(note("vm-killed", vm=vm, host=facts.me.host, why=why))
+            self._seen_running.discard(vm)
+
+    # ---- rules 2, 3, 6
+
+    def _own(self, now_ns: int, facts: Facts, vm: str, held: Held[Lease], work: Work) -> None:
+        record = facts.vms.get(vm)
+        if record is None or f"lease/{vm}" in _swapping(facts):
+            return
+        local = facts.local.get(vm)
+        present = local is not None or vm in facts.guard.populated
+        if local is not None and local.state is VmState.RUNNING:
+            self._note_running(facts, vm, work)
+        if any((kind, vm) in facts.busy for kind in ("start", "stop", "kill")):
+            return
+        if present:
+            if record.value.desired is Desired.STOPPED or record.value.deleted:
+                self._stop(now_ns, facts, vm, record.value, work)
+            return
+        if vm in self._seen_running:
+            self._ended(now_ns, facts, vm, record, work)
+            return
+        if not record.value.wanted:
+            why = record.value.held_down or "nobody wants it to run"
+            self._free(facts, vm, held, work, why)
+        elif (
+            now_ns >= self._retry_at.get(vm, 0)
+            and facts.guard.remaining_ns > self._timing.margin_ns
+        ):
+            why = self._why.get(vm) or held.value.why or "this host holds its lease"
+            work.starts.append(Start(vm, record.value.spec, held.version, why))
+            work.notes.append(note("vm-starts", vm=vm, host=facts.me.host, why=why))
+            self._retry_at[vm] = now_ns + self._timing.beat_ns
+
+    def _note_running(self, facts: Facts, vm: str, work: Work) -> None:
+        if vm not in self._seen_running:
+            self._seen_running.add(vm)
+            code = "vm-adopted" if self._first else "vm-runs"
+            work.notes.append(note(code, vm=vm, host=facts.me.host))
+            self._exits.pop(vm, None)
+
+    def _stop(self, now_ns: int, facts: Facts, vm: str, record: VmRecord, work: Work) -> None:
+        if ("stop", vm) in facts.busy or now_ns < self._stop_since.get(vm, 0):
+            return
+        self._stop_since[vm] = now_ns + 5 * S
+        why = "it was deleted" if record.deleted else "its owner wants it stopped"
+        work.stops.append(Stop(vm, record.stop_mode, why))
+        work.notes.append(note("vm-stops", vm=vm, host=facts.me.host, why=why))
+
+    def _ended(
+        self, now_ns: int, facts: Facts, vm: str, record: Held[VmRecord], work: Work
+    ) -> None:
+        """The VM ran here and is gone: decide once whether it comes back."""
+        self._seen_running.discard(vm)
+        self._stop_since.pop(vm, None)
+        ended = self._exits.pop(vm, Exit(vm, "crashed", "it vanished"))
+        wish = record.value
+        if wish.desired is Desired.STOPPED or wish.deleted:
+            work.notes.append(note("vm-stopped", vm=vm))
+            return
+        if ended.kind == "shutdown":
+            work.notes.append(note("vm-shutdown", vm=vm))
+            self._wish(vm, record, replace(wish, desired=Desired.STOPPED), work, "it shut down")
+            return
+        why = ended.detail or "its QEMU ended"
+        work.notes.append(note("vm-crashed", vm=vm, host=facts.me.host, why=why))
+        window_ns = self._settings.restart_window_s * S
+        deaths = [t for t in self._deaths.get(vm, []) if now_ns - t < window_ns] + [now_ns]
+        self._deaths[vm] = deaths
+        if not wish.ha:
+            self._hold_down(vm, record, "it is not highly available and died", work)
+        elif len(deaths) > self._settings.restart_limit:
+            minutes = self._settings.restart_window_s // 60
+            why = f"it died {len(deaths)} times within {minutes} minutes"
+            self._hold_down(vm, record, why, work)
+        else:
+            limit = self._settings.restart_limit
+            self._why[vm] = f"it died here; restart {len(deaths)} of at most {limit}"
+
+    def _hold_down(self, vm: str, record: Held[VmRecord], why: str, work: Work) -> None:
+        work.notes.append(note("held-down", vm=vm, why=why))
+        self._deaths.pop(vm, None)
+        self._wish(vm, record, replace(record.value, held_down=why), work, why)
+
+    def _wish(self, vm: str, record: Held[VmRecord], value: VmRecord, work: Work, why: str) -> None:
+        work.swaps.append(Swap(f"vm/{vm}", record.version, value, why))
+
+    def _free(
+        self, facts: Facts, vm: str, held: Held[Lease], work: Work, why: str, failed: bool = False
+    ) -> None:
+        free = Lease(
+            vm,
+            via="failed" if failed else "free",
+            fails=held.value.fails + 1 if failed else 0,
+            failed_slot=facts.me.slot if failed else 0,
+            why=why,
+        )
+        self._why.pop(vm, None)
+        work.swaps.append(Swap(f"lease/{vm}", held.version, free, why))
+        work.notes.append(note("lease-freed", vm=vm, why=why))
+
+    # ---- what hands report
+
+    def _results(self, now_ns: int, facts: Facts, work: Work) -> None:
+        for result in facts.results:
+            if result.kind == "swap" and result.trouble == "unknown":
+                work.notes.append(note("swap-unknown", name=result.subject))
+            if result.kind != "start" or result.ok:
+                continue
+            vm = result.subject
+            held, record = facts.leases.get(vm), facts.vms.get(vm)
+            if result.trouble == "locked":
+                if vm not in self._retry_at or now_ns - self._retry_at[vm] > LOCKED_RETRY_NS:
+                    work.notes.append(note("start-locked", vm=vm))
+                self._retry_at[vm] = now_ns + LOCKED_RETRY_NS
+                continue
+            why = result.detail
+            work.notes.append(note("start-failed", vm=vm, host=facts.me.host, why=why))
+            self._retry_at[vm] = now_ns + 2 * self._timing.beat_ns
+            if held is None or record is None or not _mine(facts, held.value):
+                continue
+            if result.trouble == "missing" and record.value.wanted:
+                self._hold_down(vm, record, why, work)
+            elif vm not in facts.local and vm not in facts.guard.populated:
+                self._free(facts, vm, held, work, why, failed=True)
+
+    # ---- rule 4
+
+    def _orders(self, facts: Facts, membership: Membership, excluded: Excluded, work: Work) -> None:
+        book = facts.books.get(facts.me.slot)
+        view = facts.view
+        if book is None or view is None:
+            return
+        writer = view.members.get(book.value.master_slot)
+        if book.value.view_version != view.version or book.value.master_slot != view.master:
+            return  # an older view's orders; the master writes new ones
+        if writer is None or writer.term != book.value.master_term:
+            return
+        for order in book.value.orders:
+            refusal = self._take(facts, membership, excluded, order, work)
+            key = (order.vm, order.lease_version, refusal)
+            if refusal and key not in self._refused:
+                self._refused.add(key)
+                work.notes.append(note("order-refused", vm=order.vm, why=refusal))
+
+    def _take(
+        self, facts: Facts, membership: Membership, excluded: Excluded, order: Order, work: Work
+    ) -> str:
+        """Carry out one order; returns why not ("" = done, or nothing to say)."""
+        vm = order.vm
+        record, held = facts.vms.get(vm), facts.leases.get(vm)
+        lease = held.value if held else Lease(vm)
+        version = held.version if held else 0
+        if _mine(facts, lease) or f"lease/{vm}" in _swapping(facts):
+            return ""
+        if record is None or not record.value.wanted:
+            return "nobody wants it to run any more"
+        if order.def_version != record.version or order.lease_version != version:
+            return ""  # seen at another moment than the master did; the next look agrees
+        proof: Proof | None = None
+        if lease.held:
+            proof = of_death(
+                facts, self._timing, lease.slot, lease.term,
+                known_ns=held.read_ns if held else 0,
+                excluded=excluded, extra_ns=membership.extra_ns,
+            )  # fmt: skip
+            if proof is None:
+                return "the death of its holder is not proven here"
+        taken = Lease(
+            vm, facts.me.slot, facts.term, "takeover" if proof else "start", record.version,
+            proof, lease.fails, lease.failed_slot, order.reason,
+        )  # fmt: skip
+        work.swaps.append(Swap(f"lease/{vm}", version, taken, order.reason))
+        over = f" from its former holder, proof: {proof.kind.value}" if proof else ""
+        work.notes.append(note("lease-taken", vm=vm, over=over, epoch=version + 1))
+        return ""
+
+
+def _mine(facts: Facts, lease: Lease) -> bool:
+    return lease.slot == facts.me.slot and lease.term == facts.term and lease.term != NO_TERM
+
+
+def _swapping(facts: Facts) -> frozenset[str]:
+    return frozenset(subject for kind, subject in facts.busy if kind == "swap")

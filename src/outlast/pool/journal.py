@@ -1,0 +1,78 @@
+"""Every note the pool core can utter: one code, one sentence, its evidence as fields.
+
+Rules:
+1. A note says what was seen or decided and why, in words an operator understands at 3 a.m.
+2. The sentence is made from the fields alone, so that log, timeline, scenario and replay agree.
+3. Codes are stable. A code that no story utters is a code too many (tests/test_covered.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+SENTENCES: Mapping[str, str] = {
+    # this host
+    "agent-started": "the agent of {host} runs, version {version}",
+    "member": "{host} is a member of view {view}, slot {slot}",
+    "not-member": "{host} is no longer a member: {why}; its VMs are ended here",
+    "waiting": "{host} waits: {why}",
+    "storage-sick": "{host} does not reach the pool's storage: {why}",
+    "storage-back": "{host} reaches the pool's storage again after {away_s:.1f} s",
+    # other hosts
+    "host-silent": "{host} is silent: its block is unchanged for {still_s:.1f} s, "
+    "limit {limit_s:g} s",
+    "host-closed": "{host} ended its term in order: its block says {state}",
+    "host-anew": "{host} begins a new term, so its old one is over",
+    "block-unreadable": "the block of {host} cannot be read; that proves nothing about {host}",
+    "link-down": "{host} and {other} do not hear each other",
+    "link-up": "{host} and {other} hear each other again",
+    "agent-away": "the agent of {host} is away for {away_s:.1f} s; its VMs run on",
+    "storm-brake": "{count} of {members} hosts are silent at once: waiting until {until_s:g} s "
+    "of silence before acting on it",
+    # views
+    "view-changed": "view {view} is {members}, master {master}: {reason}",
+    "swap-unknown": "whether {name} was written is not known; reading it again",
+    # leases and orders
+    "order-given": "{host} shall run {vm}: {why}",
+    "order-refused": "an order to run {vm} is not carried out: {why}",
+    "order-late": "{host} did not take {vm} within {late_s:.1f} s; choosing again",
+    "no-room": "{vm} stays down: {why}",
+    "lease-taken": "lease of {vm} taken{over}, epoch {epoch}",
+    "lease-freed": "lease of {vm} freed: {why}",
+    # VMs
+    "vm-starts": "{vm} is being started on {host}: {why}",
+    "vm-runs": "{vm} runs on {host}",
+    "vm-adopted": "{vm} was running on {host} already and is kept",
+    "vm-crashed": "{vm} died on {host}: {why}",
+    "vm-shutdown": "{vm} shut itself down; it stays down until somebody starts it",
+    "vm-stops": "{vm} is being stopped on {host}: {why}",
+    "vm-stopped": "{vm} is stopped",
+    "vm-killed": "{vm} is ended on {host} at once: {why}",
+    "start-failed": "{vm} did not start on {host}: {why}",
+    "start-locked": "the disk of {vm} is still locked by its former host; trying again",
+    "held-down": "{vm} stays down until somebody starts it: {why}",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One thing that happened, with its evidence."""
+
+    code: str
+    fields: Mapping[str, object]
+
+    @property
+    def sentence(self) -> str:
+        return SENTENCES[self.code].format_map(self.fields)
+
+    @property
+    def vm(self) -> str:
+        return str(self.fields.get("vm", ""))
+
+
+def note(code: str, **fields: object) -> Note:
+    """A note; its fields must fill the sentence (KeyError otherwise, found by any test)."""
+    made = Note(code, fields)
+    _ = made.sentence
+    return made

@@ -1,0 +1,388 @@
+"""Who is in: when the chain of views gets a new link, and what it says.
+
+Rules:
+1. Only a host that the newest view lists, with its own open term, changes the view; everybody else
+   waits to be admitted. Two exceptions: nothing was ever formed or the view is empty (any host
+   with a slot forms it), and a listed host after everybody listed is proven dead (kind "cold").
+2. A death needs a proof (proof.py), never a broken link; it is never delayed by a bad network.
+3. Storm brake: more than half of the view silent at once, with no other proof, waits one more
+   T_dead; the wait is announced.
+4. A live host is excluded only when the live hosts fall into parts for the whole grace, only by
+   the best set, only when that is at least half of the live hosts and has room for its VMs.
+   A single bad link between hosts that stay connected is told, not acted on.
+5. A joiner shows a fresh block in state joining with a term no view has listed, matches its slot
+   record, and is heard by and hears every live member.
+6. The master stays while it lives and its agent is there; then the lowest slot takes over,
+   hosts that run no VMs first.
+7. Everybody computes the same; one swap wins, the others look again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from outlast.model import Block, BlockState, GuardState, Member, Proof, ProofKind, View
+from outlast.pool.decision import Swap
+from outlast.pool.facts import Facts
+from outlast.pool.journal import Note, note
+from outlast.pool.links import best_set, linked, up_links
+from outlast.pool.proof import of_death
+from outlast.pool.silence import limit_ns
+from outlast.settings import MS, PoolSettings, S
+
+ADMIT_BEATS = 3  # a joiner's links must have been up for so many beats
+RANK_BEATS = 2  # how much later each next host proposes what is not urgent
+PROPOSAL_BEATS = 3  # how long a proposal waits to see what came of it
+REJOIN_BEATS = 30  # an excluded host waits so many beats before it is admitted again
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """What one step concluded."""
+
+    swap: Swap | None = None
+    notes: tuple[Note, ...] = ()
+    dead: Mapping[int, Proof] = field(default_factory=dict)  # of hosts the view still lists
+    extra_ns: int = 0  # the storm brake: add to every silence limit
+    member: bool = False  # this host may act: listed, and its guard is open for that term
+
+
+class Members:
+    """The memory behind membership; one per agent life, safe to lose at any time."""
+
+    def __init__(self, settings: PoolSettings) -> None:
+        self._settings = settings
+        self._timing = settings.timing
+        self.excluded: dict[tuple[int, str], int] = {}
+        self._parted_since = 0
+        self._linked_since: dict[int, int] = {}
+        self._excluded_at: dict[int, int] = {}
+        self._since: dict[str, int] = {}  # when a not urgent proposal was first wanted
+        self._told: set[tuple[object, ...]] = set()
+        self._brake = False
+        self._proposed = (-1, 0)  # view version and instant of the newest proposal
+
+    def step(self, now_ns: int, facts: Facts) -> Membership:
+        """Judge who is in and propose at most one change of the view."""
+        view = facts.view
+        if view is None or not view.members:
+            return self._form(facts)
+        self._remember_excluded(facts, view)
+        if not facts.sample.good:
+            return Membership(member=self._member(facts, view))
+        extra_ns, brake_notes = self._storm(facts, view)
+        dead = self._dead(facts, view, extra_ns)
+        notes = [*brake_notes, *self._death_notes(facts, view, dead)]
+        if not view.lists(facts.me.slot, facts.term):
+            swap = self._cold(facts, view, dead)
+            return Membership(swap, tuple(notes), dead, extra_ns)
+        member = self._member(facts, view)
+        if not member:
+            return Membership(None, tuple(notes), dead, extra_ns)
+        swap, more = self._propose(now_ns, facts, view, dead)
+        return Membership(swap, tuple(notes + more), dead, extra_ns, member)
+
+    # ---- who may act
+
+    def _member(self, facts: Facts, view: View) -> bool:
+        guard = facts.guard
+        return (
+            view.lists(facts.me.slot, facts.term)
+            and guard.state is GuardState.OPEN
+            and guard.term == facts.term
+            and guard.remaining_ns > 0
+        )
+
+    def _form(self, facts: Facts) -> Membership:
+        if facts.block_state is not BlockState.JOINING or not facts.sample.good:
+            return Membership()
+        if facts.me.slot not in facts.slots or ("swap", "view") in facts.busy:
+            return Membership()
+        version = facts.view.version if facts.view else 0
+        me = facts.me
+        view = View(
+            version + 1,
+            {me.slot: Member(me.host, me.uuid, facts.term)},
+            me.slot,
+            "form",
+            f"{me.host} forms the pool's first view" if version == 0 else f"{me.host} is back",
+            me.slot,
+        )
+        return Membership(_swap(version, view))
+
+    def _cold(self, facts: Facts, view: View, dead: Mapping[int, Proof]) -> Swap | None:
+        me = facts.me
+        mine = view.members.get(me.slot)
+        if facts.block_state is not BlockState.JOINING or mine is None or mine.uuid != me.uuid:
+            return None
+        if any(slot not in dead for slot in view.members if slot != me.slot):
+            return None
+        new = View(
+            view.version + 1,
+            {me.slot: Member(me.host, me.uuid, facts.term)},
+            me.slot,
+            "cold",
+            f"{me.host} returned and every host of view {view.version} is proven dead",
+            me.slot,
+        )
+        return _swap(view.version, new)
+
+    def _waits(self, now_ns: int, facts: Facts, view: View) -> bool:
+        """True while a proposal for this view is under way, or its outcome not yet followed."""
+        if ("swap", "view") in facts.busy:
+            self._proposed = (view.version, now_ns)
+            return True
+        version, at_ns = self._proposed
+        return version == view.version and now_ns - at_ns < PROPOSAL_BEATS * self._timing.beat_ns
+
+    # ---- deaths
+
+    def _dead(self, facts: Facts, view: View, extra_ns: int) -> dict[int, Proof]:
+        # A block read before the view was known proves nothing about the terms it names; once the
+        # own block announces the view, the newest read began after that.
+        known_ns = facts.sample.started_ns - (1 if facts.announced_ns >= 0 else 0)
+        found: dict[int, Proof] = {}
+        for slot, member in view.members.items():
+            if slot == facts.me.slot:
+                continue
+            proof = of_death(
+                facts, self._timing, slot, member.term,
+                known_ns=known_ns, excluded={}, extra_ns=extra_ns,
+            )  # fmt: skip
+            if proof:
+                found[slot] = proof
+        return found
+
+    def _storm(self, facts: Facts, view: View) -> tuple[int, list[Note]]:
+        dead = self._dead(facts, view, 0)
+        silent = [s for s, p in dead.items() if p.kind is ProofKind.SILENT]
+        storm = 2 * len(silent) > len(view.members)
+        if storm and not self._brake:
+            self._brake = True
+            until_s = 2 * self._timing.dead_ns / S
+            said = note(
+                "storm-brake", count=len(silent), members=len(view.members), until_s=until_s
+            )
+            return self._timing.dead_ns, [said]
+        if not storm:
+            # once braking, only a host that writes again releases it: rule 3 has no other way out
+            self._brake = False
+        return (self._timing.dead_ns if self._brake else 0), []
+
+    def _death_notes(self, facts: Facts, view: View, dead: Mapping[int, Proof]) -> list[Note]:
+        notes: list[Note] = []
+        for slot, proof in dead.items():
+            key = ("dead", slot, proof.term)
+            if key in self._told:
+                continue
+            self._told.add(key)
+            host = view.members[slot].host
+            seen = facts.seen[slot]
+            if proof.kind is ProofKind.SILENT:
+                limit_s = limit_ns(seen, self._timing) / S
+                still_s = seen.still_ns / S
+                notes.append(note("host-silent", host=host, still_s=still_s, limit_s=limit_s))
+            elif seen.block and seen.block.term == proof.term:
+                notes.append(note("host-closed", host=host, state=seen.block.state.value))
+            else:
+                notes.append(note("host-anew", host=host))
+        return notes
+
+    def _remember_excluded(self, facts: Facts, view: View) -> None:
+        """Rule P3: since when this host's own block announces views without a term."""
+        named = {(m.value.slot, m.value.term) for m in facts.leases.values() if m.value.held}
+        for key in list(self.excluded):
+            if key not in named:
+                del self.excluded[key]
+        if facts.announced_ns < 0:
+            return
+        since = facts.sample.started_ns - facts.announced_ns
+        for slot, term in named:
+            if not view.lists(slot, term) and slot != facts.me.slot:
+                self.excluded.setdefault((slot, term), since)
+
+    # ---- proposals of a member
+
+    def _propose(
+        self, now_ns: int, facts: Facts, view: View, dead: Mapping[int, Proof]
+    ) -> tuple[Swap | None, list[Note]]:
+        if self._waits(now_ns, facts, view):
+            return None, []
+        if dead:
+            return self._death_view(facts, view, dead), []
+        live = frozenset(view.members)
+        notes = self._link_notes(facts, view, live)
+        parted = self._exclusion(now_ns, facts, view, live)
+        if parted:
+            return parted, notes
+        joined = self._admission(now_ns, facts, view)
+        if joined:
+            return joined, notes
+        return self._master_change(now_ns, facts, view), notes
+
+    def _death_view(self, facts: Facts, view: View, dead: Mapping[int, Proof]) -> Swap:
+        members = {s: m for s, m in view.members.items() if s not in dead}
+        why = "; ".join(
+            f"{view.members[s].host} is {_dead_word(p)}" for s, p in sorted(dead.items())
+        )
+        return self._next(facts, view, members, "death", why)
+
+    def _admission(self, now_ns: int, facts: Facts, view: View) -> Swap | None:
+        joiners = {}
+        for slot, record in facts.slots.items():
+            seen = facts.seen.get(slot)
+            block = seen.block if seen else None
+            if seen is None or block is None or not self._joins(facts, view, slot, block):
+                self._linked_since.pop(slot, None)
+                continue
+            if seen.still_ns > self._timing.gap_ns or not record.active:
+                continue
+            if block.host_uuid != record.uuid or block.generation != record.generation:
+                continue
+            since = self._linked_since.setdefault(slot, now_ns)
+            if now_ns - since < ADMIT_BEATS * self._timing.beat_ns:
+                continue
+            barred = self._excluded_at.get(slot)
+            if barred is not None and now_ns - barred < REJOIN_BEATS * self._timing.beat_ns:
+                continue
+            joiners[slot] = Member(record.host, record.uuid, block.term)
+        if not joiners or not self._my_turn(now_ns, facts, view, "admit", bool(joiners)):
+            return None
+        hosts = ", ".join(m.host for m in joiners.values())
+        members = {**view.members, **joiners}
+        return self._next(facts, view, members, "admit", f"{hosts} joins")
+
+    def _joins(self, facts: Facts, view: View, slot: int, block: Block) -> bool:
+        if block.state is not BlockState.JOINING or slot == facts.me.slot:
+            return False
+        if view.lists(slot, block.term):
+            return False
+        heard = _heard(facts, self._timing.link_lost_ns)
+        heard[slot] = block.heard
+        pairs = up_links(heard)
+        return all(linked(pairs, slot, s) for s in view.members if s != slot)
+
+    def _exclusion(
+        self, now_ns: int, facts: Facts, view: View, live: frozenset[int]
+    ) -> Swap | None:
+        pairs = up_links(_heard(facts, self._timing.link_lost_ns))
+        reach = _reach(facts.me.slot, live, pairs)
+        if reach == live or self._settings.partition == "hold":
+            self._parted_since = 0
+            return None
+        self._parted_since = self._parted_since or now_ns
+        if now_ns - self._parted_since < self._timing.partition_grace_ns:
+            return None
+        counts = {s: (b.block.vm_count if b.block else 0) for s, b in facts.seen.items()}
+        best, rule = best_set(live, pairs, view.master, counts)
+        out = live - best
+        if facts.me.slot not in best or 2 * len(best) < len(live):
+            return None
+        if not self._room_for(facts, best, out):
+            return None
+        if not self._my_turn(now_ns, facts, view, "exclude", True, best):
+            return None
+        for slot in out:
+            self._excluded_at[slot] = now_ns
+        self._parted_since = 0
+        hosts = ", ".join(view.members[s].host for s in sorted(out))
+        members = {s: view.members[s] for s in best}
+        why = f"{hosts} cannot be reached for the whole grace; this side stays because {rule}"
+        return self._next(facts, view, members, "exclude", why)
+
+    def _room_for(self, facts: Facts, best: frozenset[int], out: frozenset[int]) -> bool:
+        if self._settings.partition == "strict":
+            return True
+        held = [h.value.vm for h in facts.leases.values() if h.value.slot in out]
+        need = sum(facts.vms[vm].value.spec.memory_mib for vm in held if vm in facts.vms)
+        free = facts.resources.free_mib + sum(
+            b.block.free_mib for s, b in facts.seen.items() if s in best and b.block
+        )
+        return need <= free
+
+    def _master_change(self, now_ns: int, facts: Facts, view: View) -> Swap | None:
+        seen = facts.seen.get(view.master)
+        away_ns = seen.block.agent_away_ms * MS if seen and seen.block else 0
+        gone = view.master not in view.members or away_ns >= self._timing.dead_ns
+        if view.master == facts.me.slot or not self._my_turn(now_ns, facts, view, "master", gone):
+            return None
+        why = f"the agent of the master is away for {away_ns / S:.1f} s"
+        return self._next(facts, view, dict(view.members), "master", why, avoid=view.master)
+
+    def _my_turn(
+        self, now_ns: int, facts: Facts, view: View, what: str, wanted: bool,
+        among: frozenset[int] | None = None,
+    ) -> bool:  # fmt: skip
+        """True when this host should propose now: master first, the others later by rank."""
+        if not wanted:
+            self._since.pop(what, None)
+            return False
+        since = self._since.setdefault(what, now_ns)
+        order = sorted(among or view.members, key=lambda s: (s != view.master, s))
+        rank = order.index(facts.me.slot) if facts.me.slot in order else len(order)
+        if now_ns - since < rank * RANK_BEATS * self._timing.beat_ns:
+            return False
+        self._since.pop(what, None)
+        return True
+
+    def _next(
+        self, facts: Facts, view: View, members: Mapping[int, Member], kind: str, reason: str,
+        avoid: int = 0,
+    ) -> Swap:  # fmt: skip
+        master = view.master
+        if master not in members or master == avoid:
+            master = min(
+                (s for s in members if s != avoid or len(members) == 1),
+                key=lambda s: (not _no_vms(facts, s), _away(facts, s), s),
+            )
+        new = View(view.version + 1, dict(members), master, kind, reason, facts.me.slot)
+        return _swap(view.version, new)
+
+    def _link_notes(self, facts: Facts, view: View, live: frozenset[int]) -> list[Note]:
+        """Each host tells of its own links only, so nothing is told twice."""
+        notes = []
+        for slot in live - {facts.me.slot}:
+            up = facts.links.get(slot, self._timing.dead_ns) < self._timing.link_lost_ns
+            key = ("link", slot)
+            if up == (key in self._told):
+                code = "link-up" if up else "link-down"
+                other = view.members[slot].host
+                notes.append(note(code, host=facts.me.host, other=other))
+                (self._told.discard if up else self._told.add)(key)
+        return notes
+
+
+def _swap(expected: int, view: View) -> Swap:
+    return Swap("view", expected, view, view.reason)
+
+
+def _dead_word(proof: Proof) -> str:
+    return "silent" if proof.kind is ProofKind.SILENT else "over"
+
+
+def _no_vms(facts: Facts, slot: int) -> bool:
+    record = facts.slots.get(slot)
+    return record is not None and record.no_vms
+
+
+def _away(facts: Facts, slot: int) -> bool:
+    seen = facts.seen.get(slot)
+    return bool(seen and seen.block and seen.block.agent_away_ms)
+
+
+def _heard(facts: Facts, lost_ns: int) -> dict[int, frozenset[int]]:
+    heard = {s: b.block.heard for s, b in facts.seen.items() if b.block}
+    heard[facts.me.slot] = frozenset(s for s, ago in facts.links.items() if ago < lost_ns)
+    return heard
+
+
+def _reach(start: int, live: frozenset[int], pairs: frozenset[tuple[int, int]]) -> frozenset[int]:
+    reached, todo = {start}, [start]
+    while todo:
+        here = todo.pop()
+        for other in live:
+            if other not in reached and linked(pairs, here, other):
+                reached.add(other)
+                todo.append(other)
+    return frozenset(reached)

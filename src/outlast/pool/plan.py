@@ -1,0 +1,213 @@
+"""The master's round: what is wanted against what is held, and orders for the difference.
+
+Rules:
+1. Only the master of the newest view plans, and only while its own term is open.
+2. Level-triggered: every round starts from wishes, leases and blocks alone. A new master needs
+   nothing of the old one.
+3. A VM held by a listed, living term is its holder's business. A VM held by a term that is proven
+   dead, or by nobody, is given to the best host that is there.
+4. Orders go into one register per host, the whole list at once; a list that would not change is
+   not written. Lists of an older view are replaced.
+5. A host that does not take a VM in time, or failed to start it, is tried last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from outlast.model import BlockState, Lease, Order, OrderBook, View, VmRecord
+from outlast.placement.choose import Candidate, choose
+from outlast.pool.decision import Swap
+from outlast.pool.facts import Facts, Held
+from outlast.pool.journal import Note, note
+from outlast.pool.membership import Membership
+from outlast.pool.proof import Excluded, of_death
+from outlast.settings import PoolSettings
+
+LATE_BEATS = 15  # an order not taken for so many beats is given to somebody else
+
+
+@dataclass(slots=True)
+class Given:
+    """An order this master gave and has not yet seen carried out."""
+
+    slot: int
+    order: Order
+    since_ns: int
+
+
+class Plan:
+    """The master's memory: what it ordered lately; safe to lose."""
+
+    def __init__(self, settings: PoolSettings) -> None:
+        self._settings = settings
+        self._timing = settings.timing
+        self._given: dict[str, Given] = {}
+        self._late: dict[str, int] = {}  # vm -> slot that was late
+        self._no_room: dict[str, str] = {}
+        self._recent: dict[str, tuple[int, int, int]] = {}  # vm -> (slot, MiB, taken at)
+
+    def step(
+        self, now_ns: int, facts: Facts, membership: Membership, excluded: Excluded
+    ) -> tuple[list[Swap], list[Note]]:
+        view = facts.view
+        if view is None or view.master != facts.me.slot or not membership.member:
+            self._given.clear()
+            return [], []
+        if not facts.registers_ready or facts.guard.remaining_ns <= self._timing.margin_ns:
+            return [], []
+        notes: list[Note] = []
+        self._settle(now_ns, facts, notes)
+        for vm, record in sorted(facts.vms.items()):
+            if not record.value.wanted or vm in self._given:
+                continue
+            held = facts.leases.get(vm)
+            reason = self._needs_host(facts, view, membership, excluded, vm, held)
+            if reason:
+                self._give(now_ns, facts, view, membership, vm, record, held, reason, notes)
+        return self._books(facts, view), notes
+
+    def _needs_host(
+        self, facts: Facts, view: View, membership: Membership, excluded: Excluded,
+        vm: str, held: Held[Lease] | None,
+    ) -> str:  # fmt: skip
+        """Why the VM needs a host now; "" when it is somebody's business already."""
+        if f"lease/{vm}" in {subject for kind, subject in facts.busy if kind == "swap"}:
+            return ""
+        if held is None or not held.value.held:
+            if held and held.value.via == "failed":
+                return f"it did not start where it was: {held.value.why}"
+            return "it is wanted and runs nowhere"
+        lease = held.value
+        if view.lists(lease.slot, lease.term) and lease.slot not in membership.dead:
+            return ""
+        proof = of_death(
+            facts, self._timing, lease.slot, lease.term,
+            known_ns=held.read_ns, excluded=excluded, extra_ns=membership.extra_ns,
+        )  # fmt: skip
+        if proof is None:
+            return ""
+        record = facts.slots.get(lease.slot)
+        host = record.host if record else f"slot {lease.slot}"
+        return f"{host} lost it, proof: {proof.kind.value} ({proof.evidence})"
+
+    def _settle(self, now_ns: int, facts: Facts, notes: list[Note]) -> None:
+        """Forget orders that were carried out, are void, or came too late."""
+        for vm, given in list(self._given.items()):
+            held, record = facts.leases.get(vm), facts.vms.get(vm)
+            version = held.version if held else 0
+            if record is None or not record.value.wanted:
+                del self._given[vm]
+            elif version != given.order.lease_version:
+                del self._given[vm]
+                self._late.pop(vm, None)
+                mib = record.value.spec.memory_mib
+                self._recent[vm] = (given.slot, mib, now_ns)
+            elif record.version != given.order.def_version:
+                del self._given[vm]
+            elif now_ns - given.since_ns > LATE_BEATS * self._timing.beat_ns:
+                del self._given[vm]
+                self._late[vm] = given.slot
+                late_s = (now_ns - given.since_ns) / 1e9
+                host = facts.slots[given.slot].host
+                notes.append(note("order-late", vm=vm, host=host, late_s=late_s))
+        for vm, (_, _, at) in list(self._recent.items()):
+            if now_ns - at > 3 * self._timing.beat_ns:
+                del self._recent[vm]
+
+    def _give(
+        self, now_ns: int, facts: Facts, view: View, membership: Membership, vm: str,
+        record: Held[VmRecord], held: Held[Lease] | None, reason: str, notes: list[Note],
+    ) -> None:  # fmt: skip
+        lease = held.value if held else Lease(vm)
+        tried = {self._late.get(vm, 0), lease.failed_slot} - {0}
+        if lease.fails > self._settings.restart_limit:
+            self._say_no_room(vm, f"{lease.fails} starts failed: {lease.why}", notes)
+            return
+        hosts = self._candidates(facts, view, membership)
+        fresh = [c for c in hosts if c.slot not in tried]
+        choice = choose(record.value, fresh)
+        if not choice.slot and tried:
+            choice = choose(record.value, hosts)
+        if not choice.slot:
+            self._say_no_room(vm, choice.why, notes)
+            return
+        self._no_room.pop(vm, None)
+        order = Order("start", vm, record.version, held.version if held else 0, reason)
+        self._given[vm] = Given(choice.slot, order, now_ns)
+        why = f"{reason}; {choice.why}"
+        notes.append(note("order-given", vm=vm, host=choice.host, why=why))
+
+    def _say_no_room(self, vm: str, why: str, notes: list[Note]) -> None:
+        if self._no_room.get(vm) != why:
+            self._no_room[vm] = why
+            notes.append(note("no-room", vm=vm, why=why))
+
+    def _candidates(self, facts: Facts, view: View, membership: Membership) -> list[Candidate]:
+        taken: dict[int, int] = {}
+        count: dict[int, int] = {}
+        for given in self._given.values():
+            mib = facts.vms[given.order.vm].value.spec.memory_mib
+            taken[given.slot] = taken.get(given.slot, 0) + mib
+        for slot, mib, _ in self._recent.values():
+            taken[slot] = taken.get(slot, 0) + mib
+        for held in facts.leases.values():
+            count[held.value.slot] = count.get(held.value.slot, 0) + 1
+        for given in self._given.values():
+            count[given.slot] = count.get(given.slot, 0) + 1
+        return [
+            self._candidate(facts, view, membership, slot, taken.get(slot, 0), count.get(slot, 0))
+            for slot in sorted(view.members)
+        ]
+
+    def _candidate(
+        self, facts: Facts, view: View, membership: Membership, slot: int, taken_mib: int, vms: int
+    ) -> Candidate:  # fmt: skip
+        host = view.members[slot].host
+        record = facts.slots.get(slot)
+        closed = "runs no VMs, it is a dedicated master" if record and record.no_vms else ""
+        if slot == facts.me.slot:
+            if not facts.local_ready:
+                closed = "has no hypervisor that answers"
+            return Candidate(slot, host, facts.resources.free_mib - taken_mib, vms, closed)
+        seen = facts.seen.get(slot)
+        block = seen.block if seen else None
+        if slot in membership.dead:
+            closed = "is dead"
+        elif block is None or block.term != view.members[slot].term:
+            closed = "shows no valid block"
+        elif block.state is not BlockState.MEMBER:
+            closed = f"is {block.state.value}"
+        elif block.agent_away_ms:
+            closed = "has no agent at the moment"
+        elif block.free_mib == 0:
+            closed = closed or "has no hypervisor that answers"
+        return Candidate(slot, host, (block.free_mib if block else 0) - taken_mib, vms, closed)
+
+    def _books(self, facts: Facts, view: View) -> list[Swap]:
+        wanted: dict[int, list[Order]] = {slot: [] for slot in view.members}
+        for given in self._given.values():
+            if given.slot in wanted:
+                wanted[given.slot].append(given.order)
+        swaps = []
+        for slot, orders in wanted.items():
+            book = OrderBook(slot, view.version, facts.me.slot, facts.term, tuple(orders))
+            known = facts.books.get(slot)
+            if _same(known, book) or ("swap", f"order/{slot}") in facts.busy:
+                continue
+            why = f"orders for {view.members[slot].host}"
+            swaps.append(Swap(f"order/{slot}", known.version if known else 0, book, why))
+        return swaps
+
+
+def _same(known: Held[OrderBook] | None, book: OrderBook) -> bool:
+    if known is None or not known.value.orders:
+        # an empty list says nothing, whoever wrote it
+        return not book.orders
+    return known.value == book
+
+
+def plans(books: Mapping[int, Held[OrderBook]]) -> int:
+    """How many orders stand in all books; for status displays."""
+    return sum(len(b.value.orders) for b in books.values())
