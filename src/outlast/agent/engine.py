@@ -1,0 +1,190 @@
+"""The agent's engine: wires senses, core and hands, and turns the tick over.
+
+Rules:
+1. One thread ticks: when something changed, and at least every `tick_ns`.
+2. A broken invariant ends the process with the reason on stderr; guard and pulse go on, the next
+   agent adopts what runs.
+3. The engine is the Service behind the API: it reads and wishes for people, it decides nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from outlast import __version__
+from outlast.agent import notebook
+from outlast.agent.hands import Hands
+from outlast.agent.machine import Machine
+from outlast.agent.notebook import Notebook
+from outlast.agent.picture import Picture
+from outlast.agent.registers import Registers
+from outlast.agent.senses import Senses, boottime_ns
+from outlast.agent.tick import tick
+from outlast.errors import NotFound, StorageTrouble
+from outlast.guard.client import GuardClient
+from outlast.guard.pulse_client import PulseClient
+from outlast.hypervisor.driver import Console, Driver
+from outlast.model import VmRecord
+from outlast.pool.core import PoolCore
+from outlast.pool.facts import Held, Me
+from outlast.pool.journal import note
+from outlast.settings import PoolSettings, S
+from outlast.storage.register import Register, Swap
+
+T = TypeVar("T")
+
+STORAGE_WAIT_S = 8.0
+TICK_PAUSE_S = 0.005  # a burst of changes is thought about once
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What an engine is made of; everything that touches the world."""
+
+    me: Me
+    settings: PoolSettings
+    pool_dir: Path
+    notes_path: Path
+    open_register: Callable[[], Register]
+    open_guard: Callable[[], GuardClient]
+    pulse: PulseClient
+    driver: Driver
+
+
+class Engine:
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        timing = parts.settings.timing
+        self._registers = Registers(parts.open_register, self._changed)
+        self._machine = Machine(parts.driver, parts.open_guard, self._wake.set, timing.tick_ns / S)
+        self._hands = Hands(
+            self._registers, parts.driver, parts.open_guard, self._machine, self._wake.set
+        )
+        self._senses = Senses(
+            parts.me, timing, self._registers, self._machine, self._hands, boottime_ns
+        )
+        self._notebook = Notebook(
+            parts.me.host,
+            (parts.notes_path, parts.pool_dir / "journal" / f"{parts.me.slot}.jsonl"),
+        )
+        self._core = PoolCore(parts.settings)
+        self._published: tuple[object, ...] = ()
+        self._picture = Picture(parts.me, parts.settings, None, None, "the agent has just begun")
+        self._listener = threading.Thread(target=self._listen, name="pulse", daemon=True)
+
+    # ---- life
+
+    def run(self) -> None:
+        """Tick until `stop`; ends the process on a broken invariant."""
+        self._notebook.start()
+        self._notebook.write([note("agent-started", host=self._parts.me.host, version=__version__)])
+        self._machine.start()
+        self._listener.start()
+        tick_s = self._parts.settings.timing.tick_ns / S
+        while not self._stop.is_set():
+            self._wake.wait(tick_s)
+            self._wake.clear()
+            self._turn()
+            self._stop.wait(TICK_PAUSE_S)
+        self._notebook.close()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._wake.set()
+        self._registers.close()
+        self._machine.close()
+        self._hands.close()
+
+    def _turn(self) -> None:
+        parts = self._parts
+        now_ns = boottime_ns()
+        picture = tick(now_ns, parts.me, parts.settings, self._core, self._senses, self._hands)
+        self._picture = picture
+        if picture.decision is not None:
+            self._notebook.write(picture.decision.notes)
+            for one in picture.decision.notes:
+                print(one.sentence, file=sys.stderr, flush=True)  # noqa: T201 - the service's log
+            self._publish()
+
+    def _listen(self) -> None:
+        """Hear the pulse for ever; the first word also starts the reading of the registers."""
+        started = False
+        for snapshot in self._parts.pulse.snapshots():
+            self._senses.hear(snapshot)
+            if not started:
+                started = True
+                self._registers.start(int(snapshot.get("work_seq") or 0))
+            self._wake.set()
+            if self._stop.is_set():
+                return
+
+    def _changed(self) -> None:
+        """A register changed here or elsewhere: tell the others what this host wrote."""
+        self._publish()
+        self._wake.set()
+
+    def _publish(self) -> None:
+        decision, registers = self._picture.decision, self._registers
+        self._parts.pulse.publish(
+            vm_count=decision.vm_count if decision else 0,
+            free_mib=decision.free_mib if decision else 0,
+            free_vcpus=decision.free_vcpus if decision else 0,
+            work_seq=registers.work_seq,
+            hints=registers.hints,
+        )
+
+    # ---- the Service behind the API
+
+    @property
+    def picture(self) -> Picture:
+        return self._picture
+
+    @property
+    def pool_dir(self) -> str:
+        return str(self._parts.pool_dir)
+
+    def read_vm(self, name: str) -> Held[VmRecord] | None:
+        return self._in_time(lambda: self._registers.read_now(f"vm/{name}"))
+
+    def write_vm(self, expected: int, record: VmRecord) -> Swap:
+        name = f"vm/{record.spec.name}"
+        return self._in_time(lambda: self._registers.swap(name, expected, record))
+
+    def timeline(self, since_wall_s: float, limit: int) -> list[Mapping[str, object]]:
+        folder = self._parts.pool_dir / "journal"
+        return self._in_time(lambda: notebook.read(folder, since_wall_s, limit))
+
+    def open_console(self, vm: str) -> Console:
+        facts = self._picture.facts
+        if facts is None or vm not in facts.local:
+            raise NotFound(f"{vm} does not run on {self._parts.me.host}")
+        return self._parts.driver.open_console(vm)
+
+    def _in_time(self, work: Callable[[], T]) -> T:
+        """Storage work for a person who waits: its answer, or a plain word that there is none."""
+        box: list[T | BaseException] = []
+
+        def run() -> None:
+            try:
+                box.append(work())
+            except BaseException as trouble:
+                box.append(trouble)
+
+        worker = threading.Thread(target=run, name="for-people", daemon=True)
+        worker.start()
+        worker.join(STORAGE_WAIT_S)
+        if not box:
+            raise StorageTrouble(
+                f"the pool's storage has not answered for {STORAGE_WAIT_S:g} s",
+                hint="what was asked may still happen; look again when the storage is back",
+            )
+        if isinstance(box[0], BaseException):
+            raise box[0]
+        return box[0]

@@ -1,0 +1,142 @@
+"""The hands: carry out a decision, each piece of work in a thread of its own, and report.
+
+Rules:
+1. `perform` never blocks. What a hand works on is `busy` until its result has been taken.
+2. Order of duty: what ends VMs is begun before what writes registers, before what starts VMs.
+3. A start asks the guard first; the emulator wrapper asks it again. After a start or an end the
+   machine is looked at before the result is reported, so that no tick sees a stale list.
+4. A hand decides nothing: every trouble becomes a Result.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from outlast.agent.machine import Machine
+from outlast.agent.registers import Registers
+from outlast.errors import OutlastError
+from outlast.guard.client import GuardClient, GuardGone
+from outlast.hypervisor.driver import Driver, GuardRefused, ImageMissing, StartLocked
+from outlast.model import StopMode
+from outlast.pool.decision import Decision, Kill, Start, Stop, Swap
+from outlast.pool.facts import Result
+from outlast.storage.register import Outcome
+
+STARTS_AT_ONCE = 4
+SWAPS_AT_ONCE = 8
+ENDS_AT_ONCE = 16
+
+
+class Hands:
+    def __init__(
+        self,
+        registers: Registers,
+        driver: Driver,
+        guard: Callable[[], GuardClient],
+        machine: Machine,
+        changed: Callable[[], None],
+    ) -> None:
+        self._registers = registers
+        self._driver = driver
+        self._open_guard = guard
+        self._machine = machine
+        self._changed = changed
+        self._lock = threading.Lock()
+        self._busy: set[tuple[str, str]] = set()
+        self._results: list[Result] = []
+        self._enders = ThreadPoolExecutor(ENDS_AT_ONCE, "end")
+        self._swappers = ThreadPoolExecutor(SWAPS_AT_ONCE, "swap")
+        self._starters = ThreadPoolExecutor(STARTS_AT_ONCE, "start")
+
+    @property
+    def busy(self) -> frozenset[tuple[str, str]]:
+        with self._lock:
+            return frozenset(self._busy)
+
+    def take_results(self) -> tuple[Result, ...]:
+        with self._lock:
+            results, self._results = tuple(self._results), []
+        return results
+
+    def perform(self, decision: Decision) -> None:
+        """Begin everything this decision wants that is not under way already."""
+        for kill in decision.kills:
+            self._begin(self._enders, "kill", kill.vm, self._kill, kill)
+        for stop in decision.stops:
+            self._begin(self._enders, "stop", stop.vm, self._stop, stop)
+        for swap in decision.swaps:
+            self._begin(self._swappers, "swap", swap.name, self._swap, swap)
+        for start in decision.starts:
+            self._begin(self._starters, "start", start.vm, self._start, start)
+
+    def close(self) -> None:
+        for pool in (self._enders, self._swappers, self._starters):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _begin(
+        self,
+        pool: ThreadPoolExecutor,
+        kind: str,
+        subject: str,
+        act: Callable[..., Result],
+        work: Kill | Stop | Swap | Start,
+    ) -> None:
+        with self._lock:
+            if (kind, subject) in self._busy:
+                return
+            self._busy.add((kind, subject))
+        pool.submit(self._run, kind, subject, act, work)
+
+    def _run(
+        self, kind: str, subject: str, act: Callable[..., Result], work: Kill | Stop | Swap | Start
+    ) -> None:
+        try:
+            result = act(work)
+        except OutlastError as trouble:
+            result = Result(kind, subject, False, _trouble(trouble), trouble.sentence)
+        except (OSError, GuardGone) as trouble:
+            result = Result(kind, subject, False, "other", str(trouble))
+        with self._lock:
+            self._busy.discard((kind, subject))
+            self._results.append(result)
+        self._changed()
+
+    def _kill(self, work: Kill) -> Result:
+        self._end(work.vm)
+        return Result("kill", work.vm, True)
+
+    def _stop(self, work: Stop) -> Result:
+        if work.mode is StopMode.KILL:
+            self._end(work.vm)
+        else:
+            self._driver.shutdown(work.vm)
+        return Result("stop", work.vm, True)
+
+    def _end(self, vm: str) -> None:
+        self._open_guard().kill(vm)
+        self._driver.kill(vm)
+        self._machine.look()
+
+    def _swap(self, work: Swap) -> Result:
+        answer = self._registers.swap(work.name, work.expected, work.value)
+        ok = answer.outcome is Outcome.OK
+        return Result("swap", work.name, ok, "" if ok else answer.outcome.value, work.why)
+
+    def _start(self, work: Start) -> Result:
+        guard = self._open_guard()
+        guard.admit(work.vm)
+        try:
+            self._driver.start(work.spec)
+        except OutlastError:
+            guard.release(work.vm)
+            raise
+        finally:
+            self._machine.look()
+        return Result("start", work.vm, True)
+
+
+def _trouble(trouble: OutlastError) -> str:
+    kinds = {StartLocked: "locked", ImageMissing: "missing", GuardRefused: "refused"}
+    return next((word for kind, word in kinds.items() if isinstance(trouble, kind)), "other")

@@ -1,0 +1,126 @@
+"""What runs on this host: the hypervisor's list and the guard's control groups, side by side.
+
+Rules:
+1. One thread asks both, at once when an event comes and every tick otherwise; a hypervisor that
+   hangs makes the picture old (`ready` False), never the tick slow.
+2. How a VM ended is learned from its event and kept until the tick has seen it.
+3. The guard is asked even when the hypervisor is away: an empty control group is the better proof.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from outlast.errors import HypervisorTrouble
+from outlast.guard.client import GuardClient, GuardGone
+from outlast.hypervisor.driver import Driver, DriverEvent, EventKind
+from outlast.model import NO_TERM, GuardState, HostResources, LocalVm
+from outlast.pool.facts import Exit, GuardFacts
+
+NOTHING = HostResources(0, 0, 0, 0)
+NO_GUARD = GuardFacts(GuardState.IDLE, NO_TERM, -1, frozenset())
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One look at this host."""
+
+    local: Mapping[str, LocalVm] = field(default_factory=dict)
+    ready: bool = False
+    resources: HostResources = NOTHING
+    guard: GuardFacts = NO_GUARD
+    guard_deadline_ns: int = 0
+    guard_ready: bool = False
+    trouble: str = ""
+
+
+class Machine:
+    """Watches one driver and one guard."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        guard: Callable[[], GuardClient],
+        changed: Callable[[], None],
+        interval_s: float,
+    ) -> None:
+        self._driver = driver
+        self._open_guard = guard
+        self._guard: GuardClient | None = None
+        self._changed = changed
+        self._interval_s = interval_s
+        self._wake = threading.Event()
+        self._look_lock = threading.Lock()
+        self._exit_lock = threading.Lock()
+        self._exits: list[Exit] = []
+        self._stop = False
+        self._thread = threading.Thread(target=self._run, name="machine", daemon=True)
+        self.seen = Seen()
+
+    def start(self) -> None:
+        self._driver.subscribe(self._event)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop = True
+        self._wake.set()
+
+    def take_exits(self) -> tuple[Exit, ...]:
+        """Ends of VMs since the last call."""
+        with self._exit_lock:
+            exits, self._exits = tuple(self._exits), []
+        return exits
+
+    def look(self) -> Seen:
+        """Ask both now, in the caller's thread."""
+        with self._look_lock:
+            before = self.seen
+            guard, deadline_ns, ready = self._ask_guard()
+            try:
+                local = {vm.name: vm for vm in self._driver.list()}
+                seen = Seen(local, True, self._driver.resources(), guard, deadline_ns, ready)
+            except HypervisorTrouble as trouble:
+                seen = Seen(
+                    before.local, False, before.resources, guard, deadline_ns, ready,
+                    trouble.sentence,
+                )  # fmt: skip
+            self.seen = seen
+        if _different(before, seen):
+            self._changed()
+        return seen
+
+    def _ask_guard(self) -> tuple[GuardFacts, int, bool]:
+        try:
+            if self._guard is None:
+                self._guard = self._open_guard()
+            status = self._guard.status()
+        except (GuardGone, OSError):
+            self._guard = None
+            gone = self.seen.guard
+            return GuardFacts(GuardState.IDLE, NO_TERM, -1, gone.populated), 0, False
+        facts = GuardFacts(status.state, status.term, status.remaining_ns, status.populated)
+        return facts, status.deadline_ns, True
+
+    def _event(self, event: DriverEvent) -> None:
+        kinds = {EventKind.STOPPED: "shutdown", EventKind.CRASHED: "crashed"}
+        kind = kinds.get(event.kind)
+        if kind:
+            with self._exit_lock:
+                self._exits.append(Exit(event.name, kind, event.detail))
+        self._wake.set()
+
+    def _run(self) -> None:
+        while not self._stop:
+            self.look()
+            self._wake.wait(self._interval_s)
+            self._wake.clear()
+            time.sleep(0.002)  # events come in bunches
+
+
+def _different(a: Seen, b: Seen) -> bool:
+    return (a.local, a.ready, a.guard.state, a.guard.populated, a.guard.term) != (
+        b.local, b.ready, b.guard.state, b.guard.populated, b.guard.term,
+    )  # fmt: skip

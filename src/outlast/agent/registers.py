@@ -1,0 +1,232 @@
+"""What this host knows of the pool's registers, and its way to write them.
+
+Rules:
+1. All storage reads happen in one thread, which may hang with the storage; everybody else sees the
+   last known values and when each was read. Writes run in their caller's thread.
+2. At start everything is read once (`ready`); then only what others say they wrote (hints), and a
+   full look now and then, so that a lost hint costs time, never correctness.
+3. A value that cannot be read keeps its last known version and is named in `troubles`.
+4. Whatever this host writes is told to the others at once: `work_seq` grows, `hints` name it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from outlast.errors import StorageTrouble
+from outlast.model import Lease, OrderBook, SlotRecord, View, VmRecord
+from outlast.pool.facts import Held
+from outlast.storage import format as fmt
+from outlast.storage.register import Outcome, Register, Swap
+
+KINDS = ("slot", "vm", "lease", "order")
+HINTS_KEPT = 16
+SWEEP_S = 10.0
+
+Value = VmRecord | Lease | SlotRecord | OrderBook | View
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """All registers as last read. `ready` is False until each was read once."""
+
+    ready: bool = False
+    vms: Mapping[str, Held[VmRecord]] = field(default_factory=dict)
+    leases: Mapping[str, Held[Lease]] = field(default_factory=dict)
+    slots: Mapping[int, SlotRecord] = field(default_factory=dict)
+    books: Mapping[int, Held[OrderBook]] = field(default_factory=dict)
+    troubles: Mapping[str, str] = field(default_factory=dict)
+
+
+def encode(value: Value) -> dict[str, object]:
+    """The JSON object of a register value."""
+    match value:
+        case View():
+            return fmt.view_to(value)
+        case VmRecord():
+            return fmt.vm_to(value)
+        case Lease():
+            return fmt.lease_to(value)
+        case SlotRecord():
+            return fmt.slot_to(value)
+        case OrderBook():
+            return fmt.order_to(value)
+
+
+_DECODE: Mapping[str, Callable[[object], Any]] = {
+    "vm": fmt.vm_from,
+    "lease": fmt.lease_from,
+    "slot": fmt.slot_from,
+    "order": fmt.order_from,
+}
+
+
+class Registers:
+    """A cache in front of one Register, with its own reading thread."""
+
+    def __init__(
+        self,
+        open_register: Callable[[], Register],
+        changed: Callable[[], None],
+        sweep_s: float = SWEEP_S,
+    ) -> None:
+        self._open = open_register
+        self._changed = changed
+        self._sweep_s = sweep_s
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._held: dict[str, Held[Any]] = {}
+        self._troubles: dict[str, str] = {}
+        self._ready = False
+        self._known = Known()
+        self._todo: deque[str] = deque()
+        self._wake = threading.Event()
+        self._stop = False
+        self._thread = threading.Thread(target=self._run, name="registers", daemon=True)
+        self.work_seq = 0
+        self.hints: tuple[tuple[str, int], ...] = ()
+
+    def start(self, work_seq: int = 0) -> None:
+        """Begin to read. work_seq: what this host's block says already, to go on from."""
+        self.work_seq = work_seq
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop = True
+        self._wake.set()
+
+    @property
+    def known(self) -> Known:
+        return self._known
+
+    def hint(self, names: Iterable[tuple[str, int]]) -> None:
+        """Somebody wrote these versions: read what is newer than known."""
+        for name, version in names:
+            held = self._held.get(name)
+            if (held is None or held.version < version) and name.split("/")[0] in KINDS:
+                self._todo.append(name)
+        if self._todo:
+            self._wake.set()
+
+    def look(self) -> None:
+        """Read everything soon."""
+        self._todo.append("")
+        self._wake.set()
+
+    def read_now(self, name: str) -> Held[Any] | None:
+        """Read one register in the caller's thread; None when it was never written.
+
+        Raises StorageTrouble.
+        """
+        read_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        version, value = self._register().read(name)
+        if value is None:
+            return None
+        held = Held(version, _DECODE[name.split("/")[0]](value), read_ns)
+        self._store(name, held)
+        return held
+
+    def swap(self, name: str, expected: int, value: Value) -> Swap:
+        """Write in the caller's thread; the outcome is known here and told to others at once.
+
+        Raises StorageTrouble when nothing was written.
+        """
+        answer = self._register().swap(name, expected, encode(value))
+        if answer.outcome is Outcome.OK:
+            now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+            if name.split("/")[0] in KINDS:
+                self._store(name, Held(answer.version, value, now_ns))
+            with self._lock:
+                self.work_seq += 1
+                rest = tuple(h for h in self.hints if h[0] != name)
+                self.hints = ((name, answer.version), *rest)[:HINTS_KEPT]
+            self._changed()
+        else:
+            self._todo.append(name)
+            self._wake.set()
+        return answer
+
+    # ---- the reading thread
+
+    def _register(self) -> Register:
+        register: Register | None = getattr(self._local, "register", None)
+        if register is None:
+            register = self._local.register = self._open()
+        return register
+
+    def _run(self) -> None:
+        next_sweep = time.monotonic()
+        while not self._stop:
+            if time.monotonic() >= next_sweep:
+                next_sweep = time.monotonic() + (self._sweep_s if self._sweep() else 1.0)
+            while self._todo:
+                name = self._todo.popleft()
+                if name:
+                    self._read(name)
+                else:
+                    self._sweep()
+            self._wake.wait(max(0.0, next_sweep - time.monotonic()))
+            self._wake.clear()
+
+    def _sweep(self) -> bool:
+        """Read every register once; False when the storage did not answer."""
+        for kind in KINDS:
+            try:
+                names = self._register().names(kind)
+            except (StorageTrouble, OSError) as trouble:
+                self._trouble(kind, trouble)
+                return False
+            self._troubles.pop(kind, None)
+            for name in names:
+                self._read(name)
+        if not self._ready:
+            self._ready = True
+            self._publish()
+        return True
+
+    def _read(self, name: str) -> None:
+        kind = name.split("/")[0]
+        read_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        try:
+            version, value = self._register().read(name)
+            if value is not None:
+                self._store(name, Held(version, _DECODE[kind](value), read_ns))
+            if self._troubles.pop(name, None):
+                self._publish()
+        except (StorageTrouble, OSError) as trouble:
+            self._trouble(name, trouble)
+
+    def _trouble(self, name: str, trouble: Exception) -> None:
+        sentence = trouble.sentence if isinstance(trouble, StorageTrouble) else str(trouble)
+        if self._troubles.get(name) != sentence:
+            self._troubles[name] = sentence
+            self._publish()
+
+    def _store(self, name: str, held: Held[Any]) -> None:
+        with self._lock:
+            before = self._held.get(name)
+            if before is not None and before.version >= held.version:
+                return
+            self._held[name] = held
+        self._publish()
+
+    def _publish(self) -> None:
+        with self._lock:
+            parts: dict[str, dict[str, Held[Any]]] = {kind: {} for kind in KINDS}
+            for name, held in self._held.items():
+                kind, _, ident = name.partition("/")
+                parts[kind][ident] = held
+            self._known = Known(
+                self._ready,
+                parts["vm"],
+                parts["lease"],
+                {int(n): h.value for n, h in parts["slot"].items()},
+                {int(n): h for n, h in parts["order"].items()},
+                dict(self._troubles),
+            )
+        self._changed()

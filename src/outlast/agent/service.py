@@ -1,0 +1,46 @@
+"""The seam between the agent's engine and its API: what the server may ask for (pure).
+
+Rules:
+1. Everything here may be called from any thread. `picture` never blocks; the others may block on
+   storage or the hypervisor and are called from worker threads only.
+2. Wishes are register swaps: `write_vm` succeeds only when the version is still the expected one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from outlast.agent.picture import Picture
+from outlast.hypervisor.driver import Console
+from outlast.model import VmRecord
+from outlast.pool.facts import Held
+from outlast.storage.register import Swap
+
+
+class Service(Protocol):
+    @property
+    def picture(self) -> Picture:
+        """The newest complete picture."""
+
+    @property
+    def pool_dir(self) -> str:
+        """Where the pool's storage is mounted on this host."""
+
+    def read_vm(self, name: str) -> Held[VmRecord] | None:
+        """The newest record of a VM, read from storage now; None: there never was one.
+
+        Raises StorageTrouble when the storage does not answer within a few seconds.
+        """
+
+    def write_vm(self, expected: int, record: VmRecord) -> Swap:
+        """Write a VM's record if its version is still `expected`; other hosts are told at once.
+
+        Raises StorageTrouble when the storage does not answer within a few seconds.
+        """
+
+    def timeline(self, since_wall_s: float, limit: int) -> list[Mapping[str, object]]:
+        """Notes of all hosts, oldest first: {"wall_s","host","code","sentence","fields"}."""
+
+    def open_console(self, vm: str) -> Console:
+        """The serial console of a VM that runs on THIS host. Raises NotFound, HypervisorTrouble."""

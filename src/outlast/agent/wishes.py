@@ -1,0 +1,275 @@
+"""Wishes of people become register values: the only writer of VM records besides the pool core.
+
+Rules:
+1. Read, change, write if nobody else wrote meanwhile; on a conflict again from the newest record.
+   A wish that stands already is answered and not written.
+2. "Unknown" is resolved by reading: it was written when the newest record is the wished one. If
+   that cannot be found out in time, the caller is told so, and repeating the wish is harmless.
+3. A wish is acknowledged only when it is durable. Carrying it out is the pool's business.
+4. create: disks first, the record last; a record that was certainly not written leaves no disk.
+   delete: the record first (a tombstone), disks last.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+
+from outlast.agent import images
+from outlast.agent.service import Service
+from outlast.errors import Conflict, NotFound, OutlastError, PoolTrouble, StorageTrouble, TimedOut
+from outlast.model import Desired, Disk, StopMode, VmRecord, VmSpec
+from outlast.pool.facts import Facts, Held
+from outlast.storage.names import check_name
+from outlast.storage.register import Outcome
+from outlast.wire.shapes import BadField, VmCreate, VmDelete, VmWish
+from outlast.wire.sizes import MIB
+
+TRIES = 8
+UNKNOWN_WAIT_S = 5.0
+DELETE_WAIT_S = 15.0
+PAUSE_S = 0.05
+
+Edit = Callable[[VmRecord], VmRecord]
+
+
+class _NotKnown(StorageTrouble):
+    """Whether a record was written could not be found out."""
+
+
+class Wishes:
+    """What people may wish, through one Service. Methods block; call them from a worker thread."""
+
+    def __init__(
+        self,
+        service: Service,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        new_uuid: Callable[[], str] = lambda: str(uuid.uuid4()),
+    ) -> None:
+        self._service = service
+        self._clock, self._sleep, self._new_uuid = clock, sleep, new_uuid
+
+    def create(self, wish: VmCreate) -> VmWish:
+        """Raises Conflict, InvalidInput, StorageTrouble."""
+        name = check_name(wish.name, "VM name")
+        before = self._service.read_vm(name)
+        if before is not None and not before.value.deleted:
+            raise Conflict(f"there is a VM '{name}' already", hint=f"outlast vm show {name}")
+        facts = self._service.picture.facts
+        if facts is not None:
+            lease = facts.leases.get(name)
+            if lease is not None and lease.value.held:
+                raise Conflict(
+                    f"the deleted VM '{name}' is still being ended", hint="try again in a moment"
+                )
+        record, planned = self._record(wish, facts)
+        made = images.make(planned)
+        try:
+            version = self._write(before.version if before else 0, record)
+        except _NotKnown:
+            raise  # the record may be there, so its disks stay
+        except OutlastError:
+            images.remove(made)
+            raise
+        if version == 0:
+            images.remove(made)
+            raise Conflict(f"somebody else has just made a VM '{name}'")
+        return VmWish(name=name, version=version, changed=True, sentence=f"{name} is created")
+
+    def start(self, name: str) -> VmWish:
+        """Raises NotFound, Conflict, StorageTrouble."""
+
+        def edit(record: VmRecord) -> VmRecord:
+            return replace(
+                record, desired=Desired.RUNNING, stop_mode=StopMode.SHUTDOWN, held_down=""
+            )
+
+        return self._change(name, edit, f"{name} shall run", f"{name} shall run already")
+
+    def stop(self, name: str) -> VmWish:
+        """Ask the system inside to shut down. Raises NotFound, Conflict, StorageTrouble."""
+
+        def edit(record: VmRecord) -> VmRecord:
+            if record.desired is Desired.STOPPED:
+                return record
+            return replace(record, desired=Desired.STOPPED, stop_mode=StopMode.SHUTDOWN)
+
+        return self._change(name, edit, f"{name} shall stop", f"{name} shall be stopped already")
+
+    def kill(self, name: str) -> VmWish:
+        """End it at once. Raises NotFound, Conflict, StorageTrouble."""
+
+        def edit(record: VmRecord) -> VmRecord:
+            return replace(record, desired=Desired.STOPPED, stop_mode=StopMode.KILL)
+
+        said = f"{name} shall end at once"
+        return self._change(name, edit, said, f"{said} already")
+
+    def delete(self, name: str, how: VmDelete) -> VmWish:
+        """Leave a tombstone; disks go only when asked for.
+
+        Raises NotFound, Conflict while it runs or is held, TimedOut, StorageTrouble.
+        """
+        held = self._existing(name)
+        busy = self._busy(held)
+        if busy and not how.force:
+            raise Conflict(f"'{name}' is not deleted: {busy}", hint=f"outlast vm stop {name}")
+        if busy:
+            self.kill(name)
+            self._wait_until_free(name)
+
+        def edit(record: VmRecord) -> VmRecord:
+            if record.desired is Desired.RUNNING and not record.held_down:
+                raise Conflict(f"'{name}' is not deleted: somebody has just started it")
+            return replace(record, deleted=True, desired=Desired.STOPPED)
+
+        done = self._change(name, edit, f"{name} is deleted", f"{name} is deleted already")
+        if not how.with_disks:
+            return done
+        left = self._remove_disks(name, held.value.spec.disks)
+        sentence = f"{name} and its disks are deleted"
+        return done.model_copy(update={"sentence": "; but ".join([sentence, *left])})
+
+    # ---- parts
+
+    def _record(self, wish: VmCreate, facts: Facts | None) -> tuple[VmRecord, list[images.Planned]]:
+        pool_dir = self._service.pool_dir
+        if wish.memory % MIB:
+            raise BadField("memory: it must be whole MiB", field="memory")
+        for field in ("kernel", "initrd", "cmdline", "serial_log"):
+            if any(ord(c) < 32 for c in getattr(wish, field)):
+                raise BadField(f"{field}: it has control characters in it", field=field)
+        if (wish.initrd or wish.cmdline) and not wish.kernel:
+            raise BadField("kernel: initrd and cmdline need a kernel", field="kernel")
+        paths = {}
+        for field in ("kernel", "initrd", "serial_log"):
+            text = getattr(wish, field)
+            paths[field] = images.check_path(pool_dir, text, field) if text else ""
+            if text and field == "serial_log":
+                images.check_folder_of(paths[field], field)
+            elif text:
+                images.check_file(paths[field], field)
+        _check_preferred(wish.preferred, facts)
+        for bridge in wish.networks:
+            check_name(bridge, "bridge name")
+        planned = images.plan(pool_dir, wish.name, wish.disks, wish.use_existing)
+        _check_unshared(planned, facts)
+        spec = VmSpec(
+            wish.name, self._new_uuid(), wish.memory // MIB, wish.vcpus,
+            tuple(item.disk for item in planned), paths["kernel"], paths["initrd"], wish.cmdline,
+            paths["serial_log"], tuple(wish.networks), wish.machine,
+        )  # fmt: skip
+        return VmRecord(spec, ha=wish.ha, preferred=tuple(wish.preferred)), planned
+
+    def _existing(self, name: str) -> Held[VmRecord]:
+        check_name(name, "VM name")
+        held = self._service.read_vm(name)
+        if held is None or held.value.deleted:
+            raise NotFound(f"there is no VM '{name}'", hint="outlast vm list")
+        return held
+
+    def _change(self, name: str, edit: Edit, said: str, said_already: str) -> VmWish:
+        for _ in range(TRIES):
+            held = self._existing(name)
+            record = edit(held.value)
+            if record == held.value:
+                return VmWish(name=name, version=held.version, changed=False, sentence=said_already)
+            version = self._write(held.version, record)
+            if version:
+                return VmWish(name=name, version=version, changed=True, sentence=said)
+            self._sleep(PAUSE_S)
+        raise Conflict(f"others change '{name}' all the time", hint="try again in a moment")
+
+    def _write(self, expected: int, record: VmRecord) -> int:
+        """The version written; 0 when somebody else was faster. Raises StorageTrouble."""
+        answer = self._service.write_vm(expected, record)
+        if answer.outcome is Outcome.OK:
+            return answer.version
+        if answer.outcome is Outcome.CONFLICT:
+            return 0
+        name = record.spec.name
+        until = self._clock() + UNKNOWN_WAIT_S
+        while self._clock() < until:
+            try:
+                held = self._service.read_vm(name)
+            except StorageTrouble:
+                held = None
+            if held is not None and held.value == record:
+                return held.version
+            if held is not None and held.version > expected + 1:
+                return 0  # ours may have been in between; from the newest record it is wished again
+            if held is not None and held.version == expected + 1:
+                return 0
+            self._sleep(PAUSE_S)
+        raise _NotKnown(
+            f"the storage did not say whether the wish about '{name}' was written",
+            hint=f"look with 'outlast vm show {name}'; wishing it again does no harm",
+        )
+
+    def _busy(self, held: Held[VmRecord]) -> str:
+        """Why a VM is not at rest; "" when it is."""
+        record, name = held.value, held.value.spec.name
+        facts = self._service.picture.facts
+        if facts is None:
+            raise PoolTrouble(
+                f"whether '{name}' runs is not known: {self._service.picture.trouble}",
+                hint="try again when this host is a member of the pool",
+            )
+        lease = facts.leases.get(name)
+        if lease is not None and lease.value.held:
+            record_of = facts.slots.get(lease.value.slot)
+            host = record_of.host if record_of else f"slot {lease.value.slot}"
+            return f"{host} holds its lease"
+        if name in facts.local or name in facts.guard.populated:
+            return f"it still runs on {facts.me.host}"
+        return "it is wanted to run" if record.wanted else ""
+
+    def _wait_until_free(self, name: str) -> None:
+        until = self._clock() + DELETE_WAIT_S
+        while busy := self._busy(self._existing(name)):
+            if self._clock() > until:
+                raise TimedOut(
+                    f"'{name}' has not ended within {DELETE_WAIT_S:g} s: {busy}",
+                    hint="it shall stop; delete it again when it has",
+                )
+            self._sleep(PAUSE_S)
+
+    def _remove_disks(self, name: str, disks: tuple[Disk, ...]) -> list[str]:
+        facts = self._service.picture.facts
+        others = {
+            disk.path: other
+            for other, held in (facts.vms.items() if facts else ())
+            if other != name and not held.value.deleted
+            for disk in held.value.spec.disks
+        }
+        left = [f"{d.path} is left: {others[d.path]} uses it" for d in disks if d.path in others]
+        return left + images.remove([d.path for d in disks if d.path not in others])
+
+
+def _check_preferred(names: list[str], facts: Facts | None) -> None:
+    for name in names:
+        check_name(name, "host name")
+    if facts is None:
+        return
+    hosts = {record.host for record in facts.slots.values() if record.active}
+    for name in names:
+        if name not in hosts:
+            known = ", ".join(sorted(hosts)) or "none"
+            raise BadField(
+                f"preferred: there is no host '{name}' in this pool",
+                hint=f"its hosts: {known}",
+                field="preferred",
+            )
+
+
+def _check_unshared(planned: list[images.Planned], facts: Facts | None) -> None:
+    for other, held in facts.vms.items() if facts else ():
+        if held.value.deleted:
+            continue
+        for disk in held.value.spec.disks:
+            if any(item.disk.path == disk.path for item in planned):
+                raise Conflict(f"the disk {disk.path} belongs to the VM '{other}'")

@@ -1,0 +1,135 @@
+"""A pretend pool of hosts: builds it, hurts it by named faults, and checks it after every event.
+
+Rules:
+1. The names of faults are those of stories (scenario.py) and of the rack.
+2. After every event the invariants must hold; the first broken one ends the run with its words.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from outlast.errors import BrokenInvariant, InvalidInput
+from outlast.model import Desired, Lease, SlotRecord, StopMode, VmRecord, VmSpec
+from outlast.pool.invariants import PoolPicture, Running, broken
+from outlast.pool.journal import Note
+from outlast.settings import PoolSettings, preset
+from outlast.sim.host import SimHost, encode
+from outlast.sim.world import Path, World
+from outlast.storage import format as fmt
+
+UUID = "00000000-0000-4000-8000-{:012x}"
+
+
+class SimPool:
+    def __init__(
+        self,
+        seed: int,
+        hosts: Iterable[str],
+        vms: Iterable[str] = (),
+        *,
+        timing: str = "lab",
+        memory_mib: int = 1000,
+        vm_mib: int = 100,
+        partition: str = "fence",
+        tell: Callable[[str, Note], None] = lambda host, note: None,
+    ) -> None:
+        self.world = World(seed)
+        self.settings = PoolSettings("sim", UUID.format(0xABC), preset(timing), partition=partition)
+        self.vm_mib = vm_mib
+        self.hosts: dict[str, SimHost] = {}
+        self._views_checked = 0
+        for slot, name in enumerate(hosts, 1):
+            record = SlotRecord(slot, name, UUID.format(slot), 1, True)
+            self.world.disk.swap(f"slot/{slot}", 0, encode(record))
+            self.world.paths[name] = Path.OK
+            self.hosts[name] = SimHost(self.world, self.settings, record, memory_mib, tell)
+        for host in self.hosts.values():
+            host.peers = {h.me.slot: h for h in self.hosts.values() if h is not host}
+        for number, vm in enumerate(vms, 1):
+            spec = VmSpec(vm, UUID.format(0x1000 + number), vm_mib, 1)
+            self.wish(vm, VmRecord(spec, Desired.RUNNING))
+        self.world.after_event.append(self.check)
+
+    # ---- reading
+
+    def check(self) -> None:
+        """Raise BrokenInvariant when something that must never happen has happened."""
+        running: dict[str, tuple[Running, ...]] = {}
+        for host in self.hosts.values():
+            for vm in host.running:
+                place = Running(host.name, host.me.slot, host.guard.memory().term)
+                running[vm] = (*running.get(vm, ()), place)
+        overdue = tuple(h.name for h in self.hosts.values() if h.power and self._overdue(h))
+        said = broken(PoolPicture(running, {vm: self.lease(vm) for vm in running}, (), overdue))
+        if said:
+            raise BrokenInvariant(f"at {self.world.now_ns / 1e9:.3f} s: {said}")
+
+    def _overdue(self, host: SimHost) -> bool:
+        over_ns = -host.guard.remaining_ns(host.reading())
+        return bool(host.running) and not host.frozen and over_ns > self.settings.timing.kill_ns
+
+    def lease(self, vm: str) -> Lease:
+        version = self.world.disk.version(f"lease/{vm}")
+        if not version:
+            return Lease(vm)
+        return fmt.lease_from(self.world.disk.value(f"lease/{vm}", version))
+
+    def where(self, vm: str) -> str:
+        """The host a VM runs on, "" when nowhere."""
+        return next((h.name for h in self.hosts.values() if vm in h.running), "")
+
+    def wanted(self) -> list[str]:
+        names = [n for n in self.world.disk.registers if n.startswith("vm/")]
+        return [n[3:] for n in names if self.record(n[3:]).wanted]
+
+    def record(self, vm: str) -> VmRecord:
+        version = self.world.disk.version(f"vm/{vm}")
+        if not version:
+            raise InvalidInput(f"there is no VM {vm} in this pool")
+        return fmt.vm_from(self.world.disk.value(f"vm/{vm}", version))
+
+    # ---- acting
+
+    def host(self, name: str) -> SimHost:
+        if name not in self.hosts:
+            raise InvalidInput(f"there is no host {name} in this pool")
+        return self.hosts[name]
+
+    def wish(self, vm: str, record: VmRecord) -> None:
+        """A person's wish, written past all hosts; they find it by themselves."""
+        name = f"vm/{vm}"
+        self.world.disk.swap(name, self.world.disk.version(name), encode(record))
+        for host in self.hosts.values():
+            if host.power and host.agent_up:
+                host._refresh()
+
+    def want(self, vm: str, desired: str) -> None:
+        record = self.record(vm)
+        words = {
+            "running": replace(record, desired=Desired.RUNNING, held_down=""),
+            "stopped": replace(record, desired=Desired.STOPPED),
+            "killed": replace(record, desired=Desired.STOPPED, stop_mode=StopMode.KILL),
+            "deleted": replace(record, desired=Desired.STOPPED, deleted=True),
+        }
+        if desired not in words:
+            raise InvalidInput(f"a VM cannot be wished {desired}")
+        self.wish(vm, words[desired])
+
+    def start(self) -> None:
+        for host in self.hosts.values():
+            host.power_on()
+
+    def run(self, seconds: float) -> None:
+        self.world.run_until(self.world.now_ns + round(seconds * 1e9))
+
+    def isolate(self, name: str, up: bool) -> None:
+        for other in self.hosts:
+            if other != name:
+                self.world.link(name, other, up)
+
+    def network(self, up: bool) -> None:
+        for a, b in itertools.combinations(self.hosts, 2):
+            self.world.link(a, b, up)

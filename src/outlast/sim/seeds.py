@@ -1,0 +1,133 @@
+"""Random runs: one seed draws a pool, faults rain on it, then it must recover.
+
+Rules:
+1. Safety phase: faults are drawn from the seed at random moments; invariants hold after every
+   event or the run ends with BrokenInvariant.
+2. Liveness phase: everything heals, no new faults; every wanted VM must run within BOUND_S.
+3. A seed and a commit replay a run exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from outlast.errors import BrokenInvariant
+from outlast.sim.pool import SimPool
+from outlast.sim.world import Path
+
+SAFETY_S = 40.0
+BOUND_S = 40.0
+HOSTS = "abcde"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    seed: int
+    kind: str  # ok | safety | liveness
+    words: str
+    faults: tuple[str, ...]
+    host_seconds: float
+
+
+class Run:
+    """One seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.faults: list[str] = []
+        # the pool's size is drawn from the seed, the rest from the world's own chance
+        hosts = HOSTS[: 2 + seed % 4]
+        vms = [f"vm{i}" for i in range(1, 5)]
+        partition = ("fence", "strict", "hold")[seed // 4 % 3]
+        self.pool = SimPool(seed, hosts, vms, partition=partition)
+        self.random = self.pool.world.random
+
+    def play(self) -> Outcome:
+        pool = self.pool
+        seconds = 0.0
+        kind, words = "ok", ""
+        try:
+            pool.start()
+            pool.run(5)
+            seconds += 5
+            while seconds < SAFETY_S:
+                self._hurt()
+                step = self.random.choice((0.05, 0.3, 1.0, 2.0, 4.0, 6.0))
+                pool.run(step)
+                seconds += step
+            self._heal()
+            words = self._recover()
+            kind = "liveness" if words else "ok"
+            seconds += BOUND_S
+        except BrokenInvariant as broken:
+            kind, words = "safety", str(broken)
+        total = seconds * len(pool.hosts)
+        return Outcome(self.seed, kind, words, tuple(self.faults), total)
+
+    def _hurt(self) -> None:
+        pool, draw = self.pool, self.random
+        name = draw.choice(list(pool.hosts))
+        host = pool.hosts[name]
+        other = draw.choice(list(pool.hosts))
+        vm = draw.choice([f"vm{i}" for i in range(1, 5)])
+        what = draw.choice(
+            ("off", "on", "on", "stuck", "failing", "ok", "ok", "cut", "join", "join", "oneway",
+             "agent", "freeze", "thaw", "qemu", "stop", "start", "start", "reset", "slow", "fast")
+        )  # fmt: skip
+        self.faults.append(f"{pool.world.now_ns / 1e9:.2f} {what} {name} {other} {vm}")
+        world = pool.world
+        match what:
+            case "off":
+                host.power_off()
+            case "on":
+                host.power_on()
+            case "reset" if host.power:
+                host.reset()
+            case "stuck" | "failing" | "ok":
+                path = {"stuck": Path.STUCK, "failing": Path.FAIL, "ok": Path.OK}[what]
+                world.set_path(name, path)
+            case "cut" | "join" if name != other:
+                world.link(name, other, what == "join")
+            case "oneway" if name != other:
+                world.cut.add((name, other))
+            case "agent" if host.power:
+                host.kill_agent()
+            case "freeze" | "thaw" if host.power:
+                host.frozen = what == "freeze"
+            case "qemu" if pool.where(vm):
+                pool.host(pool.where(vm)).qemu_dies(vm)
+            case "stop" | "start":
+                pool.want(vm, {"stop": "stopped", "start": "running"}[what])
+            case "slow":
+                world.latency_ns = (20_000_000, 250_000_000)
+            case "fast":
+                world.latency_ns = (1_000_000, 8_000_000)
+            case _:
+                self.faults.pop()
+
+    def _heal(self) -> None:
+        pool = self.pool
+        pool.world.latency_ns = (1_000_000, 8_000_000)
+        pool.network(True)
+        for name, host in pool.hosts.items():
+            pool.world.set_path(name, Path.OK)
+            host.frozen = False
+            host.power_on()
+
+    def _recover(self) -> str:
+        """What is missing after the bound; "" when all is well."""
+        pool = self.pool
+        for _ in range(int(BOUND_S)):
+            pool.run(1)
+            if not self._missing():
+                return ""
+        missing = ", ".join(self._missing())
+        return f"{missing} did not run {BOUND_S:g} s after everything was healed"
+
+    def _missing(self) -> list[str]:
+        return [vm for vm in self.pool.wanted() if not self.pool.where(vm)]
+
+
+def play(seed: int) -> Outcome:
+    """Play one seed to its end."""
+    return Run(seed).play()

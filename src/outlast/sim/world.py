@@ -1,0 +1,138 @@
+"""The pretend world: one clock, one shared disk, one network, and what fails of them.
+
+Rules:
+1. Everything happens in events on one queue; equal times are ordered by their number, so that a
+   seed fixes every run. All chance comes from `random.Random(seed)`.
+2. The disk executes a request at one instant. A request of a host whose path is stuck waits; when
+   the path heals it is executed late, unless its host lost power or was reset in between.
+3. A request is answered ok, or not at all, or (path failed) with an error.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from outlast.model import SLOT_MAX
+from outlast.settings import MS
+from outlast.storage.format import BLOCK_SIZE
+
+
+class Path(Enum):
+    """State of one host's way to the storage."""
+
+    OK = "ok"
+    STUCK = "stuck"
+    FAIL = "fail"
+
+
+Done = Callable[[object], None]
+Failed = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Request:
+    host: str
+    life: int  # the host's boot count: a dead host's requests are gone
+    act: Callable[[], object]
+    done: Done
+    failed: Failed
+
+
+@dataclass(slots=True)
+class Disk:
+    """The shared storage: the heartbeat area and the registers, all versions kept."""
+
+    area: list[bytes] = field(default_factory=lambda: [bytes(BLOCK_SIZE)] * (SLOT_MAX + 1))
+    registers: dict[str, list[Mapping[str, object]]] = field(default_factory=dict)
+
+    def write_block(self, slot: int, raw: bytes) -> None:
+        self.area[slot] = raw
+
+    def version(self, name: str) -> int:
+        return len(self.registers.get(name, ()))
+
+    def value(self, name: str, version: int) -> Mapping[str, object]:
+        return self.registers[name][version - 1]
+
+    def swap(self, name: str, expected: int, value: Mapping[str, object]) -> bool:
+        """True when it was done."""
+        if self.version(name) != expected:
+            return False
+        self.registers.setdefault(name, []).append(value)
+        return True
+
+
+class World:
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)  # noqa: S311 - chance for a simulation, not a secret
+        self.now_ns = 1_000_000_000
+        self.disk = Disk()
+        self.paths: dict[str, Path] = {}
+        self.lives: dict[str, int] = {}
+        self.cut: set[tuple[str, str]] = set()  # (from, to): beats are lost
+        self.latency_ns = (1 * MS, 8 * MS)
+        self.after_event: list[Callable[[], None]] = []
+        self._queue: list[tuple[int, int, Callable[[], None]]] = []
+        self._count = 0
+        self._waiting: list[Request] = []
+
+    def after(self, delay_ns: int, act: Callable[[], None]) -> None:
+        self._count += 1
+        heapq.heappush(self._queue, (self.now_ns + delay_ns, self._count, act))
+
+    def run_until(self, end_ns: int) -> None:
+        while self._queue and self._queue[0][0] <= end_ns:
+            self.now_ns, _, act = heapq.heappop(self._queue)
+            act()
+            for check in self.after_event:
+                check()
+        self.now_ns = max(self.now_ns, end_ns)
+
+    def draw_latency(self) -> int:
+        low, high = self.latency_ns
+        return self.random.randint(low, high)
+
+    def ask(self, host: str, act: Callable[[], object], done: Done, failed: Failed) -> None:
+        """One storage request of a host; see rules 2 and 3."""
+        request = Request(host, self.lives[host], act, done, failed)
+        self.after(self.draw_latency(), lambda: self._arrive(request))
+
+    def _arrive(self, request: Request) -> None:
+        if self.lives[request.host] != request.life:
+            return
+        path = self.paths[request.host]
+        if path is Path.STUCK:
+            self._waiting.append(request)
+        elif path is Path.FAIL:
+            self.after(self.draw_latency(), lambda: self._answer(request, None, "input/output"))
+        else:
+            value = request.act()
+            self.after(self.draw_latency(), lambda: self._answer(request, value, ""))
+
+    def _answer(self, request: Request, value: object, error: str) -> None:
+        if self.lives[request.host] != request.life:
+            return
+        if error:
+            request.failed(error)
+        else:
+            request.done(value)
+
+    def set_path(self, host: str, path: Path) -> None:
+        self.paths[host] = path
+        waiting, self._waiting = self._waiting, []
+        for request in waiting:
+            if request.host == host and path is not Path.STUCK:
+                self.after(self.draw_latency(), lambda r=request: self._arrive(r))  # type: ignore[misc]
+            else:
+                self._waiting.append(request)
+
+    def link(self, a: str, b: str, up: bool) -> None:
+        for pair in ((a, b), (b, a)):
+            (self.cut.discard if up else self.cut.add)(pair)
+
+    def hears(self, sender: str, receiver: str) -> bool:
+        return (sender, receiver) not in self.cut
