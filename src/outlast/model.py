@@ -191,6 +191,7 @@ class VmRecord:
     stop_mode: StopMode = StopMode.SHUTDOWN
     ha: bool = True
     preferred: tuple[str, ...] = ()  # host names; empty = any
+    start_seq: int = 0  # grows with each wish to start, so that an older "stay down" is void
     held_down: str = ""  # why it stays down until somebody wishes to start it again
     deleted: bool = False
 

@@ -31,6 +31,7 @@ class PoolCore:
         self._was_member: bool | None = None
         self._view_told = 0
         self._sick_since = 0
+        self._sick_told = False
 
     def step(self, now_ns: int, facts: Facts) -> Decision:
         """What to do about the world as `facts` show it at `now_ns` (CLOCK_BOOTTIME)."""
@@ -75,14 +76,23 @@ class PoolCore:
             notes.append(note("not-member", host=me.host, why=why))
         if membership.member or facts.guard.state is not GuardState.OPEN:
             self._was_member = membership.member
-        if not facts.sample.good and not self._sick_since:
-            self._sick_since = now_ns
-            notes.append(note("storage-sick", host=me.host, why="no good heartbeat"))
-        elif facts.sample.good and self._sick_since:
-            away_s = (now_ns - self._sick_since) / S
-            self._sick_since = 0
-            notes.append(note("storage-back", host=me.host, away_s=away_s))
+        notes += self._storage_notes(now_ns, facts)
         return notes
+
+    def _storage_notes(self, now_ns: int, facts: Facts) -> list[Note]:
+        """Storage that is away for longer than the gap is told, once, and so is its return."""
+        host = facts.me.host
+        if facts.sample.good:
+            sick_since, self._sick_since = self._sick_since, 0
+            if self._sick_told:
+                self._sick_told = False
+                return [note("storage-back", host=host, away_s=(now_ns - sick_since) / S)]
+            return []
+        self._sick_since = self._sick_since or now_ns
+        if self._sick_told or now_ns - self._sick_since < self._timing.gap_ns:
+            return []
+        self._sick_told = True
+        return [note("storage-sick", host=host, why="its heartbeats are not confirmed")]
 
     def _sentence(self, facts: Facts, membership: Membership) -> str:
         host, view = facts.me.host, facts.view

@@ -52,6 +52,7 @@ class Hosting:
         self._stop_since: dict[str, int] = {}
         self._refused: set[tuple[str, int, str]] = set()
         self._why: dict[str, str] = {}  # why it is started again here
+        self._down: dict[str, tuple[int, str]] = {}  # vm -> (start_seq, why it must not start)
         self._first = True
 
     def step(self, now_ns: int, facts: Facts, membership: Membership, excluded: Excluded) -> Work:
@@ -89,7 +90,7 @@ class Hosting:
 
     def _own(self, now_ns: int, facts: Facts, vm: str, held: Held[Lease], work: Work) -> None:
         record = facts.vms.get(vm)
-        if record is None or f"lease/{vm}" in _swapping(facts):
+        if record is None or {f"lease/{vm}", f"vm/{vm}"} & _swapping(facts):
             return
         local = facts.local.get(vm)
         present = local is not None or vm in facts.guard.populated
@@ -104,6 +105,8 @@ class Hosting:
         if vm in self._seen_running:
             self._ended(now_ns, facts, vm, record, work)
             return
+        if self._stays_down(vm, record, work):
+            return
         if not record.value.wanted:
             why = record.value.held_down or "nobody wants it to run"
             self._free(facts, vm, held, work, why)
@@ -115,6 +118,18 @@ class Hosting:
             work.starts.append(Start(vm, record.value.spec, held.version, why))
             work.notes.append(note("vm-starts", vm=vm, host=facts.me.host, why=why))
             self._retry_at[vm] = now_ns + self._timing.beat_ns
+
+    def _stays_down(self, vm: str, record: Held[VmRecord], work: Work) -> bool:
+        """True while what was decided about its end is not yet on the storage: write it again."""
+        start_seq, why = self._down.get(vm, (-1, ""))
+        if start_seq != record.value.start_seq or not record.value.wanted:
+            self._down.pop(vm, None)
+            return False
+        value = replace(record.value, held_down=why)
+        if not why:
+            value = replace(record.value, desired=Desired.STOPPED)
+        work.swaps.append(Swap(f"vm/{vm}", record.version, value, why or "it shut itself down"))
+        return True
 
     def _note_running(self, facts: Facts, vm: str, work: Work) -> None:
         if vm not in self._seen_running:
@@ -144,7 +159,8 @@ class Hosting:
             return
         if ended.kind == "shutdown":
             work.notes.append(note("vm-shutdown", vm=vm))
-            self._wish(vm, record, replace(wish, desired=Desired.STOPPED), work, "it shut down")
+            self._down[vm] = (wish.start_seq, "")
+            self._stays_down(vm, record, work)
             return
         why = ended.detail or "its QEMU ended"
         work.notes.append(note("vm-crashed", vm=vm, host=facts.me.host, why=why))
@@ -164,10 +180,8 @@ class Hosting:
     def _hold_down(self, vm: str, record: Held[VmRecord], why: str, work: Work) -> None:
         work.notes.append(note("held-down", vm=vm, why=why))
         self._deaths.pop(vm, None)
-        self._wish(vm, record, replace(record.value, held_down=why), work, why)
-
-    def _wish(self, vm: str, record: Held[VmRecord], value: VmRecord, work: Work, why: str) -> None:
-        work.swaps.append(Swap(f"vm/{vm}", record.version, value, why))
+        self._down[vm] = (record.value.start_seq, why)
+        self._stays_down(vm, record, work)
 
     def _free(
         self, facts: Facts, vm: str, held: Held[Lease], work: Work, why: str, failed: bool = False

@@ -155,9 +155,12 @@ class Members:
         return found
 
     def _storm(self, facts: Facts, view: View) -> tuple[int, list[Note]]:
+        # Who is silent for half of the limit already counts: what fails together is never seen
+        # silent in one and the same read.
         dead = self._dead(facts, view, 0)
         silent = [s for s, p in dead.items() if p.kind is ProofKind.SILENT]
-        storm = 2 * len(silent) > len(view.members)
+        half = [s for s, m in view.members.items() if self._half_silent(facts, s, m.term)]
+        storm = bool(silent) and 2 * len(half) > len(view.members)
         if storm and not self._brake:
             self._brake = True
             until_s = 2 * self._timing.dead_ns / S
@@ -169,6 +172,13 @@ class Members:
             # once braking, only a host that writes again releases it: rule 3 has no other way out
             self._brake = False
         return (self._timing.dead_ns if self._brake else 0), []
+
+    def _half_silent(self, facts: Facts, slot: int, term: str) -> bool:
+        seen = facts.seen.get(slot)
+        if seen is None or seen.block is None or slot == facts.me.slot:
+            return False
+        quiet = 2 * seen.still_ns >= limit_ns(seen, self._timing)
+        return quiet and seen.block.term == term and seen.block.state is not BlockState.CLOSED
 
     def _death_notes(self, facts: Facts, view: View, dead: Mapping[int, Proof]) -> list[Note]:
         notes: list[Note] = []
@@ -251,7 +261,8 @@ class Members:
             return None
         hosts = ", ".join(m.host for m in joiners.values())
         members = {**view.members, **joiners}
-        return self._next(facts, view, members, "admit", f"{hosts} joins")
+        verb = "joins" if len(joiners) == 1 else "join"
+        return self._next(facts, view, members, "admit", f"{hosts} {verb}")
 
     def _joins(self, facts: Facts, view: View, slot: int, block: Block) -> bool:
         if block.state is not BlockState.JOINING or slot == facts.me.slot:

@@ -170,7 +170,7 @@ class Plan:
         if slot == facts.me.slot:
             if not facts.local_ready:
                 closed = "has no hypervisor that answers"
-            return Candidate(slot, host, facts.resources.free_mib - taken_mib, vms, closed)
+            return Candidate(slot, host, max(0, facts.resources.free_mib - taken_mib), vms, closed)
         seen = facts.seen.get(slot)
         block = seen.block if seen else None
         if slot in membership.dead:
@@ -183,7 +183,8 @@ class Plan:
             closed = "has no agent at the moment"
         elif block.free_mib == 0:
             closed = closed or "has no hypervisor that answers"
-        return Candidate(slot, host, (block.free_mib if block else 0) - taken_mib, vms, closed)
+        free_mib = max(0, (block.free_mib if block else 0) - taken_mib)
+        return Candidate(slot, host, free_mib, vms, closed)
 
     def _books(self, facts: Facts, view: View) -> list[Swap]:
         wanted: dict[int, list[Order]] = {slot: [] for slot in view.members}

@@ -20,6 +20,7 @@ from outlast.sim.host import SimHost, encode
 from outlast.sim.world import Path, World
 from outlast.storage import format as fmt
 
+START_STEPS = 200  # tenths of a second a part of the start may take
 UUID = "00000000-0000-4000-8000-{:012x}"
 
 
@@ -48,9 +49,7 @@ class SimPool:
             self.hosts[name] = SimHost(self.world, self.settings, record, memory_mib, tell)
         for host in self.hosts.values():
             host.peers = {h.me.slot: h for h in self.hosts.values() if h is not host}
-        for number, vm in enumerate(vms, 1):
-            spec = VmSpec(vm, UUID.format(0x1000 + number), vm_mib, 1)
-            self.wish(vm, VmRecord(spec, Desired.RUNNING))
+        self.vms = tuple(vms)
         self.world.after_event.append(self.check)
 
     # ---- reading
@@ -109,7 +108,9 @@ class SimPool:
     def want(self, vm: str, desired: str) -> None:
         record = self.record(vm)
         words = {
-            "running": replace(record, desired=Desired.RUNNING, held_down=""),
+            "running": replace(
+                record, desired=Desired.RUNNING, held_down="", start_seq=record.start_seq + 1
+            ),
             "stopped": replace(record, desired=Desired.STOPPED),
             "killed": replace(record, desired=Desired.STOPPED, stop_mode=StopMode.KILL),
             "deleted": replace(record, desired=Desired.STOPPED, deleted=True),
@@ -119,8 +120,25 @@ class SimPool:
         self.wish(vm, words[desired])
 
     def start(self) -> None:
-        for host in self.hosts.values():
+        """The first host forms the pool, the others join, then the VMs are wished for."""
+        first, *others = self.hosts.values()
+        first.power_on()
+        self._until(lambda: first.holds_term)
+        for host in others:
             host.power_on()
+        self._until(lambda: all(h.holds_term for h in self.hosts.values()))
+        self.run(1)
+        for number, vm in enumerate(self.vms, 1):
+            spec = VmSpec(vm, UUID.format(0x1000 + number), self.vm_mib, 1)
+            self.wish(vm, VmRecord(spec, Desired.RUNNING))
+        self._until(lambda: all(self.where(vm) for vm in self.vms))
+
+    def _until(self, happened: Callable[[], bool]) -> None:
+        """Run until something happened, for a time that is ample."""
+        for _ in range(START_STEPS):
+            if happened():
+                return
+            self.run(0.1)
 
     def run(self, seconds: float) -> None:
         self.world.run_until(self.world.now_ns + round(seconds * 1e9))

@@ -48,7 +48,7 @@ class Run:
         kind, words = "ok", ""
         try:
             pool.start()
-            pool.run(5)
+            pool.run(1)
             seconds += 5
             while seconds < SAFETY_S:
                 self._hurt()
