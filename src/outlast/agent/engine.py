@@ -50,7 +50,7 @@ class Parts:
     settings: PoolSettings
     pool_dir: Path
     notes_path: Path
-    open_register: Callable[[], Register]
+    register: Register
     open_guard: Callable[[], GuardClient]
     pulse: PulseClient
     driver: Driver
@@ -62,7 +62,7 @@ class Engine:
         self._wake = threading.Event()
         self._stop = threading.Event()
         timing = parts.settings.timing
-        self._registers = Registers(parts.open_register, self._changed)
+        self._registers = Registers(parts.register, self._changed)
         self._machine = Machine(parts.driver, parts.open_guard, self._wake.set, timing.tick_ns / S)
         self._hands = Hands(
             self._registers, parts.driver, parts.open_guard, self._machine, self._wake.set
@@ -117,10 +117,11 @@ class Engine:
         """Hear the pulse for ever; the first word also starts the reading of the registers."""
         started = False
         for snapshot in self._parts.pulse.snapshots():
-            self._senses.hear(snapshot)
-            if not started:
-                started = True
-                self._registers.start(int(snapshot.get("work_seq") or 0))
+            if snapshot is not None:
+                self._senses.hear(snapshot)
+                if not started:
+                    started = True
+                    self._registers.start(_number(snapshot.get("work_seq")))
             self._wake.set()
             if self._stop.is_set():
                 return
@@ -188,3 +189,7 @@ class Engine:
         if isinstance(box[0], BaseException):
             raise box[0]
         return box[0]
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0

@@ -16,8 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from outlast.agent.machine import Machine
 from outlast.agent.registers import Registers
-from outlast.errors import OutlastError
-from outlast.guard.client import GuardClient, GuardGone
+from outlast.errors import HypervisorTrouble, OutlastError
+from outlast.guard.client import GuardClient
 from outlast.hypervisor.driver import Driver, GuardRefused, ImageMissing, StartLocked
 from outlast.model import StopMode
 from outlast.pool.decision import Decision, Kill, Start, Stop, Swap
@@ -96,7 +96,7 @@ class Hands:
             result = act(work)
         except OutlastError as trouble:
             result = Result(kind, subject, False, _trouble(trouble), trouble.sentence)
-        except (OSError, GuardGone) as trouble:
+        except OSError as trouble:
             result = Result(kind, subject, False, "other", str(trouble))
         with self._lock:
             self._busy.discard((kind, subject))
@@ -115,8 +115,10 @@ class Hands:
         return Result("stop", work.vm, True)
 
     def _end(self, vm: str) -> None:
-        self._open_guard().kill(vm)
+        answer = self._open_guard().kill(vm)
         self._driver.kill(vm)
+        if answer.get("populated"):
+            raise HypervisorTrouble(f"{vm} does not die; its storage may be stuck")
         self._machine.look()
 
     def _swap(self, work: Swap) -> Result:
@@ -126,7 +128,9 @@ class Hands:
 
     def _start(self, work: Start) -> Result:
         guard = self._open_guard()
-        guard.admit(work.vm)
+        answer = guard.admit(work.vm)
+        if not answer.get("ok"):
+            raise GuardRefused(f"the guard does not admit {work.vm}: {answer.get('error')}")
         try:
             self._driver.start(work.spec)
         except OutlastError:

@@ -27,9 +27,9 @@ def var_dir() -> Path:
 
 
 class HostFile(BaseModel):
-    """/etc/outlast/host.json. Unknown fields are kept out: a typing error must not be silent."""
+    """The agent's part of /etc/outlast/host.json; fields of guard and pulse are theirs."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     pool_dir: str
     pool_uuid: str
@@ -37,13 +37,12 @@ class HostFile(BaseModel):
     slot: int = Field(ge=1, le=SLOT_MAX)
     uuid: str
     generation: int = Field(ge=1)
-    beat_addresses: tuple[str, ...] = ()
     api_address: str = ""
-    reset: str = "none"
-    watchdog_device: str = "/dev/watchdog"
-    cgroup: str = ""
     accelerator: str = "auto"
     libvirt_uri: str = "qemu:///system"
+    qemu: str = "/usr/bin/qemu-system-x86_64"
+    memory_mib: int = Field(default=0, ge=0)  # what VMs may use; 0 = what the host has
+    vcpus: int = Field(default=0, ge=0)
 
 
 def load(path: Path | None = None) -> HostFile:

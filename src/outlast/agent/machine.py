@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from outlast.errors import HypervisorTrouble
 from outlast.guard.client import GuardClient, GuardGone
@@ -96,13 +97,11 @@ class Machine:
         try:
             if self._guard is None:
                 self._guard = self._open_guard()
-            status = self._guard.status()
-        except (GuardGone, OSError):
+            return _guard_facts(self._guard.status())
+        except (GuardGone, ValueError, KeyError):
             self._guard = None
             gone = self.seen.guard
             return GuardFacts(GuardState.IDLE, NO_TERM, -1, gone.populated), 0, False
-        facts = GuardFacts(status.state, status.term, status.remaining_ns, status.populated)
-        return facts, status.deadline_ns, True
 
     def _event(self, event: DriverEvent) -> None:
         kinds = {EventKind.STOPPED: "shutdown", EventKind.CRASHED: "crashed"}
@@ -118,6 +117,16 @@ class Machine:
             self._wake.wait(self._interval_s)
             self._wake.clear()
             time.sleep(0.002)  # events come in bunches
+
+
+def _guard_facts(status: dict[str, Any]) -> tuple[GuardFacts, int, bool]:
+    """The guard's own words as facts; garbage raises, it is not a guard then."""
+    vms = status["vms"]
+    populated = frozenset(name for name, vm in vms.items() if vm.get("populated"))
+    state = GuardState(status["state"])
+    remaining_ns = int(status["remaining_ns"])
+    facts = GuardFacts(state, str(status["term"]), remaining_ns, populated)
+    return facts, int(status["deadline_ns"]), True
 
 
 def _different(a: Seen, b: Seen) -> bool:

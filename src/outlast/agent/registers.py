@@ -67,18 +67,17 @@ _DECODE: Mapping[str, Callable[[object], Any]] = {
 
 
 class Registers:
-    """A cache in front of one Register, with its own reading thread."""
+    """A cache in front of one Register (safe for many threads), with its own reading thread."""
 
     def __init__(
         self,
-        open_register: Callable[[], Register],
+        register: Register,
         changed: Callable[[], None],
         sweep_s: float = SWEEP_S,
     ) -> None:
-        self._open = open_register
+        self._register = register
         self._changed = changed
         self._sweep_s = sweep_s
-        self._local = threading.local()
         self._lock = threading.Lock()
         self._held: dict[str, Held[Any]] = {}
         self._troubles: dict[str, str] = {}
@@ -124,7 +123,7 @@ class Registers:
         Raises StorageTrouble.
         """
         read_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        version, value = self._register().read(name)
+        version, value = self._register.read(name)
         if value is None:
             return None
         held = Held(version, _DECODE[name.split("/")[0]](value), read_ns)
@@ -136,7 +135,7 @@ class Registers:
 
         Raises StorageTrouble when nothing was written.
         """
-        answer = self._register().swap(name, expected, encode(value))
+        answer = self._register.swap(name, expected, encode(value))
         if answer.outcome is Outcome.OK:
             now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
             if name.split("/")[0] in KINDS:
@@ -152,12 +151,6 @@ class Registers:
         return answer
 
     # ---- the reading thread
-
-    def _register(self) -> Register:
-        register: Register | None = getattr(self._local, "register", None)
-        if register is None:
-            register = self._local.register = self._open()
-        return register
 
     def _run(self) -> None:
         next_sweep = time.monotonic()
@@ -177,7 +170,7 @@ class Registers:
         """Read every register once; False when the storage did not answer."""
         for kind in KINDS:
             try:
-                names = self._register().names(kind)
+                names = self._register.names(kind)
             except (StorageTrouble, OSError) as trouble:
                 self._trouble(kind, trouble)
                 return False
@@ -193,7 +186,7 @@ class Registers:
         kind = name.split("/")[0]
         read_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         try:
-            version, value = self._register().read(name)
+            version, value = self._register.read(name)
             if value is not None:
                 self._store(name, Held(version, _DECODE[kind](value), read_ns))
             if self._troubles.pop(name, None):

@@ -12,6 +12,7 @@ Rules:
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import Callable
@@ -32,6 +33,7 @@ UNKNOWN_WAIT_S = 5.0
 DELETE_WAIT_S = 15.0
 PAUSE_S = 0.05
 
+_BRIDGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
 Edit = Callable[[VmRecord], VmRecord]
 
 
@@ -76,8 +78,11 @@ class Wishes:
             images.remove(made)
             raise
         if version == 0:
-            images.remove(made)
-            raise Conflict(f"somebody else has just made a VM '{name}'")
+            after = self._service.read_vm(name)
+            if after is None or after.value.spec.uuid != record.spec.uuid:
+                images.remove(made)
+                raise Conflict(f"somebody else has just made a VM '{name}'")
+            version = after.version  # made here, and changed by somebody since
         return VmWish(name=name, version=version, changed=True, sentence=f"{name} is created")
 
     def start(self, name: str) -> VmWish:
@@ -155,7 +160,8 @@ class Wishes:
                 images.check_file(paths[field], field)
         _check_preferred(wish.preferred, facts)
         for bridge in wish.networks:
-            check_name(bridge, "bridge name")
+            if not _BRIDGE.fullmatch(bridge):
+                raise BadField(f"networks: {bridge[:40]!r} is no bridge name", field="networks")
         planned = images.plan(pool_dir, wish.name, wish.disks, wish.use_existing)
         _check_unshared(planned, facts)
         spec = VmSpec(
@@ -214,9 +220,10 @@ class Wishes:
         """Why a VM is not at rest; "" when it is."""
         record, name = held.value, held.value.spec.name
         facts = self._service.picture.facts
-        if facts is None:
+        if facts is None or not facts.registers_ready:
+            trouble = self._service.picture.trouble or "the leases were not read yet"
             raise PoolTrouble(
-                f"whether '{name}' runs is not known: {self._service.picture.trouble}",
+                f"whether '{name}' runs is not known: {trouble}",
                 hint="try again when this host is a member of the pool",
             )
         lease = facts.leases.get(name)

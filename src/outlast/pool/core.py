@@ -32,11 +32,12 @@ class PoolCore:
         self._view_told = 0
         self._sick_since = 0
         self._sick_told = False
+        self._swap_after: dict[str, int] = {}  # register -> when it may be written again
 
     def step(self, now_ns: int, facts: Facts) -> Decision:
         """What to do about the world as `facts` show it at `now_ns` (CLOCK_BOOTTIME)."""
         membership = self._members.step(now_ns, facts)
-        notes = self._own_notes(now_ns, facts, membership)
+        notes = self._own_notes(now_ns, facts, membership) + self._swap_notes(now_ns, facts)
         notes += membership.notes
         excluded = self._members.excluded
         work = self._hosting.step(now_ns, facts, membership, excluded)
@@ -49,7 +50,7 @@ class PoolCore:
         decision = Decision(
             kills=tuple(work.kills),
             stops=tuple(work.stops),
-            swaps=tuple(s for s in swaps if ("swap", s.name) not in facts.busy),
+            swaps=tuple(s for s in swaps if self._may_swap(now_ns, facts, s)),
             starts=tuple(work.starts),
             notes=(*notes, *work.notes, *order_notes),
             sentence=self._sentence(facts, membership),
@@ -59,6 +60,25 @@ class PoolCore:
         )
         check(facts, decision)
         return decision
+
+    def _may_swap(self, now_ns: int, facts: Facts, swap: Swap) -> bool:
+        waits = now_ns < self._swap_after.get(swap.name, 0)
+        return ("swap", swap.name) not in facts.busy and not waits
+
+    def _swap_notes(self, now_ns: int, facts: Facts) -> list[Note]:
+        """A write that failed is tried again after a beat, not in a tight loop; told once."""
+        notes: list[Note] = []
+        for result in facts.results:
+            if result.kind != "swap":
+                continue
+            if result.ok:
+                self._swap_after.pop(result.subject, None)
+                continue
+            told = result.subject in self._swap_after
+            self._swap_after[result.subject] = now_ns + self._timing.beat_ns
+            if not told and result.trouble != "conflict":
+                notes.append(note("swap-unknown", name=result.subject))
+        return notes
 
     def _own_notes(self, now_ns: int, facts: Facts, membership: Membership) -> list[Note]:
         notes: list[Note] = []

@@ -201,8 +201,6 @@ class Hosting:
 
     def _results(self, now_ns: int, facts: Facts, work: Work) -> None:
         for result in facts.results:
-            if result.kind == "swap" and result.trouble == "unknown":
-                work.notes.append(note("swap-unknown", name=result.subject))
             if result.kind != "start" or result.ok:
                 continue
             vm = result.subject

@@ -16,7 +16,6 @@ SENTENCES: Mapping[str, str] = {
     "agent-started": "the agent of {host} runs, version {version}",
     "member": "{host} is a member of view {view}, slot {slot}",
     "not-member": "{host} is no longer a member: {why}; its VMs are ended here",
-    "waiting": "{host} waits: {why}",
     "storage-sick": "{host} does not reach the pool's storage: {why}",
     "storage-back": "{host} reaches the pool's storage again after {away_s:.1f} s",
     # other hosts

@@ -222,7 +222,7 @@ class Members:
         if dead:
             return self._death_view(facts, view, dead), []
         live = frozenset(view.members)
-        notes = self._link_notes(facts, view, live)
+        notes = self._link_notes(facts, view, live) + self._health_notes(facts, view)
         parted = self._exclusion(now_ns, facts, view, live)
         if parted:
             return parted, notes
@@ -361,6 +361,29 @@ class Members:
                 other = view.members[slot].host
                 notes.append(note(code, host=facts.me.host, other=other))
                 (self._told.discard if up else self._told.add)(key)
+        return notes
+
+    def _health_notes(self, facts: Facts, view: View) -> list[Note]:
+        """The master tells of members that are alive and yet not well."""
+        notes: list[Note] = []
+        if view.master != facts.me.slot:
+            return notes
+        for slot, member in view.members.items():
+            seen = facts.seen.get(slot)
+            if seen is None:
+                continue
+            away_ns = seen.block.agent_away_ms * MS if seen.block else 0
+            unwell = {
+                "block-unreadable": seen.block is None,
+                "agent-away": away_ns > self._timing.gap_ns,
+            }
+            for code, now in unwell.items():
+                key = (code, slot)
+                if now and key not in self._told:
+                    self._told.add(key)
+                    notes.append(note(code, host=member.host, away_s=away_ns / S))
+                elif not now:
+                    self._told.discard(key)
         return notes
 
 

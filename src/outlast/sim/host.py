@@ -46,6 +46,12 @@ GUARD_TICK_NS = 20 * MS
 AGENT_AWAY_NS = S // 2
 BOOT_NS = 2 * S
 QEMU_START_NS = 200 * MS
+START_WORDS = {
+    "other": "QEMU ended at once",
+    "locked": "the image is locked",
+    "missing": "its image is not there",
+    "refused": "the guard refused",
+}
 DECODE = {
     "vm": fmt.vm_from,
     "lease": fmt.lease_from,
@@ -82,6 +88,7 @@ class SimHost:
         self.peers: dict[int, SimHost] = {}
         self.running: dict[str, VmState] = {}  # what really runs here
         self.specs: dict[str, int] = {}
+        self.start_trouble: dict[str, str] = {}  # vm -> trouble of every start here
         self.frozen = False
         self.power = False
         self.resets = 0
@@ -110,7 +117,7 @@ class SimHost:
         self.desk = Desk(free_mib=self.memory_mib, free_vcpus=64)
         self.petted_ns = self.world.now_ns
         self._watchdog()
-        self._start_agent()
+        self.start_agent()
         self._every(GUARD_TICK_NS, self._guard_tick)
         self._every(self.settings.timing.beat_ns, self._beat)
         self._every(self.settings.timing.tick_ns, self._wake)
@@ -129,13 +136,15 @@ class SimHost:
             BOOT_NS, lambda: self.power_on() if self.world.lives[self.name] == life else None
         )
 
-    def kill_agent(self) -> None:
-        """As by kill -9; its supervisor starts it again."""
+    def kill_agent(self, *, for_good: bool = False) -> None:
+        """As by kill -9; its supervisor starts it again, unless it is gone for good."""
         self.agent_life += 1
         self.agent_up = False
-        self._later(AGENT_AWAY_NS, self._start_agent)
+        self.agent_gone_ns = self.world.now_ns
+        if not for_good:
+            self._later(AGENT_AWAY_NS, self.start_agent)
 
-    def _start_agent(self) -> None:
+    def start_agent(self) -> None:
         self.agent_life = getattr(self, "agent_life", 0) + 1
         self.agent_up = True
         self.core = PoolCore(self.settings)
@@ -162,9 +171,12 @@ class SimHost:
         self.world.after(delay_ns, run)
 
     def _every(self, step_ns: int, act: Callable[[], None]) -> None:
+        life = self.world.lives[self.name]
+
         def run() -> None:
             act()
-            self._later(step_ns, run)
+            if self.world.lives[self.name] == life:  # it may just have ended this boot
+                self._later(step_ns, run)
 
         self._later(self.world.random.randint(0, step_ns), run)
 
@@ -222,7 +234,7 @@ class SimHost:
             return
         lost_ns = self.settings.timing.link_lost_ns
         heard = frozenset(s for s, at in self.heard.items() if self.world.now_ns - at < lost_ns)
-        away_ms = 0 if self.agent_up else AGENT_AWAY_NS // MS
+        away_ms = 0 if self.agent_up else (self.world.now_ns - self.agent_gone_ns) // MS + 1
         hints = tuple(list(self._hints().items())[-16:])
         desk = replace(
             self.desk, heard=heard, agent_away_ms=away_ms, work_seq=self.work_seq, hints=hints
@@ -430,10 +442,10 @@ class SimHost:
         self.running.pop(vm, None)
         self._wake()
 
-    def qemu_dies(self, vm: str) -> None:
-        """As by kill -9 of its process."""
+    def qemu_ends(self, vm: str, kind: str) -> None:
+        """kind: crashed (as by kill -9 of its process) | shutdown (from inside)."""
         if self.running.pop(vm, None):
-            self.exits.append(Exit(vm, "crashed", "killed by signal 9"))
+            self.exits.append(Exit(vm, kind, "killed by signal 9" if kind == "crashed" else ""))
             self._later(20 * MS, self._wake)
 
     def _stop(self, stop: Stop) -> None:
@@ -497,13 +509,20 @@ class SimHost:
 
         def launched() -> None:
             # libvirt's own process goes on even when the agent is gone
+            trouble = self.start_trouble.get(start.vm, "")
+            if trouble:
+                self.guard.release(start.vm)
+                if life == self.agent_life:
+                    self._report(Result("start", start.vm, False, trouble, START_WORDS[trouble]))
+                return
             entered = self.guard.enter(self.reading(), self.guard_seen(), start.vm).get("ok")
             if entered:
                 self.running[start.vm] = VmState.RUNNING
                 self.specs[start.vm] = start.spec.memory_mib
             if life == self.agent_life:
                 trouble = "" if entered else "refused"
-                self._report(Result("start", start.vm, bool(entered), trouble, trouble))
+                words = START_WORDS.get(trouble, "")
+                self._report(Result("start", start.vm, bool(entered), trouble, words))
 
         self._later(QEMU_START_NS, launched)
 

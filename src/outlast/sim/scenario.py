@@ -10,6 +10,8 @@ line. A note stands as `host: sentence [code]`; what several hosts say alike sta
     storage of c stuck | failing | ok   storage stuck | ok          (of all hosts)
     link a-b down | up                  network of c down | up      network down | up
     qemu of web dies                    wish web running | stopped | killed | deleted
+    vm web shuts down                   start of web on c fails | locked | missing | works
+    agent of c gone | back
     show                                where every VM runs, and the newest view
     # a remark
 
@@ -27,6 +29,7 @@ from outlast.sim.world import Path
 
 DASHES = "----"
 PATHS = {"stuck": Path.STUCK, "failing": Path.FAIL, "ok": Path.OK}
+STARTS = {"fails": "other", "locked": "locked", "missing": "missing", "works": ""}
 ONCE = {
     "view-changed": "view",
     "host-silent": "host",
@@ -104,7 +107,15 @@ class Player:
             case ["network", ("down" | "up") as word]:
                 self.pool.network(word == "up")
             case ["qemu", "of", vm, "dies"]:
-                self.pool.host(self.pool.where(vm)).qemu_dies(vm)
+                self.pool.host(self.pool.where(vm)).qemu_ends(vm, "crashed")
+            case ["vm", vm, "shuts", "down"]:
+                self.pool.host(self.pool.where(vm)).qemu_ends(vm, "shutdown")
+            case ["agent", "of", host, "gone"]:
+                self.pool.host(host).kill_agent(for_good=True)
+            case ["agent", "of", host, "back"]:
+                self.pool.host(host).start_agent()
+            case ["start", "of", vm, "on", host, word] if word in STARTS:
+                self.pool.host(host).start_trouble[vm] = STARTS[word]
             case ["wish", vm, desired]:
                 self.pool.want(vm, desired)
             case ["show"]:

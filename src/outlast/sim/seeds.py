@@ -95,7 +95,7 @@ class Run:
             case "freeze" | "thaw" if host.power:
                 host.frozen = what == "freeze"
             case "qemu" if pool.where(vm):
-                pool.host(pool.where(vm)).qemu_dies(vm)
+                pool.host(pool.where(vm)).qemu_ends(vm, "crashed")
             case "stop" | "start":
                 pool.want(vm, {"stop": "stopped", "start": "running"}[what])
             case "slow":

@@ -1,0 +1,136 @@
+"""The agent of a host: `python -m outlast.agent`, a service that starts after guard and pulse.
+
+It reads the host file, waits for the pool's storage, then ticks until SIGTERM. Ending it ends no
+VM: guard and pulse go on, and the next agent adopts what runs.
+
+Exit codes: 0 asked to stop, 1 a bug or a broken invariant, else those of errors.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from outlast.agent.engine import Engine, Parts
+from outlast.agent.hostfile import HostFile, etc_dir, load, run_dir, var_dir
+from outlast.agent.server import Server
+from outlast.errors import OutlastError, StorageTrouble
+from outlast.guard import emulator
+from outlast.guard.client import GuardClient
+from outlast.guard.pulse_client import PulseClient
+from outlast.hypervisor import accelerator
+from outlast.hypervisor.domain_xml import DomainOptions
+from outlast.hypervisor.libvirt_driver import LibvirtDriver, LibvirtOptions
+from outlast.pool.facts import Me
+from outlast.settings import PoolSettings
+from outlast.storage.format import pool_from
+from outlast.storage.posix import PosixRegister
+
+log = logging.getLogger("outlast.agent")
+RETRY_S = 1.0
+
+
+def wait_for_settings(register: PosixRegister, stopped: threading.Event) -> PoolSettings | None:
+    """The pool's settings, as soon as its storage answers; None when asked to stop before."""
+    told = ""
+    while not stopped.is_set():
+        try:
+            version, value = register.read("pool")
+            if value is not None:
+                return pool_from(value)
+            trouble = f"the pool's settings are not there (version {version})"
+        except StorageTrouble as error:
+            trouble = error.sentence
+        if trouble != told:
+            told = trouble
+            log.warning("waiting for the pool's storage: %s", trouble)
+        stopped.wait(RETRY_S)
+    return None
+
+
+def make_driver(host: HostFile) -> LibvirtDriver:
+    """libvirt, with the guard's wrapper as the only emulator."""
+    wrapper = run_dir() / "qemu"
+    chosen = accelerator.choose(host.accelerator, host.qemu, var_dir() / "accelerator.json")
+    log.info("VMs run with %s: %s", chosen.name, chosen.why)
+    emulator.install(
+        wrapper,
+        socket=str(run_dir() / "guard.sock"),
+        qemu=host.qemu,
+        tcg_pad=chosen.name == "tcg",
+    )
+    domain = DomainOptions(
+        accelerator=chosen.name,
+        emulator=str(wrapper),
+        vnc_socket="/run/libvirt/outlast-{name}.vnc",
+        pool=host.pool_uuid,
+    )
+    options = LibvirtOptions(domain=domain, memory_mib=host.memory_mib, vcpus=host.vcpus)
+    return LibvirtDriver(host.libvirt_uri, options)
+
+
+def serve(engine: Engine, host: HostFile, ready: threading.Event) -> threading.Thread:
+    """The API in a thread of its own, with its own event loop."""
+    server = Server(
+        engine, run_dir() / "agent.sock", address=host.api_address, pki=etc_dir() / "pki"
+    )
+
+    async def run() -> None:
+        await server.start()
+        ready.set()
+        await asyncio.Event().wait()
+
+    def main() -> None:
+        try:
+            asyncio.run(run())
+        except OutlastError as trouble:
+            log.error("the API does not run: %s", trouble.sentence)
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=main, name="api", daemon=True)
+    thread.start()
+    return thread
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    stopped = threading.Event()
+    try:
+        host = load()
+        for folder in (run_dir(), var_dir()):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        register = PosixRegister(Path(host.pool_dir), str(host.slot))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stopped.set())
+        settings = wait_for_settings(register, stopped)
+        if settings is None:
+            return 0
+        parts = Parts(
+            me=Me(host.slot, host.host, host.uuid),
+            settings=settings,
+            pool_dir=Path(host.pool_dir),
+            notes_path=var_dir() / "journal.jsonl",
+            register=register,
+            open_guard=lambda: GuardClient(run_dir() / "guard.sock"),
+            pulse=PulseClient(run_dir() / "pulse.sock"),
+            driver=make_driver(host),
+        )
+    except OutlastError as trouble:
+        log.error("%s%s", trouble.sentence, f" ({trouble.hint})" if trouble.hint else "")
+        return trouble.exit_code
+    engine = Engine(parts)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: engine.stop())
+    ready = threading.Event()
+    serve(engine, host, ready)
+    engine.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

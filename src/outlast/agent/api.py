@@ -1,0 +1,192 @@
+"""The agent's API without the network: questions answered from the picture, wishes handed on.
+
+Rules:
+1. Questions never touch storage, except `vm` for a VM that the picture does not have yet and the
+   timeline. All methods may be called from any thread; wishes, `vm` and `timeline` may block.
+2. Time comes in as a Clock, what other agents say as Peers: the answers follow from the arguments.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from pydantic import ValidationError
+
+from outlast.agent.host_status import Clock, host_name, host_statuses
+from outlast.agent.picture import Picture
+from outlast.agent.service import Service
+from outlast.agent.vm_status import Peers, local_vms, vm_status, vm_statuses
+from outlast.agent.wishes import Wishes
+from outlast.errors import Conflict, NotFound, PoolTrouble
+from outlast.pool.facts import Facts
+from outlast.settings import MS
+from outlast.storage.names import check_name
+from outlast.wire.shapes import LocalVms, PoolStatus, TimelineEntry, VmDetail, VmStatus
+
+TIMELINE_MAX = 5000
+RECENT_DAYS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a VM's console is: `api` is "" when it is on this host."""
+
+    host: str
+    api: str = ""
+
+
+def now() -> Clock:
+    return Clock(time.clock_gettime_ns(time.CLOCK_BOOTTIME), time.time())
+
+
+class Api:
+    """Everything that may be asked of one agent."""
+
+    def __init__(
+        self, service: Service, *, clock: Callable[[], Clock] = now, wishes: Wishes | None = None
+    ) -> None:
+        self._service = service
+        self._clock = clock
+        self.wishes = wishes or Wishes(service)
+
+    @property
+    def service(self) -> Service:
+        return self._service
+
+    # ---- questions
+
+    def status(self, peers: Peers, refused_calls: int = 0) -> PoolStatus:
+        """The pool as this host sees it; says why when it sees nothing."""
+        picture, clock = self._service.picture, self._clock()
+        facts, settings = picture.facts, picture.settings
+        hosts = host_statuses(picture, clock)
+        view = facts.view if facts else None
+        listed = view is not None and view.master in view.members
+        known = {
+            "view": view.version if view else 0,
+            "view_reason": view.reason if view else "",
+            "master": host_name(facts, view.master) if facts and view and listed else "",
+            "age_ms": max(0, clock.boot_ns - picture.taken_ns) // MS if facts else None,
+        }
+        return PoolStatus.model_validate(
+            known
+            | {
+                "name": settings.name,
+                "uuid": settings.uuid,
+                "preset": settings.timing.preset,
+                "answered_by": picture.me.host,
+                "sentence": _sentence(picture),
+                "trouble": _trouble(picture),
+                "refused_calls": refused_calls,
+                "hosts": hosts,
+                "vms": vm_statuses(picture, hosts, peers, clock),
+            }
+        )
+
+    def vms(self, peers: Peers) -> list[VmStatus]:
+        """Raises PoolTrouble when this host knows nothing yet."""
+        picture, clock = self._service.picture, self._clock()
+        self._facts(picture)
+        return vm_statuses(picture, host_statuses(picture, clock), peers, clock)
+
+    def vm(self, name: str, peers: Peers, recent: int = 0) -> VmDetail:
+        """One VM with its newest `recent` notes.
+
+        Raises NotFound, PoolTrouble, StorageTrouble.
+        """
+        check_name(name, "VM name")
+        picture, clock = self._service.picture, self._clock()
+        facts = self._facts(picture)
+        held = facts.vms.get(name)
+        if held is None or held.value.deleted:
+            held = self._service.read_vm(name)
+        if held is None or held.value.deleted:
+            raise NotFound(f"there is no VM '{name}'", hint="outlast vm list")
+        facts = replace(facts, vms={**facts.vms, name: held})
+        hosts = host_statuses(picture, clock)
+        status = vm_status(picture, facts, hosts, peers, clock, held)
+        notes: list[TimelineEntry] = []
+        if recent:
+            since = clock.wall_s - RECENT_DAYS * 86400
+            notes = [e for e in self.timeline(since, TIMELINE_MAX) if e.fields.get("vm") == name]
+        return VmDetail(**status.model_dump(), recent=notes[-recent:] if recent else [])
+
+    def local(self) -> LocalVms:
+        """What this host's hypervisor says; for other agents."""
+        return local_vms(self._service.picture, self._clock())
+
+    def timeline(self, since_wall_s: float, limit: int) -> list[TimelineEntry]:
+        """Notes of all hosts, oldest first. Raises StorageTrouble."""
+        entries = []
+        for raw in self._service.timeline(since_wall_s, min(max(limit, 1), TIMELINE_MAX)):
+            try:
+                entries.append(TimelineEntry.model_validate(raw))
+            except ValidationError:
+                continue  # a line of another version, or damaged: the others still count
+        return entries
+
+    # ---- where things are
+
+    def holders(self) -> dict[int, Place]:
+        """The other hosts that hold leases and can be asked, by slot."""
+        facts = self._service.picture.facts
+        if facts is None or facts.view is None:
+            return {}
+        slots = {
+            held.value.slot
+            for held in facts.leases.values()
+            if held.value.held and facts.view.lists(held.value.slot, held.value.term)
+        }
+        return {
+            n: Place(facts.slots[n].host, facts.slots[n].api)
+            for n in slots - {facts.me.slot}
+            if n in facts.slots and facts.slots[n].api
+        }
+
+    def console_place(self, name: str, *, only_here: bool) -> Place:
+        """Where the VM's console can be opened.
+
+        only_here: the caller is another agent, so there is no going on from here.
+        Raises NotFound, Conflict when it does not run, PoolTrouble.
+        """
+        check_name(name, "VM name")
+        facts = self._facts(self._service.picture)
+        if name in facts.local:
+            return Place(facts.me.host)
+        if only_here:
+            raise NotFound(f"'{name}' does not run on {facts.me.host}")
+        held = self._service.read_vm(name)
+        if held is None or held.value.deleted:
+            raise NotFound(f"there is no VM '{name}'", hint="outlast vm list")
+        lease = facts.leases.get(name)
+        if lease is None or not lease.value.held or lease.value.slot == facts.me.slot:
+            raise Conflict(f"'{name}' does not run", hint=f"outlast vm start {name}")
+        record = facts.slots.get(lease.value.slot)
+        if record is None or not record.api:
+            host = host_name(facts, lease.value.slot)
+            raise PoolTrouble(f"the agent of {host} has no address", hint=f"ask on {host} itself")
+        return Place(record.host, record.api)
+
+    def _facts(self, picture: Picture) -> Facts:
+        if picture.facts is None or not picture.facts.registers_ready:
+            raise PoolTrouble(
+                f"{picture.me.host} knows nothing of its VMs yet: {_trouble(picture)}",
+                hint="is the pool's storage mounted? see 'outlast status'",
+            )
+        return picture.facts
+
+
+def _sentence(picture: Picture) -> str:
+    if picture.decision is not None and picture.decision.sentence:
+        return picture.decision.sentence
+    return f"{picture.me.host} sees nothing: {picture.trouble}"
+
+
+def _trouble(picture: Picture) -> str:
+    if picture.facts is None:
+        return picture.trouble or "it has just begun"
+    if not picture.facts.registers_ready:
+        return "the pool's registers are still being read"
+    return picture.trouble

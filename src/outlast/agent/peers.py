@@ -1,0 +1,69 @@
+"""Asks the other agents, over mutual TLS, what really runs on their hosts.
+
+Rules:
+1. An answer is at most `FRESH_S` old; an agent that does not answer within `WAIT_S` is left out:
+   not knowing is an answer of its own (vm_status.py says "unconfirmed").
+2. The certificate must name the host that the slot belongs to, whatever its address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Mapping
+
+import aiohttp
+
+from outlast.agent.api import Place
+from outlast.errors import OutlastError
+from outlast.wire.shapes import LocalVms, parse
+
+FRESH_S = 0.4
+WAIT_S = 1.0
+
+
+class AgentPeers:
+    """Lives on one event loop. Without a TLS context nobody can be asked."""
+
+    def __init__(self, context: ssl.SSLContext | None) -> None:
+        self._context = context
+        self._session: aiohttp.ClientSession | None = None
+        self._known: dict[int, tuple[float, LocalVms]] = {}
+
+    async def look(self, places: Mapping[int, Place]) -> dict[int, LocalVms]:
+        """What each of these hosts says, by slot; those that do not answer are missing."""
+        if self._context is None or not places:
+            return {}
+        answers = await asyncio.gather(*(self._ask(n, place) for n, place in places.items()))
+        return {n: said for n, said in zip(places, answers, strict=True) if said is not None}
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def _ask(self, slot: int, place: Place) -> LocalVms | None:
+        known = self._known.get(slot)
+        if known is not None and time.monotonic() - known[0] < FRESH_S:
+            return known[1]
+        if self._session is None:
+            timeout = aiohttp.ClientTimeout(total=WAIT_S)
+            connector = aiohttp.TCPConnector(ssl=self._context or True, limit=0)
+            self._session = aiohttp.ClientSession(connector=connector, timeout=timeout)
+        try:
+            url = f"{base_url(place.api)}/v1/local"
+            async with self._session.get(url, server_hostname=place.host) as answer:
+                if answer.status != 200:
+                    return None
+                said = parse(LocalVms, await answer.read())
+        except (aiohttp.ClientError, OSError, TimeoutError, OutlastError):
+            return None
+        if said.host != place.host:
+            return None
+        self._known[slot] = (time.monotonic(), said)
+        return said
+
+
+def base_url(api: str) -> str:
+    """The https address of a slot record, which may be written with or without its scheme."""
+    return api if api.startswith("https://") else f"https://{api}"

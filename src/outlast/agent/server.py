@@ -1,0 +1,320 @@
+"""The agent's API on the network: a unix socket for root, mutual TLS for everybody else.
+
+Rules:
+1. Who may what: the unix socket (mode 0600, peer is root or the agent's own user) is role admin;
+   over TCP the role stands in the caller's certificate. READS lists what hosts may do; everything
+   else takes admin or manager.
+2. Every refused call is logged and counted (`refused_calls` in the status).
+3. Every failure is JSON: {"error": {code, sentence, hint, field}}. A bug is code "internal", its
+   traceback goes to the log only.
+4. Nothing that may block runs on the event loop; calls that hang on storage are counted, and above
+   CALLS_MAX new ones are turned away, so that the server itself never hangs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import secrets
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from outlast.agent.api import Api
+from outlast.agent.console import Desk, serve_console
+from outlast.agent.peers import AgentPeers
+from outlast.agent.service import Service
+from outlast.errors import Conflict, InvalidInput, NotFound, OutlastError, Refused, StorageTrouble
+from outlast.wire.seal import client_context, peer_name, peer_role, server_context
+from outlast.wire.shapes import VmCreate, VmDelete, VmWish, error_body, parse
+
+log = logging.getLogger("outlast.agent.server")
+
+CALLS_MAX = 32
+BODY_MAX = 1 << 20
+STOP_WAIT_S = 1.0  # for calls under way when the server stops
+READS = frozenset({("GET", "/v1/status"), ("GET", "/v1/local"), ("GET", "/v1/vms/{name}/console")})
+ROLE, CALLER = web.RequestKey("role", str), web.RequestKey("caller", str)
+_CREDENTIALS = struct.Struct("3i")
+
+T = TypeVar("T")
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Server:
+    """One agent's API server; lives on one event loop.
+
+    socket_path: the unix socket. address: "ip:port" for https, "" for none; then `pki` must hold
+    ca.pem, cert.pem and cert.key.
+    """
+
+    def __init__(
+        self, service: Service, socket_path: Path, *, address: str = "", pki: Path | None = None
+    ) -> None:
+        self.api = Api(service)
+        self.refused_calls = 0
+        self.port = 0  # the one that https listens on, once started
+        self._socket_path = socket_path
+        self._address, self._pki = address, pki
+        self._runner: web.AppRunner | None = None
+        self._peer_context: ssl.SSLContext | None = None
+        self._peers = AgentPeers(None)
+        self._calls = 0
+        self._calls_lock = threading.Lock()
+
+    async def start(self) -> None:
+        """Listen. Raises OutlastError saying what is in the way."""
+        contexts = None
+        if self._address and self._pki is not None:
+            contexts = server_context(self._pki), client_context(self._pki)
+        self._peer_context = contexts[1] if contexts else None
+        self._peers = AgentPeers(self._peer_context)
+        app = web.Application(middlewares=[self._gate], client_max_size=BODY_MAX)
+        app.add_routes(self._routes())
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_WAIT_S)
+        await self._runner.setup()
+        try:
+            await web.SockSite(self._runner, self._unix_socket()).start()
+            if contexts:
+                host, _, port = self._address.rpartition(":")
+                site = web.TCPSite(
+                    self._runner, host.strip("[]"), int(port), ssl_context=contexts[0]
+                )
+                await site.start()
+                self.port = int(self._runner.addresses[-1][1])
+        except (OSError, ValueError) as error:
+            await self.stop()
+            raise Conflict(
+                f"the agent cannot listen: {error}",
+                hint="does another agent run already? see api_address in host.json",
+            ) from error
+
+    async def stop(self) -> None:
+        await self._peers.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+        with contextlib.suppress(OSError):
+            self._socket_path.unlink()
+
+    def _unix_socket(self) -> socket.socket:
+        """The listening socket under its name, never open to others, not even for a moment."""
+        folder = self._socket_path.parent
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        temporary = folder / f".{secrets.token_hex(4)}.sock"
+        try:
+            listener.bind(str(temporary))  # nobody can connect before it listens
+            temporary.chmod(0o600)
+            temporary.replace(self._socket_path)
+        except OSError:
+            listener.close()
+            raise
+        listener.setblocking(False)
+        return listener
+
+    # ---- who may what
+
+    @web.middleware
+    async def _gate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            self._admit(request)
+            return await handler(request)
+        except web.HTTPException as error:
+            if error.status in {404, 405}:
+                return _failure(NotFound(f"there is no {request.method} {request.path}"))
+            return _failure(InvalidInput(f"the request is refused: {error.reason}"), error.status)
+        except OutlastError as error:
+            if isinstance(error, Refused):
+                self.refused_calls += 1
+                log.warning("refused %s %s: %s", request.method, request.path, error.sentence)
+            return _failure(error)
+        except Exception:
+            log.exception("a bug in %s %s", request.method, request.path)
+            sentence = "the agent failed in a way it does not know"
+            return _failure(OutlastError(sentence, hint="see the log of outlast-agent"))
+
+    def _admit(self, request: web.Request) -> None:
+        """Finds out the caller's role and refuses what it may not do."""
+        if "Origin" in request.headers:
+            raise Refused("calls out of web pages are not taken")
+        role, name = self._caller(request)
+        request[ROLE], request[CALLER] = role, name
+        resource = request.match_info.route.resource
+        call = (request.method, resource.canonical if resource else request.path)
+        if role == "host" and call not in READS:
+            raise Refused(
+                f"host {name} may not {request.method} {request.path}",
+                hint="wishes take a certificate with the role admin or manager",
+            )
+
+    def _caller(self, request: web.Request) -> tuple[str, str]:
+        transport = request.transport
+        if transport is None:
+            raise Refused("the caller is gone")
+        peer: socket.socket = transport.get_extra_info("socket")
+        if peer.family == socket.AF_UNIX:
+            raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+            uid = _CREDENTIALS.unpack(raw)[1]
+            if uid not in {0, os.geteuid()}:
+                raise Refused(f"user {uid} may not speak to the agent", hint="run it as root")
+            return "admin", f"uid {uid}"
+        certificate = transport.get_extra_info("peercert")
+        return peer_role(certificate), peer_name(certificate)
+
+    # ---- calls
+
+    def _routes(self) -> list[web.RouteDef]:
+        vm = "/v1/vms/{name}"
+        wishes = self.api.wishes
+        return [
+            web.get("/v1/status", self._status),
+            web.get("/v1/local", self._local),
+            web.get("/v1/timeline", self._timeline),
+            web.get("/v1/vms", self._vms),
+            web.post("/v1/vms", self._create),
+            web.get(vm, self._vm),
+            web.delete(vm, self._delete),
+            web.post(f"{vm}/start", self._wish(wishes.start)),
+            web.post(f"{vm}/stop", self._wish(wishes.stop)),
+            web.post(f"{vm}/kill", self._wish(wishes.kill)),
+            web.get(f"{vm}/console", self._console),
+        ]
+
+    async def _status(self, request: web.Request) -> web.Response:
+        # an agent that asks needs no third one's opinion
+        places = self.api.holders() if request[ROLE] != "host" else {}
+        return _json(self.api.status(await self._peers.look(places), self.refused_calls))
+
+    async def _local(self, _: web.Request) -> web.Response:
+        return _json(self.api.local())
+
+    async def _vms(self, _: web.Request) -> web.Response:
+        peers = await self._peers.look(self.api.holders())
+        return _json_list(self.api.vms(peers))
+
+    async def _vm(self, request: web.Request) -> web.Response:
+        name, recent = request.match_info["name"], _number(request, "recent", 0)
+        peers = await self._peers.look(self.api.holders())
+        return _json(await self.blocking(lambda: self.api.vm(name, peers, int(recent))))
+
+    async def _timeline(self, request: web.Request) -> web.Response:
+        since, limit = _number(request, "since", 0), int(_number(request, "limit", 200))
+        return _json_list(await self.blocking(lambda: self.api.timeline(since, limit)))
+
+    async def _create(self, request: web.Request) -> web.Response:
+        wish = parse(VmCreate, await request.read())
+        return self._wished(request, await self.blocking(lambda: self.api.wishes.create(wish)), 201)
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        how = parse(VmDelete, await request.read() or b"{}")
+        name = request.match_info["name"]
+        done = await self.blocking(lambda: self.api.wishes.delete(name, how))
+        return self._wished(request, done)
+
+    def _wish(self, act: Callable[[str], VmWish]) -> Handler:
+        async def handler(request: web.Request) -> web.StreamResponse:
+            name = request.match_info["name"]
+            return self._wished(request, await self.blocking(lambda: act(name)))
+
+        return handler
+
+    def _wished(self, request: web.Request, done: VmWish, status: int = 200) -> web.Response:
+        log.info("%s: %s", request[CALLER], done.sentence)
+        return _json(done, status)
+
+    async def _console(self, request: web.Request) -> web.StreamResponse:
+        name, only_here = request.match_info["name"], request[ROLE] == "host"
+        place = await self.blocking(lambda: self.api.console_place(name, only_here=only_here))
+        desk = Desk(self.blocking, self.api.service.open_console, self._peer_context)
+        return await serve_console(desk, request, name, place)
+
+    async def blocking(self, work: Callable[[], T]) -> T:
+        """Run what may block in a thread of its own. Raises StorageTrouble when too many hang."""
+        with self._calls_lock:
+            if self._calls >= CALLS_MAX:
+                raise StorageTrouble(
+                    f"{self._calls} calls are waiting for the pool's storage already",
+                    hint="is the storage reachable? see 'outlast status'",
+                )
+            self._calls += 1
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        threading.Thread(target=self._run, args=(loop, future, work), daemon=True).start()
+        return await future
+
+    def _run(
+        self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[T], work: Callable[[], T]
+    ) -> None:
+        def settle(result: T | None, error: BaseException | None) -> None:
+            if future.done():  # the caller has gone
+                return
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(result)  # type: ignore[arg-type]
+
+        result, error = None, None
+        try:
+            result = work()
+        except BaseException as caught:
+            error = caught
+        with self._calls_lock:
+            self._calls -= 1
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+            loop.call_soon_threadsafe(settle, result, error)
+
+
+def _json(shape: BaseModel, status: int = 200) -> web.Response:
+    return web.Response(
+        text=shape.model_dump_json(), status=status, content_type="application/json"
+    )
+
+
+def _json_list(shapes: list[T]) -> web.Response:
+    return web.json_response([s.model_dump() for s in shapes if isinstance(s, BaseModel)])
+
+
+def _failure(error: OutlastError, status: int = 0) -> web.Response:
+    body = json.dumps({"error": error_body(error).model_dump()})
+    return web.Response(text=body, status=status or error.status, content_type="application/json")
+
+
+def _number(request: web.Request, name: str, default: float) -> float:
+    text = request.query.get(name, "")
+    try:
+        value = float(text) if text else default
+    except ValueError:
+        value = -1
+    if not 0 <= value < 1e12:  # also refuses nan
+        raise InvalidInput(f"{name}: {text[:40]!r} is not a number that can be used")
+    return value
+
+
+class ServerThread:
+    """A Server on an event loop in a thread of its own, for programs that have none."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="api", daemon=True)
+
+    def start(self) -> None:
+        """Listen; returns when it does. Raises what `Server.start` raises."""
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._server.start(), self._loop).result()
+
+    def stop(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._server.stop(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
