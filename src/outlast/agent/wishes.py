@@ -89,8 +89,14 @@ class Wishes:
         """Raises NotFound, Conflict, StorageTrouble."""
 
         def edit(record: VmRecord) -> VmRecord:
+            if record.wanted:
+                return record
             return replace(
-                record, desired=Desired.RUNNING, stop_mode=StopMode.SHUTDOWN, held_down=""
+                record,
+                desired=Desired.RUNNING,
+                stop_mode=StopMode.SHUTDOWN,
+                held_down="",
+                start_seq=record.start_seq + 1,
             )
 
         return self._change(name, edit, f"{name} shall run", f"{name} shall run already")

@@ -215,7 +215,11 @@ class Hosting:
             self._retry_at[vm] = now_ns + 2 * self._timing.beat_ns
             if held is None or record is None or not _mine(facts, held.value):
                 continue
-            if result.trouble == "missing" and record.value.wanted:
+            fails = held.value.fails + 1
+            if fails > self._settings.restart_limit:
+                why = f"{fails} starts in a row failed, the last one on {facts.me.host}: {why}"
+            hopeless = result.trouble == "missing" or fails > self._settings.restart_limit
+            if hopeless and record.value.wanted:
                 self._hold_down(vm, record, why, work)
             elif vm not in facts.local and vm not in facts.guard.populated:
                 self._free(facts, vm, held, work, why, failed=True)

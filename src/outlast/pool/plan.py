@@ -122,9 +122,6 @@ class Plan:
     ) -> None:  # fmt: skip
         lease = held.value if held else Lease(vm)
         tried = {self._late.get(vm, 0), lease.failed_slot} - {0}
-        if lease.fails > self._settings.restart_limit:
-            self._say_no_room(vm, f"{lease.fails} starts failed: {lease.why}", notes)
-            return
         hosts = self._candidates(facts, view, membership)
         fresh = [c for c in hosts if c.slot not in tried]
         choice = choose(record.value, fresh)

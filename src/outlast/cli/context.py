@@ -1,0 +1,100 @@
+"""What all commands share: the global options, the agent's client, output and its two shapes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from outlast.errors import InvalidInput, OutlastError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from rich.console import Console
+
+    from outlast.wire.client import AgentClient
+
+PIPE_WIDTH = 200  # columns when nobody looks: nothing is cut before the sentences
+_SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The global options."""
+
+    json: bool = False
+    agent: str = ""
+    debug: bool = False
+
+    def client(self) -> AgentClient:
+        """The agent's client. Raises InvalidInput for a target that is none."""
+        from outlast.wire.client import AgentClient
+
+        return AgentClient(self.agent)
+
+
+def options(ctx: typer.Context) -> Options:
+    found = ctx.find_object(Options)
+    return found if found is not None else Options()
+
+
+def stdout() -> Console:
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = PIPE_WIDTH
+    return console
+
+
+def stderr() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """A line for people, on stdout."""
+    print(text, flush=True)
+
+
+def warn(text: str) -> None:
+    """A line beside the answer, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_json(value: BaseModel | Sequence[BaseModel] | dict[str, Any]) -> None:
+    """The answer as JSON, whole, on stdout."""
+    if isinstance(value, dict):
+        plain: object = value
+    elif isinstance(value, Sequence):
+        plain = [item.model_dump(mode="json") for item in value]
+    else:
+        plain = value.model_dump(mode="json")
+    print(json.dumps(plain, indent=2), flush=True)
+
+
+def print_error(error: OutlastError, as_json: bool) -> None:
+    """An error on stderr, as a sentence with a hint or as a JSON object."""
+    if as_json:
+        body = {"code": error.code, "sentence": error.sentence, "hint": error.hint}
+        body["field"] = str(getattr(error, "field", ""))
+        warn(json.dumps({"error": body}))
+        return
+    warn(f"outlast: {error.sentence}")
+    if error.hint:
+        warn(f"   hint: {error.hint}")
+
+
+def parse_span(text: str) -> float:
+    """Seconds of a span like 90s, 30m, 1h, 2d. Raises InvalidInput."""
+    match = re.fullmatch(r"([0-9]{1,9})([smhd])", text)
+    if match is None:
+        raise InvalidInput(f"{text[:40]!r} is not a span of time", hint="like 90s, 30m, 1h or 2d")
+    return int(match[1]) * _SPANS[match[2]]

@@ -1,0 +1,175 @@
+"""`outlast`: the entry point. Global options, errors, exit codes; the commands are next door."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from typing import Annotated
+
+import typer
+
+from outlast import __version__
+from outlast.cli import host, pool, storage, vm
+from outlast.cli.context import Options, options, print_error, print_json, stdout
+from outlast.errors import InvalidInput, OutlastError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(pool.app, name="pool")
+app.add_typer(host.app, name="host")
+app.add_typer(vm.app, name="vm")
+app.add_typer(storage.app, name="storage")
+
+FLAGS = ("--json", "--debug")
+INTERRUPTED = 130
+# Typer brings these classes along and exports only some of them by name.
+_ClickError: type[Exception] = next(
+    kind
+    for kind in typer.BadParameter.__mro__
+    if kind.__name__ == "ClickException" and issubclass(kind, Exception)
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"outlast {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    ctx: typer.Context,
+    json: Annotated[bool, typer.Option("--json", help="Answers and errors as JSON.")] = False,
+    agent: Annotated[
+        str,
+        typer.Option(
+            metavar="TARGET",
+            envvar="OUTLAST_AGENT",
+            help="unix:/run/outlast/agent.sock (default) or https://HOST:7791.",
+        ),
+    ] = "",
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="And exit.")
+    ] = False,
+) -> None:
+    """High availability for pools of KVM/QEMU servers: VMs outlast their hosts.
+
+    \b
+    A pool in four commands, the storage being mounted at /srv/pool on every host:
+      outlast pool init /srv/pool --name lab     once
+      outlast host join /srv/pool                on every host
+      outlast vm create web --memory 2GiB --disk 20GiB --start
+      outlast status
+    """
+    ctx.obj = Options(json=json, agent=agent, debug=debug)
+
+
+@app.command()
+def status(
+    ctx: typer.Context,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until Ctrl-C.")] = False,
+) -> None:
+    """The pool as this host sees it: hosts, VMs, and why what is down is down.
+
+    \b
+    Examples:
+      outlast status --watch
+      outlast --json status | jq '.vms[] | select(.state != "running")'
+    """
+    from outlast.cli.render import status_view
+
+    chosen = options(ctx)
+    client = chosen.client()
+    if not watch:
+        found = client.status()
+        if chosen.json:
+            print_json(found)
+        else:
+            stdout().print(status_view(found, time.time()))
+        return
+    if chosen.json:
+        while True:
+            print(client.status().model_dump_json(), flush=True)
+            time.sleep(1)
+    from rich.live import Live
+    from rich.text import Text
+
+    console = stdout()
+    with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
+        while True:
+            try:
+                live.update(status_view(client.status(), time.time()), refresh=True)
+            except OutlastError as error:
+                live.update(Text(f"{error.sentence}\n{error.hint}", style="red"), refresh=True)
+            time.sleep(1)
+
+
+def hoist(args: list[str]) -> list[str]:
+    """Global options may stand anywhere: move them to the front, where the parser wants them."""
+    front: list[str] = []
+    rest: list[str] = []
+    at = 0
+    while at < len(args):
+        arg = args[at]
+        if arg == "--":
+            rest += args[at:]
+            break
+        if arg in FLAGS or arg.startswith("--agent="):
+            front.append(arg)
+        elif arg == "--agent" and at + 1 < len(args):
+            front += args[at : at + 2]
+            at += 1
+        else:
+            rest.append(arg)
+        at += 1
+    return front + rest
+
+
+def run(args: list[str] | None = None) -> None:
+    """The program; always ends by SystemExit with the code of what happened."""
+    given = hoist(sys.argv[1:] if args is None else args)
+    as_json, debug = "--json" in given, "--debug" in given
+    try:
+        code = app(args=given, prog_name="outlast", standalone_mode=False)
+        sys.stdout.flush()
+        sys.exit(code if isinstance(code, int) else 0)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # who read our output has gone; nothing more can be said to him
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OutlastError as error:
+        sys.exit(_fail(error, as_json, debug))
+    except _ClickError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # the help was printed
+            sys.exit(InvalidInput.exit_code)
+        sys.exit(_fail(_usage(error), as_json, debug))
+    except Exception as error:
+        said = f"a bug in outlast: {type(error).__name__}: {error}"
+        sys.exit(_fail(OutlastError(said, hint="--debug shows where"), as_json, debug))
+
+
+def _usage(error: BaseException) -> InvalidInput:
+    message = str(getattr(error, "format_message", lambda: error)()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "outlast"
+    return InvalidInput(message or "no command was given", hint=f"{command} --help")
+
+
+def _fail(error: OutlastError, as_json: bool, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print_error(error, as_json)
+    return error.exit_code
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,184 @@
+"""`outlast pool ...`: making a pool, its history, certificates for people."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from outlast.cli.context import Options, options, parse_span, print_json, say
+from outlast.errors import InvalidInput, NotFound, StorageTrouble
+from outlast.settings import DEFAULT_PRESET, S, preset
+from outlast.storage.names import check_name
+
+if TYPE_CHECKING:
+    from outlast.wire.shapes import TimelineEntry
+
+app = typer.Typer(no_args_is_help=True, help="Make a pool and read its history.")
+
+FOLLOW_S = 1.0
+FOLLOW_BACK_S = 10.0  # hosts' clocks differ: an entry may appear behind a newer one
+
+
+@app.command()
+def init(
+    ctx: typer.Context,
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A directory on shared storage, mounted here.")
+    ],
+    name: Annotated[str, typer.Option(help="The pool's name: a-z, 0-9 and -.")],
+    timing: Annotated[
+        str,
+        typer.Option(
+            "--preset",
+            help="How soon a silent host counts as dead: quick, standard, tolerant, patient.",
+        ),
+    ] = "",
+    lab: Annotated[
+        bool, typer.Option("--lab", help="Emulated hosts on one machine: fast and without reset.")
+    ] = False,
+    local: Annotated[
+        bool, typer.Option("--local", help="DIR is on this machine's own disk: a pool of one host.")
+    ] = False,
+) -> None:
+    """Make a pool in DIR: its registers, heartbeat area, secret and certificate authority.
+
+    \b
+    Examples:
+      outlast pool init /srv/pool --name prod
+      outlast pool init /srv/pool --name prod --preset tolerant
+    """
+    from outlast.storage.layout import create_pool
+
+    chosen = options(ctx)
+    check_name(name, "pool name")
+    if lab and timing not in {"", "lab"}:
+        raise InvalidInput("--lab has a timing of its own", hint="leave --preset out")
+    if timing == "lab" and not lab:
+        raise InvalidInput(
+            "the preset 'lab' is for emulated hosts on one machine only", hint="say --lab for that"
+        )
+    times = preset("lab" if lab else timing or DEFAULT_PRESET)
+    directory = directory.absolute()
+    _check_mounted(directory, own_disk_is_fine=lab or local)
+    made = create_pool(
+        directory, name, times, lab=lab, watchdog="off" if lab else "automatic",
+        furnish=lambda root: _furnish(root / "pki", name),
+    )  # fmt: skip
+    if chosen.json:
+        print_json({"pool": name, "uuid": made.uuid, "dir": str(directory),
+                    "preset": times.preset})  # fmt: skip
+        return
+    say(
+        f"pool {name} is made in {directory}; a silent host counts as dead after "
+        f"{times.dead_ns / S:g} s ({times.preset})"
+    )
+    say(f"now, on every host: outlast host join {directory}")
+
+
+@app.command()
+def timeline(
+    ctx: typer.Context,
+    since: Annotated[str, typer.Option(help="Only what is younger: 30m, 1h, 2d.")] = "1h",
+    limit: Annotated[int, typer.Option(help="At most so many, the newest.")] = 200,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
+) -> None:
+    """What happened in the pool and why, told by all hosts, oldest first.
+
+    \b
+    Examples:
+      outlast pool timeline --since 2h
+      outlast pool timeline --follow
+    """
+    chosen = options(ctx)
+    if limit < 1:
+        raise InvalidInput(f"a limit of {limit} shows nothing", hint="at least 1")
+    client = chosen.client()
+    entries = client.timeline(time.time() - parse_span(since), limit)
+    if not follow:
+        _print_entries(chosen, entries)
+        return
+    seen: set[str] = set()
+    newest_s = time.time()
+    while True:
+        fresh = [e for e in entries if e.model_dump_json() not in seen]
+        seen = {e.model_dump_json() for e in entries}
+        for entry in fresh:
+            newest_s = max(newest_s, entry.wall_s)
+            _print_line(chosen, entry)
+        time.sleep(FOLLOW_S)
+        entries = client.timeline(newest_s - FOLLOW_BACK_S, 5000)
+
+
+@app.command()
+def certificate(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="For whom: a-z, 0-9 and -.")],
+    pool_dir: Annotated[Path, typer.Option("--pool", metavar="DIR", help="The pool's directory.")],
+    out: Annotated[Path, typer.Option(help="Folder for ca.pem, cert.pem and cert.key.")],
+    role: Annotated[str, typer.Option(help="admin, or manager for a management server.")] = "admin",
+) -> None:
+    """A certificate to speak to agents from another machine.
+
+    \b
+    Example:
+      outlast pool certificate anna --pool /srv/pool --out ~/outlast/pki
+      OUTLAST_ETC=~/outlast outlast --agent https://10.0.0.5:7791 status
+    """
+    from outlast.wire.seal import install, issue_host
+
+    chosen = options(ctx)
+    check_name(name, "name")
+    if role not in {"admin", "manager"}:
+        raise InvalidInput(f"there is no role '{role}' for people", hint="admin or manager")
+    authority = pool_dir / "pki"
+    if not (authority / "ca.pem").exists():
+        raise NotFound(f"there is no pool in {pool_dir}", hint="is its storage mounted here?")
+    if (out / "cert.key").exists():
+        raise InvalidInput(f"{out} holds a certificate already", hint="choose another folder")
+    key, cert = issue_host(authority, name, str(uuid.uuid4()), (), role)
+    install(out, authority, key, cert)
+    if chosen.json:
+        print_json({"name": name, "role": role, "dir": str(out)})
+    else:
+        say(f"the certificate of {name} ({role}) is in {out}; keep cert.key to yourself")
+
+
+def _furnish(folder: Path, name: str) -> None:
+    """The pool's certificate authority, before the pool is born."""
+    from outlast.wire.seal import create_authority
+
+    try:
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        raise StorageTrouble(f"{folder}: {error.strerror}", hint="is the storage full?") from error
+    create_authority(folder, name)
+
+
+def _check_mounted(directory: Path, *, own_disk_is_fine: bool) -> None:
+    """Refuse the machine's own disk where shared storage was meant."""
+    if own_disk_is_fine or not directory.is_dir():
+        return
+    if directory.stat().st_dev != Path("/").stat().st_dev:
+        return
+    raise InvalidInput(
+        f"{directory} is on this machine's own disk: no shared storage is mounted there",
+        hint="mount it first; for a pool of one host say --local",
+    )
+
+
+def _print_entries(chosen: Options, entries: list[TimelineEntry]) -> None:
+    if chosen.json:
+        print_json(entries)
+        return
+    for entry in entries:
+        _print_line(chosen, entry)
+
+
+def _print_line(chosen: Options, entry: TimelineEntry) -> None:
+    from outlast.cli.render import entry_line
+
+    say(entry.model_dump_json() if chosen.json else entry_line(entry))

@@ -1,0 +1,143 @@
+"""Answers as tables and lines for people. Values in, Rich renderables out; nothing is printed here.
+
+Rules: a column that nobody filled is left out of what a person must read only if it is always
+empty; "-" means not known or nothing; sentences are last, for they may be long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from outlast.wire.shapes import HostStatus, PoolStatus, TimelineEntry, VmDetail, VmStatus
+
+_COLOURS = {
+    "running": "green",
+    "member": "green",
+    "stopped": "dim",
+    "closed": "dim",
+    "starting": "yellow",
+    "stopping": "yellow",
+    "joining": "yellow",
+    "closing": "yellow",
+    "waiting": "red",
+    "down": "red",
+    "silent": "red",
+    "unreachable": "red",
+    "unreadable": "red",
+}
+
+
+def status_view(status: PoolStatus, now_s: float) -> RenderableType:
+    """The whole pool on one page."""
+    master = status.master or "nobody"
+    head = Text(f"pool {status.name} ({status.preset}), as {status.answered_by} sees it: ")
+    head.append(f"view {status.view}, master {master}" if status.view else "no view yet")
+    parts: list[RenderableType] = [head, Text(status.sentence)]
+    if status.trouble:
+        parts.append(Text(f"trouble: {status.trouble}", style="red"))
+    if status.hosts:
+        parts += [Text(""), hosts_table(status.hosts)]
+    if status.vms:
+        parts += [Text(""), vms_table(status.vms, now_s)]
+    elif not status.trouble:
+        parts += [Text(""), Text("no VMs yet; see 'outlast vm create --help'")]
+    return Group(*parts)
+
+
+def hosts_table(hosts: Iterable[HostStatus]) -> Table:
+    table = _table("SLOT", "HOST", "STATE", "BEAT", "VMS", "FREE MIB", "HEARS", "WHAT")
+    for host in hosts:
+        name = host.name + (" (master)" if host.master else "")
+        beat = "-" if host.beat_age_ms is None else f"{host.beat_age_ms / 1000:.1f} s"
+        hears = " ".join(host.hears) or "-"
+        hears += "".join(f" !{name}" for name in host.unheard)
+        sentence = host.sentence
+        if host.deadline_ms is not None:
+            sentence += f"; its guard holds for {host.deadline_ms / 1000:.1f} s"
+        table.add_row(
+            str(host.slot), name, _state(host.state), beat, _known(host.vm_count),
+            _known(host.free_mib), hears, Text(sentence),
+        )  # fmt: skip
+    return table
+
+
+def vms_table(vms: Iterable[VmStatus], now_s: float) -> Table:
+    table = _table("VM", "STATE", "HOST", "SINCE", "MIB", "VCPUS", "HA", "WHAT")
+    for vm in vms:
+        since = "-" if vm.since_wall_s is None else age_text(now_s - vm.since_wall_s)
+        table.add_row(
+            vm.name, _state(vm.state), vm.host or "-", since, str(vm.memory_mib), str(vm.vcpus),
+            "yes" if vm.ha else "no", Text(vm.sentence),
+        )  # fmt: skip
+    return table
+
+
+def vm_view(vm: VmDetail, now_s: float) -> RenderableType:
+    """One VM with all that is known of it."""
+    since = "" if vm.since_wall_s is None else f", for {age_text(now_s - vm.since_wall_s)}"
+    rows: list[tuple[str, str]] = [
+        ("state", f"{vm.state}{since}"),
+        ("why", vm.sentence),
+        ("wished", vm.desired + ("" if vm.ha else ", not highly available")),
+        ("host", vm.host or "-"),
+        ("preferred", ", ".join(vm.preferred) or "any host"),
+        ("memory", f"{vm.memory_mib} MiB"),
+        ("vcpus", str(vm.vcpus)),
+        *((f"disk {n}", f"{d.path} ({d.format}, {d.bus})") for n, d in enumerate(vm.disks, 1)),
+        *((f"network {n}", name) for n, name in enumerate(vm.networks, 1)),
+        ("kernel", vm.kernel),
+        ("initrd", vm.initrd),
+        ("cmdline", vm.cmdline),
+        ("serial log", vm.serial_log),
+        ("uuid", vm.uuid),
+        ("versions", f"definition {vm.definition}, lease {vm.epoch}"),
+    ]
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True, style="dim")
+    table.add_column(overflow="fold")
+    for label, value in rows:
+        if value:
+            table.add_row(label, Text(value))
+    parts: list[RenderableType] = [Text(f"VM {vm.name}", style="bold"), table]
+    if vm.recent:
+        parts += [Text(""), Text("lately:"), *(Text(entry_line(e)) for e in vm.recent)]
+    return Group(*parts)
+
+
+def entry_line(entry: TimelineEntry) -> str:
+    """One note as a line; the time is the local one of the reader."""
+    local = datetime.fromtimestamp(entry.wall_s, UTC).astimezone()
+    return f"{local:%Y-%m-%d %H:%M:%S}  {entry.host:<12} {entry.sentence}"
+
+
+def age_text(seconds: float) -> str:
+    """A span for people: 5 s, 3 min, 2 h 5 min, 4 d 2 h."""
+    s = max(0, int(seconds))
+    if s < 60:
+        return f"{s} s"
+    if s < 3600:
+        return f"{s // 60} min"
+    if s < 86400:
+        return f"{s // 3600} h {s % 3600 // 60} min"
+    return f"{s // 86400} d {s % 86400 // 3600} h"
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns[:-1]:
+        table.add_column(column, no_wrap=True)
+    table.add_column(columns[-1], overflow="fold")
+    return table
+
+
+def _state(state: str) -> Text:
+    return Text(state, style=_COLOURS.get(state, ""))
+
+
+def _known(value: int | None) -> str:
+    return "-" if value is None else str(value)

@@ -1,0 +1,81 @@
+"""`outlast storage ...`: looks at a pool's directory without an agent."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from outlast.cli.context import options, print_json
+from outlast.errors import NotFound, StorageTrouble
+
+app = typer.Typer(no_args_is_help=True, help="Look at a pool's storage without an agent.")
+
+
+def pool_dir_here() -> Path:
+    """The directory of the pool that this host has joined. Raises NotFound."""
+    path = Path(os.environ.get("OUTLAST_ETC", "/etc/outlast")) / "host.json"
+    try:
+        return Path(str(json.loads(path.read_bytes())["pool_dir"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        raise NotFound(
+            "this host is in no pool, so the directory must be said",
+            hint="outlast storage dump DIR",
+        ) from None
+
+
+@app.command()
+def dump(
+    ctx: typer.Context,
+    directory: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="Default: the pool this host has joined.")
+    ] = None,
+) -> None:
+    """All that a pool has on its storage, read without changing anything; damage is named.
+
+    \b
+    Exit code 5 when something is damaged. Examples:
+      outlast storage dump
+      outlast storage dump /srv/pool --json > for-a-bug-report.json
+    """
+    from outlast.storage import dump as dumps
+
+    report = dumps.dump(directory or pool_dir_here())
+    if options(ctx).json:
+        print_json(dumps.dump_json(report))
+    else:
+        print(dumps.dump_text(report), end="", flush=True)
+    if not report.sound:
+        raise typer.Exit(StorageTrouble.exit_code)
+
+
+@app.command()
+def probe(
+    ctx: typer.Context,
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="On the storage to be tested.")],
+    rounds: Annotated[int, typer.Option(help="More take longer and see more.")] = 200,
+) -> None:
+    """Does this mount keep the promises a pool lives on, and how fast is it?
+
+    \b
+    It works in a hidden directory of its own and removes it. Exit code 5: not usable.
+    Example, on two hosts at once:
+      outlast storage probe /srv/pool
+    """
+    from outlast.cli.waiting import telling
+    from outlast.storage import probe as probes
+
+    chosen = options(ctx)
+    with telling(chosen.json) as tell:
+        report = probes.probe(
+            directory, rounds, lambda step, done, all_: tell(f"{step} ({done} of {all_})")
+        )
+    if chosen.json:
+        print_json(probes.report_json(report))
+    else:
+        print(probes.report_text(report), end="", flush=True)
+    if not report.usable:
+        raise typer.Exit(StorageTrouble.exit_code)

@@ -1,0 +1,191 @@
+"""A typed, synchronous client of the agent's API, for the command line.
+
+Promises:
+1. Every refusal of the agent comes back as the error class it was there, with sentence and hint.
+2. Trouble on the way is Unreachable with a hint; after a wish it says that the outcome is unknown.
+3. Only the standard library is used on the way; one connection a call, nothing is kept open.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+from typing import TypeVar
+from urllib.parse import quote, urlencode
+
+from pydantic import BaseModel
+
+from outlast.errors import InvalidInput, OutlastError, Refused, Unreachable, by_code
+from outlast.wire.seal import client_context
+from outlast.wire.shapes import (
+    PoolStatus,
+    TimelineEntry,
+    VmCreate,
+    VmDelete,
+    VmDetail,
+    VmStatus,
+    VmWish,
+    parse,
+)
+from outlast.wire.target import Target, certificates, parse_target
+
+ANSWER_MAX = 64 << 20
+JOIN_HINT = "is outlast-agent running here? A host that is in no pool yet: outlast host join DIR"
+
+_S = TypeVar("_S", bound=BaseModel)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout_s: float) -> None:
+        super().__init__("agent", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class AgentClient:
+    """One agent. Raises InvalidInput for a target that is none."""
+
+    def __init__(
+        self, target: str | Target = "", *, timeout_s: float = 12, wish_timeout_s: float = 45
+    ) -> None:
+        """timeout_s: for questions; wishes may wait for the storage and for a VM's end."""
+        self.target = parse_target(target) if isinstance(target, str) else target
+        self._timeout_s, self._wish_timeout_s = timeout_s, wish_timeout_s
+
+    # ---- questions
+
+    def status(self) -> PoolStatus:
+        return self._get("/v1/status", PoolStatus)
+
+    def vms(self) -> list[VmStatus]:
+        return self._list("/v1/vms", VmStatus)
+
+    def vm(self, name: str, *, recent: int = 0) -> VmDetail:
+        """One VM, with its newest `recent` notes. Raises NotFound."""
+        return self._get(f"{_vm(name)}?recent={recent}", VmDetail)
+
+    def timeline(self, since_wall_s: float = 0, limit: int = 200) -> list[TimelineEntry]:
+        """Notes of all hosts, oldest first, at most the newest `limit`."""
+        query = urlencode({"since": repr(since_wall_s), "limit": limit})
+        return self._list(f"/v1/timeline?{query}", TimelineEntry)
+
+    # ---- wishes
+
+    def create(self, wish: VmCreate) -> VmWish:
+        """Raises Conflict when there is such a VM, InvalidInput, StorageTrouble."""
+        return self._wish("POST", "/v1/vms", wish)
+
+    def start(self, name: str) -> VmWish:
+        return self._wish("POST", f"{_vm(name)}/start")
+
+    def stop(self, name: str) -> VmWish:
+        return self._wish("POST", f"{_vm(name)}/stop")
+
+    def kill(self, name: str) -> VmWish:
+        return self._wish("POST", f"{_vm(name)}/kill")
+
+    def delete(self, name: str, *, force: bool = False, with_disks: bool = False) -> VmWish:
+        """Raises Conflict while it runs or is held and `force` is not given."""
+        body = VmDelete(force=force, with_disks=with_disks)
+        return self._wish("DELETE", _vm(name), body)
+
+    # ---- the way there
+
+    def _get(self, path: str, kind: type[_S]) -> _S:
+        return parse(kind, self._call("GET", path))
+
+    def _list(self, path: str, kind: type[_S]) -> list[_S]:
+        return [kind.model_validate(item) for item in json.loads(self._call("GET", path))]
+
+    def _wish(self, method: str, path: str, body: BaseModel | None = None) -> VmWish:
+        raw = body.model_dump_json(exclude_unset=True).encode() if body else b""
+        return parse(VmWish, self._call(method, path, raw))
+
+    def _call(self, method: str, path: str, body: bytes = b"") -> bytes:
+        timeout_s = self._timeout_s if method == "GET" else self._wish_timeout_s
+        connection = self._connection(timeout_s)
+        headers = {"Content-Type": "application/json"} if body else {}
+        try:
+            connection.connect()
+        except OSError as error:
+            raise self._unreachable(error, timeout_s) from error
+        try:
+            connection.request(method, path, body or None, headers)
+            response = connection.getresponse()
+            raw = response.read(ANSWER_MAX)
+        except (OSError, http.client.HTTPException) as error:
+            raise self._no_answer(error, method, timeout_s) from error
+        finally:
+            connection.close()
+        kind = response.getheader("Content-Type", "")
+        if not kind.startswith("application/json"):
+            raise Unreachable(
+                f"what answers at {self.target.text} is no agent of Outlast",
+                hint="check --agent or OUTLAST_AGENT",
+            )
+        if response.status >= 400:
+            raise error_of(raw)
+        return raw
+
+    def _connection(self, timeout_s: float) -> http.client.HTTPConnection:
+        target = self.target
+        if target.socket:
+            return _UnixConnection(target.socket, timeout_s)
+        context = client_context(certificates())
+        return http.client.HTTPSConnection(
+            target.host, target.port, timeout=timeout_s, context=context
+        )
+
+    def _unreachable(self, error: OSError, timeout_s: float) -> OutlastError:
+        where = self.target.text
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return Refused(
+                f"the agent at {where} has no certificate of this pool: {error.verify_message}",
+                hint="is it the right address, and the right pool?",
+            )
+        if isinstance(error, PermissionError):
+            return Refused(f"this user may not speak to {where}", hint="run it as root")
+        if isinstance(error, TimeoutError):
+            sentence = f"the agent at {where} did not answer within {timeout_s:g} s"
+            return Unreachable(sentence, hint="is its host up and reachable?")
+        hint = JOIN_HINT if self.target.socket else "is its host up and reachable?"
+        reason = error.strerror or str(error) or type(error).__name__
+        return Unreachable(f"no agent answers at {where}: {reason}", hint=hint)
+
+    def _no_answer(self, error: Exception, method: str, timeout_s: float) -> OutlastError:
+        where = self.target.text
+        if isinstance(error, ssl.SSLError) and "ALERT" in str(error):
+            return Refused(
+                f"the agent at {where} does not accept this certificate",
+                hint="it must be of the same pool and still valid",
+            )
+        reason = str(error) or type(error).__name__
+        if isinstance(error, TimeoutError):
+            reason = f"no answer within {timeout_s:g} s"
+        hint = "try again"
+        if method != "GET":
+            hint = "whether the wish was taken is not known; look with 'outlast vm list'"
+        return Unreachable(f"the connection to {where} broke: {reason}", hint=hint)
+
+
+def _vm(name: str) -> str:
+    """The path of a VM. Raises InvalidInput for a name that would make another path."""
+    if name in {"", ".", ".."}:
+        raise InvalidInput(f"{name!r} is not a usable VM name", hint="outlast vm list")
+    return f"/v1/vms/{quote(name, safe='')}"
+
+
+def error_of(raw: bytes) -> OutlastError:
+    """The error in an answer of the agent, of the class it was there."""
+    try:
+        value = json.loads(raw)
+        body = value["error"]
+        return by_code(str(body["code"]))(str(body["sentence"]), hint=str(body.get("hint", "")))
+    except (ValueError, KeyError, TypeError):
+        return Unreachable("the agent's answer is not understood", hint="is it the same version?")

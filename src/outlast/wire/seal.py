@@ -1,0 +1,283 @@
+"""The pool's own PKI: one authority per pool, one certificate per host, admin and manager.
+
+Promises:
+1. A context made here speaks TLS 1.3 only, trusts this pool's authority and nobody else, and
+   demands a certificate from the other side as well.
+2. What a caller may do stands in its certificate (`peer_role`): host, admin or manager.
+3. Private keys are born with mode 0600, never pass a world-readable state, an argv or a log.
+4. The authority's certificate appears last: where there is a ca.pem, its key is complete.
+
+Rules: EC P-256; certificates are valid from a day before their birth, so that clocks may differ.
+A holder has ca.pem, cert.pem and cert.key in `/etc/outlast/pki`, the pool ca.pem and ca.key.
+
+Deliberately not here: revocation and renewal. A lost host is answered with a new authority.
+`cryptography` is imported only where something is signed: contexts need `ssl` alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import secrets
+import ssl
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from outlast.errors import Conflict, InvalidInput, NotFound, OutlastError, Refused, StorageTrouble
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+ROLES = ("host", "admin", "manager")
+CA_CERT, CA_KEY = "ca.pem", "ca.key"
+CERT, KEY = "cert.pem", "cert.key"
+AUTHORITY_DAYS = 365 * 30
+HOLDER_DAYS = 365 * 10
+EARLY = timedelta(days=1)
+
+
+def create_authority(folder: Path, pool: str = "pool") -> None:
+    """Make the authority of a new pool in an existing folder.
+
+    Raises Conflict when there is one, StorageTrouble when it cannot be written.
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    if (folder / CA_CERT).exists():
+        raise Conflict(f"{folder} has a certificate authority already")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = _name("authority", f"outlast pool {pool}"[:64])
+    usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
+    start = datetime.now(UTC) - EARLY
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + timedelta(days=AUTHORITY_DAYS))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+    )
+    cert = builder.sign(key, hashes.SHA256())
+    write_file(folder / CA_KEY, _key_pem(key), 0o600)
+    write_file(folder / CA_CERT, _pem(cert), 0o644)
+
+
+def issue_host(
+    folder: Path, host: str, uuid: str, addresses: Iterable[str], role: str = "host",
+    days: float = HOLDER_DAYS,
+) -> tuple[bytes, bytes]:  # fmt: skip
+    """A new key and certificate, both PEM, signed by the authority in `folder`.
+
+    addresses: IP addresses, with or without a port; with `host` they are the names it serves as.
+    Raises InvalidInput for an unknown role or a bad address, StorageTrouble without an authority.
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID as Use
+
+    if role not in ROLES:
+        raise InvalidInput(f"there is no role '{role}'", hint="one of: " + ", ".join(ROLES))
+    names: list[x509.GeneralName] = [x509.DNSName(host)]
+    names += [x509.IPAddress(_ip(address)) for address in sorted(set(addresses))]
+    ca_key, ca = _authority(folder)
+    key = ec.generate_private_key(ec.SECP256R1())
+    usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
+    ca_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
+    start = datetime.now(UTC) - EARLY
+    cert = (
+        x509.CertificateBuilder()
+        .subject_name(_name(role, host, uuid))
+        .issuer_name(ca.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + EARLY + timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.ExtendedKeyUsage([Use.SERVER_AUTH, Use.CLIENT_AUTH]), False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(ca_id, critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    return _key_pem(key), _pem(cert)
+
+
+def install(folder: Path, ca_folder: Path, key: bytes, cert: bytes) -> None:
+    """Put a holder's key, certificate and the authority's certificate into its own folder.
+
+    Raises StorageTrouble when one of the folders cannot be read or written.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        authority = (ca_folder / CA_CERT).read_bytes()
+    except OSError as error:
+        raise _trouble(error) from error
+    write_file(folder / KEY, key, 0o600)
+    write_file(folder / CERT, cert, 0o644)
+    write_file(folder / CA_CERT, authority, 0o644)
+
+
+def server_context(folder: Path) -> ssl.SSLContext:
+    """For the listening side: shows the holder's certificate, demands one of this pool.
+
+    Raises NotFound when the files are missing, InvalidInput when they are damaged.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    _harden(context, folder)
+    return context
+
+
+def client_context(folder: Path) -> ssl.SSLContext:
+    """For the calling side: checks the name it called and the pool's authority. Raises the same."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = True
+    _harden(context, folder)
+    return context
+
+
+def peer_role(peercert: Mapping[str, Any] | None) -> str:
+    """The role in a peer's certificate, as `SSLSocket.getpeercert()` gives it.
+
+    Raises Refused when there is none or it has no known role.
+    """
+    role = _field(peercert, "organizationalUnitName")
+    if role not in ROLES:
+        raise Refused("the caller's certificate has no role in this pool")
+    return role
+
+
+def peer_name(peercert: Mapping[str, Any] | None) -> str:
+    """The name in a peer's certificate; "" without one."""
+    return _field(peercert, "commonName")
+
+
+def write_file(path: Path, data: bytes, mode: int) -> None:
+    """Replace a file at once and durably; it never has another mode than this.
+
+    Raises StorageTrouble; then the old file, if any, is still whole.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fchmod(fd, mode)
+                os.fsync(fd)
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise _trouble(error) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):  # some file systems keep names by themselves
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _harden(context: ssl.SSLContext, folder: Path) -> None:
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_mode = ssl.CERT_REQUIRED
+    try:
+        context.load_verify_locations(folder / CA_CERT)
+        context.load_cert_chain(folder / CERT, folder / KEY)
+    except FileNotFoundError as error:
+        raise NotFound(
+            f"there is no certificate of this pool in {folder}",
+            hint="'outlast host join' makes one for a host, 'outlast pool certificate' for people",
+        ) from error
+    except PermissionError as error:
+        raise Refused(
+            f"this user may not read the key in {folder}", hint="run it as root"
+        ) from error
+    except (ssl.SSLError, OSError) as error:
+        raise InvalidInput(
+            f"the certificate in {folder} cannot be used: {error}", hint="join this host again"
+        ) from error
+
+
+def _field(peercert: Mapping[str, Any] | None, wanted: str) -> str:
+    for part in (peercert or {}).get("subject", ()):
+        for name, value in part:
+            if name == wanted:
+                return str(value)
+    return ""
+
+
+def _name(role: str, common: str, uuid: str = "") -> x509.Name:
+    from cryptography import x509
+    from cryptography.x509.oid import NameOID
+
+    parts = [(NameOID.ORGANIZATION_NAME, "outlast"), (NameOID.ORGANIZATIONAL_UNIT_NAME, role)]
+    parts += [(NameOID.COMMON_NAME, common)] + ([(NameOID.SERIAL_NUMBER, uuid)] if uuid else [])
+    return x509.Name([x509.NameAttribute(oid, value) for oid, value in parts])
+
+
+def _authority(folder: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        key = load_pem_private_key((folder / CA_KEY).read_bytes(), None)
+        cert = x509.load_pem_x509_certificate((folder / CA_CERT).read_bytes())
+    except OSError as error:
+        raise _trouble(error) from error
+    except ValueError as error:
+        raise StorageTrouble(f"the certificate authority in {folder} is damaged") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise StorageTrouble(f"the certificate authority in {folder} is not one of Outlast")
+    return key, cert
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    from cryptography.hazmat.primitives import serialization as s
+
+    return key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption())
+
+
+def _pem(cert: x509.Certificate) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    return cert.public_bytes(Encoding.PEM)
+
+
+def _ip(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    bare = address
+    if address.startswith("["):
+        bare = address[1:].partition("]")[0]
+    elif address.count(":") == 1:
+        bare = address.partition(":")[0]
+    try:
+        return ipaddress.ip_address(bare)
+    except ValueError:
+        raise InvalidInput(
+            f"{address[:80]!r} is not an IP address", hint="like 10.0.0.5 or 10.0.0.5:7790"
+        ) from None
+
+
+def _trouble(error: OSError) -> OutlastError:
+    where = error.filename or "a file"
+    return StorageTrouble(
+        f"{where}: {error.strerror or error}", hint="is it mounted, writable and not full?"
+    )

@@ -1,0 +1,247 @@
+"""The shapes of the agent's API, version 1: what goes over the wire, with types.
+
+Rules:
+1. Requests are strict: an unknown field or a wrong type is refused with the field's name.
+2. Answers may grow: readers ignore fields they do not know. No field is ever renamed or changes
+   its meaning; units are last in the names.
+3. None means "not known"; it never means no or zero.
+4. Whether a name may be one is checked by the agent (storage/names.py), not here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from outlast.errors import InvalidInput, OutlastError
+from outlast.wire.sizes import SIZE_MAX, parse_size
+
+VCPUS_MAX = 512
+DISKS_MAX = 26
+
+
+class BadField(InvalidInput):
+    """InvalidInput that knows which field of a request it is about."""
+
+    def __init__(self, sentence: str, *, hint: str = "", field: str = "") -> None:
+        super().__init__(sentence, hint=hint)
+        self.field = field
+
+
+def _size(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            return parse_size(value)
+        except InvalidInput as trouble:
+            raise ValueError(f"{trouble.sentence}; {trouble.hint}") from None
+    return value
+
+
+# Bytes; in JSON a number of bytes or a text like "8MiB".
+Size = Annotated[int, BeforeValidator(_size), Field(strict=True, gt=0, le=SIZE_MAX)]
+
+
+class Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Answer(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+# ---- requests
+
+
+class DiskWish(Request):
+    """One disk of a new VM. With a size: a new raw file; without: a file that exists already."""
+
+    path: str = ""  # on the pool's storage, relative to it or absolute; "" = images/<vm>.raw
+    size: Size | None = None
+    bus: Literal["virtio", "sata", "scsi", "ide"] = "virtio"
+
+
+class VmCreate(Request):
+    """A new VM. It is stopped until somebody starts it."""
+
+    name: str
+    memory: Size
+    vcpus: int = Field(default=1, ge=1, le=VCPUS_MAX)
+    disks: list[DiskWish] = Field(default=[], max_length=DISKS_MAX)
+    use_existing: bool = False  # files that exist already are taken as they are
+    kernel: str = ""
+    initrd: str = ""
+    cmdline: str = ""
+    serial_log: str = ""
+    networks: list[str] = Field(default=[], max_length=16)
+    machine: str = Field(default="pc", pattern=r"^[a-z0-9.-]{1,40}$")
+    ha: bool = True
+    preferred: list[str] = []
+
+
+class VmDelete(Request):
+    force: bool = False
+    with_disks: bool = False
+
+
+# ---- answers
+
+
+class ErrorBody(Answer):
+    """Every refusal and every failure looks like this."""
+
+    code: str
+    sentence: str
+    hint: str = ""
+    field: str = ""
+
+
+class VmWish(Answer):
+    """A wish that was written durably; the pool carries it out from now on."""
+
+    name: str
+    version: int  # of the register vm/<name>
+    changed: bool  # False: it was wished already
+    sentence: str
+
+
+class DiskInfo(Answer):
+    path: str
+    format: str
+    bus: str
+
+
+class VmStatus(Answer):
+    """One VM: what is wished, what is, and why."""
+
+    name: str
+    uuid: str
+    # running | starting | paused | stopping | stopped | down | waiting | unconfirmed
+    state: str
+    sentence: str
+    desired: str  # running | stopped
+    host: str = ""  # that holds its lease; "" = nobody
+    since_wall_s: float | None = None  # since when it runs there
+    epoch: int = 0  # version of its lease
+    definition: int = 0  # version of its record
+    memory_mib: int
+    vcpus: int
+    ha: bool
+    preferred: list[str] = []
+    held_down: str = ""
+    disks: list[DiskInfo] = []
+    kernel: str = ""
+    initrd: str = ""
+    cmdline: str = ""
+    serial_log: str = ""
+    networks: list[str] = []
+
+
+class TimelineEntry(Answer):
+    wall_s: float
+    host: str
+    code: str
+    sentence: str
+    fields: dict[str, object] = {}
+
+
+class VmDetail(VmStatus):
+    """A VM with what happened to it lately, oldest first."""
+
+    recent: list[TimelineEntry] = []
+
+
+class HostStatus(Answer):
+    """One host as the answering host sees it."""
+
+    name: str
+    slot: int
+    # member | joining | closing | closed | leaving | silent | unreachable | unreadable | absent
+    state: str
+    sentence: str
+    answering: bool = False  # it is the host that gives this answer
+    master: bool = False
+    no_vms: bool = False
+    beat_age_ms: int | None = None  # age of its last change on the storage
+    hears: list[str] = []  # hosts whose network beats arrive there
+    unheard: list[str] = []  # members whose network beats do not
+    free_mib: int | None = None
+    free_vcpus: int | None = None
+    vm_count: int | None = None
+    agent_away_ms: int = 0
+    guard: str = ""  # the guard's state; the answering host only
+    deadline_ms: int | None = None  # until the guard ends all VMs here; the answering host only
+    generation: int = 0
+    addresses: list[str] = []
+    api: str = ""
+
+
+class PoolStatus(Answer):
+    """The pool as one host sees it at one moment."""
+
+    name: str
+    uuid: str
+    preset: str
+    answered_by: str
+    sentence: str
+    trouble: str = ""  # why the answering host knows nothing
+    view: int = 0
+    view_reason: str = ""
+    master: str = ""
+    age_ms: int | None = None  # of what the answering host knows
+    refused_calls: int = 0
+    hosts: list[HostStatus] = []
+    vms: list[VmStatus] = []
+
+
+class LocalVmInfo(Answer):
+    """What the hypervisor of the answering host says of one VM."""
+
+    state: str
+    since_wall_s: float | None = None
+    reason: str = ""
+
+
+class LocalVms(Answer):
+    host: str
+    ready: bool  # False: its hypervisor does not answer, the list is old
+    vms: dict[str, LocalVmInfo] = {}
+
+
+_R = TypeVar("_R", bound=BaseModel)
+
+
+def parse(kind: type[_R], raw: bytes | str) -> _R:
+    """A shape from JSON text.
+
+    Raises BadField with the name of the first field that is wrong.
+    """
+    try:
+        return kind.model_validate_json(raw)
+    except ValidationError as trouble:
+        raise _bad_field(trouble) from None
+
+
+def make(kind: type[_R], **values: object) -> _R:
+    """A shape from values; for the command line. Raises BadField."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as trouble:
+        raise _bad_field(trouble) from None
+
+
+def _bad_field(trouble: ValidationError) -> BadField:
+    first = trouble.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    what = str(first["msg"]).removeprefix("Value error, ")
+    what, _, hint = what.partition("; ")
+    sentence = f"{field}: {what}" if field else f"the request is not one: {what}"
+    if first["type"] == "extra_forbidden":
+        sentence = f"there is no field '{field}'"
+    return BadField(sentence, hint=hint, field=field)
+
+
+def error_body(error: OutlastError) -> ErrorBody:
+    """An error as it is sent."""
+    field = error.field if isinstance(error, BadField) else ""
+    return ErrorBody(code=error.code, sentence=error.sentence, hint=error.hint, field=field)

@@ -1,0 +1,176 @@
+"""A Service with a memory for storage and hypervisor: a pool of three hosts, seen by host a.
+
+An obedient one carries out each wish at once, on host a (or where `home` says); one that is not
+leaves the world as the test puts it. Registers are the real MemoryRegister with the real values.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from outlast.agent.picture import Picture
+from outlast.errors import NotFound
+from outlast.model import (
+    Block,
+    BlockState,
+    GuardState,
+    HostResources,
+    Lease,
+    LocalVm,
+    Member,
+    OrderBook,
+    SlotRecord,
+    View,
+    VmRecord,
+    VmState,
+)
+from outlast.pool.decision import Decision
+from outlast.pool.facts import Facts, GuardFacts, Held, Me, Sample, Seen
+from outlast.settings import PRESETS, PoolSettings, S
+from outlast.storage.memory import MemoryRegister
+from outlast.storage.records import vm_from, vm_to
+from outlast.storage.register import Swap
+
+TERMS = {1: "a" * 32, 2: "b" * 32, 3: "c" * 32}
+NAMES = {1: "a", 2: "b", 3: "c"}
+SETTINGS = PoolSettings("lab", "00000000-0000-4000-8000-000000000001", PRESETS["standard"])
+
+
+class EchoConsole:
+    """A serial line that greets and answers with what it gets."""
+
+    def __init__(self, greeting: bytes) -> None:
+        self._queue: queue.Queue[bytes] = queue.Queue()
+        self._queue.put(greeting)
+        self.closed = False
+
+    def recv(self, limit: int) -> bytes:
+        return b"" if self.closed else self._queue.get()
+
+    def send(self, data: bytes) -> None:
+        self._queue.put(data.upper())
+
+    def close(self) -> None:
+        self.closed = True
+        self._queue.put(b"")
+
+
+class MemoryService:
+    def __init__(
+        self, pool_dir: Path, *, slot: int = 1, home: int = 1, obedient: bool = True
+    ) -> None:
+        self.register = MemoryRegister()
+        self.obedient, self.home = obedient, home
+        self.me = Me(slot, NAMES[slot], f"uuid-{slot}")
+        self._pool_dir = pool_dir
+        self.leases: dict[str, Held[Lease]] = {}
+        self.local: dict[str, LocalVm] = {}
+        self.books: dict[int, Held[OrderBook]] = {}
+        self.slots = {n: SlotRecord(n, NAMES[n], f"uuid-{n}", 1, True) for n in NAMES}
+        self.view: View | None = View(
+            7, {n: Member(NAMES[n], f"uuid-{n}", TERMS[n]) for n in NAMES}, 1, "form", "it began", 1
+        )
+        self.seen = {n: Seen(block(n), S) for n in NAMES if n != slot}
+        self.links = {n: S // 5 for n in NAMES if n != slot}
+        self.guard = GuardFacts(GuardState.OPEN, TERMS[slot], 39 * S, frozenset())
+        self.trouble = ""
+        self.notes: list[Mapping[str, object]] = []
+        self.consoles: list[EchoConsole] = []
+
+    # ---- the Service
+
+    @property
+    def pool_dir(self) -> str:
+        return str(self._pool_dir)
+
+    @property
+    def picture(self) -> Picture:
+        now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        if self.trouble:
+            return Picture(self.me, SETTINGS, None, None, self.trouble, now_ns)
+        decision = Decision(sentence=f"{self.me.host} is a member of view 7; master is a")
+        return Picture(self.me, SETTINGS, self.facts(now_ns), decision, "", now_ns)
+
+    def facts(self, now_ns: int) -> Facts:
+        return Facts(
+            me=self.me,
+            term=TERMS[self.me.slot],
+            block_state=BlockState.MEMBER,
+            sample=Sample(5, now_ns, True, 600 * S),
+            seen=dict(self.seen),
+            guard=self.guard,
+            view=self.view,
+            announced_ns=600 * S,
+            links=dict(self.links),
+            slots=dict(self.slots),
+            vms={n.partition("/")[2]: self._held(n) for n in self.register.names("vm")},
+            leases=dict(self.leases),
+            books=dict(self.books),
+            registers_ready=True,
+            local=dict(self.local),
+            local_ready=True,
+            resources=HostResources(8192, 4, 4096, 4),
+        )
+
+    def read_vm(self, name: str) -> Held[VmRecord] | None:
+        version, value = self.register.read(f"vm/{name}")
+        return None if value is None else Held(version, vm_from(value), 0)
+
+    def write_vm(self, expected: int, record: VmRecord) -> Swap:
+        answer = self.register.swap(f"vm/{record.spec.name}", expected, vm_to(record))
+        if self.obedient:
+            self.obey()
+        return answer
+
+    def timeline(self, since_wall_s: float, limit: int) -> list[Mapping[str, object]]:
+        return [n for n in self.notes if float(str(n["wall_s"])) >= since_wall_s][-limit:]
+
+    def open_console(self, vm: str) -> EchoConsole:
+        if vm not in self.local:
+            raise NotFound(f"{vm} does not run on {self.me.host}")
+        self.consoles.append(EchoConsole(f"welcome to {vm}\r\n".encode()))
+        return self.consoles[-1]
+
+    # ---- the world
+
+    def obey(self) -> None:
+        """Do at once what the pool would do in time."""
+        for name in self.register.names("vm"):
+            record, vm = self._held(name).value, name.partition("/")[2]
+            lease = self.leases.get(vm, Held(0, Lease(vm), 0))
+            if record.wanted and not lease.value.held:
+                self.hold(vm, self.home)
+                if self.home == self.me.slot:
+                    self.run(vm)
+            elif not record.wanted and lease.value.held:
+                self.local.pop(vm, None)
+                self.leases[vm] = Held(lease.version + 1, Lease(vm, why="it is stopped"), 0)
+
+    def run(self, vm: str, state: VmState = VmState.RUNNING) -> None:
+        started_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - 60 * S
+        self.local[vm] = LocalVm(vm, state, started_ns=started_ns)
+
+    def hold(self, vm: str, slot: int, **more: object) -> None:
+        version = self.leases[vm].version if vm in self.leases else 0
+        lease = replace(Lease(vm, slot, TERMS[slot], "start"), **more)  # type: ignore[arg-type]
+        self.leases[vm] = Held(version + 1, lease, 0)
+
+    def _held(self, name: str) -> Held[VmRecord]:
+        version, value = self.register.read(name)
+        return Held(version, vm_from(value), 0)
+
+
+def block(slot: int, state: BlockState = BlockState.MEMBER, **more: object) -> Block:
+    """The block of a healthy host."""
+    made = Block(
+        pool_uuid=SETTINGS.uuid, host_uuid=f"uuid-{slot}", boot_id="x", slot=slot, generation=1,
+        term=TERMS[slot], prev_term="0" * 32, state=state, seq=9,
+        dead_after_ms=SETTINGS.timing.dead_after_ms, interval_ms=2000, view_version=7,
+        heard=frozenset(NAMES) - {slot}, agent_away_ms=0, vm_count=0, free_mib=1000 * slot,
+        free_vcpus=2, work_seq=0,
+    )  # fmt: skip
+    return replace(made, **more)  # type: ignore[arg-type]
