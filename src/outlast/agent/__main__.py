@@ -66,7 +66,7 @@ def make_driver(host: HostFile) -> LibvirtDriver:
     domain = DomainOptions(
         accelerator=chosen.name,
         emulator=str(wrapper),
-        vnc_socket="/run/libvirt/outlast-{name}.vnc",
+        vnc_socket="auto",
         pool=host.pool_uuid,
     )
     options = LibvirtOptions(domain=domain, memory_mib=host.memory_mib, vcpus=host.vcpus)
