@@ -48,6 +48,18 @@ def best_set(
     return best, rule
 
 
+def reach(start: int, live: frozenset[int], pairs: Pairs) -> frozenset[int]:
+    """Live hosts that can be reached from one, over others too."""
+    reached, todo = {start}, [start]
+    while todo:
+        here = todo.pop()
+        for other in live:
+            if other not in reached and linked(pairs, here, other):
+                reached.add(other)
+                todo.append(other)
+    return frozenset(reached)
+
+
 def _cliques(live: frozenset[int], pairs: Pairs) -> list[frozenset[int]]:
     near = {a: frozenset(b for b in live if b != a and linked(pairs, a, b)) for a in live}
     if len(live) > EXACT_MAX:

@@ -26,9 +26,10 @@ from outlast.model import Block, BlockState, GuardState, Member, Proof, ProofKin
 from outlast.pool.decision import Swap
 from outlast.pool.facts import Facts
 from outlast.pool.journal import Note, note
-from outlast.pool.links import best_set, linked, up_links
+from outlast.pool.links import best_set, linked, reach, up_links
 from outlast.pool.proof import of_death
 from outlast.pool.silence import limit_ns
+from outlast.pool.told import Told
 from outlast.settings import MS, PoolSettings, S
 
 ADMIT_BEATS = 3  # a joiner's links must have been up for so many beats
@@ -59,7 +60,7 @@ class Members:
         self._linked_since: dict[int, int] = {}
         self._excluded_at: dict[int, int] = {}
         self._since: dict[str, int] = {}  # when a not urgent proposal was first wanted
-        self._told: set[tuple[object, ...]] = set()
+        self._told = Told(settings.timing)
         self._brake = False
         self._proposed = (-1, 0)  # view version and instant of the newest proposal
 
@@ -73,7 +74,7 @@ class Members:
             return Membership(member=self._member(facts, view))
         extra_ns, brake_notes = self._storm(facts, view)
         dead = self._dead(facts, view, extra_ns)
-        notes = [*brake_notes, *self._death_notes(facts, view, dead)]
+        notes = [*brake_notes, *self._told.deaths(facts, view, dead)]
         if not view.lists(facts.me.slot, facts.term):
             swap = self._cold(facts, view, dead)
             return Membership(swap, tuple(notes), dead, extra_ns)
@@ -180,25 +181,6 @@ class Members:
         quiet = 2 * seen.still_ns >= limit_ns(seen, self._timing)
         return quiet and seen.block.term == term and seen.block.state is not BlockState.CLOSED
 
-    def _death_notes(self, facts: Facts, view: View, dead: Mapping[int, Proof]) -> list[Note]:
-        notes: list[Note] = []
-        for slot, proof in dead.items():
-            key = ("dead", slot, proof.term)
-            if key in self._told:
-                continue
-            self._told.add(key)
-            host = view.members[slot].host
-            seen = facts.seen[slot]
-            if proof.kind is ProofKind.SILENT:
-                limit_s = limit_ns(seen, self._timing) / S
-                still_s = seen.still_ns / S
-                notes.append(note("host-silent", host=host, still_s=still_s, limit_s=limit_s))
-            elif seen.block and seen.block.term == proof.term:
-                notes.append(note("host-closed", host=host, state=seen.block.state.value))
-            else:
-                notes.append(note("host-anew", host=host))
-        return notes
-
     def _remember_excluded(self, facts: Facts, view: View) -> None:
         """Rule P3: since when this host's own block announces views without a term."""
         named = {(m.value.slot, m.value.term) for m in facts.leases.values() if m.value.held}
@@ -222,7 +204,7 @@ class Members:
         if dead:
             return self._death_view(facts, view, dead), []
         live = frozenset(view.members)
-        notes = self._link_notes(facts, view, live) + self._health_notes(facts, view)
+        notes = self._told.links(facts, view) + self._told.health(facts, view)
         parted = self._exclusion(now_ns, facts, view, live)
         if parted:
             return parted, notes
@@ -278,8 +260,8 @@ class Members:
         self, now_ns: int, facts: Facts, view: View, live: frozenset[int]
     ) -> Swap | None:
         pairs = up_links(_heard(facts, self._timing.link_lost_ns))
-        reach = _reach(facts.me.slot, live, pairs)
-        if reach == live or self._settings.partition == "hold":
+        here = reach(facts.me.slot, live, pairs)
+        if here == live or self._settings.partition == "hold":
             self._parted_since = 0
             return None
         self._parted_since = self._parted_since or now_ns
@@ -350,42 +332,6 @@ class Members:
         new = View(view.version + 1, dict(members), master, kind, reason, facts.me.slot)
         return _swap(view.version, new)
 
-    def _link_notes(self, facts: Facts, view: View, live: frozenset[int]) -> list[Note]:
-        """Each host tells of its own links only, so nothing is told twice."""
-        notes = []
-        for slot in live - {facts.me.slot}:
-            up = facts.links.get(slot, self._timing.dead_ns) < self._timing.link_lost_ns
-            key = ("link", slot)
-            if up == (key in self._told):
-                code = "link-up" if up else "link-down"
-                other = view.members[slot].host
-                notes.append(note(code, host=facts.me.host, other=other))
-                (self._told.discard if up else self._told.add)(key)
-        return notes
-
-    def _health_notes(self, facts: Facts, view: View) -> list[Note]:
-        """The master tells of members that are alive and yet not well."""
-        notes: list[Note] = []
-        if view.master != facts.me.slot:
-            return notes
-        for slot, member in view.members.items():
-            seen = facts.seen.get(slot)
-            if seen is None:
-                continue
-            away_ns = seen.block.agent_away_ms * MS if seen.block else 0
-            unwell = {
-                "block-unreadable": seen.block is None,
-                "agent-away": away_ns > self._timing.gap_ns,
-            }
-            for code, now in unwell.items():
-                key = (code, slot)
-                if now and key not in self._told:
-                    self._told.add(key)
-                    notes.append(note(code, host=member.host, away_s=away_ns / S))
-                elif not now:
-                    self._told.discard(key)
-        return notes
-
 
 def _swap(expected: int, view: View) -> Swap:
     return Swap("view", expected, view, view.reason)
@@ -409,14 +355,3 @@ def _heard(facts: Facts, lost_ns: int) -> dict[int, frozenset[int]]:
     heard = {s: b.block.heard for s, b in facts.seen.items() if b.block}
     heard[facts.me.slot] = frozenset(s for s, ago in facts.links.items() if ago < lost_ns)
     return heard
-
-
-def _reach(start: int, live: frozenset[int], pairs: frozenset[tuple[int, int]]) -> frozenset[int]:
-    reached, todo = {start}, [start]
-    while todo:
-        here = todo.pop()
-        for other in live:
-            if other not in reached and linked(pairs, here, other):
-                reached.add(other)
-                todo.append(other)
-    return frozenset(reached)

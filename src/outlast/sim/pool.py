@@ -16,7 +16,8 @@ from outlast.model import Desired, Lease, SlotRecord, StopMode, VmRecord, VmSpec
 from outlast.pool.invariants import PoolPicture, Running, broken
 from outlast.pool.journal import Note
 from outlast.settings import PoolSettings, preset
-from outlast.sim.host import SimHost, encode
+from outlast.sim.agent import encode
+from outlast.sim.host import SimHost
 from outlast.sim.world import Path, World
 from outlast.storage import format as fmt
 
@@ -102,8 +103,8 @@ class SimPool:
         name = f"vm/{vm}"
         self.world.disk.swap(name, self.world.disk.version(name), encode(record))
         for host in self.hosts.values():
-            if host.power and host.agent_up:
-                host._refresh()
+            if host.power:
+                host.agent.refresh()
 
     def want(self, vm: str, desired: str) -> None:
         record = self.record(vm)

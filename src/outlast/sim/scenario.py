@@ -93,7 +93,7 @@ class Player:
             case ["host", host, ("frozen" | "thawed") as word]:
                 self.pool.host(host).frozen = word == "frozen"
             case ["agent", "of", host, "killed"]:
-                self.pool.host(host).kill_agent()
+                self.pool.host(host).agent.kill()
             case ["storage", "of", host, word] if word in PATHS:
                 self.pool.world.set_path(self.pool.host(host).name, PATHS[word])
             case ["storage", word] if word in PATHS:
@@ -107,13 +107,13 @@ class Player:
             case ["network", ("down" | "up") as word]:
                 self.pool.network(word == "up")
             case ["qemu", "of", vm, "dies"]:
-                self.pool.host(self.pool.where(vm)).qemu_ends(vm, "crashed")
+                self.pool.host(self.pool.where(vm)).agent.qemu_ends(vm, "crashed")
             case ["vm", vm, "shuts", "down"]:
-                self.pool.host(self.pool.where(vm)).qemu_ends(vm, "shutdown")
+                self.pool.host(self.pool.where(vm)).agent.qemu_ends(vm, "shutdown")
             case ["agent", "of", host, "gone"]:
-                self.pool.host(host).kill_agent(for_good=True)
+                self.pool.host(host).agent.kill(for_good=True)
             case ["agent", "of", host, "back"]:
-                self.pool.host(host).start_agent()
+                self.pool.host(host).agent.begin()
             case ["start", "of", vm, "on", host, word] if word in STARTS:
                 self.pool.host(host).start_trouble[vm] = STARTS[word]
             case ["wish", vm, desired]:

@@ -91,11 +91,11 @@ class Run:
             case "oneway" if name != other:
                 world.cut.add((name, other))
             case "agent" if host.power:
-                host.kill_agent()
+                host.agent.kill()
             case "freeze" | "thaw" if host.power:
                 host.frozen = what == "freeze"
             case "qemu" if pool.where(vm):
-                pool.host(pool.where(vm)).qemu_ends(vm, "crashed")
+                pool.host(pool.where(vm)).agent.qemu_ends(vm, "crashed")
             case "stop" | "start":
                 pool.want(vm, {"stop": "stopped", "start": "running"}[what])
             case "slow":

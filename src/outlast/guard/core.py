@@ -1,0 +1,366 @@
+"""What the guard decides: pure, so that the simulator and the tests run exactly this code.
+
+The states and what moves them are the table NEXT; a cause that is not in it is refused
+(BrokenInvariant). Numbered rules on top of it:
+
+ 1. D, the deadline, is (start of the newest confirmed beat) + F. It is clamped to now + F and
+    never moves backwards, except that a close moves it to now.
+ 2. Elapsed time is the larger of CLOCK_BOOTTIME and CLOCK_MONOTONIC_RAW: one clock may be slewed,
+    the other does not count suspend, and the victim must never be the one who is late.
+ 3. A term that closed never opens again. All closed terms of this boot are remembered.
+ 4. A confirmation counts only for the open term and only while D is ahead.
+ 5. A VM is admitted only while OPEN and now < D - margin. An admission lives until it is used,
+    released, the term closes, or 30 s passed. Entering asks the same questions again.
+ 6. Closed is a state, not an edge: while not OPEN the subtree stays frozen and whatever is found
+    in it is killed, again and again.
+ 7. CLOSED is said only when the subtree was verified empty; OPEN only on an empty subtree.
+ 8. The watchdog is petted only if now + W <= D + K, or if the term is not open and the subtree is
+    verified empty; never while RESETTING. W is the time-out read back from the device plus a
+    fifth, because devices fire late (10.0 s set: up to 11.8 s seen), but at most K.
+ 9. Not empty at D + K - slack: RESETTING.
+10. Closing while the storage is sick (the deadline passed, or a close says so) and a VM ran since
+    the start of the last confirmed beat: RESETTING after the kill attempt, because a killed QEMU's
+    queued write may land whenever the storage answers again. Where nothing can reset the host
+    (a lab), status says so in `unsafe_reset`, and after a close that asked for it
+    `quiesced_possible` is false.
+
+What it does not do: it reads no clock and no file, writes nothing, kills nothing. It says what is
+to be done (Duty, in order) and the shell does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from enum import Enum
+
+from outlast.errors import BrokenInvariant, InvalidInput
+from outlast.guard.facts import (
+    VM_NAME,
+    Facts,
+    GuardTiming,
+    Json,
+    Memory,
+    Reading,
+    S,
+    parse_open,
+    read_start,
+    read_term,
+)
+from outlast.model import GuardState
+
+ADMISSION_NS = 30_000_000_000
+LATE_NUM, LATE_DEN = 6, 5  # rule 8: a watchdog fires up to a fifth later than it was set
+
+
+class Cause(Enum):
+    OPENED = "opened"
+    EXPIRED = "expired"  # the deadline passed without a confirmation
+    ORDERED = "ordered"  # a close request
+    EMPTIED = "emptied"  # the subtree was verified empty
+    STUCK = "stuck"  # something would not die in time
+    UNQUIET = "unquiet"  # killed, but the sick storage may still hold its writes
+
+
+NEXT: Mapping[GuardState, Mapping[Cause, GuardState]] = {
+    GuardState.IDLE: {Cause.OPENED: GuardState.OPEN},
+    GuardState.OPEN: {Cause.EXPIRED: GuardState.CLOSING, Cause.ORDERED: GuardState.CLOSING},
+    GuardState.CLOSING: {
+        Cause.EMPTIED: GuardState.CLOSED,
+        Cause.STUCK: GuardState.RESETTING,
+        Cause.UNQUIET: GuardState.RESETTING,
+    },
+    GuardState.CLOSED: {Cause.OPENED: GuardState.OPEN},
+    GuardState.RESETTING: {},  # only a boot ends it
+}
+
+
+class Duty(Enum):
+    """What the shell must do after a step, in this order; all may be repeated without harm."""
+
+    FREEZE = "freeze"  # the whole subtree
+    KILL = "kill"  # every process in it
+    THAW = "thaw"
+    SAVE = "save"  # memory() to the state file, before any reply leaves
+    RESET = "reset"  # the host, by the configured way
+    PET = "pet"  # the watchdog
+
+
+class GuardCore:
+    """The state machine. Not thread-safe; every call takes the present as its first argument."""
+
+    def __init__(self, memory: Memory | None = None, ran_ns: int = -1) -> None:
+        self._memory = memory or Memory()
+        self._saved = self._memory
+        self._ran_ns = ran_ns  # CLOCK_BOOTTIME at which the subtree was last seen populated
+        self._admitted: dict[str, Reading] = {}
+
+    # -- what it knows ---------------------------------------------------------------------
+
+    @property
+    def state(self) -> GuardState:
+        return self._memory.state
+
+    @property
+    def ran_ns(self) -> int:
+        return self._ran_ns
+
+    def memory(self) -> Memory:
+        return self._memory
+
+    def remaining_ns(self, now: Reading) -> int:
+        """Time to the deadline; negative after it. 0 while there was never a term."""
+        if self._memory.state is GuardState.IDLE:
+            return 0
+        return self._memory.timing.fence_ns - now.since(self._memory.start)
+
+    def may_start(self, now: Reading) -> bool:
+        """Rules 4 and 5: is there still time to let a VM in?"""
+        return (
+            self.state is GuardState.OPEN and self.remaining_ns(now) > self._memory.timing.margin_ns
+        )
+
+    def may_pet(self, now: Reading, facts: Facts) -> bool:
+        """Rule 8."""
+        memory = self._memory
+        if memory.state is GuardState.RESETTING:
+            return False
+        if memory.state is not GuardState.OPEN and not facts.populated:
+            return True
+        if memory.state is GuardState.IDLE:
+            return False
+        late_ns = min(memory.watchdog_s * S * LATE_NUM // LATE_DEN, memory.timing.kill_ns)
+        return late_ns <= self.remaining_ns(now) + memory.timing.kill_ns
+
+    def status(self, now: Reading, facts: Facts) -> Json:
+        """The part of the status reply that the core knows."""
+        memory = self._memory
+        remaining_ns = self.remaining_ns(now)
+        return {
+            "ok": True,
+            "state": memory.state.value,
+            "term": memory.term,
+            "deadline_ns": now.boot_ns + remaining_ns if memory.timing.fence_ns else 0,
+            "remaining_ns": max(0, remaining_ns) if memory.state is GuardState.OPEN else 0,
+            "reason": memory.reason,
+            "empty": not facts.populated,
+            "closed_ns": memory.closed_ns,
+            "quiesced_possible": memory.quiesced_possible,
+            "unsafe_reset": memory.unsafe_reset,
+            "reset": facts.reset,
+            "admitted": sorted(vm for vm in self._admitted if self._admission(now, vm)),
+        }
+
+    # -- time passes -----------------------------------------------------------------------
+
+    def tick(self, now: Reading, facts: Facts) -> tuple[Duty, ...]:
+        """Let time act, then say what is to be done. Call it often, and before each request."""
+        if facts.populated:
+            self._ran_ns = now.boot_ns
+        if self.state is GuardState.OPEN and self.remaining_ns(now) <= 0:
+            self._close(Cause.EXPIRED, "the deadline passed without a confirmation")
+            self._want_reset(facts, asked=False)
+        if self.state is GuardState.CLOSING:
+            self._finish(now, facts)
+        return self._duties(now, facts)
+
+    def _finish(self, now: Reading, facts: Facts) -> None:
+        """Rules 7, 9 and 10: where does CLOSING lead?"""
+        memory, kill_ns = self._memory, self._memory.timing.kill_ns
+        over_ns = -self.remaining_ns(now)
+        can_reset = facts.reset != "none"
+        tried = not facts.populated or over_ns >= kill_ns // 4
+        if memory.reset_wanted and can_reset and tried:
+            self._move(Cause.UNQUIET, reason=f"{memory.reason}; queued writes may be left: reset")
+        elif not facts.populated:
+            self._move(Cause.EMPTIED, closed_ns=now.boot_ns)
+        elif over_ns >= kill_ns - kill_ns // 10:
+            if can_reset:
+                self._move(Cause.STUCK, reason=f"{memory.reason}; a VM would not die: reset")
+            else:
+                sentence = "a VM would not die and nothing can reset this host"
+                self._memory = replace(memory, unsafe_reset=sentence, quiesced_possible=False)
+
+    def _duties(self, now: Reading, facts: Facts) -> tuple[Duty, ...]:
+        duties: list[Duty] = []
+        if self.state is GuardState.OPEN:
+            duties.append(Duty.THAW)
+        else:
+            duties.append(Duty.FREEZE)
+            if facts.populated:
+                duties.append(Duty.KILL)
+        if self._memory != self._saved:
+            duties.append(Duty.SAVE)
+        if self.state is GuardState.RESETTING:
+            duties.append(Duty.RESET)
+        if self.may_pet(now, facts):
+            duties.append(Duty.PET)
+        return tuple(duties)
+
+    def saved(self) -> None:
+        """The shell wrote memory() down; until it says so SAVE stays among the duties."""
+        self._saved = self._memory
+
+    # -- requests --------------------------------------------------------------------------
+
+    def open(self, now: Reading, facts: Facts, request: Mapping[str, object]) -> Json:
+        """Start a term (or confirm it, if it is the open one): {"term", timing, start}."""
+        try:
+            term, start, timing = parse_open(request)
+        except InvalidInput as trouble:
+            return no(trouble.sentence)
+        if self.state is GuardState.OPEN and term == self._memory.term:
+            return self.confirm(now, request)
+        start = start.min(now)
+        refusal = self.refusal(term, facts) or _watchdog_refusal(timing, facts)
+        if not refusal and now.since(start) >= timing.fence_ns:
+            refusal = "the beat that should open the term is older than the fence window"
+        if refusal:
+            return no(refusal)
+        self._move(
+            Cause.OPENED,
+            term=term, start=start, timing=timing, watchdog_s=facts.watchdog_s, closed_ns=0,
+            reason="the term is open", reset_wanted=False, quiesced_possible=True, unsafe_reset="",
+        )  # fmt: skip
+        return self._timed(now)
+
+    def refusal(self, term: str, facts: Facts) -> str:
+        """Why this term may not open now, the watchdog left aside; "" if it may."""
+        memory = self._memory
+        if term in memory.closed_terms:
+            return f"term {term[:8]} is closed for good: open a new one"
+        if memory.state is GuardState.OPEN:
+            return f"term {memory.term[:8]} is open: close it first"
+        if Cause.OPENED not in NEXT[memory.state]:
+            return f"the guard is {memory.state.value}: no term can open now"
+        if facts.populated:
+            return "processes of an earlier term are still being killed"
+        return ""
+
+    def confirm(self, now: Reading, request: Mapping[str, object]) -> Json:
+        """Move the deadline: {"term", "start_boot_ns", "start_raw_ns"}."""
+        try:
+            term, start = read_term(request), read_start(request).min(now)
+        except InvalidInput as trouble:
+            return no(trouble.sentence)
+        memory = self._memory
+        if memory.state is not GuardState.OPEN or self.remaining_ns(now) <= 0:
+            return no(f"no term is open: {memory.reason}")
+        if term != memory.term:
+            return no(f"the open term is {memory.term[:8]}, not {term[:8]}")
+        if start.boot_ns > memory.start.boot_ns and start.raw_ns > memory.start.raw_ns:
+            self._memory = replace(memory, start=start)
+        return self._timed(now)
+
+    def close(self, now: Reading, facts: Facts, request: Mapping[str, object]) -> Json:
+        """End the term for good: {"term", "reason", "reset_if_running"?: bool}."""
+        try:
+            term = read_term(request)
+        except InvalidInput as trouble:
+            return no(trouble.sentence)
+        memory = self._memory
+        if term != memory.term:
+            if term in memory.closed_terms:
+                return {"ok": True, "state": "closed"}
+            return no(f"term {term[:8]} is not the one here")
+        sick = request.get("reset_if_running", False) is True
+        if memory.state is GuardState.OPEN:
+            reason = str(request.get("reason", ""))[:200]
+            sick_since = memory.start  # before the close moves it
+            start = memory.start.min(now.earlier(memory.timing.fence_ns))
+            self._close(Cause.ORDERED, reason or "closed on request")
+            if sick:
+                self._want_reset(facts, asked=True, since=sick_since)
+            self._memory = replace(self._memory, start=start)
+        elif memory.state is GuardState.CLOSING and sick:
+            self._want_reset(facts, asked=True)
+        return {"ok": True, "state": self.state.value}
+
+    def admit(self, now: Reading, vm: object) -> Json:
+        """Rule 5: let this VM start within the next 30 s."""
+        if not isinstance(vm, str) or not VM_NAME.fullmatch(vm):
+            return no("that is not the name of a VM")
+        if refusal := self._late(now):
+            return no(refusal)
+        self._admitted[vm] = now
+        return self._timed(now)
+
+    def release(self, vm: object) -> Json:
+        """Take an admission back; fine if there is none."""
+        if isinstance(vm, str):
+            self._admitted.pop(vm, None)
+        return {"ok": True}
+
+    def enter(self, now: Reading, facts: Facts, vm: object) -> Json:
+        """Use an admission up. If ok the shell moves the process in, then asks may_start again."""
+        if not isinstance(vm, str) or not VM_NAME.fullmatch(vm):
+            return no("that is not the name of a VM")
+        if refusal := self._late(now):
+            return no(refusal)
+        if not self._admission(now, vm):
+            return no(f"{vm} was not admitted to start here")
+        if vm in facts.vms:
+            return no(f"a process of {vm} is still running here")
+        del self._admitted[vm]
+        self._ran_ns = now.boot_ns
+        return {"ok": True}
+
+    # -- inner -----------------------------------------------------------------------------
+
+    def _late(self, now: Reading) -> str:
+        if self.may_start(now):
+            return ""
+        if self.state is GuardState.OPEN:
+            return "the deadline is too near: the storage does not confirm this host's beats"
+        return f"no term is open on this host: {self._memory.reason}"
+
+    def _admission(self, now: Reading, vm: str) -> bool:
+        since = self._admitted.get(vm)
+        return since is not None and now.since(since) < ADMISSION_NS
+
+    def _close(self, cause: Cause, reason: str) -> None:
+        self._admitted.clear()
+        closed = (*self._memory.closed_terms, self._memory.term)
+        self._move(cause, reason=reason, closed_terms=closed)
+
+    def _want_reset(self, facts: Facts, *, asked: bool, since: Reading | None = None) -> None:
+        """Rule 10, after any move to CLOSING with sick storage."""
+        began = since or self._memory.start
+        if not facts.populated and self._ran_ns < began.boot_ns:
+            return  # nothing ran since the storage last answered: nothing can be queued
+        if facts.reset != "none":
+            self._memory = replace(self._memory, reset_wanted=True)
+            return
+        sentence = "VMs were killed while the storage was sick and nothing can reset this host"
+        possible = self._memory.quiesced_possible and not asked
+        self._memory = replace(self._memory, unsafe_reset=sentence, quiesced_possible=possible)
+
+    def _move(self, cause: Cause, **changes: object) -> None:
+        state = NEXT[self.state].get(cause)
+        if state is None:
+            raise BrokenInvariant(f"guard: {cause.value} in state {self.state.value}")
+        self._memory = replace(self._memory, state=state, **changes)  # type: ignore[arg-type]
+
+    def _timed(self, now: Reading) -> Json:
+        remaining_ns = self.remaining_ns(now)
+        return {
+            "ok": True,
+            "deadline_ns": now.boot_ns + remaining_ns,
+            "remaining_ns": max(0, remaining_ns),
+        }
+
+
+def no(sentence: str) -> Json:
+    """A refusal."""
+    return {"ok": False, "error": sentence}
+
+
+def _watchdog_refusal(timing: GuardTiming, facts: Facts) -> str:
+    if facts.watchdog_problem:
+        return facts.watchdog_problem
+    if facts.watchdog_s * S > timing.kill_ns:
+        return (
+            f"the watchdog fires after {facts.watchdog_s} s, later than the kill window "
+            f"of {timing.kill_ns / S:g} s"
+        )
+    return ""

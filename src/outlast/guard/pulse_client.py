@@ -1,0 +1,130 @@
+"""How an agent listens to the pulse: snapshots in, publications out, with reconnects.
+
+    with PulseClient(path) as pulse:
+        for snapshot in pulse.snapshots():
+            pulse.publish(vm_count=2, free_mib=1024, free_vcpus=3, work_seq=7, hints=[...])
+
+Rules:
+1. `snapshots` blocks; `publish`, `leave` and `close` may be called from any other thread.
+2. A pulse that is not there is waited for. The iterator yields None when a connection was lost, so
+   that the caller knows that it knows nothing.
+3. The last publication is sent again after each reconnect: a restarted pulse has forgotten it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+
+RETRY_S = 0.2
+_LINE_MAX = 4 * 1024 * 1024
+
+Json = dict[str, object]
+
+
+class PulseClient:
+    """One connection to /run/outlast/pulse.sock."""
+
+    def __init__(self, path: Path | str) -> None:
+        self._path = str(path)
+        self._lock = threading.Lock()
+        self._sock: socket.socket | None = None
+        self._closed = threading.Event()
+        self._last: bytes = b""
+
+    def snapshots(self) -> Iterator[Json | None]:
+        """Snapshots as they come, None after each loss; ends after `close`."""
+        while not self._closed.is_set():
+            sock = self._connect()
+            if sock is None:
+                self._closed.wait(RETRY_S)
+                continue
+            with contextlib.suppress(OSError, ValueError):
+                yield from self._lines(sock)
+            with self._lock:
+                self._sock = None
+            sock.close()
+            if not self._closed.is_set():
+                yield None
+
+    def publish(
+        self, *, vm_count: int, free_mib: int, free_vcpus: int, work_seq: int,
+        hints: Sequence[tuple[str, int]] = (),
+    ) -> bool:  # fmt: skip
+        """Say what goes into the block; True when a pulse got it now, else it gets it later."""
+        return self._send({
+            "publish": {
+                "vm_count": vm_count, "free_mib": free_mib, "free_vcpus": free_vcpus,
+                "work_seq": work_seq, "hints": [list(h) for h in hints],
+            }
+        }, keep=True)  # fmt: skip
+
+    def leave(self, wish: bool = True) -> bool:
+        """End this host's term for good (True), or let it begin a new one (False).
+
+        Returns False when no pulse got it: say it again then.
+        """
+        return self._send({"leave": wish}, keep=False)
+
+    def close(self) -> None:
+        """End `snapshots`, from any thread."""
+        self._closed.set()
+        with self._lock:
+            if self._sock is not None:
+                with contextlib.suppress(OSError):
+                    self._sock.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self) -> PulseClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        self.close()
+
+    def _connect(self) -> socket.socket | None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.connect(self._path)
+            with self._lock:
+                if self._last:
+                    sock.sendall(self._last)
+                self._sock = sock
+        except OSError:
+            sock.close()
+            return None
+        if self._closed.is_set():  # closed between the check and the connect
+            self.close()
+        return sock
+
+    def _send(self, message: Json, *, keep: bool) -> bool:
+        line = json.dumps(message, separators=(",", ":")).encode() + b"\n"
+        with self._lock:
+            if keep:
+                self._last = line
+            if self._sock is None:
+                return False
+            try:
+                self._sock.sendall(line)
+            except OSError:
+                return False
+            return True
+
+    @staticmethod
+    def _lines(sock: socket.socket) -> Iterator[Json]:
+        got = bytearray()
+        while data := sock.recv(65536):
+            got += data
+            while (end := got.find(b"\n")) >= 0:
+                value = json.loads(bytes(got[:end]))
+                del got[: end + 1]
+                if isinstance(value, dict) and "error" not in value:
+                    yield value
+            if len(got) > _LINE_MAX:
+                return

@@ -1,0 +1,318 @@
+"""The agent of a pretend host: the real tick around the real pool core, pretended senses and hands.
+
+Rules:
+1. Registers are read after each storage cycle and when a peer says that it wrote something.
+2. A killed agent remembers nothing. What libvirt was told goes on without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from outlast.agent.tick import tick
+from outlast.guard.pulse_facts import Desk
+from outlast.guard.pulse_windows import elapsed_least
+from outlast.model import (
+    BlockState,
+    HostResources,
+    Lease,
+    LocalVm,
+    OrderBook,
+    SlotRecord,
+    View,
+    VmRecord,
+    VmState,
+)
+from outlast.pool.core import PoolCore
+from outlast.pool.decision import Decision, Start, Stop, Swap
+from outlast.pool.facts import Exit, Facts, GuardFacts, Held, Result, Sample, Seen
+from outlast.pool.journal import Note
+from outlast.settings import MS, S
+from outlast.sim.machine import Machine
+from outlast.sim.pulse import SimPulse
+from outlast.storage import format as fmt
+
+AGENT_AWAY_NS = S // 2
+QEMU_START_NS = 200 * MS
+START_WORDS = {
+    "other": "QEMU ended at once",
+    "locked": "the image is locked",
+    "missing": "its image is not there",
+    "refused": "the guard refused",
+}
+DECODE = {
+    "vm": fmt.vm_from,
+    "lease": fmt.lease_from,
+    "slot": fmt.slot_from,
+    "order": fmt.order_from,
+}
+
+
+def encode(value: View | Lease | OrderBook | VmRecord | SlotRecord) -> dict[str, object]:
+    kinds: dict[type, Callable[[Any], dict[str, object]]] = {
+        View: fmt.view_to,
+        Lease: fmt.lease_to,
+        OrderBook: fmt.order_to,
+        VmRecord: fmt.vm_to,
+        SlotRecord: fmt.slot_to,
+    }
+    return kinds[type(value)](value)
+
+
+class SimAgent:
+    """One boot's agent, over as many lives as it has."""
+
+    def __init__(self, machine: Machine, tell: Callable[[str, Note], None]) -> None:
+        self.machine, self.world, self.tell = machine, machine.world, tell
+        self.memory: dict[str, int] = {}  # vm -> MiB
+        self.desk = Desk(free_mib=machine.memory_mib, free_vcpus=64)
+        self.life = 0
+        self.gone_ns = 0
+        self.work_seq = 0
+        self.begin()
+        self.pulse = SimPulse(machine, self.to_publish, self.refresh)
+        machine.nudged = self.nudged
+        machine.every(machine.settings.timing.tick_ns, self.wake)
+
+    def begin(self) -> None:
+        self.life += 1
+        self.up = True
+        self.core = PoolCore(self.machine.settings)
+        self.cache: dict[str, Held[Any]] = {}
+        self.ready = False
+        self.busy: set[tuple[str, str]] = set()
+        self.results: list[Result] = []
+        self.exits: list[Exit] = []
+        self.planned = False
+
+    def kill(self, *, for_good: bool = False) -> None:
+        """As by kill -9; its supervisor starts it again, unless it is gone for good."""
+        self.life += 1
+        self.up = False
+        self.gone_ns = self.world.now_ns
+        if not for_good:
+            self.machine.later(AGENT_AWAY_NS, self.begin)
+
+    def to_publish(self) -> Desk:
+        """What the pulse puts into the block."""
+        hints = tuple((n, h.version) for n, h in self.cache.items())[-16:]
+        away_ms = 0 if self.up else (self.world.now_ns - self.gone_ns) // MS + 1
+        return replace(self.desk, agent_away_ms=away_ms, work_seq=self.work_seq, hints=hints)
+
+    # ---- registers
+
+    def refresh(self) -> None:
+        """Read what is newer; one request for all, as a thread of reads would have it."""
+        if not self.up:
+            return
+        life = self.life
+        read_ns = self.world.now_ns
+
+        def act() -> dict[str, tuple[int, Any]]:
+            found: dict[str, tuple[int, Any]] = {}
+            for name in list(self.world.disk.registers):
+                version = self.world.disk.version(name)
+                known = self.cache.get(name)
+                if name != "view" and (known is None or known.version < version):
+                    found[name] = (version, self.world.disk.value(name, version))
+            return found
+
+        def done(found: Any) -> None:
+            if life != self.life or not self.up:
+                return
+            for name, (version, value) in found.items():
+                self._store(name, Held(version, DECODE[name.split("/")[0]](value), read_ns))
+            self.ready = True
+            self.wake()
+
+        self.world.ask(self.machine.name, act, done, lambda _: self.wake())
+
+    def _store(self, name: str, held: Held[Any]) -> None:
+        known = self.cache.get(name)
+        if known is None or known.version < held.version:
+            self.cache[name] = held
+
+    def wake(self) -> None:
+        if self.up and not self.planned:
+            self.planned = True
+            life = self.life
+            self.machine.later(1 * MS, lambda: self._tick() if life == self.life else None)
+
+    # ---- tick
+
+    def _tick(self) -> None:
+        self.planned = False
+        if not self.up or self.pulse.last_good is None:
+            return
+        me, settings = self.machine.me, self.machine.settings
+        picture = tick(self.world.now_ns, me, settings, self.core, self, self)
+        if picture.decision:
+            self.desk = replace(
+                self.desk,
+                free_mib=picture.decision.free_mib,
+                vm_count=picture.decision.vm_count,
+            )
+            for one in picture.decision.notes:
+                self.tell(self.machine.name, one)
+
+    def facts(self) -> Facts | str:
+        newest, pulse = self.pulse.last_good, self.pulse.core
+        if newest is None:
+            return "nothing was read yet"
+        windows = pulse.windows
+        gap_ns = self.machine.settings.timing.gap_ns
+        fresh = self.world.now_ns - newest.read_end.boot_ns <= gap_ns
+        sample = Sample(
+            self.pulse.good_seq, newest.read_start.boot_ns, pulse.good and fresh, windows.run_ns()
+        )
+        seen = {
+            slot: Seen(windows.block(slot), windows.still_ns(slot))
+            for slot in windows.slots
+            if slot != self.machine.me.slot
+        }
+        results, self.results = tuple(self.results), []
+        exits, self.exits = tuple(self.exits), []
+        by_kind: dict[str, dict[str, Any]] = {k: {} for k in DECODE}
+        for name, held in self.cache.items():
+            kind, _, ident = name.partition("/")
+            by_kind[kind][ident] = held
+        used = sum(self.memory.get(vm, 0) for vm in self.machine.running)
+        guard, mib = self.machine.guard, self.machine.memory_mib
+        return Facts(
+            me=self.machine.me, term=pulse.term, block_state=self._block_state(),
+            sample=sample, seen=seen,
+            guard=GuardFacts(
+                guard.state, guard.memory().term, guard.remaining_ns(self.machine.reading()),
+                frozenset(self.machine.running),
+            ),
+            view=pulse.view, announced_ns=self._announced(),
+            links={s: self.world.now_ns - at for s, at in self.machine.heard.items()},
+            slots={int(n): h.value for n, h in by_kind["slot"].items()},
+            vms=by_kind["vm"], leases=by_kind["lease"],
+            books={int(n): h for n, h in by_kind["order"].items()},
+            registers_ready=self.ready,
+            local={n: LocalVm(n, s) for n, s in self.machine.running.items()}, local_ready=True,
+            resources=HostResources(mib, 64, mib - used, 64),
+            busy=frozenset(self.busy), results=results, exits=exits,
+        )  # fmt: skip
+
+    def _block_state(self) -> BlockState:
+        words = {s.value: s for s in BlockState}
+        return words.get(self.pulse.core.life.value, BlockState.CLOSED)
+
+    def _announced(self) -> int:
+        announced, view = self.pulse.core.announced, self.pulse.core.view
+        newest = self.pulse.core.windows.newest_start
+        if announced is None or view is None or newest is None or announced[0] != view.version:
+            return -1
+        return max(0, elapsed_least(announced[1], newest))
+
+    # ---- hands
+
+    def perform(self, decision: Decision) -> None:
+        for kill in decision.kills:
+            self._end(kill.vm)
+        for stop in decision.stops:
+            self._stop(stop)
+        for swap in decision.swaps:
+            self._swap(swap)
+        for start in decision.starts:
+            self._start(start)
+
+    def _end(self, vm: str) -> None:
+        self.machine.running.pop(vm, None)
+        self.wake()
+
+    def qemu_ends(self, vm: str, kind: str) -> None:
+        """kind: crashed (as by kill -9 of its process) | shutdown (from inside)."""
+        if self.machine.running.pop(vm, None):
+            self.exits.append(Exit(vm, kind, "killed by signal 9" if kind == "crashed" else ""))
+            self.machine.later(20 * MS, self.wake)
+
+    def _stop(self, stop: Stop) -> None:
+        self.busy.add(("stop", stop.vm))
+        life = self.life
+
+        def ended() -> None:
+            self.machine.running.pop(stop.vm, None)
+            if life == self.life:
+                self.exits.append(Exit(stop.vm, "shutdown"))
+                self._report(Result("stop", stop.vm, True))
+
+        self.machine.later(300 * MS, ended)
+
+    def _swap(self, swap: Swap) -> None:
+        if ("swap", swap.name) in self.busy:
+            return
+        self.busy.add(("swap", swap.name))
+        life = self.life
+        value = encode(swap.value)
+
+        def done(ok: object) -> None:
+            if life != self.life or not self.up:
+                return
+            if ok:
+                if isinstance(swap.value, View) and not self.pulse.busy:
+                    self.pulse.beat()  # as the pulse does when its host has news
+                if not isinstance(swap.value, View):
+                    held = Held(swap.expected + 1, swap.value, self.world.now_ns)
+                    self._store(swap.name, held)
+                self.work_seq += 1
+                self._nudge()
+            result = Result("swap", swap.name, bool(ok), "" if ok else "conflict", swap.why)
+            self._report(result)
+
+        def failed(error: str) -> None:
+            if life == self.life:
+                self._report(Result("swap", swap.name, False, "unknown", error))
+
+        disk = self.world.disk
+        self.world.ask(
+            self.machine.name, lambda: disk.swap(swap.name, swap.expected, value), done, failed
+        )
+
+    def _nudge(self) -> None:
+        for peer in self.machine.peers.values():
+            if peer.power and self.world.hears(self.machine.name, peer.name):
+                peer.later(2 * MS, peer.nudged)
+        self.refresh()
+
+    def nudged(self) -> None:
+        self.refresh()
+        if not self.pulse.busy:
+            self.pulse.beat()
+
+    def _start(self, start: Start) -> None:
+        machine = self.machine
+        if not machine.guard.admit(machine.reading(), start.vm).get("ok"):
+            self._report(Result("start", start.vm, False, "refused", "the guard refused"))
+            return
+        self.busy.add(("start", start.vm))
+        life = self.life
+
+        def launched() -> None:
+            # libvirt's own process goes on even when the agent is gone
+            trouble = machine.start_trouble.get(start.vm, "")
+            if trouble:
+                machine.guard.release(start.vm)
+                if life == self.life:
+                    self._report(Result("start", start.vm, False, trouble, START_WORDS[trouble]))
+                return
+            now, seen = machine.reading(), machine.guard_seen()
+            entered = machine.guard.enter(now, seen, start.vm).get("ok")
+            if entered:
+                machine.running[start.vm] = VmState.RUNNING
+                self.memory[start.vm] = start.spec.memory_mib
+            if life == self.life:
+                trouble = "" if entered else "refused"
+                words = START_WORDS.get(trouble, "")
+                self._report(Result("start", start.vm, bool(entered), trouble, words))
+
+        machine.later(QEMU_START_NS, launched)
+
+    def _report(self, result: Result) -> None:
+        self.busy.discard((result.kind, result.subject))
+        self.results.append(result)
+        self.wake()

@@ -1,0 +1,144 @@
+"""One pretend server without its programs: power, clocks, what runs, the guard and the watchdog.
+
+Rules:
+1. Power takes everything of the host at once: its VMs, its processes, its requests on the way.
+2. A frozen host does nothing, its VMs included, but its requests on the way land.
+3. The watchdog lives outside: it resets a host, a frozen one too, that did not pet it in time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from outlast.guard.core import Duty, GuardCore
+from outlast.guard.facts import Facts as GuardSeen
+from outlast.guard.facts import Reading
+from outlast.guard.pulse_facts import GuardFact
+from outlast.guard.pulse_windows import Instant
+from outlast.model import GuardState, SlotRecord, VmState
+from outlast.pool.facts import Me
+from outlast.settings import MS, PoolSettings, S
+from outlast.sim.world import World
+
+GUARD_TICK_NS = 20 * MS
+BOOT_NS = 2 * S
+THAW_LOOK_NS = 50 * MS
+
+
+class Machine:
+    """`begin` is called at each power-on, to start the host's programs."""
+
+    def __init__(
+        self, world: World, settings: PoolSettings, record: SlotRecord, memory_mib: int
+    ) -> None:
+        self.world, self.settings, self.record = world, settings, record
+        self.name = record.host
+        self.me = Me(record.slot, record.host, record.uuid)
+        self.memory_mib = memory_mib
+        self.peers: dict[int, Machine] = {}
+        self.running: dict[str, VmState] = {}  # what really runs here
+        self.start_trouble: dict[str, str] = {}  # vm -> trouble of every start here
+        self.heard: dict[int, int] = {}  # slot -> when its network beat came
+        self.frozen = False
+        self.power = False
+        self.resets = 0
+        self.petted_ns = 0
+        self.guard = GuardCore()
+        self.begin: Callable[[], None] = lambda: None
+        self.nudged: Callable[[], None] = lambda: None  # a peer says it wrote something
+        world.lives[self.name] = 0
+
+    def power_on(self) -> None:
+        if self.power:
+            return
+        self.power = True
+        self.world.lives[self.name] += 1
+        self.guard = GuardCore()
+        self.heard = {}
+        self.petted_ns = self.world.now_ns
+        self._watchdog()
+        self.every(GUARD_TICK_NS, self._guard_tick)
+        self.begin()
+
+    def power_off(self) -> None:
+        self.power = False
+        self.frozen = False
+        self.world.lives[self.name] += 1
+        self.running.clear()
+
+    def reset(self) -> None:
+        self.resets += 1
+        self.power_off()
+        life = self.world.lives[self.name]
+        self.world.after(
+            BOOT_NS, lambda: self.power_on() if self.world.lives[self.name] == life else None
+        )
+
+    def later(self, delay_ns: int, act: Callable[[], None]) -> None:
+        """Do it after a while, if this boot still lives; a frozen host does it when it thaws."""
+        life = self.world.lives[self.name]
+
+        def run() -> None:
+            if self.world.lives[self.name] != life:
+                return
+            if self.frozen:
+                self.world.after(THAW_LOOK_NS, run)
+            else:
+                act()
+
+        self.world.after(delay_ns, run)
+
+    def every(self, step_ns: int, act: Callable[[], None]) -> None:
+        life = self.world.lives[self.name]
+
+        def run() -> None:
+            act()
+            if self.world.lives[self.name] == life:  # it may just have ended this boot
+                self.later(step_ns, run)
+
+        self.later(self.world.random.randint(0, step_ns), run)
+
+    def reading(self) -> Reading:
+        return Reading(self.world.now_ns, self.world.now_ns)
+
+    def instant(self) -> Instant:
+        return Instant(self.world.now_ns, self.world.now_ns)
+
+    # ---- guard
+
+    @property
+    def holds_term(self) -> bool:
+        return self.power and self.guard.state is GuardState.OPEN
+
+    def guard_seen(self) -> GuardSeen:
+        return GuardSeen(bool(self.running), frozenset(self.running), 1, "", "watchdog")
+
+    def guard_fact(self) -> GuardFact:
+        return GuardFact(self.guard.state, self.guard.memory().term, not self.running)
+
+    def _guard_tick(self) -> None:
+        duties = self.guard.tick(self.reading(), self.guard_seen())
+        if Duty.KILL in duties:
+            self.running.clear()
+            self._guard_tick()
+            return
+        if Duty.SAVE in duties:
+            self.guard.saved()
+        if Duty.RESET in duties:
+            self.reset()
+        elif Duty.PET in duties:
+            self.petted_ns = self.world.now_ns
+
+    def _watchdog(self) -> None:
+        """The device: it lives outside the host and fires when nobody petted it in time."""
+        life = self.world.lives[self.name]
+        left_ns = self.petted_ns + self.settings.timing.watchdog_s * S - self.world.now_ns
+
+        def look() -> None:
+            if self.world.lives[self.name] == life:
+                self._watchdog()
+
+        if left_ns <= 0:
+            self.reset()
+        else:
+            self.world.after(left_ns, look)

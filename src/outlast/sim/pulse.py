@@ -1,0 +1,129 @@
+"""The pulse of a pretend host: the real core, one storage cycle a beat, beats to all peers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+from outlast.guard.pulse_core import PulseCore
+from outlast.guard.pulse_facts import Close, Command, Desk, Identity, Open
+from outlast.guard.pulse_facts import Sample as Cycle
+from outlast.guard.pulse_windows import Instant
+from outlast.model import View
+from outlast.sim.machine import Machine
+from outlast.storage import format as fmt
+
+
+class SimPulse:
+    """desk: what goes into the block. cycled: a storage cycle came to its end."""
+
+    def __init__(
+        self, machine: Machine, desk: Callable[[], Desk], cycled: Callable[[], None]
+    ) -> None:
+        self.machine, self.world = machine, machine.world
+        self._desk, self._cycled = desk, cycled
+        me, record = machine.me, machine.record
+        boot_id = f"{self.world.random.getrandbits(128):032x}"
+        self.core = PulseCore(
+            Identity(machine.settings.uuid, record.uuid, boot_id, me.slot, record.generation),
+            machine.settings.timing,
+        )
+        self.core.slot_record(record)
+        self.busy = False
+        self.seq = 0
+        self.good_seq = 0
+        self.last_good: Cycle | None = None
+        machine.every(machine.settings.timing.beat_ns, self.beat)
+
+    def beat(self) -> None:
+        self.core.heed(self.machine.guard_fact(), self.machine.instant())
+        for peer in self.machine.peers.values():
+            if peer.power and not peer.frozen and self.world.hears(self.machine.name, peer.name):
+                peer.heard[self.machine.me.slot] = self.world.now_ns
+        if self.busy:
+            self._command(self.core.watch(self.machine.instant()))
+            return
+        lost_ns = self.machine.settings.timing.link_lost_ns
+        heard_at = self.machine.heard.items()
+        heard = frozenset(s for s, at in heard_at if self.world.now_ns - at < lost_ns)
+        desk = replace(self._desk(), heard=heard)
+        term = f"{self.world.random.getrandbits(128):032x}"
+        block = self.core.begin(desk, term)
+        raw = fmt.encode_block(block) if block else None
+        started = self.machine.instant()
+        self.busy = True
+
+        def read(acked: Instant | None) -> None:
+            read_start = self.machine.instant()
+            self.world.ask(
+                self.machine.name,
+                lambda: (tuple(self.world.disk.area), self._newer_views()),
+                lambda got: self._finish(started, raw, acked, read_start, got),
+                lambda error: self._failed(started, raw, acked, read_start, error),
+            )
+
+        if raw is None:
+            read(None)
+            return
+        written = raw
+        self.world.ask(
+            self.machine.name,
+            lambda: self.world.disk.write_block(self.machine.me.slot, written),
+            lambda _: read(self.machine.instant()),
+            lambda error: self._failed(started, raw, None, self.machine.instant(), error),
+        )
+
+    def _newer_views(self) -> tuple[View, ...]:
+        known = self.core.view.version if self.core.view else 0
+        newest = self.world.disk.version("view")
+        return tuple(
+            fmt.view_from(self.world.disk.value("view", v)) for v in range(known + 1, newest + 1)
+        )
+
+    def _finish(
+        self, started: Instant, raw: bytes | None, acked: Instant | None, read_start: Instant,
+        got: Any,
+    ) -> None:  # fmt: skip
+        area, views = got
+        sample = Cycle(started, read_start, self.machine.instant(), raw, acked, None, area, views)
+        self._cycle_done(sample)
+
+    def _failed(
+        self, started: Instant, raw: bytes | None, acked: Instant | None, read_start: Instant,
+        error: str,
+    ) -> None:  # fmt: skip
+        self._cycle_done(
+            Cycle(started, read_start, self.machine.instant(), raw, acked, None, None, (), error)
+        )
+
+    def _cycle_done(self, sample: Cycle) -> None:
+        self.busy = False
+        self.seq += 1
+        self._command(self.core.finish(sample, self.machine.instant()))
+        if self.core.good:
+            self.last_good, self.good_seq = sample, self.seq
+        self.core.heed(self.machine.guard_fact(), self.machine.instant())
+        self._cycled()
+
+    def _command(self, commands: Iterable[Command]) -> None:
+        timing, guard = self.machine.settings.timing, self.machine.guard
+        for command in commands:
+            now, seen = self.machine.reading(), self.machine.guard_seen()
+            at: dict[str, object] = {"term": command.term}
+            if isinstance(command, Close):
+                wish = {"reason": command.reason, "reset_if_running": command.reset_if_running}
+                guard.close(now, seen, {**at, **wish})
+            else:
+                start = command.start
+                at |= {"start_boot_ns": start.boot_ns, "start_raw_ns": start.raw_ns}
+                if isinstance(command, Open):
+                    at |= {
+                        "fence_ns": timing.fence_ns, "kill_ns": timing.kill_ns,
+                        "margin_ns": timing.margin_ns, "watchdog_s": timing.watchdog_s,
+                    }  # fmt: skip
+                    answer = guard.open(now, seen, at)
+                    if not answer.get("ok"):
+                        self.core.open_refused(str(answer.get("error")))
+                else:
+                    guard.confirm(now, at)
