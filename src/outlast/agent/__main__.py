@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 import threading
@@ -97,7 +98,15 @@ def serve(engine: Engine, host: HostFile, ready: threading.Event) -> threading.T
     return thread
 
 
+def _end(args: threading.ExceptHookArgs) -> None:
+    """A thread died of a bug: end the whole agent, the next one adopts what runs."""
+    threading.__excepthook__(args)
+    sys.stderr.flush()
+    os._exit(1)
+
+
 def main() -> int:
+    threading.excepthook = _end
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     stopped = threading.Event()
     try:

@@ -122,8 +122,8 @@ class Registers:
 
         Raises StorageTrouble.
         """
-        read_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         version, value = self._register.read(name)
+        read_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         if value is None:
             return None
         held = Held(version, _DECODE[name.split("/")[0]](value), read_ns)
@@ -145,7 +145,7 @@ class Registers:
                 rest = tuple(h for h in self.hints if h[0] != name)
                 self.hints = ((name, answer.version), *rest)[:HINTS_KEPT]
             self._changed()
-        else:
+        elif name.split("/")[0] in KINDS:
             self._todo.append(name)
             self._wake.set()
         return answer
@@ -184,9 +184,9 @@ class Registers:
 
     def _read(self, name: str) -> None:
         kind = name.split("/")[0]
-        read_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         try:
             version, value = self._register.read(name)
+            read_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
             if value is not None:
                 self._store(name, Held(version, _DECODE[kind](value), read_ns))
             if self._troubles.pop(name, None):

@@ -53,9 +53,10 @@ class Senses:
             self._snapshot = snapshot
         for nudge in snapshot.get("nudges") or ():
             self._registers.hint((str(n), int(v)) for n, v in nudge.get("hints") or ())
-        for seen in (snapshot.get("blocks") or {}).values():
+        for slot, seen in (snapshot.get("blocks") or {}).items():
             block = seen.get("block") or {}
             self._registers.hint((str(n), int(v)) for n, v in block.get("hints") or ())
+            self._registers.hint([(f"slot/{slot}", 1)])  # a host that joins tells nobody else
 
     @property
     def snapshot(self) -> Json | None:

@@ -85,6 +85,8 @@ def check(facts: Facts, decision: Decision) -> None:
         vm = swap.value.vm
         before = facts.leases.get(vm)
         mine_before = before is not None and before.value.slot == facts.me.slot
+        if not swap.value.held and before is not None and before.value.held and not mine_before:
+            raise BrokenInvariant(f"lease of {vm} freed by a host that does not hold it")
         if mine_before and not swap.value.held and _present(facts, vm):
             raise BrokenInvariant(f"lease of {vm} freed while the VM is still here")
         if swap.value.held and (swap.value.slot, swap.value.term) != (facts.me.slot, facts.term):

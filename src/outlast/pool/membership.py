@@ -68,7 +68,7 @@ class Members:
         """Judge who is in and propose at most one change of the view."""
         view = facts.view
         if view is None or not view.members:
-            return self._form(facts)
+            return self._form(now_ns, facts)
         self._remember_excluded(facts, view)
         if not facts.sample.good:
             return Membership(member=self._member(facts, view))
@@ -95,12 +95,12 @@ class Members:
             and guard.remaining_ns > 0
         )
 
-    def _form(self, facts: Facts) -> Membership:
+    def _form(self, now_ns: int, facts: Facts) -> Membership:
         if facts.block_state is not BlockState.JOINING or not facts.sample.good:
             return Membership()
-        if facts.me.slot not in facts.slots or ("swap", "view") in facts.busy:
-            return Membership()
         version = facts.view.version if facts.view else 0
+        if facts.me.slot not in facts.slots or self._waits(now_ns, facts, version):
+            return Membership()
         me = facts.me
         view = View(
             version + 1,
@@ -129,13 +129,13 @@ class Members:
         )
         return _swap(view.version, new)
 
-    def _waits(self, now_ns: int, facts: Facts, view: View) -> bool:
+    def _waits(self, now_ns: int, facts: Facts, version: int) -> bool:
         """True while a proposal for this view is under way, or its outcome not yet followed."""
         if ("swap", "view") in facts.busy:
-            self._proposed = (view.version, now_ns)
+            self._proposed = (version, now_ns)
             return True
-        version, at_ns = self._proposed
-        return version == view.version and now_ns - at_ns < PROPOSAL_BEATS * self._timing.beat_ns
+        proposed, at_ns = self._proposed
+        return proposed == version and now_ns - at_ns < PROPOSAL_BEATS * self._timing.beat_ns
 
     # ---- deaths
 
@@ -183,23 +183,28 @@ class Members:
 
     def _remember_excluded(self, facts: Facts, view: View) -> None:
         """Rule P3: since when this host's own block announces views without a term."""
-        named = {(m.value.slot, m.value.term) for m in facts.leases.values() if m.value.held}
+        named: dict[tuple[int, str], int] = {}  # since when the lease is known here
+        for held in facts.leases.values():
+            if held.value.held:
+                key = (held.value.slot, held.value.term)
+                named[key] = min(held.read_ns, named.get(key, held.read_ns))
         for key in list(self.excluded):
             if key not in named:
                 del self.excluded[key]
         if facts.announced_ns < 0:
             return
         since = facts.sample.started_ns - facts.announced_ns
-        for slot, term in named:
+        for (slot, term), known_ns in named.items():
+            # a term newer than the view this host follows is not excluded: let T_dead show it
             if not view.lists(slot, term) and slot != facts.me.slot:
-                self.excluded.setdefault((slot, term), since)
+                self.excluded.setdefault((slot, term), max(since, known_ns))
 
     # ---- proposals of a member
 
     def _propose(
         self, now_ns: int, facts: Facts, view: View, dead: Mapping[int, Proof]
     ) -> tuple[Swap | None, list[Note]]:
-        if self._waits(now_ns, facts, view):
+        if self._waits(now_ns, facts, view.version):
             return None, []
         if dead:
             return self._death_view(facts, view, dead), []
@@ -268,6 +273,7 @@ class Members:
         if now_ns - self._parted_since < self._timing.partition_grace_ns:
             return None
         counts = {s: (b.block.vm_count if b.block else 0) for s, b in facts.seen.items()}
+        counts[facts.me.slot] = len(facts.local)
         best, rule = best_set(live, pairs, view.master, counts)
         out = live - best
         if facts.me.slot not in best or 2 * len(best) < len(live):

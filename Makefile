@@ -1,0 +1,49 @@
+# Everything a newcomer needs; `make` alone lists it.
+.DEFAULT_GOAL := help
+PYTHON := .venv/bin/python
+SOURCES := src tests $(wildcard bench)
+
+.PHONY: help setup demo test lint types unit rack-test bench-failover format clean model
+
+help: ## this list
+	@echo "Outlast: VMs outlast their hosts."
+	@echo
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | \
+	  awk -F'|' '{ printf "%-22s %s\n", $$1, $$2 }'
+
+setup: ## install what is missing: Debian packages (through sudo) and .venv
+	@scripts/setup.sh
+
+demo: setup ## a pool of three hosts on this machine; one of them dies (needs root or sudo)
+	@scripts/as-root.sh $(PYTHON) -m outlast.rack.demo
+
+test: setup ## everything: lint, types, unit tests, real processes on the rack
+	@scripts/test.sh
+
+lint: setup ## ruff: rules and format
+	@.venv/bin/ruff check $(SOURCES)
+	@.venv/bin/ruff format --check $(SOURCES)
+
+types: setup ## mypy, strict
+	@.venv/bin/mypy
+
+unit: setup ## tests that need neither root nor much time
+	@$(PYTHON) -m pytest -m "not rack and not slow"
+
+rack-test: setup ## tests with real processes in namespaces (needs root or sudo)
+	@scripts/as-root.sh $(PYTHON) -m pytest -m rack
+
+model: setup ## every course of the protocol with two hosts and two faults; minutes
+	@$(PYTHON) tests/model/register_model.py
+	@$(PYTHON) tests/model/core_model.py
+
+bench-failover: setup ## measure how long a VM is away when its host dies (needs root or sudo)
+	@scripts/as-root.sh $(PYTHON) -m bench.failover
+
+format: setup ## rewrite the sources in the house format
+	@.venv/bin/ruff check --fix-only $(SOURCES)
+	@.venv/bin/ruff format $(SOURCES)
+
+clean: ## remove .venv, caches and built files
+	@rm -rf .venv .venv-tools build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

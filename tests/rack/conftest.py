@@ -1,0 +1,49 @@
+"""One rack of three hosts for all rack tests; each test gets it healthy and with everything on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from outlast.errors import OutlastError
+from outlast.rack.client import RackClient
+
+
+@pytest.fixture(scope="session", autouse=True)
+def pycache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Racks of one run share their compiled Python files."""
+    folder = tmp_path_factory.mktemp("pycache")
+    os.environ["OUTLAST_RACK_PYCACHE"] = str(folder)
+    yield folder
+    del os.environ["OUTLAST_RACK_PYCACHE"]
+
+
+@pytest.fixture(scope="session")
+def standing(tmp_path_factory: pytest.TempPathFactory, pycache: Path) -> Iterator[RackClient]:
+    """A rack that stays up for the whole run."""
+    client = RackClient(tmp_path_factory.mktemp("rack"))
+    start = time.monotonic()
+    client.up(hosts=3, third=77)
+    client.up_took_s = time.monotonic() - start  # type: ignore[attr-defined]
+    yield client
+    client.down(purge=True)
+
+
+@pytest.fixture
+def rack(standing: RackClient) -> Iterator[RackClient]:
+    """The standing rack; whatever a test broke is healed after it."""
+    yield standing
+    standing.heal()
+    standing.storage("heal")
+    for name, host in standing.status()["hosts"].items():
+        if host["power"] == "frozen":
+            standing.thaw(name)
+        if host["power"] == "off":
+            standing.power(name, "on")
+        with contextlib.suppress(OutlastError):
+            standing.storage("heal", name)
