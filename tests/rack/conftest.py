@@ -28,7 +28,7 @@ def standing(tmp_path_factory: pytest.TempPathFactory, pycache: Path) -> Iterato
     """A rack that stays up for the whole run."""
     client = RackClient(tmp_path_factory.mktemp("rack"))
     start = time.monotonic()
-    client.up(hosts=3, third=77)
+    client.up(hosts=3, third=77, leashed=True)
     client.up_took_s = time.monotonic() - start  # type: ignore[attr-defined]
     yield client
     client.down(purge=True)

@@ -64,7 +64,7 @@ def test_down_leaves_nothing_and_up_finds_the_disks_again(
     standing: RackClient, fresh: RackClient
 ) -> None:
     before = remains(fresh.folder)
-    fresh.up(hosts=2, libvirt=False)
+    fresh.up(hosts=2, leashed=True, libvirt=False)
     with pytest.raises(Conflict, match="already up"):
         fresh.up()
     with pytest.raises(Conflict, match="is up"):
@@ -76,7 +76,7 @@ def test_down_leaves_nothing_and_up_finds_the_disks_again(
     assert not fresh.down(), "a second time there is nothing to do"
     with pytest.raises(Unreachable, match="no rack is up"):
         fresh.status()
-    fresh.up(hosts=2, libvirt=False, storage="bind")
+    fresh.up(hosts=2, leashed=True, libvirt=False, storage="bind")
     assert fresh.exec("a", ["cat", "/etc/outlast/note", "/srv/pool/note"]).stdout == "kept\nkept\n"
     with pytest.raises(InvalidInput, match="no storage faults"):
         fresh.storage("stall", "a")
@@ -87,7 +87,7 @@ def test_down_leaves_nothing_and_up_finds_the_disks_again(
 
 def test_a_killed_daemon_poisons_nothing(standing: RackClient, fresh: RackClient) -> None:
     before = remains(fresh.folder)
-    status = fresh.up(hosts=2, libvirt=False)
+    status = fresh.up(hosts=2, leashed=True, libvirt=False)
     fresh.popen("a", ["sleep", "600"])
     fresh.freeze("b")
     os.kill(status["pid"], signal.SIGKILL)
@@ -97,11 +97,13 @@ def test_a_killed_daemon_poisons_nothing(standing: RackClient, fresh: RackClient
     assert not fresh.is_up()
     assert fresh.scrub()
     nothing_left(fresh.folder, before)
-    fresh.up(hosts=2, libvirt=False)
+    fresh.up(hosts=2, leashed=True, libvirt=False)
     os.kill(fresh.status()["pid"], signal.SIGKILL)
     assert fresh._daemon is not None
     fresh._daemon.wait(5)
-    fresh.up(hosts=1, libvirt=False, prefix="outlast-other")  # scrubs the former prefix too
+    fresh.up(
+        hosts=1, leashed=True, libvirt=False, prefix="outlast-other"
+    )  # scrubs the former prefix too
     assert fresh.exec("a", ["hostname"]).stdout == "a\n"
     fresh.down(purge=True)
     nothing_left(fresh.folder, before)
@@ -136,7 +138,7 @@ def test_a_starter_that_vanishes_takes_its_half_built_rack_along(fresh: RackClie
 
 def test_a_prefix_belongs_to_one_rack(standing: RackClient, fresh: RackClient) -> None:
     with pytest.raises(Conflict, match="prefix"):
-        fresh.up(hosts=1, libvirt=False, prefix=standing.status()["prefix"])
+        fresh.up(hosts=1, leashed=True, libvirt=False, prefix=standing.status()["prefix"])
     assert standing.exec("a", ["hostname"]).stdout == "a\n"
     with pytest.raises(InvalidInput):
-        fresh.up(hosts=99)
+        fresh.up(hosts=9, leashed=True9)

@@ -39,6 +39,7 @@ class RackClient:
     def __init__(self, folder: str | Path = DEFAULT_FOLDER) -> None:
         self.folder = Path(folder).absolute()
         self._daemon: subprocess.Popen[bytes] | None = None
+        self._leash = -1
 
     # -- up and down
 
@@ -60,8 +61,11 @@ class RackClient:
         libvirt: bool = True,
         shared_locks: bool = True,
         nowayout: bool = False,
+        leashed: bool = False,
     ) -> dict[str, Any]:
         """Scrub, start the daemon, boot all hosts; returns `status()`.
+
+        leashed: the rack goes down by itself when this process ends, however it ends.
 
         An interruption (Ctrl-C) at any moment takes everything down again before it is raised.
         """
@@ -79,10 +83,19 @@ class RackClient:
             (nowayout, "--nowayout"),
         )  # fmt: skip
         argv += [flag for wanted, flag in flags if wanted]
-        self._check(self._start(argv))
+        passed = []
+        if leashed:
+            leash, self._leash = os.pipe()
+            argv += ["--leash", str(leash)]
+            passed.append(leash)
+        try:
+            self._check(self._start(argv, passed))
+        finally:
+            for fd in passed:
+                os.close(fd)
         return self.status()
 
-    def _start(self, argv: list[str]) -> dict[str, Any]:
+    def _start(self, argv: list[str], passed: list[int]) -> dict[str, Any]:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         source = str(Path(shelf.__file__).resolve().parent.parent.parent)
         paths = [source, *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -92,7 +105,7 @@ class RackClient:
             try:
                 self._daemon = subprocess.Popen(
                     [*argv, "--report", str(writer)], stdin=subprocess.DEVNULL, stdout=log,
-                    stderr=log, pass_fds=[writer], start_new_session=True, env=env, cwd="/",
+                    stderr=log, pass_fds=[writer, *passed], start_new_session=True, env=env, cwd="/",
                 )  # fmt: skip
                 os.close(writer)
                 writer = -1
@@ -124,6 +137,9 @@ class RackClient:
         if self._daemon is not None:
             self._daemon.wait(ASK_TIMEOUT_S)
             self._daemon = None
+        if self._leash >= 0:
+            os.close(self._leash)
+            self._leash = -1
         return True
 
     def scrub(self, purge: bool = False) -> bool:

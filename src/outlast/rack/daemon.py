@@ -1,6 +1,6 @@
 """The rack daemon: holds one rack and obeys a unix socket in the rack's folder.
 
-    python -m outlast.rack FOLDER [--hosts N] [--storage rackfs|bind] ... [--report FD]
+    python -m outlast.rack FOLDER [--hosts N] [--storage rackfs|bind] ... [--report FD] [--leash FD]
 
 One JSON object a line: {"do": "freeze", "host": "a"} -> {"ok": true, "result": {...}} or
 {"ok": false, "code", "error", "hint"}. Ctrl-C and SIGTERM take the rack down at any moment, also in
@@ -148,7 +148,7 @@ def attend(sock: socket.socket, desk: Desk) -> None:
         sock.close()
 
 
-def parse(argv: list[str]) -> tuple[Shape, int]:
+def parse(argv: list[str]) -> tuple[Shape, int, int]:
     parser = argparse.ArgumentParser(prog="python -m outlast.rack")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--hosts", type=int, default=3)
@@ -160,12 +160,13 @@ def parse(argv: list[str]) -> tuple[Shape, int]:
     parser.add_argument("--local-locks", action="store_true")
     parser.add_argument("--nowayout", action="store_true")
     parser.add_argument("--report", type=int, default=-1)
+    parser.add_argument("--leash", type=int, default=-1, help="go down when this file ends")
     o = parser.parse_args(argv)
     shape = Shape(
         o.folder, o.hosts, o.storage, o.prefix, o.third, o.lock_lease, not o.no_libvirt,
         not o.local_locks, o.nowayout,
     )  # fmt: skip
-    return shape, o.report
+    return shape, o.report, o.leash
 
 
 def report(fd: int, answer: dict[str, object]) -> bool:
@@ -179,6 +180,13 @@ def report(fd: int, answer: dict[str, object]) -> bool:
     except OSError:
         return False
     return True
+
+
+def hold_leash(leash: int) -> None:
+    """Stop this process as Ctrl-C would when the other end of a pipe is closed."""
+    while os.read(leash, 64):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def run(shape: Shape, report_fd: int) -> int:
@@ -211,13 +219,16 @@ def run(shape: Shape, report_fd: int) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    shape, report_fd = parse(sys.argv[1:] if argv is None else argv)
-    if report_fd >= 0:
-        os.set_inheritable(report_fd, False)
+    shape, report_fd, leash = parse(sys.argv[1:] if argv is None else argv)
+    for fd in (report_fd, leash):
+        if fd >= 0:
+            os.set_inheritable(fd, False)
 
     def stop(number: int, frame: object) -> None:
         raise Stopped
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
+    if leash >= 0:
+        threading.Thread(target=hold_leash, args=(leash,), daemon=True).start()
     return run(shape, report_fd)

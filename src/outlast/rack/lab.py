@@ -1,0 +1,238 @@
+"""A pool on a rack: real hosts, real QEMUs, and a ledger that knows who wrote what.
+
+    with Lab(folder) as lab:
+        lab.begin(hosts=3)
+        lab.create(["vm1", "vm2"])
+        lab.wait_running(["vm1", "vm2"])
+        lab.rack.power(lab.where("vm1"), "off")
+        lab.wait_running(["vm1", "vm2"])
+        assert all(v.sound for v in lab.verdicts().values())
+
+Rules:
+1. Everything is done as a person would do it: `outlast` commands inside the hosts, the API of any
+   agent from outside. Nothing of the product is imported but its wire.
+2. Truth about VMs is read from the machine (processes, disks, serial logs), not from the product.
+3. `end` leaves nothing behind, whatever happened before.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from outlast.errors import OutlastError, TimedOut
+from outlast.rack import ledger
+from outlast.rack.client import DEFAULT_FOLDER, RackClient
+from outlast.rack.guest import build
+from outlast.wire.client import AgentClient
+from outlast.wire.shapes import VmCreate, VmStatus, make
+
+POOL = "/srv/pool"  # the pool's directory as the hosts see it
+NAMES = "abcdefgh"
+MEMORY = "8MiB"
+DISK = "4MiB"
+CHUNK = 1 << 20
+_GUEST = re.compile(rb"\0guest=([a-z0-9-]+)")
+
+
+class Lab:
+    """One pool on one rack."""
+
+    def __init__(self, folder: Path = DEFAULT_FOLDER) -> None:
+        self.rack = RackClient(folder)
+        self.folder = self.rack.folder
+        self.hosts: list[str] = []
+        self.vms: list[str] = []
+
+    def __enter__(self) -> Lab:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.end()
+
+    # ---- the pool
+
+    def begin(
+        self, hosts: int = 3, preset: str = "lab", say: Callable[[str], None] = lambda text: None
+    ) -> None:
+        """Rack up, pool made, hosts joined, all of them members."""
+        self.rack.down(purge=True)
+        say(f"starting {hosts} hosts and their storage")
+        self.rack.up(hosts=hosts)
+        self.hosts = list(NAMES[:hosts])
+        say("making the pool")
+        self.outlast("a", "pool", "init", POOL, "--name", "demo", "--preset", preset, "--lab")
+        for host in self.hosts:
+            say(f"host {host} joins")
+            self.join(host)
+        self.wait_members(self.hosts)
+        (self.pool_dir / "images" / "pulsar.elf").write_bytes(
+            build.build(self.folder / "guest").read_bytes()
+        )
+
+    def join(self, host: str) -> None:
+        address = f"10.90.{self._third()}.{NAMES.index(host) + 1}"
+        argv = ["host", "join", POOL, "--name", host, "--address", address, "--no-wait"]
+        self.outlast(host, *argv, "--memory", "1GiB", "--accelerator", "tcg")
+
+    def _third(self) -> int:
+        address = str(self.rack.status()["hosts"]["a"]["addresses"]["mgmt"])
+        return int(address.split(".")[2])
+
+    def end(self) -> None:
+        self.rack.down(purge=True)
+
+    def outlast(self, host: str, *arguments: str, timeout_s: float = 60) -> str:
+        """Run an `outlast` command inside a host and return its output.
+
+        Raises OutlastError with the command's own words.
+        """
+        source = str(Path(__file__).resolve().parent.parent.parent)
+        argv = [sys.executable, "-m", "outlast.cli.main", *arguments]
+        done = self.rack.exec(host, argv, timeout_s=timeout_s, env={"PYTHONPATH": source})
+        if done.returncode:
+            raise OutlastError(
+                f"outlast {' '.join(arguments[:3])} on {host}: {done.stderr.strip()}"
+            )
+        return done.stdout
+
+    def client(self, host: str = "") -> AgentClient:
+        """The API of one host's agent; of any that answers when none is named."""
+        for name in [host] if host else self.hosts:
+            path = self.folder / name / "run/outlast/agent.sock"
+            client = AgentClient(f"unix:{path}", timeout_s=5)
+            if host:
+                return client
+            try:
+                client.status()
+            except OutlastError:
+                continue
+            return client
+        raise TimedOut("no agent of the rack answers")
+
+    @property
+    def pool_dir(self) -> Path:
+        """The pool's directory as the storage server has it."""
+        return self.folder / "pool"
+
+    def wait_members(self, hosts: Iterable[str], timeout_s: float = 40) -> None:
+        wanted = set(hosts)
+
+        def all_in() -> bool:
+            found = {h.name for h in self.client().status().hosts if h.state == "member"}
+            return wanted <= found
+
+        self.wait(all_in, timeout_s, f"{', '.join(sorted(wanted))} are not all members")
+
+    # ---- VMs
+
+    def create(self, names: Sequence[str], cmdline: str = "ms=100", start: bool = True) -> None:
+        """New VMs that sign their disks and tell on their serial line what they wrote."""
+        client = self.client()
+        for name in names:
+            wish = make(
+                VmCreate,
+                name=name,
+                memory=MEMORY,
+                disks=[{"size": DISK}],
+                kernel=f"{POOL}/images/pulsar.elf",
+                cmdline=cmdline,
+                serial_log=f"{POOL}/logs/{name}.log",
+            )
+            client.create(wish)
+            if start:
+                client.start(name)
+            self.vms.append(name)
+
+    def statuses(self) -> dict[str, VmStatus]:
+        return {vm.name: vm for vm in self.client().vms()}
+
+    def processes(self) -> dict[str, list[tuple[str, int]]]:
+        """Where QEMUs of VMs live, by the machine's own process list: vm -> (host, pid)."""
+        found: dict[str, list[tuple[str, int]]] = {}
+        for host, state in self.rack.status()["hosts"].items():
+            if state["power"] == "off":
+                continue
+            for pid in self.rack.pids(host):
+                vm = _vm_of(pid)
+                if vm:
+                    found.setdefault(vm, []).append((host, pid))
+        return found
+
+    def where(self, vm: str) -> str:
+        """The host with the VM's QEMU, "" when there is none."""
+        places = self.processes().get(vm, [])
+        return places[0][0] if places else ""
+
+    def kill_qemu(self, vm: str) -> str:
+        """kill -9; returns the host it was on."""
+        host, pid = self.processes()[vm][0]
+        os.kill(pid, signal.SIGKILL)
+        return host
+
+    def log(self, vm: str) -> str:
+        """What the VM has said on its serial line since its birth, over all boots."""
+        path = self.pool_dir / "logs" / f"{vm}.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def boots(self, vm: str) -> int:
+        """How often the VM has come up, by its own first lines."""
+        return len(re.findall(r"^BOOT ", self.log(vm), re.MULTILINE))
+
+    def wait_running(self, names: Iterable[str], timeout_s: float = 60) -> None:
+        wanted = set(names)
+
+        def all_run() -> bool:
+            running = {n for n, vm in self.statuses().items() if vm.state == "running"}
+            return wanted <= running
+
+        self.wait(all_run, timeout_s, "not all VMs run: " + ", ".join(sorted(wanted)))
+
+    def wait(self, happened: Callable[[], bool], timeout_s: float, otherwise: str) -> float:
+        """Poll until it happened; returns the seconds it took.
+
+        Raises TimedOut with the words of `otherwise`.
+        """
+        begun = time.monotonic()
+        while True:
+            try:
+                if happened():
+                    return time.monotonic() - begun
+            except OutlastError:
+                pass  # an agent may be away for a moment
+            if time.monotonic() - begun > timeout_s:
+                raise TimedOut(f"after {timeout_s:g} s: {otherwise}")
+            time.sleep(0.05)
+
+    # ---- truth
+
+    def verdicts(self) -> dict[str, ledger.Verdict]:
+        """What disks and serial logs prove, VM by VM."""
+        return {vm: self.verdict(vm) for vm in self.vms}
+
+    def verdict(self, vm: str) -> ledger.Verdict:
+        with open(self.pool_dir / "images" / f"{vm}.raw", "rb") as disk:
+            chunks = list(iter(lambda: disk.read(CHUNK), b""))
+        return ledger.judge(chunks, [self.log(vm)])
+
+
+def _vm_of(pid: int) -> str:
+    try:
+        line = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return ""
+    found = _GUEST.search(line)
+    if found is None or b"qemu" not in line.split(b"\0")[0]:
+        return ""
+    return found[1].decode()
