@@ -26,6 +26,7 @@ from outlast.pool.proof import Excluded, of_death
 from outlast.settings import PoolSettings, S
 
 LOCKED_RETRY_NS = S // 2
+REFUSAL_BEATS = 3  # an order not carried out for so many beats is told
 
 
 @dataclass(slots=True)
@@ -50,7 +51,8 @@ class Hosting:
         self._exits: dict[str, Exit] = {}
         self._retry_at: dict[str, int] = {}
         self._stop_since: dict[str, int] = {}
-        self._refused: set[tuple[str, int, str]] = set()
+        self._refused: dict[tuple[str, int, str], int] = {}  # order and refusal -> since when
+        self._locked: set[str] = set()
         self._why: dict[str, str] = {}  # why it is started again here
         self._down: dict[str, tuple[int, str]] = {}  # vm -> (start_seq, why it must not start)
         self._first = True
@@ -68,7 +70,7 @@ class Hosting:
                 if _mine(facts, held.value) and membership.member:
                     self._own(now_ns, facts, vm, held, work)
             if membership.member and facts.guard.remaining_ns > self._timing.margin_ns:
-                self._orders(facts, membership, excluded, work)
+                self._orders(now_ns, facts, membership, excluded, work)
             self._first = False
         return work
 
@@ -137,6 +139,7 @@ class Hosting:
             code = "vm-adopted" if self._first else "vm-runs"
             work.notes.append(note(code, vm=vm, host=facts.me.host))
             self._exits.pop(vm, None)
+            self._locked.discard(vm)
 
     def _stop(self, now_ns: int, facts: Facts, vm: str, record: VmRecord, work: Work) -> None:
         if ("stop", vm) in facts.busy or now_ns < self._stop_since.get(vm, 0):
@@ -206,7 +209,8 @@ class Hosting:
             vm = result.subject
             held, record = facts.leases.get(vm), facts.vms.get(vm)
             if result.trouble == "locked":
-                if vm not in self._retry_at or now_ns - self._retry_at[vm] > LOCKED_RETRY_NS:
+                if vm not in self._locked:
+                    self._locked.add(vm)
                     work.notes.append(note("start-locked", vm=vm))
                 self._retry_at[vm] = now_ns + LOCKED_RETRY_NS
                 continue
@@ -226,7 +230,9 @@ class Hosting:
 
     # ---- rule 4
 
-    def _orders(self, facts: Facts, membership: Membership, excluded: Excluded, work: Work) -> None:
+    def _orders(
+        self, now_ns: int, facts: Facts, membership: Membership, excluded: Excluded, work: Work
+    ) -> None:
         book = facts.books.get(facts.me.slot)
         view = facts.view
         if book is None or view is None:
@@ -238,10 +244,16 @@ class Hosting:
             return
         for order in book.value.orders:
             refusal = self._take(facts, membership, excluded, order, work)
-            key = (order.vm, order.lease_version, refusal)
-            if refusal and key not in self._refused:
-                self._refused.add(key)
-                work.notes.append(note("order-refused", vm=order.vm, why=refusal))
+            if refusal:
+                self._tell_refusal(now_ns, order, refusal, work)
+
+    def _tell_refusal(self, now_ns: int, order: Order, refusal: str, work: Work) -> None:
+        """Told once, when it lasts: a moment later this host may see what the master saw."""
+        key = (order.vm, order.lease_version, refusal)
+        since = self._refused.setdefault(key, now_ns)
+        if since >= 0 and now_ns - since >= REFUSAL_BEATS * self._timing.beat_ns:
+            self._refused[key] = -1
+            work.notes.append(note("order-refused", vm=order.vm, why=refusal))
 
     def _take(
         self, facts: Facts, membership: Membership, excluded: Excluded, order: Order, work: Work

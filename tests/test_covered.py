@@ -1,0 +1,33 @@
+"""Nothing the pool core can say is unheard of: every note occurs in a story or in a named test."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from outlast.pool.journal import SENTENCES
+
+TESTS = Path(__file__).parent
+STORIES = "\n".join(p.read_text(encoding="utf-8") for p in (TESTS / "scenarios").glob("*.txt"))
+# what stories cannot show, and the test that does
+ELSEWHERE = {
+    "agent-started": "rack/whole/test_failover.py",
+    "vm-killed": "pool/test_notes.py",
+    "block-unreadable": "pool/test_notes.py",
+    "order-refused": "pool/test_notes.py",
+}
+
+
+@pytest.mark.parametrize("code", SENTENCES)
+def test_note_is_uttered_somewhere(code: str) -> None:
+    if code not in ELSEWHERE:
+        assert f"[{code}]" in STORIES
+        return
+    assert f"[{code}]" not in STORIES, "a story utters it now: take it off the list"
+    assert code in (TESTS / ELSEWHERE[code]).read_text(encoding="utf-8")
+
+
+def test_stories_utter_known_notes_only() -> None:
+    assert set(re.findall(r"\[([a-z-]+)\]$", STORIES, re.MULTILINE)) <= set(SENTENCES)
