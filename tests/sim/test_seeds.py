@@ -13,7 +13,7 @@ from outlast.pool.facts import Sample, Seen
 from outlast.settings import S, Timing
 from outlast.sim.seeds import play
 
-SEEDS = range(1, 41)
+SEEDS = range(1, 121)
 MUTANT_SEEDS = range(1, 60)
 
 

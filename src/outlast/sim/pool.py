@@ -42,7 +42,7 @@ class SimPool:
         self.settings = PoolSettings("sim", UUID.format(0xABC), preset(timing), partition=partition)
         self.vm_mib = vm_mib
         self.hosts: dict[str, SimHost] = {}
-        self._views_checked = 0
+        self._leases: dict[str, tuple[int, Lease]] = {}  # decoded once a version
         for slot, name in enumerate(hosts, 1):
             record = SlotRecord(slot, name, UUID.format(slot), 1, True)
             self.world.disk.swap(f"slot/{slot}", 0, encode(record))
@@ -75,7 +75,11 @@ class SimPool:
         version = self.world.disk.version(f"lease/{vm}")
         if not version:
             return Lease(vm)
-        return fmt.lease_from(self.world.disk.value(f"lease/{vm}", version))
+        known = self._leases.get(vm)
+        if known is None or known[0] != version:
+            lease = fmt.lease_from(self.world.disk.value(f"lease/{vm}", version))
+            known = self._leases[vm] = (version, lease)
+        return known[1]
 
     def where(self, vm: str) -> str:
         """The host a VM runs on, "" when nowhere."""
