@@ -67,7 +67,7 @@ def join(
     )  # fmt: skip
     with telling(chosen.json) as tell:
         made, settings, warnings = joining.join(wish, joining.places(), tell)
-    for line in warnings:
+    for line in [*warnings, *machine.libvirt_settings()]:
         warn(line)
     if not chosen.json:
         say(f"{made.host} has joined pool {settings.name} as slot {made.slot}")

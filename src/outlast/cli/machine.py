@@ -141,6 +141,26 @@ def check_clock(folder: Path, now_s: float) -> float:
     return off_s
 
 
+def libvirt_settings(path: Path = Path("/etc/libvirt/qemu.conf")) -> list[str]:
+    """What libvirt's qemu.conf must say for the guard to see every VM, and does not.
+
+    QEMU starts through the guard's wrapper: as root, because the guard speaks to root alone; in the
+    guard's control group, so libvirt must not move it out of there; unconfined, because no
+    profile knows the wrapper.
+    """
+    wanted = {"user": '"root"', "cgroup_controllers": "[]", "security_driver": '"none"'}
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return [f"{path} cannot be read; is libvirt installed?"]
+    said = dict(re.findall(r"^\s*([a-z_]+)\s*=\s*(.+?)\s*(?:#.*)?$", text, re.MULTILINE))
+    return [
+        f"set {name} = {value} in {path} and restart libvirtd, or VMs will not start here"
+        for name, value in wanted.items()
+        if said.get(name, "").replace(" ", "") != value
+    ]
+
+
 def start_services() -> str:
     """Enable and start the three services where systemd runs; "" when that was done, else why not.
 
