@@ -35,8 +35,9 @@ def best_set(
     if not cliques:
         return frozenset(), "nobody is alive"
 
-    def rank(c: frozenset[int]) -> tuple[int, bool, int, int]:
-        return (len(c), master in c, sum(vm_count.get(s, 0) for s in c), -min(c))
+    def rank(c: frozenset[int]) -> tuple[int, bool, int, tuple[int, ...]]:
+        slots = tuple(-s for s in sorted(c))  # a total order: every host chooses the same
+        return (len(c), master in c, sum(vm_count.get(s, 0) for s in c), slots)
 
     ranked = sorted(cliques, key=rank, reverse=True)
     best = ranked[0]

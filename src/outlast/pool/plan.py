@@ -97,7 +97,8 @@ class Plan:
         for vm, given in list(self._given.items()):
             held, record = facts.leases.get(vm), facts.vms.get(vm)
             version = held.version if held else 0
-            if record is None or not record.value.wanted:
+            gone = facts.view is None or given.slot not in facts.view.members
+            if gone or record is None or not record.value.wanted:
                 del self._given[vm]
             elif version != given.order.lease_version:
                 del self._given[vm]
@@ -110,7 +111,7 @@ class Plan:
                 del self._given[vm]
                 self._late[vm] = given.slot
                 late_s = (now_ns - given.since_ns) / 1e9
-                host = facts.slots[given.slot].host
+                host = facts.view.members[given.slot].host if facts.view else ""
                 notes.append(note("order-late", vm=vm, host=host, late_s=late_s))
         for vm, (_, _, at) in list(self._recent.items()):
             if now_ns - at > 3 * self._timing.beat_ns:
