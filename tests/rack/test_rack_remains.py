@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -15,44 +17,54 @@ from rack_bench import SOURCE, wait_for
 from outlast.errors import Conflict, InvalidInput, Unreachable
 from outlast.rack.cgroup import find_root
 from outlast.rack.client import RackClient
+from outlast.rack.shelf import default_prefix
 
 pytestmark = pytest.mark.rack
 
 
-def links(kind: str) -> set[str]:
-    """Namespaces of a kind that some process lives in."""
+OTHER_PREFIX = "outlast-other"
+
+
+def namespaces(pids: Iterable[int | str]) -> set[str]:
+    """The namespaces that these processes live in, except those of this test itself."""
+    found, own = set(), {str(p.readlink()) for p in Path("/proc/self/ns").iterdir()}
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            found |= {str(path.readlink()) for path in Path(f"/proc/{pid}/ns").iterdir()}
+    return found - own
+
+
+def everybody() -> list[str]:
+    return [p.name for p in Path("/proc").glob("[0-9]*")]
+
+
+def remains(folder: Path) -> set[str]:
+    """Whatever of a rack in `folder` is on this machine, apart from the folder itself.
+
+    A namespace lives on only in a process, a mount or an open file: all three are looked for.
+    """
     found = set()
-    for path in Path("/proc").glob(f"[0-9]*/ns/{kind}"):
-        try:
-            found.add(str(path.readlink()))
-        except OSError:
-            continue
+    prefixes = {default_prefix(folder), OTHER_PREFIX}
+    for pid in everybody():
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes()
+            groups = Path(f"/proc/{pid}/cgroup").read_text()
+            if not Path(f"/proc/{pid}/exe").exists():
+                continue  # a zombie that its parent has not reaped yet
+            if str(folder).encode() in words or any(f"/{p}/" in groups for p in prefixes):
+                found.add(f"process {pid} {words!r}")
+    mounts = Path("/proc/self/mounts").read_text().splitlines()
+    found |= {line for line in mounts if str(folder) in line}
+    found |= {f"cgroup {p}" for p in prefixes if (find_root() / p).exists()}
+    found |= {str(p) for p in Path("/run/netns").glob("*") if "rack" in p.name}
+    found |= {p.name for p in Path("/sys/class/net").iterdir() if p.name[1:] in ("-m", "-s")}
     return found
 
 
-def remains(folder: Path) -> dict[str, object]:
-    """Everything of the machine that a rack in `folder` could have left changed."""
-    processes = set()
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes()
-        except OSError:
-            continue
-        if str(folder).encode() in words:
-            processes.add(words)
-    return {
-        "mounts": Path("/proc/self/mounts").read_text(),
-        "cgroups": {p.name for p in find_root().iterdir() if p.is_dir()},
-        "processes": processes,
-        "namespaces": {kind: len(links(kind)) for kind in ("net", "mnt", "pid", "uts")},
-        "names": {p.name for p in Path("/run/netns").glob("*")},
-        "interfaces": set(os.listdir("/sys/class/net")),  # noqa: PTH208
-        "root": {p.name for p in Path("/").iterdir()} | {p.name for p in Path("/srv").iterdir()},
-    }
-
-
-def nothing_left(folder: Path, before: dict[str, object]) -> None:
-    wait_for("nothing is left", lambda: remains(folder) == before, 5)
+def nothing_left(folder: Path) -> None:
+    with contextlib.suppress(AssertionError):
+        wait_for("nothing is left", lambda: not remains(folder), 5)
+    assert remains(folder) == set()
 
 
 @pytest.fixture
@@ -63,7 +75,6 @@ def fresh(tmp_path: Path) -> RackClient:
 def test_down_leaves_nothing_and_up_finds_the_disks_again(
     standing: RackClient, fresh: RackClient
 ) -> None:
-    before = remains(fresh.folder)
     fresh.up(hosts=2, leashed=True, libvirt=False)
     with pytest.raises(Conflict, match="already up"):
         fresh.up()
@@ -72,7 +83,7 @@ def test_down_leaves_nothing_and_up_finds_the_disks_again(
     fresh.exec("a", ["sh", "-c", "echo kept > /etc/outlast/note; echo kept > /srv/pool/note"])
     assert standing.exec("a", ["ls", "/srv/pool/note"]).returncode != 0, "racks are apart"
     assert fresh.down()
-    nothing_left(fresh.folder, before)
+    nothing_left(fresh.folder)
     assert not fresh.down(), "a second time there is nothing to do"
     with pytest.raises(Unreachable, match="no rack is up"):
         fresh.status()
@@ -81,37 +92,42 @@ def test_down_leaves_nothing_and_up_finds_the_disks_again(
     with pytest.raises(InvalidInput, match="no storage faults"):
         fresh.storage("stall", "a")
     fresh.down(purge=True)
-    nothing_left(fresh.folder, before)
+    nothing_left(fresh.folder)
     assert {p.name for p in fresh.folder.iterdir()} <= {"lock", "rack.log", "storage.log"}
 
 
 def test_a_killed_daemon_poisons_nothing(standing: RackClient, fresh: RackClient) -> None:
-    before = remains(fresh.folder)
     status = fresh.up(hosts=2, leashed=True, libvirt=False)
-    fresh.popen("a", ["sleep", "600"])
+    pids = [status["pid"], *fresh.pids("a"), *fresh.pids("b")]
+    threads = [f"{pid}/task/{status['switch_thread']}" for pid in pids[:1]]
+    worlds = namespaces([*pids, *threads])
+    assert len(worlds) > 8
+    assert remains(fresh.folder)
+    sleeper = fresh.popen("a", ["sleep", "600"])
+    wait_for("a sleeper", lambda: len(fresh.pids("a")) > 2)
     fresh.freeze("b")
     os.kill(status["pid"], signal.SIGKILL)
     assert fresh._daemon is not None
     fresh._daemon.wait(5)
-    wait_for("its hosts die with it", lambda: not (remains(fresh.folder)["processes"]), 5)
     assert not fresh.is_up()
     assert fresh.scrub()
-    nothing_left(fresh.folder, before)
+    assert sleeper.wait(5) != 0
+    wait_for("no namespace is left", lambda: not worlds & namespaces(everybody()), 5)
+    nothing_left(fresh.folder)
     fresh.up(hosts=2, leashed=True, libvirt=False)
     os.kill(fresh.status()["pid"], signal.SIGKILL)
     assert fresh._daemon is not None
     fresh._daemon.wait(5)
     fresh.up(
-        hosts=1, leashed=True, libvirt=False, prefix="outlast-other"
+        hosts=1, leashed=True, libvirt=False, prefix=OTHER_PREFIX
     )  # scrubs the former prefix too
     assert fresh.exec("a", ["hostname"]).stdout == "a\n"
     fresh.down(purge=True)
-    nothing_left(fresh.folder, before)
+    nothing_left(fresh.folder)
 
 
 @pytest.mark.parametrize("after_s", [0.05, 0.25, 0.45])
 def test_an_interrupted_up_leaves_nothing(fresh: RackClient, after_s: float) -> None:
-    before = remains(fresh.folder)
     program = f"from outlast.rack.client import RackClient; RackClient({str(fresh.folder)!r}).up()"
     starter = subprocess.Popen(
         [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(SOURCE)},
@@ -121,11 +137,10 @@ def test_an_interrupted_up_leaves_nothing(fresh: RackClient, after_s: float) -> 
     time.sleep(after_s)
     starter.send_signal(signal.SIGINT)
     assert starter.wait(20) != 0
-    nothing_left(fresh.folder, before)
+    nothing_left(fresh.folder)
 
 
 def test_a_starter_that_vanishes_takes_its_half_built_rack_along(fresh: RackClient) -> None:
-    before = remains(fresh.folder)
     program = f"from outlast.rack.client import RackClient; RackClient({str(fresh.folder)!r}).up()"
     starter = subprocess.Popen(
         [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(SOURCE)}
@@ -133,7 +148,7 @@ def test_a_starter_that_vanishes_takes_its_half_built_rack_along(fresh: RackClie
     wait_for("its daemon starts", (fresh.folder / "rack.log").exists)
     starter.kill()
     starter.wait()
-    nothing_left(fresh.folder, before)
+    nothing_left(fresh.folder)
 
 
 def test_a_prefix_belongs_to_one_rack(standing: RackClient, fresh: RackClient) -> None:
@@ -141,4 +156,4 @@ def test_a_prefix_belongs_to_one_rack(standing: RackClient, fresh: RackClient) -
         fresh.up(hosts=1, leashed=True, libvirt=False, prefix=standing.status()["prefix"])
     assert standing.exec("a", ["hostname"]).stdout == "a\n"
     with pytest.raises(InvalidInput):
-        fresh.up(hosts=9, leashed=True9)
+        fresh.up(hosts=99)

@@ -55,15 +55,18 @@ for line in sys.stdin:
 """
 LOCK = """
 import fcntl, os, struct, sys
+command = 38 if sys.argv[1:] == ["wait"] else 37  # F_OFD_SETLKW, F_OFD_SETLK as QEMU does
 fd = os.open("/srv/pool/disk", os.O_RDWR | os.O_CREAT)
 lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 100, 1, 0)
 for line in sys.stdin:
     try:
-        fcntl.fcntl(fd, 37, lock)  # F_OFD_SETLK, as QEMU does
+        fcntl.fcntl(fd, command, lock)
         print("locked", flush=True)
     except OSError as error:
         print("refused", flush=True)
 """
+# a lock goes with the last close, which the kernel reports a moment after its process has ended
+HOLDER = "until qemu-io -t none -f qcow2 /srv/pool/t.qcow2; do :; done"
 
 
 class Talk:
@@ -238,16 +241,41 @@ def test_locks_of_a_host_without_power_lapse(rack: RackClient) -> None:
     lock.process.communicate()
 
 
+def test_who_waits_for_a_lock_gets_it_unless_killed(rack: RackClient) -> None:
+    holder, killed = Talk(rack, "a", LOCK), Talk(rack, "b", LOCK, "wait")
+    patient = Talk(rack, "c", LOCK, "wait")
+    assert holder.ask("") == "locked"
+    for waiting, host in ((killed, "b"), (patient, "c")):
+        waiting.send("")
+        wait_for("it waits", lambda h=host: rack.status()["hosts"][h]["storage"]["waiting"])
+    pids = [p for p in rack.pids("b") if b"F_OFD" in Path(f"/proc/{p}/cmdline").read_bytes()]
+    subprocess.run(["kill", "-9", *map(str, pids)], check=True)
+    wait_for("the killed one is gone", lambda: not set(pids) & set(rack.pids("b")), 2)
+    holder.close()
+    assert patient.hear() == "locked"
+    patient.close()
+    killed.close()
+
+
 def test_qemu_locks_its_image_between_hosts(rack: RackClient) -> None:
     rack.exec("a", ["qemu-img", "create", "-q", "-f", "qcow2", "/srv/pool/t.qcow2", "64M"])
     write = ["qemu-io", "-t", "none", "-f", "qcow2", "-c", "write -P 7 0 1M", "-c", "flush"]
     done = rack.exec("a", [*write, "/srv/pool/t.qcow2"])
     assert "wrote 1048576/1048576" in done.stdout, done
-    holder = rack.popen("a", ["qemu-io", "-t", "none", "-f", "qcow2", "/srv/pool/t.qcow2"],
-                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
     read = ["qemu-io", "-t", "none", "-f", "qcow2", "-c", "read -P 7 0 1M", "/srv/pool/t.qcow2"]
-    wait_for("the image is locked", lambda: "lock" in rack.exec("b", read).stderr, 10)
+    holder = rack.popen("a", ["sh", "-c", HOLDER], stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)  # fmt: skip
+    assert holder.stdin is not None
+    assert holder.stdout is not None
+    holder.stdin.write(b"read -P 7 0 1M\n")
+    holder.stdin.flush()
+    assert b"1048576" in holder.stdout.readline(), "it is open and has read"
+    refused = rack.exec("b", read)
+    assert "lock" in refused.stderr, refused
     holder.communicate(b"quit\n")
-    seen = rack.exec("b", read)
-    assert "read 1048576/1048576" in seen.stdout, seen
-    assert "failed" not in seen.stdout
+
+    def readable() -> bool:
+        seen = rack.exec("b", read).stdout
+        return "read 1048576/1048576" in seen and "failed" not in seen
+
+    wait_for("the lock goes and b reads what a wrote", readable, 5)

@@ -25,7 +25,7 @@ from outlast.pool.membership import Membership
 from outlast.pool.proof import Excluded, of_death
 from outlast.settings import PoolSettings, S
 
-LOCKED_RETRY_NS = S // 2
+LOCKED_RETRY_NS = S // 5  # a QEMU that just ended may hold its lock for some milliseconds
 REFUSAL_BEATS = 3  # an order not carried out for so many beats is told
 
 

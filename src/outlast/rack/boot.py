@@ -30,7 +30,7 @@ from outlast.rack import root
 
 STATUS = Path("/run/rack/services.json")
 CONTROL = "/run/rack/storage.sock"
-NIC_WAIT_S, STORAGE_WAIT_S, LOOK_S, BOOT_LOOK_S = 10.0, 10.0, 0.1, 0.01
+NIC_WAIT_S, STORAGE_WAIT_S, LOOK_S, BOOT_LOOK_S = 10.0, 10.0, 0.25, 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +104,15 @@ class Supervisor:
                 changed = True
         if changed:
             self._tell()
-        wait_s = (None if all(run.pid for run in self._all) else LOOK_S) if booted else BOOT_LOOK_S
-        select.select([self._wake], [], [], wait_s)
+        select.select([self._wake], [], [], self._wait_s(now) if booted else BOOT_LOOK_S)
         with contextlib.suppress(BlockingIOError):
             self._wake.recv(4096)
+
+    def _wait_s(self, now_s: float) -> float | None:
+        """Until the next start that is due, or the next look for condition files."""
+        waits = [max(0.0, r.due_s - now_s) if self._wanted(r) else LOOK_S
+                 for r in self._all if not r.pid]  # fmt: skip
+        return min(waits, default=None)
 
     def ready(self) -> bool:
         return all(not r.service.ready or Path(r.service.ready).exists() for r in self._all)

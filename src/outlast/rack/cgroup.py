@@ -97,12 +97,13 @@ class Group:
         self.create()
         fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Conflict(
+                    f"another rack uses the prefix '{self.path.name}'", hint="choose another prefix"
+                ) from None
             yield
-        except BlockingIOError:
-            raise Conflict(
-                f"another rack uses the prefix '{self.path.name}'", hint="choose another prefix"
-            ) from None
         finally:
             os.close(fd)
 

@@ -105,7 +105,8 @@ class RackClient:
             try:
                 self._daemon = subprocess.Popen(
                     [*argv, "--report", str(writer)], stdin=subprocess.DEVNULL, stdout=log,
-                    stderr=log, pass_fds=[writer, *passed], start_new_session=True, env=env, cwd="/",
+                    stderr=log, pass_fds=[writer, *passed], start_new_session=True, env=env,
+                    cwd="/",
                 )  # fmt: skip
                 os.close(writer)
                 writer = -1

@@ -260,6 +260,8 @@ class Mount:
         for unique, w in list(self._waiting.items()):
             old = now_s - w.since_s > KILL_AFTER_S
             if old and w.pid and w.op not in CLOSING and killed(w.pid):
+                if w.op in LOCKING and not w.held:  # or the server would lock for a dead process
+                    self._link.send(fuse.request(Op.INTERRUPT, 0, w.node, fuse.FH.pack(unique)))
                 self._finish(unique, fuse.failure(unique, errno.EINTR))
 
     # -- fault switch

@@ -146,6 +146,9 @@ class Locks:
 
     def close(self, session: Session, node: int, fh: int) -> None:
         with self._changed:
+            self._waiting = [
+                (s, r) for s, r in self._waiting if (s, decode_lock(s, r).fh) != (session, fh)
+            ]
             if self._table.close(node, session, fh):
                 self._changed.notify()
 

@@ -300,7 +300,7 @@ def enter(pid: int, procs: Path, argv: Sequence[str], env: Mapping[str, str]) ->
 
 
 def living(namespace: int) -> list[int]:
-    """Processes in a PID namespace; a zombie counts only while one of its threads is left."""
+    """Processes in a PID namespace, as far as any thread of theirs can still do anything."""
     found = []
     for entry in os.scandir("/proc"):
         if not entry.name.isdigit():
@@ -312,8 +312,12 @@ def living(namespace: int) -> list[int]:
 
 
 def _lives(pid: str) -> bool:
+    """A zombie lives while a thread of its is left: one may be stuck in the storage."""
     state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    return state not in "ZX" or len(os.listdir(f"/proc/{pid}/task")) > 1  # noqa: PTH208
+    if state in "ZX":
+        return len(os.listdir(f"/proc/{pid}/task")) > 1  # noqa: PTH208
+    # a PID 1 that has given up everything and only waits for zombies to be reaped by others
+    return Path(f"/proc/{pid}/wchan").read_text() != "zap_pid_ns_processes"
 
 
 def _inner_pid(pid: int) -> int:

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from outlast.errors import OutlastError, TimedOut
+from outlast.errors import Conflict, OutlastError, TimedOut
 from outlast.rack import ledger
 from outlast.rack.client import DEFAULT_FOLDER, RackClient
 from outlast.rack.guest import build
@@ -34,7 +34,8 @@ from outlast.wire.client import AgentClient
 from outlast.wire.shapes import VmCreate, VmStatus, make
 
 POOL = "/srv/pool"  # the pool's directory as the hosts see it
-NAMES = "abcdefgh"
+KERNEL = "pulsar.elf"  # below the pool's images
+MEMORY_OF_HOST = "1GiB"  # what each host gives to VMs
 MEMORY = "8MiB"
 DISK = "4MiB"
 CHUNK = 1 << 20
@@ -64,31 +65,49 @@ class Lab:
     # ---- the pool
 
     def begin(
-        self, hosts: int = 3, preset: str = "lab", say: Callable[[str], None] = lambda text: None
+        self,
+        hosts: int = 3,
+        preset: str = "lab",
+        say: Callable[[str], None] = lambda text: None,
+        *,
+        leashed: bool = False,
     ) -> None:
-        """Rack up, pool made, hosts joined, all of them members."""
+        """Rack up, pool made, hosts joined, all of them members.
+
+        leashed: the rack goes down by itself when this process ends, however it ends.
+        """
         self.rack.down(purge=True)
         say(f"starting {hosts} hosts and their storage")
-        self.rack.up(hosts=hosts)
-        self.hosts = list(NAMES[:hosts])
+        self.rack.up(hosts=hosts, leashed=leashed)
+        self.make_pool(preset, say)
+
+    def make_pool(
+        self,
+        preset: str = "lab",
+        say: Callable[[str], None] = lambda text: None,
+        *,
+        name: str = "demo",
+    ) -> None:
+        """A pool of all hosts of a rack that is up; returns when all are members.
+
+        Raises Conflict when the rack's storage holds a pool already, and what the commands say.
+        """
+        addresses = {h: str(s["addresses"]["mgmt"]) for h, s in self.rack.status()["hosts"].items()}
+        self.hosts = list(addresses)
+        if (self.pool_dir / "pool.json").exists():
+            raise Conflict(
+                "this rack has a pool already", hint="outlast rack down --purge makes it empty"
+            )
+        kernel = build.build(self.folder / "guest").read_bytes()  # no compiler: say so before all
         say("making the pool")
-        self.outlast("a", "pool", "init", POOL, "--name", "demo", "--preset", preset, "--lab")
-        for host in self.hosts:
+        first = self.hosts[0]
+        self.outlast(first, "pool", "init", POOL, "--name", name, "--preset", preset, "--lab")
+        for host, address in addresses.items():
             say(f"host {host} joins")
-            self.join(host)
+            argv = ["host", "join", POOL, "--name", host, "--address", address, "--no-wait"]
+            self.outlast(host, *argv, "--memory", MEMORY_OF_HOST, "--accelerator", "tcg")
         self.wait_members(self.hosts)
-        (self.pool_dir / "images" / "pulsar.elf").write_bytes(
-            build.build(self.folder / "guest").read_bytes()
-        )
-
-    def join(self, host: str) -> None:
-        address = f"10.90.{self._third()}.{NAMES.index(host) + 1}"
-        argv = ["host", "join", POOL, "--name", host, "--address", address, "--no-wait"]
-        self.outlast(host, *argv, "--memory", "1GiB", "--accelerator", "tcg")
-
-    def _third(self) -> int:
-        address = str(self.rack.status()["hosts"]["a"]["addresses"]["mgmt"])
-        return int(address.split(".")[2])
+        (self.pool_dir / "images" / KERNEL).write_bytes(kernel)
 
     def end(self) -> None:
         self.rack.down(purge=True)
@@ -137,16 +156,29 @@ class Lab:
 
     # ---- VMs
 
-    def create(self, names: Sequence[str], cmdline: str = "ms=100", start: bool = True) -> None:
-        """New VMs that sign their disks and tell on their serial line what they wrote."""
+    def create(
+        self,
+        names: Sequence[str],
+        cmdline: str = "ms=100",
+        start: bool = True,
+        *,
+        kernel: str = KERNEL,
+        initrd: str = "",
+        memory: str = MEMORY,
+    ) -> None:
+        """New VMs that sign their disks and tell on their serial line what they wrote.
+
+        kernel, initrd: files in the pool's images.
+        """
         client = self.client()
         for name in names:
             wish = make(
                 VmCreate,
                 name=name,
-                memory=MEMORY,
+                memory=memory,
                 disks=[{"size": DISK}],
-                kernel=f"{POOL}/images/pulsar.elf",
+                kernel=f"{POOL}/images/{kernel}",
+                initrd=f"{POOL}/images/{initrd}" if initrd else "",
                 cmdline=cmdline,
                 serial_log=f"{POOL}/logs/{name}.log",
             )

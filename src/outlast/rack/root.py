@@ -80,8 +80,8 @@ def _overlay(memory: Path, new: Path, index: int, place: str) -> None:
     upper, work = memory / f"upper{index}", memory / f"work{index}"
     for folder in (upper, work):
         folder.mkdir()
-    lower = place.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
-    data = f"lowerdir={lower},upperdir={upper},workdir={work}"
+    lower, up, working = (_escaped(str(path)) for path in (place, upper, work))
+    data = f"lowerdir={lower},upperdir={up},workdir={working}"
     try:
         kernel.mount("host", str(new / place.lstrip("/")), "overlay", 0, data)
     except OSError:
@@ -89,6 +89,11 @@ def _overlay(memory: Path, new: Path, index: int, place: str) -> None:
             raise
         # some file systems cannot lie below an overlay: seen read-only then
         _bind(Path(place), new / place.lstrip("/"), True)
+
+
+def _escaped(path: str) -> str:
+    """A path as an option of an overlay mount."""
+    return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
 
 
 def _bind(source: Path, target: Path, read_only: bool) -> None:
