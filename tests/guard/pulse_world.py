@@ -54,6 +54,7 @@ class World:
         self.guard = GuardCore()
         self.populated = False
         self.guard_answers = True
+        self.guard_mute = False  # it does what it is told, but its replies are lost
         self.terms = 0
         self.boot = BOOT
         self.restart_pulse()
@@ -127,17 +128,20 @@ class World:
     def cycle(
         self, *, write: str = "ok", read: str = "ok", read_ns: int = 2 * MS, write_ns: int = 2 * MS,
         view_error: str = "", blind: bool = False, foreign: Block | None = None,
+        old_view: int = 0,
     ) -> list[Command]:  # fmt: skip
         """One storage cycle.
 
         write: ok | lost (acknowledged, not stored) | error (not acknowledged, maybe stored) |
         torn. read: ok | error | stale (own block as before). blind: newer views are not found.
+        old_view: this one is found instead.
         """
         self.terms += 1
         block = self.core.begin(Desk(), f"{self.terms:032x}")
         self._check_block(block)
         raw = encode_block(block) if block else None
         before_area, before = list(self.area), self.area[1] if raw else None
+        self.quiet_at_start = self._quiet()
         started = self.now()
         self.wait(write_ns)
         acked = None
@@ -155,6 +159,7 @@ class World:
         read_end = self.now()
         known = self.core.view.version if self.core.view else 0
         newer = [] if blind else [v for n, v in sorted(self.views.items()) if n > known]
+        newer = [self.views[old_view]] if old_view else newer
         sample = Sample(
             started, read_start, read_end, written=raw, acked=acked, before=before,
             area=area if read != "error" else None, views=tuple(newer),
@@ -165,6 +170,15 @@ class World:
         commands = self.core.finish(sample, self.now())
         self._check_commands(commands, sample, block)
         self._check_windows()
+        self.obey(commands)
+        return commands
+
+    def cycle_unheard(self) -> list[Command]:
+        """A cycle whose commands reach the guard while its replies are lost from then on."""
+        obey, self.obey = self.obey, lambda _: None  # type: ignore[method-assign]
+        commands = self.cycle()
+        self.obey = obey  # type: ignore[method-assign]
+        self.guard_mute = True
         self.obey(commands)
         return commands
 
@@ -197,7 +211,7 @@ class World:
 
     def heed(self) -> None:
         self._tick()
-        if not self.guard_answers:
+        if not self.guard_answers or self.guard_mute:
             self.core.heed(None, self.now())
             return
         memory = self.guard.memory()
@@ -224,9 +238,13 @@ class World:
                 "margin_ns": TIMING.margin_ns, "watchdog_s": TIMING.watchdog_s,
             }  # fmt: skip
             said = self.guard.open(self._reading(), self._facts(), request)
-            if said["ok"] is not True:
+            if said["ok"] is not True and not self.guard_mute:
                 self.core.open_refused(str(said["error"]))
         self.heed()
+
+    def late_open(self) -> None:
+        """An open that was sent long ago and waited in a socket reaches the guard."""
+        self.obey([Open(self.core.term, self.now())])
 
     # the world's own books --------------------------------------------------------------------
 
@@ -240,7 +258,7 @@ class World:
         else:
             good = sample.acked is not None and own == sample.written
         if self.last_own is not None and any(
-            _strange(raw) for raw in (sample.before, own) if raw != self.last_own
+            self._strange(raw) for raw in (sample.before, own) if raw != self.last_own
         ):
             good = False
         self.last_own = own
@@ -257,14 +275,21 @@ class World:
             if gap > TIMING.gap_ns:
                 self.good_run, self.good_since_quiet = [], None
         self.good_run.append((sample.read_start, sample.read_end))
-        memory = self.guard.memory()
-        quiet = memory.state in (GuardState.IDLE, GuardState.CLOSED) and not self.populated
         term = block.term if block else ""
         since = self.good_since_quiet
-        if not quiet:
+        if not self.quiet_at_start or not self._quiet():
             self.good_since_quiet = None
         elif since is None or since[0] != term:
             self.good_since_quiet = (term, sample.read_end)
+
+    def _strange(self, raw: bytes | None) -> bool:
+        if raw is None or not _valid(raw):
+            return False
+        block = decode_block(raw)
+        return (block.host_uuid, block.boot_id) != (ME, self.boot)
+
+    def _quiet(self) -> bool:
+        return self.guard.state in (GuardState.IDLE, GuardState.CLOSED) and not self.populated
 
     def _check_block(self, block: Block | None) -> None:
         if block is None:
@@ -319,10 +344,6 @@ class World:
         for slot, (_raw, at) in self.last_change.items():
             still = max(0, min(b - a for a, b in zip(at, newest, strict=True)))
             assert windows.still_ns(slot) <= still  # the own admission may have restarted it
-
-
-def _strange(raw: bytes | None) -> bool:
-    return raw is not None and _valid(raw) and decode_block(raw).host_uuid != ME
 
 
 def _valid(raw: bytes) -> bool:

@@ -45,7 +45,10 @@ class PulseClient:
                 self._closed.wait(RETRY_S)
                 continue
             with contextlib.suppress(OSError, ValueError):
-                yield from self._lines(sock)
+                for snapshot in self._lines(sock):
+                    if self._closed.is_set():
+                        break
+                    yield snapshot
             with self._lock:
                 self._sock = None
             sock.close()

@@ -40,6 +40,7 @@ from outlast.storage.format import (
     view_from,
 )
 
+SECRET_BYTES = 32
 _LIST_TRIES = 3
 
 
@@ -214,8 +215,10 @@ class Store:
     def _basics(self) -> Basics:
         try:
             said = loads((self._dir / "pool.json").read_bytes())
-            uuid, secret = str(said["uuid"]), (self._dir / "secret").read_text("ascii")
-            return Basics(uuid, bytes.fromhex(secret.strip()))
+            secret = bytes.fromhex((self._dir / "secret").read_text("ascii").strip())
+            if len(secret) != SECRET_BYTES:
+                raise ValueError("not the length of a secret")
+            return Basics(str(said["uuid"]), secret)
         except OSError as trouble:
             name = trouble.filename or self._dir
             raise _trouble(str(name), trouble) from None

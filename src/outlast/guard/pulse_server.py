@@ -67,7 +67,7 @@ def read_publication(value: object) -> Desk:
 def _hint(item: object) -> tuple[str, int]:
     match item:
         case [str(name), int(version)] if name.isascii() and 0 < len(name) <= 72:
-            if 0 <= version < 1 << 63:
+            if 0 <= version < 1 << 63 and not isinstance(version, bool):
                 return name, version
     raise InvalidInput("a hint must be [register name of 1 to 72 ASCII characters, version]")
 
