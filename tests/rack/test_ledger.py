@@ -106,6 +106,7 @@ histories = st.builds(
     play, st.integers(3, 40), st.lists(st.integers(0, 30), min_size=1, max_size=6)
 ).filter(lambda disk: bool(disk.log))
 some = st.randoms(use_true_random=False)
+calm = settings(deadline=None, max_examples=60)  # the machine may be busy
 
 
 def records(disk: Disk) -> list[Record]:
@@ -113,6 +114,7 @@ def records(disk: Disk) -> list[Record]:
     return sorted((r for r in found if r), key=lambda r: r.seq)
 
 
+@calm
 @given(histories)
 def test_a_clean_history_has_no_problem(disk: Disk) -> None:
     verdict = disk.judge()
@@ -122,6 +124,7 @@ def test_a_clean_history_has_no_problem(disk: Disk) -> None:
     assert verdict.boots[-1].last_seq == len(disk.log) - 1
 
 
+@calm
 @given(histories, st.integers(1, 5000))
 def test_pieces_of_any_size_give_the_same_verdict(disk: Disk, size: int) -> None:
     image = bytes(disk.image)
@@ -129,6 +132,7 @@ def test_pieces_of_any_size_give_the_same_verdict(disk: Disk, size: int) -> None
     assert ledger.judge(pieces, disk.log) == disk.judge()
 
 
+@calm
 @given(histories)
 def test_boots_are_told_in_order_with_their_numbers(disk: Disk) -> None:
     boots = disk.judge().boots
@@ -137,6 +141,7 @@ def test_boots_are_told_in_order_with_their_numbers(disk: Disk) -> None:
         assert before.number < after.number
 
 
+@calm
 @given(histories, some)
 def test_torn_lines_shell_output_and_quiet_logs_are_no_problem(disk: Disk, chance) -> None:
     kept = [line for line in disk.log if chance.random() < 0.3]
@@ -217,7 +222,7 @@ def relink(disk: Disk, chance) -> None:
 
 @pytest.mark.parametrize("harm", [drop, swap, flip, forge, copy_over, take_back, relink])
 def test_every_corruption_of_the_disk_is_found(harm: Callable[[Disk, object], None]) -> None:
-    @settings(deadline=None)
+    @calm
     @given(histories, some)
     def found(disk: Disk, chance) -> None:
         harm(disk, chance)
@@ -228,6 +233,7 @@ def test_every_corruption_of_the_disk_is_found(harm: Callable[[Disk, object], No
     found()
 
 
+@calm
 @given(histories, some)
 def test_a_changed_record_with_a_successor_is_found_without_any_log(disk: Disk, chance) -> None:
     found = records(disk)
@@ -237,6 +243,7 @@ def test_a_changed_record_with_a_successor_is_found_without_any_log(disk: Disk, 
     assert Fault.CHAIN in {p.fault for p in disk.judge(log=[]).problems}
 
 
+@calm
 @given(histories)
 def test_a_missing_entry_of_the_boot_table_is_found(disk: Disk) -> None:
     newest = records(disk)[-1]
@@ -248,6 +255,7 @@ def test_a_missing_entry_of_the_boot_table_is_found(disk: Disk) -> None:
 # --- lost acknowledgements and several writers --------------------------------------------------
 
 
+@calm
 @given(histories, some)
 def test_every_acknowledgement_without_its_record_is_found(disk: Disk, chance) -> None:
     last = records(disk)[-1]
@@ -272,7 +280,7 @@ def test_an_acknowledgement_the_ring_went_over_must_lie_in_its_boots_run() -> No
     assert disk.judge([f"W {name} 2 400 00000000", f"W {name} 4 400 00000000"]).lost == 1
 
 
-@settings(deadline=None)
+@calm
 @given(histories, st.lists(st.booleans(), min_size=2, max_size=25))
 def test_two_boots_at_once_are_found(disk: Disk, turns: list[bool]) -> None:
     assume(len(set(turns)) == 2)
@@ -282,7 +290,7 @@ def test_two_boots_at_once_are_found(disk: Disk, turns: list[bool]) -> None:
     assert not disk.judge().sound
 
 
-@settings(deadline=None)
+@calm
 @given(histories, st.integers(1, 5), st.lists(st.booleans(), min_size=2, max_size=25))
 def test_two_copies_of_one_boot_are_found(disk: Disk, before: int, turns: list[bool]) -> None:
     """A migration that left both sides running: same boot id, same memory, other counters."""

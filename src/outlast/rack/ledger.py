@@ -54,6 +54,9 @@ class Fault(Enum):
     MEMORY = "lost memory"  # a page lost its last value
 
 
+_WORST = (Fault.WRITERS, Fault.FOREIGN, Fault.LOST)  # what a pool must never let happen
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     fault: Fault
@@ -79,7 +82,7 @@ class Verdict:
     boots: tuple[Boot, ...]  # in order; the first may have begun before the boot table's memory
     acknowledged: int  # writes the logs tell of; a line for a write vouches for those before it
     io_errors: int
-    problems: tuple[Problem, ...]
+    problems: tuple[Problem, ...]  # the worst first
 
     @property
     def sound(self) -> bool:
@@ -139,7 +142,7 @@ def judge(disk: Iterable[bytes], logs: Iterable[str] = ()) -> Verdict:
         boots=boots,
         acknowledged=_acknowledged(lines, boots),
         io_errors=lines.io_errors,
-        problems=tuple(problems),
+        problems=tuple(sorted(problems, key=lambda p: p.fault not in _WORST)),
     )
 
 
@@ -155,8 +158,7 @@ def summary(verdicts: Mapping[str, Verdict]) -> str:
     all_of = verdicts.values()
     lost = sum(v.lost for v in all_of)
     twice = sorted(name for name, v in verdicts.items() if v.two_writers)
-    plain = (Fault.LOST, Fault.WRITERS, Fault.FOREIGN)
-    other = {n for n, v in verdicts.items() if any(p.fault not in plain for p in v.problems)}
+    other = {n for n, v in verdicts.items() if any(p.fault not in _WORST for p in v.problems)}
     parts = [
         count(len(verdicts), "VM"),
         count(sum(len(v.boots) for v in all_of), "boot"),

@@ -101,7 +101,10 @@ static void load_tables(void)
 /* Both 8259: vectors from 32 on, everything masked but the cascade. */
 static void start_controllers(void)
 {
-    static const uint8_t words[2][4] = { { 0x11, VECTOR_IRQ, 4, 1 }, { 0x11, VECTOR_IRQ + 8, 2, 1 } };
+    static const uint8_t words[2][4] = {
+        { 0x11, VECTOR_IRQ, 4, 1 },
+        { 0x11, VECTOR_IRQ + 8, 2, 1 },
+    };
     for (int i = 0; i < 2; i++) {
         uint16_t port = i ? 0xA0 : 0x20;
         out8(port, words[i][0]);

@@ -43,7 +43,7 @@
 
 static struct signer signer;
 static char cmdline[4096];
-static int disk = -1;
+static int disk = -1, lines = STDOUT_FILENO;
 
 static uint64_t clock_us(clockid_t clock)
 {
@@ -67,10 +67,16 @@ uint64_t salt(void)
     return __builtin_ia32_rdtsc();
 }
 
+/* A console that is open and not read must never stop the writes: it gives up after 20 ms. */
 void console_write(const char *text, uint32_t size)
 {
-    if (write(STDOUT_FILENO, text, size) < 0)
-        return; /* nobody to tell */
+    for (int tries = 0; size && tries < 20; tries++) {
+        ssize_t sent = write(lines, text, size);
+        if (sent > 0)
+            text += sent, size -= (uint32_t)sent;
+        else
+            usleep(1000);
+    }
 }
 
 int disk_read(uint32_t sector, void *to)
@@ -119,6 +125,9 @@ static void prepare_files(void)
     int console = open("/dev/console", O_RDWR);
     for (int fd = 0; console >= 0 && fd < 3; fd++)
         dup2(console, fd);
+    int unblocked = open("/dev/console", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (unblocked >= 0)
+        lines = unblocked;
     int file = open("/proc/cmdline", O_RDONLY);
     ssize_t size = file < 0 ? 0 : read(file, cmdline, sizeof cmdline - 1);
     if (size > 0)

@@ -1,4 +1,5 @@
-/* COM1, 115200 8N1. A console that nobody reads must never stop the writes: sending gives up. */
+/* COM1, 115200 8N1. A console that is open and not read must never stop the writes: sending gives
+ * up, and lines get lost or torn. */
 #include "machine.h"
 
 #define COM1 0x3F8
@@ -6,7 +7,7 @@
 #define RECEIVED 0x01
 #define CAN_SEND 0x20
 #define ABSENT 0xFF
-#define PATIENCE 100000
+#define PATIENCE 20000 /* readings of the line status: some 20 ms */
 #define SERIAL_IRQ 4
 
 static volatile uint8_t received[256], in_at, out_at; /* a ring: the 8-bit indexes wrap */
@@ -37,13 +38,23 @@ int serial_next(void)
     return out_at == in_at ? -1 : received[out_at++];
 }
 
+/* Waits for room; only once for a reader that has stopped reading, until it reads again. */
+static int can_send(void)
+{
+    static int given_up;
+    int patience = given_up ? 1 : PATIENCE;
+    do {
+        if (in8(LINE_STATUS) & CAN_SEND) {
+            given_up = 0;
+            return 1;
+        }
+    } while (--patience);
+    given_up = 1;
+    return 0;
+}
+
 void console_write(const char *text, uint32_t size)
 {
-    for (; size; size--, text++) {
-        int patience = PATIENCE;
-        while (!(in8(LINE_STATUS) & CAN_SEND))
-            if (!--patience)
-                return;
+    for (; size && can_send(); size--, text++)
         out8(COM1, (uint8_t)*text);
-    }
 }
