@@ -168,7 +168,7 @@ def _reset(wish: Wish, settings: PoolSettings) -> tuple[str, list[str]]:
         )
     if wish.reset != "auto":
         return wish.reset, []
-    if settings.watchdog == "off" or settings.timing.preset == "lab":
+    if settings.watchdog == "off":
         return "none", []
     if there:
         return "watchdog", []

@@ -17,6 +17,8 @@ from outlast.storage.names import check_name
 if TYPE_CHECKING:
     from outlast.wire.shapes import TimelineEntry
 
+WATCHDOGS = ("off", "automatic", "required")
+
 app = typer.Typer(no_args_is_help=True, help="Make a pool and read its history.")
 
 FOLLOW_S = 1.0
@@ -38,8 +40,14 @@ def init(
         ),
     ] = "",
     lab: Annotated[
-        bool, typer.Option("--lab", help="Emulated hosts on one machine: fast and without reset.")
+        bool,
+        typer.Option(
+            "--lab", help="Emulated hosts on one machine: fast, no watchdog unless it is asked for."
+        ),
     ] = False,
+    watchdog: Annotated[
+        str, typer.Option(help="Whether hosts use theirs: off, automatic, required.")
+    ] = "",
     local: Annotated[
         bool, typer.Option("--local", help="DIR is on this machine's own disk: a pool of one host.")
     ] = False,
@@ -57,6 +65,8 @@ def init(
     check_name(name, "pool name")
     if lab and timing not in {"", "lab"}:
         raise InvalidInput("--lab has a timing of its own", hint="leave --preset out")
+    if watchdog and watchdog not in WATCHDOGS:
+        raise InvalidInput(f"--watchdog {watchdog}?", hint="one of: " + ", ".join(WATCHDOGS))
     if timing == "lab" and not lab:
         raise InvalidInput(
             "the preset 'lab' is for emulated hosts on one machine only", hint="say --lab for that"
@@ -65,7 +75,7 @@ def init(
     directory = directory.absolute()
     _check_mounted(directory, own_disk_is_fine=lab or local)
     made = create_pool(
-        directory, name, times, lab=lab, watchdog="off" if lab else "automatic",
+        directory, name, times, lab=lab, watchdog=watchdog or ("off" if lab else "automatic"),
         furnish=lambda root: _furnish(root / "pki", name),
     )  # fmt: skip
     if chosen.json:

@@ -39,6 +39,7 @@ MEMORY_OF_HOST = "1GiB"  # what each host gives to VMs
 MEMORY = "8MiB"
 DISK = "4MiB"
 CHUNK = 1 << 20
+SOCKET_PATH_MAX = 107  # bytes that the kernel takes; through an open folder any path is short
 _GUEST = re.compile(rb"\0guest=([a-z0-9-]+)")
 
 
@@ -50,6 +51,7 @@ class Lab:
         self.folder = self.rack.folder
         self.hosts: list[str] = []
         self.vms: list[str] = []
+        self._near = -1  # the folder, open
 
     def __enter__(self) -> Lab:
         return self
@@ -90,7 +92,9 @@ class Lab:
     ) -> None:
         """A pool of all hosts of a rack that is up; returns when all are members.
 
-        Raises Conflict when the rack's storage holds a pool already, and what the commands say.
+        preset: "lab" makes a pool of emulated hosts; any other has the timing, and the use of the
+        watchdog, of real ones. Raises Conflict when the rack's storage holds a pool already, and
+        what the commands say.
         """
         addresses = {h: str(s["addresses"]["mgmt"]) for h, s in self.rack.status()["hosts"].items()}
         self.hosts = list(addresses)
@@ -101,7 +105,8 @@ class Lab:
         kernel = build.build(self.folder / "guest").read_bytes()  # no compiler: say so before all
         say("making the pool")
         first = self.hosts[0]
-        self.outlast(first, "pool", "init", POOL, "--name", name, "--preset", preset, "--lab")
+        timing = ["--lab", "--watchdog", "required"] if preset == "lab" else ["--preset", preset]
+        self.outlast(first, "pool", "init", POOL, "--name", name, *timing)
         for host, address in addresses.items():
             say(f"host {host} joins")
             argv = ["host", "join", POOL, "--name", host, "--address", address, "--no-wait"]
@@ -111,6 +116,9 @@ class Lab:
 
     def end(self) -> None:
         self.rack.down(purge=True)
+        if self._near >= 0:
+            os.close(self._near)
+            self._near = -1
 
     def outlast(self, host: str, *arguments: str, timeout_s: float = 60) -> str:
         """Run an `outlast` command inside a host and return its output.
@@ -129,8 +137,7 @@ class Lab:
     def client(self, host: str = "") -> AgentClient:
         """The API of one host's agent; of any that answers when none is named."""
         for name in [host] if host else self.hosts:
-            path = self.folder / name / "run/outlast/agent.sock"
-            client = AgentClient(f"unix:{path}", timeout_s=5)
+            client = AgentClient(f"unix:{self._agent_socket(name)}", timeout_s=5)
             if host:
                 return client
             try:
@@ -139,6 +146,14 @@ class Lab:
                 continue
             return client
         raise TimedOut("no agent of the rack answers")
+
+    def _agent_socket(self, host: str) -> str:
+        path = f"{self.folder}/{host}/run/outlast/agent.sock"
+        if len(os.fsencode(path)) <= SOCKET_PATH_MAX:
+            return path
+        if self._near < 0:
+            self._near = os.open(self.folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return f"/proc/self/fd/{self._near}/{host}/run/outlast/agent.sock"
 
     @property
     def pool_dir(self) -> Path:
@@ -236,15 +251,16 @@ class Lab:
 
         Raises TimedOut with the words of `otherwise`.
         """
-        begun = time.monotonic()
+        begun, trouble = time.monotonic(), ""
         while True:
             try:
                 if happened():
                     return time.monotonic() - begun
-            except OutlastError:
-                pass  # an agent may be away for a moment
+                trouble = ""
+            except OutlastError as error:
+                trouble = error.sentence  # an agent may be away for a moment
             if time.monotonic() - begun > timeout_s:
-                raise TimedOut(f"after {timeout_s:g} s: {otherwise}")
+                raise TimedOut(f"after {timeout_s:g} s: {otherwise}", hint=trouble)
             time.sleep(0.05)
 
     # ---- truth
