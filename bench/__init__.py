@@ -1,0 +1,1 @@
+"""Measurements of the product on real parts: never tests, always with their spread."""
