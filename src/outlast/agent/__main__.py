@@ -55,7 +55,7 @@ def wait_for_settings(register: PosixRegister, stopped: threading.Event) -> Pool
 
 def make_driver(host: HostFile) -> LibvirtDriver:
     """libvirt, with the guard's wrapper as the only emulator."""
-    wrapper = run_dir() / "qemu"
+    wrapper = var_dir() / "qemu"  # survives boots, so that libvirt need not learn it anew
     chosen = accelerator.choose(host.accelerator, host.qemu, var_dir() / "accelerator.json")
     log.info("VMs run with %s: %s", chosen.name, chosen.why)
     emulator.install(
@@ -71,7 +71,9 @@ def make_driver(host: HostFile) -> LibvirtDriver:
         pool=host.pool_uuid,
     )
     options = LibvirtOptions(domain=domain, memory_mib=host.memory_mib, vcpus=host.vcpus)
-    return LibvirtDriver(host.libvirt_uri, options)
+    driver = LibvirtDriver(host.libvirt_uri, options)
+    threading.Thread(target=driver.warm, name="warm", daemon=True).start()
+    return driver
 
 
 def serve(engine: Engine, host: HostFile, ready: threading.Event) -> threading.Thread:

@@ -14,6 +14,7 @@ seen; "/" for the libvirtd of this host. Pids in LocalVm are those of that /proc
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -142,6 +143,20 @@ class LibvirtDriver:
         self._link.close()
 
     # ---- asking libvirt ------------------------------------------------------------------
+
+    def warm(self) -> None:
+        """Have libvirt learn now what the emulator can do, so that the first start need not wait.
+
+        Never raises: a start asks again by itself.
+        """
+        domain = self._options.domain
+        kind = "kvm" if domain.accelerator == "kvm" else "qemu"
+        with contextlib.suppress(libvirt.libvirtError, HypervisorTrouble):
+            self._ask(
+                "capabilities",
+                lambda conn: conn.getDomainCapabilities(domain.emulator, "x86_64", None, kind),
+                self._options.start_s,
+            )
 
     def _ask(self, what: str, call: Callable[[Any], T], limit_s: float = 0) -> T:
         return self._link.ask(what, call, limit_s or self._options.answer_s)
