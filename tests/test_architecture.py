@@ -33,7 +33,7 @@ MAY: Mapping[str, frozenset[str]] = {
     "hypervisor": frozenset({"model", "errors"}),
     "guard": GROUND | {"storage.format", "storage.heartbeat", "wire.beat"},
     "agent": GROUND | {"placement", "pool", "storage", "wire", "hypervisor", "guard"},
-    "cli": GROUND | {"wire", "placement", "storage", "rack.client"},
+    "cli": GROUND | {"wire", "placement", "storage", "rack.client", "rack.lab"},
     "sim": GROUND
     | {"pool", "placement", "agent.tick", "storage.register", "storage.format"}
     | {"guard.core", "guard.facts"}

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from outlast import __version__
-from outlast.cli import host, pool, storage, vm
+from outlast.cli import host, pool, rack, storage, vm
 from outlast.cli.context import Options, options, print_error, print_json, stdout
 from outlast.errors import InvalidInput, OutlastError
 
@@ -25,6 +25,7 @@ app.add_typer(pool.app, name="pool")
 app.add_typer(host.app, name="host")
 app.add_typer(vm.app, name="vm")
 app.add_typer(storage.app, name="storage")
+app.add_typer(rack.app, name="rack")
 
 FLAGS = ("--json", "--debug")
 INTERRUPTED = 130
