@@ -29,6 +29,8 @@ from outlast.model import HostResources, LocalVm, VmSpec
 
 # The emulator wrapper begins its refusal with these words; drivers know it by them.
 REFUSAL = "Outlast does not let VM"
+# LocalVm.reason of a VM that QEMU paused because one of its disks failed.
+DISK_ERROR = "disk error"
 
 
 class StartLocked(HypervisorTrouble):
@@ -51,7 +53,7 @@ class EventKind(StrEnum):
     """What happened to a VM. A VM is over after `stopped` or `crashed`."""
 
     STARTED = "started"
-    STOPPED = "stopped"  # the system inside shut down, or somebody stopped it on purpose
+    STOPPED = "stopped"  # the system inside shut down, or this driver killed it
     CRASHED = "crashed"  # its process ended by itself or was killed by others
     PAUSED = "paused"
     RESUMED = "resumed"

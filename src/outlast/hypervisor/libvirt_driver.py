@@ -93,7 +93,9 @@ class LibvirtDriver:
     def start(self, spec: VmSpec) -> None:
         xml = domain_xml(spec, self._options.domain)
         try:
-            self._ask("start", lambda conn: self._start(conn, spec, xml), self._options.start_s)
+            self._link.ask_alone(
+                "start", lambda conn: self._start(conn, spec, xml), self._options.start_s
+            )
         except libvirt.libvirtError as error:
             raise HypervisorTrouble(f"'{spec.name}' cannot start: {error}") from error
 
@@ -131,8 +133,9 @@ class LibvirtDriver:
         self._ledger.subscribe(callback)
 
     def open_console(self, name: str) -> Console:
-        def opened(conn: Any) -> LibvirtConsole:
-            return LibvirtConsole(conn, self._find(conn, name), name)
+        def opened(_: Any) -> LibvirtConsole:
+            own = libvirt.open(self._link.uri)  # a stream waits for long: never on the shared one
+            return LibvirtConsole(own, self._find(own, name), name)
 
         try:
             return self._ask("console", opened)
@@ -147,12 +150,13 @@ class LibvirtDriver:
     def warm(self) -> None:
         """Have libvirt learn now what the emulator can do, so that the first start need not wait.
 
-        Never raises: a start asks again by itself.
+        It waits for libvirt to appear. Never raises: a start asks again by itself.
         """
+        self._link.wait(self._options.start_s)
         domain = self._options.domain
         kind = "kvm" if domain.accelerator == "kvm" else "qemu"
         with contextlib.suppress(libvirt.libvirtError, HypervisorTrouble):
-            self._ask(
+            self._link.ask_alone(
                 "capabilities",
                 lambda conn: conn.getDomainCapabilities(domain.emulator, "x86_64", None, kind),
                 self._options.start_s,

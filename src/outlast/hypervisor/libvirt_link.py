@@ -103,6 +103,7 @@ class Link:
         self._conn: Any = None
         self._why = "not connected yet"
         self._stuck = 0
+        self._turn = threading.Lock()
         self._news: queue.SimpleQueue[Happening | None] = queue.SimpleQueue()
         self._ready = threading.Event()
         self._closing = threading.Event()
@@ -130,10 +131,11 @@ class Link:
         answers: list[T] = []
         errors: list[BaseException] = []
         done = threading.Event()
+        until = time.monotonic() + limit_s
 
         def run() -> None:
             try:
-                answers.append(call(conn))
+                answers.append(self._in_turn(conn, call, until))
             except BaseException as error:
                 errors.append(error)
             finally:
@@ -155,9 +157,37 @@ class Link:
             raise self.gone(f"{what}: the connection to libvirt broke ({error})") from error
         raise error
 
+    def _in_turn(self, conn: Any, call: Callable[[Any], T], until: float) -> T:
+        """One call at a time on the connection that all share; without one: on one of its own.
+
+        The client side of libvirt before 10.3 may use freed memory when two threads wait on one
+        connection while it breaks, and take this process along.
+        """
+        if conn is None:
+            own = libvirt.open(self.uri)
+            try:
+                return call(own)
+            finally:
+                own.close()
+        turn = self._turn
+        if not turn.acquire(timeout=max(0.0, until - time.monotonic())):
+            raise self.gone("an earlier call still waits for libvirt")
+        try:
+            if not conn.isAlive():
+                raise self.gone("the connection to libvirt broke")
+            return call(conn)
+        finally:
+            turn.release()
+
+    def ask_alone(self, what: str, call: Callable[[Any], T], limit_s: float) -> T:
+        """As `ask`, for calls that take long: on a connection of their own, beside all others."""
+        return self._bounded(None, what, call, limit_s)
+
     def _broken(self, conn: Any, error: Any) -> bool:
         if error.get_error_domain() in (libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE):
             return True
+        if conn is None:
+            return False
         try:
             return not conn.isAlive()
         except libvirt.libvirtError:
@@ -198,6 +228,7 @@ class Link:
                 self._closing.wait(RETRY_S)
             with self._lock:
                 self._conn, self._why = None, "it broke a moment ago"
+                self._turn = threading.Lock()  # a call that hangs on the old one keeps that turn
             self._drop(conn, watches)
             del conn
 

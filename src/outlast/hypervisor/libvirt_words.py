@@ -13,6 +13,7 @@ import re
 
 from outlast.errors import Conflict, HypervisorTrouble, OutlastError
 from outlast.hypervisor.driver import (
+    DISK_ERROR,
     REFUSAL,
     EventKind,
     GuardRefused,
@@ -25,13 +26,15 @@ from outlast.model import VmState
 STARTED, SUSPENDED, RESUMED, STOPPED, SHUTDOWN, PMSUSPENDED = 2, 3, 4, 5, 6, 7
 SHUTDOWN_HOST = 2  # detail of SHUTDOWN: a signal from the host, not the system inside
 
-# virDomainEventStoppedDetailType
+# virDomainEventStoppedDetailType. What somebody does to a VM past the pool is no wish of its owner
+# and no shutdown by the system inside: the VM was ended like by any other accident. Kills by the
+# driver itself are told apart before (libvirt_ledger.py).
 _STOPPED = {
     0: (EventKind.STOPPED, "the system inside shut down"),
-    1: (EventKind.STOPPED, "killed through libvirt"),
+    1: (EventKind.CRASHED, "somebody killed it through libvirt"),
     2: (EventKind.CRASHED, "the system inside crashed"),
     3: (EventKind.STOPPED, "moved to another host"),
-    4: (EventKind.STOPPED, "saved to a file"),
+    4: (EventKind.CRASHED, "somebody saved it to a file through libvirt"),
     5: (EventKind.CRASHED, "its QEMU process ended unexpectedly"),
     6: (EventKind.STOPPED, "replaced by a snapshot"),
 }
@@ -67,7 +70,7 @@ _PAUSED_REASONS = {
     2: "migration",
     3: "save",
     4: "dump",
-    5: "disk error",
+    5: DISK_ERROR,
     6: "watchdog of the system inside",
     8: "shutting down",
     9: "snapshot",

@@ -63,6 +63,7 @@ class Hosting:
             return work
         for exit_ in facts.exits:
             self._exits[exit_.vm] = exit_
+        self._forget_former(facts)
         self._results(now_ns, facts, work)
         self._end_strangers(facts, work)
         if facts.local_ready:
@@ -73,6 +74,14 @@ class Hosting:
                 self._orders(now_ns, facts, membership, excluded, work)
             self._first = False
         return work
+
+    def _forget_former(self, facts: Facts) -> None:
+        """What ran here under another lease is not ours to miss when it comes here again."""
+        for vm in list(self._seen_running):
+            held = facts.leases.get(vm)
+            if held is None or not _mine(facts, held.value):
+                self._seen_running.discard(vm)
+                self._exits.pop(vm, None)
 
     # ---- rule 1
 

@@ -162,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             code = 0 if perform(stage, view, wished) else 1
     except Stopped:
         code = INTERRUPTED
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # the latter is how rich tells of the former
         pass  # nobody reads any more: no word, but everything is taken down
     except Exception as error:
         trouble = error
@@ -206,7 +206,7 @@ def heard() -> Iterator[None]:
     """What is said in here may get lost: the terminal or the pipe may be gone."""
     try:
         yield
-    except OSError:
+    except (OSError, SystemExit):
         _forget_stdout()
 
 

@@ -30,6 +30,8 @@ from outlast.rack import kernel
 NETS = ("mgmt", "storage")
 STORAGE_PORT = 7799
 SERVER, SWITCH = 253, 254
+# fixed: a bridge takes the lowest address of its ports else, and changes it when that one is pulled
+SWITCH_MAC = {"mgmt": "02:00:00:00:5a:fe", "storage": "02:00:00:00:5b:fe"}
 COMMAND_TIMEOUT_S = 20
 TABLE = """
 add table bridge rack
@@ -105,7 +107,7 @@ class Switch:
         lines = ["link set lo up"]
         for net in NETS:
             lines += [
-                f"link add {net} type bridge forward_delay 0",
+                f"link add {net} address {SWITCH_MAC[net]} type bridge forward_delay 0",
                 f"addr add {address(net, SWITCH, self.third)}/24 dev {net}",
                 f"link set {net} up",
             ]
