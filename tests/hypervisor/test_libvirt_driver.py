@@ -200,7 +200,7 @@ class TestTrouble:
         assert ground.names() == ["web"]
         dom.destroy()
         conn.close()
-        assert ground.await_kind("web", *ENDS).kind is EventKind.STOPPED
+        assert ground.await_kind("web", *ENDS).kind is EventKind.CRASHED
 
     def test_graphics_are_on_a_unix_socket(self, libvirtd: PrivateLibvirtd, tmp_path: Path) -> None:
         ground = real(libvirtd, tmp_path, vnc_socket="/run/{name}.vnc")

@@ -54,7 +54,9 @@ def test_why_a_start_failed(sentence: str, log: str, kind: type[OutlastError], p
     [
         (0, False, EventKind.STOPPED),
         (0, True, EventKind.CRASHED),
-        (1, True, EventKind.STOPPED),
+        (1, False, EventKind.CRASHED),  # by somebody past the pool: its owner wished no such thing
+        (1, True, EventKind.CRASHED),
+        (4, False, EventKind.CRASHED),
         (2, False, EventKind.CRASHED),
         (5, False, EventKind.CRASHED),
         (99, False, EventKind.CRASHED),

@@ -26,6 +26,7 @@ class Performance:
 
     def __init__(self, tmp_path: Path) -> None:
         self._parent = tmp_path
+        self._deaf = False
         env = {**os.environ, "PYTHONPATH": str(SOURCE), "TMPDIR": str(tmp_path)}
         self.process = subprocess.Popen(
             DEMO, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -36,7 +37,15 @@ class Performance:
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        self.lines.extend(iter(self.process.stdout.readline, ""))
+        with self.process.stdout as stdout:
+            for line in stdout:
+                self.lines.append(line)
+                if self._deaf:
+                    return
+
+    def stop_listening(self) -> None:
+        """Close the pipe, after one more line."""
+        self._deaf = True
 
     def wait_for(self, words: str, timeout_s: float = 60) -> None:
         wait_for(words, lambda: words in self.said or self.process.poll() is not None, timeout_s)
@@ -98,6 +107,17 @@ def test_ctrl_c_takes_everything_down(demo: Performance, tmp_path: Path, moment:
     assert list(tmp_path.iterdir()) == []
     nothing_left(folder)
     assert not worlds & namespaces(everybody())
+
+
+@pytest.mark.rack
+@pytest.mark.slow
+def test_nobody_listens_any_more(demo: Performance, tmp_path: Path) -> None:
+    demo.wait_for("making the pool")
+    folder = demo.folder
+    demo.stop_listening()
+    assert demo.process.wait(60) == 1
+    assert list(tmp_path.iterdir()) == []
+    nothing_left(folder)
 
 
 def test_what_is_missing_is_a_sentence(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from outlast.storage.posix import PosixRegister
 
 log = logging.getLogger("outlast.agent")
 RETRY_S = 1.0
+CONNECT_S = 1.0  # a libvirt that is not there yet keeps the agent from its other work no longer
 
 
 def wait_for_settings(register: PosixRegister, stopped: threading.Event) -> PoolSettings | None:
@@ -70,7 +71,9 @@ def make_driver(host: HostFile) -> LibvirtDriver:
         vnc_socket="auto",
         pool=host.pool_uuid,
     )
-    options = LibvirtOptions(domain=domain, memory_mib=host.memory_mib, vcpus=host.vcpus)
+    options = LibvirtOptions(
+        domain=domain, memory_mib=host.memory_mib, vcpus=host.vcpus, connect_s=CONNECT_S
+    )
     driver = LibvirtDriver(host.libvirt_uri, options)
     threading.Thread(target=driver.warm, name="warm", daemon=True).start()
     return driver

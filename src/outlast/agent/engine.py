@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ from outlast import __version__
 from outlast.agent import notebook
 from outlast.agent.hands import Hands
 from outlast.agent.machine import Machine
+from outlast.agent.mending import Mending
 from outlast.agent.notebook import Notebook
 from outlast.agent.picture import Picture
 from outlast.agent.registers import Registers
@@ -39,6 +40,7 @@ from outlast.storage.register import Register, Swap
 T = TypeVar("T")
 
 STORAGE_WAIT_S = 8.0
+TROUBLES_TOLD = 3
 TICK_PAUSE_S = 0.005  # a burst of changes is thought about once
 
 
@@ -75,6 +77,7 @@ class Engine:
             (parts.notes_path, parts.pool_dir / "journal" / f"{parts.me.slot}.jsonl"),
         )
         self._core = PoolCore(parts.settings)
+        self._mending = Mending()
         self._published: tuple[object, ...] = ()
         self._picture = Picture(parts.me, parts.settings, None, None, "the agent has just begun")
         self._listener = threading.Thread(target=self._listen, name="pulse", daemon=True)
@@ -106,12 +109,23 @@ class Engine:
         parts = self._parts
         now_ns = boottime_ns()
         picture = tick(now_ns, parts.me, parts.settings, self._core, self._senses, self._hands)
-        self._picture = picture
+        self._picture = replace(picture, trouble=picture.trouble or self._trouble())
+        if picture.facts is not None:
+            self._hands.resume(self._mending.step(now_ns, picture.facts))
         if picture.decision is not None:
             self._notebook.write(picture.decision.notes)
             for one in picture.decision.notes:
                 print(one.sentence, file=sys.stderr, flush=True)  # noqa: T201 - the service's log
             self._publish()
+
+    def _trouble(self) -> str:
+        """What is wrong with what this host reads and writes, in a sentence; "" when nothing is."""
+        snapshot, troubles = self._senses.snapshot or {}, self._registers.known.troubles
+        said = [snapshot.get("alarm"), (snapshot.get("storage") or {}).get("error")]
+        said += [f"{name}: {why}" for name, why in sorted(troubles.items())][:TROUBLES_TOLD]
+        if len(troubles) > TROUBLES_TOLD:
+            said.append(f"{len(troubles) - TROUBLES_TOLD} more registers cannot be read")
+        return "; ".join(str(sentence) for sentence in said if sentence)
 
     def _listen(self) -> None:
         """Hear the pulse for ever; the first word also starts the reading of the registers."""

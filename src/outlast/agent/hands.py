@@ -10,8 +10,9 @@ Rules:
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from outlast.agent.machine import Machine
@@ -71,6 +72,11 @@ class Hands:
         for start in decision.starts:
             self._begin(self._starters, "start", start.vm, self._start, start)
 
+    def resume(self, vms: Iterable[str]) -> None:
+        """Let paused VMs go on; never blocks."""
+        for vm in vms:
+            self._begin(self._enders, "resume", vm, self._resume, vm)
+
     def close(self) -> None:
         for pool in (self._enders, self._swappers, self._starters):
             pool.shutdown(wait=False, cancel_futures=True)
@@ -81,7 +87,7 @@ class Hands:
         kind: str,
         subject: str,
         act: Callable[..., Result],
-        work: Kill | Stop | Swap | Start,
+        work: Kill | Stop | Swap | Start | str,
     ) -> None:
         with self._lock:
             if (kind, subject) in self._busy:
@@ -90,7 +96,11 @@ class Hands:
         pool.submit(self._run, kind, subject, act, work)
 
     def _run(
-        self, kind: str, subject: str, act: Callable[..., Result], work: Kill | Stop | Swap | Start
+        self,
+        kind: str,
+        subject: str,
+        act: Callable[..., Result],
+        work: Kill | Stop | Swap | Start | str,
     ) -> None:
         try:
             result = act(work)
@@ -98,6 +108,10 @@ class Hands:
             result = Result(kind, subject, False, _trouble(trouble), trouble.sentence)
         except OSError as trouble:
             result = Result(kind, subject, False, "other", str(trouble))
+        except BaseException:  # a bug: nobody would ever see it, and the VM would stay busy
+            args = (*sys.exc_info(), threading.current_thread())
+            threading.excepthook(threading.ExceptHookArgs(args))
+            raise
         with self._lock:
             self._busy.discard((kind, subject))
             self._results.append(result)
@@ -120,6 +134,11 @@ class Hands:
         if answer.get("populated"):
             raise HypervisorTrouble(f"{vm} does not die; its storage may be stuck")
         self._machine.look()
+
+    def _resume(self, vm: str) -> Result:
+        self._driver.resume(vm)
+        self._machine.look()
+        return Result("resume", vm, True)
 
     def _swap(self, work: Swap) -> Result:
         answer = self._registers.swap(work.name, work.expected, work.value)

@@ -18,5 +18,5 @@ class Picture:
     settings: PoolSettings
     facts: Facts | None  # None: the pulse has not been heard yet
     decision: Decision | None
-    trouble: str = ""  # why there are no facts, in a sentence
+    trouble: str = ""  # why there are no facts, or what is wrong with them, in a sentence
     taken_ns: int = 0  # CLOCK_BOOTTIME of the facts

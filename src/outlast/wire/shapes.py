@@ -184,7 +184,7 @@ class PoolStatus(Answer):
     preset: str
     answered_by: str
     sentence: str
-    trouble: str = ""  # why the answering host knows nothing
+    trouble: str = ""  # why the answering host knows nothing, or what it cannot read
     view: int = 0
     view_reason: str = ""
     master: str = ""
