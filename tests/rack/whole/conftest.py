@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from evidence import BACK_S, Story, unsound
+from evidence import BACK_S, Story, settle, unsound
 
 from outlast.errors import OutlastError
 from outlast.rack.lab import Lab
@@ -25,6 +25,7 @@ def begin(lab: Lab, vms: list[str]) -> None:
     lab.begin(hosts=3, leashed=True)
     lab.create(vms)
     lab.wait_running(vms)
+    settle(lab, vms)
     print(f"pool of {len(vms)} VMs up in {time.monotonic() - began:.1f} s")
 
 
@@ -87,6 +88,7 @@ def restore(lab: Lab) -> None:
                 lab.rack.link(host, True, net)
     lab.wait_members(lab.hosts, BACK_S)
     lab.wait(lambda: all_wanted_run(lab), BACK_S, "not all wanted VMs run")
+    settle(lab, [vm for vm in lab.vms if lab.statuses()[vm].desired == "running"])
 
 
 def all_wanted_run(lab: Lab) -> bool:

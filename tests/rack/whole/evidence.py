@@ -9,6 +9,7 @@ Rules:
 from __future__ import annotations
 
 import os
+import re
 import select
 import subprocess
 import sys
@@ -90,6 +91,22 @@ def wait_back(lab: Lab, before: dict[str, int], timeout_s: float = BACK_S) -> fl
         timeout_s,
         f"not all came back: {names}",
     )
+
+
+def settle(lab: Lab, names: Iterable[str]) -> None:
+    """Each of these VMs is up and writes: "running" is said of a VM that has not yet begun to."""
+    before = {vm: len(lab.log(vm)) for vm in names}
+    lab.wait(
+        lambda: all(_writes(lab.log(vm), size) for vm, size in before.items()),
+        BACK_S,
+        f"not all write: {', '.join(before)}",
+    )
+
+
+def _writes(log: str, since: int) -> bool:
+    """The VM's newest boot has written after this many characters of its log."""
+    newest = re.findall(r"BOOT ([0-9a-f]{16}) ", log)[-1:]
+    return bool(newest) and f"W {newest[0]} " in log[since:]
 
 
 def unsound(lab: Lab) -> dict[str, str]:

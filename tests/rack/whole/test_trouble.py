@@ -142,7 +142,8 @@ def test_a_vm_started_behind_its_back_is_refused(lab: Lab) -> None:
         lab.rack.exec(there, ["tee", "/tmp/vm1.xml"], input=xml)
         said = lab.rack.exec(there, ["virsh", "create", "/tmp/vm1.xml"])
         assert said.returncode
-        assert "Outlast does not let VM vm1 start on this host" in said.stderr
+        log = lab.rack.exec(there, ["cat", "/var/log/libvirt/qemu/vm1.log"]).stdout
+        assert "Outlast does not let VM vm1 start on this host" in said.stderr + log
         assert not lives.overlaps()
     assert boots(lab) == before
 
