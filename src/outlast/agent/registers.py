@@ -27,13 +27,14 @@ from outlast.storage.register import Outcome, Register, Swap
 KINDS = ("slot", "vm", "lease", "order")
 HINTS_KEPT = 16
 SWEEP_S = 10.0
+RETRY_S = 1.0  # what could not be read is tried again
 
 Value = VmRecord | Lease | SlotRecord | OrderBook | View
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """All registers as last read. `ready` is False until each was read once."""
+    """All registers as last read. Not `ready` until each was read once, or is in `troubles`."""
 
     ready: bool = False
     vms: Mapping[str, Held[VmRecord]] = field(default_factory=dict)
@@ -163,8 +164,11 @@ class Registers:
                     self._read(name)
                 else:
                     self._sweep()
-            self._wake.wait(max(0.0, next_sweep - time.monotonic()))
+            rest_s = max(0.0, next_sweep - time.monotonic())
+            woken = self._wake.wait(min(rest_s, RETRY_S) if self._troubles else rest_s)
             self._wake.clear()
+            if not woken:
+                self._todo.extend(name for name in self._troubles if name not in KINDS)
 
     def _sweep(self) -> bool:
         """Read every register once; False when the storage did not answer."""

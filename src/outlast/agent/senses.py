@@ -97,6 +97,7 @@ class Senses:
             busy=self._hands.busy,
             results=self._hands.take_results(),
             exits=self._machine.take_exits(),
+            unread=frozenset(known.troubles),
         )
 
     def _sample(self, snapshot: Json, now_ns: int) -> Sample:

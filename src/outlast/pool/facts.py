@@ -106,10 +106,11 @@ class Facts:
     vms: Mapping[str, Held[VmRecord]]
     leases: Mapping[str, Held[Lease]]
     books: Mapping[int, Held[OrderBook]]  # order books by slot
-    registers_ready: bool  # False until everything was read once since the agent began
+    registers_ready: bool  # False until everything was looked at once since the agent began
     local: Mapping[str, LocalVm]
     local_ready: bool  # the hypervisor answers and its list is current
     resources: HostResources
     busy: frozenset[tuple[str, str]] = frozenset()  # (kind, subject) a hand works on
     results: tuple[Result, ...] = ()
     exits: tuple[Exit, ...] = field(default=())
+    unread: frozenset[str] = frozenset()  # names whose newest value is there and cannot be read

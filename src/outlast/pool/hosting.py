@@ -2,6 +2,7 @@
 
 Rules:
 1. A VM that is here without a lease for this slot and term is ended. Nothing here may run by luck.
+   A lease that cannot be read is no missing lease: its VM runs on, under the guard's deadline.
 2. A lease of ours without the VM: start it if it is wanted, else free the lease. A VM that ended is
    restarted here at once when it is highly available and did not end itself.
 3. A lease is freed only when the hypervisor's list AND the guard's control groups show nothing.
@@ -50,6 +51,7 @@ class Hosting:
         self._seen_running: set[str] = set()
         self._exits: dict[str, Exit] = {}
         self._retry_at: dict[str, int] = {}
+        self._taking: dict[str, int] = {}  # vm -> the epoch its lease has once it is ours
         self._stop_since: dict[str, int] = {}
         self._refused: dict[tuple[str, int, str], int] = {}  # order and refusal -> since when
         self._locked: set[str] = set()
@@ -92,6 +94,8 @@ class Hosting:
                 continue
             if ("kill", vm) in facts.busy or ("start", vm) in facts.busy:
                 continue
+            if f"lease/{vm}" in facts.unread:
+                continue
             why = "this host does not hold its lease"
             work.kills.append(Kill(vm, why))
             work.notes.append(note("vm-killed", vm=vm, host=facts.me.host, why=why))
@@ -103,6 +107,10 @@ class Hosting:
         record = facts.vms.get(vm)
         if record is None or {f"lease/{vm}", f"vm/{vm}"} & _swapping(facts):
             return
+        if self._taking.pop(vm, 0) == held.version:
+            proof = held.value.proof
+            over = f" from its former holder, proof: {proof.kind.value}" if proof else ""
+            work.notes.append(note("lease-taken", vm=vm, over=over, epoch=held.version))
         local = facts.local.get(vm)
         present = local is not None or vm in facts.guard.populated
         if local is not None and local.state is VmState.RUNNING:
@@ -274,6 +282,8 @@ class Hosting:
         version = held.version if held else 0
         if _mine(facts, lease) or f"lease/{vm}" in _swapping(facts):
             return ""
+        if f"lease/{vm}" in facts.unread:
+            return "its lease cannot be read"
         if record is None or not record.value.wanted:
             return "nobody wants it to run any more"
         if order.def_version != record.version or order.lease_version != version:
@@ -292,8 +302,7 @@ class Hosting:
             proof, lease.fails, lease.failed_slot, order.reason,
         )  # fmt: skip
         work.swaps.append(Swap(f"lease/{vm}", version, taken, order.reason))
-        over = f" from its former holder, proof: {proof.kind.value}" if proof else ""
-        work.notes.append(note("lease-taken", vm=vm, over=over, epoch=version + 1))
+        self._taking[vm] = version + 1
         return ""
 
 

@@ -73,6 +73,8 @@ class Plan:
         vm: str, held: Held[Lease] | None,
     ) -> str:  # fmt: skip
         """Why the VM needs a host now; "" when it is somebody's business already."""
+        if f"lease/{vm}" in facts.unread:
+            return ""  # nobody knows whose it is
         if f"lease/{vm}" in {subject for kind, subject in facts.busy if kind == "swap"}:
             return ""
         if held is None or not held.value.held:

@@ -82,6 +82,7 @@ class SimAgent:
         self.core = PoolCore(self.machine.settings)
         self.cache: dict[str, Held[Any]] = {}
         self.ready = False
+        self.unread: frozenset[str] = frozenset()
         self.busy: set[tuple[str, str]] = set()
         self.results: list[Result] = []
         self.exits: list[Exit] = []
@@ -112,18 +113,23 @@ class SimAgent:
 
         def act() -> dict[str, tuple[int, Any]]:
             found: dict[str, tuple[int, Any]] = {}
-            for name in list(self.world.disk.registers):
-                version = self.world.disk.version(name)
+            disk = self.world.disk
+            for name in list(disk.registers):
+                version = disk.version(name)
                 known = self.cache.get(name)
-                if name != "view" and (known is None or known.version < version):
-                    found[name] = (version, self.world.disk.value(name, version))
+                if name in disk.damaged:
+                    found[name] = (version, None)
+                elif name != "view" and (known is None or known.version < version):
+                    found[name] = (version, disk.value(name, version))
             return found
 
         def done(found: Any) -> None:
             if life != self.life or not self.up:
                 return
+            self.unread = frozenset(name for name, (_, value) in found.items() if value is None)
             for name, (version, value) in found.items():
-                self._store(name, Held(version, DECODE[name.split("/")[0]](value), read_ns))
+                if value is not None:
+                    self._store(name, Held(version, DECODE[name.split("/")[0]](value), read_ns))
             self.ready = True
             self.wake()
 
@@ -195,7 +201,7 @@ class SimAgent:
             registers_ready=self.ready,
             local={n: LocalVm(n, s) for n, s in self.machine.running.items()}, local_ready=True,
             resources=HostResources(mib, 64, mib - used, 64),
-            busy=frozenset(self.busy), results=results, exits=exits,
+            busy=frozenset(self.busy), results=results, exits=exits, unread=self.unread,
         )  # fmt: skip
 
     def _block_state(self) -> BlockState:

@@ -11,7 +11,7 @@ line. A note stands as `host: sentence [code]`; what several hosts say alike sta
     link a-b down | up                  network of c down | up      network down | up
     qemu of web dies                    wish web running | stopped | killed | deleted
     vm web shuts down                   start of web on c fails | locked | missing | works
-    agent of c gone | back
+    agent of c gone | back              register lease/web damaged | sound
     show                                where every VM runs, and the newest view
     # a remark
 
@@ -116,6 +116,9 @@ class Player:
                 self.pool.host(host).agent.begin()
             case ["start", "of", vm, "on", host, word] if word in STARTS:
                 self.pool.host(host).start_trouble[vm] = STARTS[word]
+            case ["register", name, ("damaged" | "sound") as word]:
+                damaged = self.pool.world.disk.damaged
+                (damaged.add if word == "damaged" else damaged.discard)(name)
             case ["wish", vm, desired]:
                 self.pool.want(vm, desired)
             case ["show"]:

@@ -48,6 +48,7 @@ class Disk:
 
     area: list[bytes] = field(default_factory=lambda: [bytes(BLOCK_SIZE)] * (SLOT_MAX + 1))
     registers: dict[str, list[Mapping[str, object]]] = field(default_factory=dict)
+    damaged: set[str] = field(default_factory=set)  # registers that hold garbage
 
     def write_block(self, slot: int, raw: bytes) -> None:
         self.area[slot] = raw
@@ -60,7 +61,7 @@ class Disk:
 
     def swap(self, name: str, expected: int, value: Mapping[str, object]) -> bool:
         """True when it was done."""
-        if self.version(name) != expected:
+        if self.version(name) != expected or name in self.damaged:
             return False
         self.registers.setdefault(name, []).append(value)
         return True

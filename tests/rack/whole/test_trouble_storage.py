@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -270,3 +271,25 @@ def test_garbage_in_a_register_is_named_and_harms_no_other_vm(lab: Lab) -> None:
     )
     before["vm1"] += 1
     assert boots(lab) == before
+
+
+def test_garbage_in_a_lease_is_not_taken_for_a_free_one(lab: Lab) -> None:
+    """Not even by an agent that begins anew and has never seen what the lease said."""
+    vm = "vm2"
+    host, story, before = lab.where(vm), Story(lab), boots(lab)
+    broken = newest(lab.pool_dir / "reg" / "lease" / vm)
+    sound = broken.read_bytes()
+    broken.write_bytes(os.urandom(300))
+    try:
+        os.kill(lab.rack.service_pid(host, "outlast-agent"), signal.SIGKILL)
+        story.wait("agent-started", about=host)
+        lab.wait(lambda: f"lease/{vm}" in lab.client(host).status().trouble, 15, "not told")
+        time.sleep(T_DEAD_S)  # long enough for a wrong conclusion
+        assert boots(lab) == before
+        assert lab.where(vm) == host
+        assert not {"vm-killed", "order-given", "lease-taken"} & set(story.codes())
+    finally:
+        broken.write_bytes(sound)
+    lab.wait_running([vm], 15)
+    assert boots(lab) == before
+    lab.wait(lambda: not lab.client(host).status().trouble, 15, "status still tells of trouble")
