@@ -1,10 +1,12 @@
 """How long VMs are away when things die, and what the product costs while nothing happens.
 
-    python -m bench.failover [--rounds N] [--quick] [--json FILE]        (as root; minutes)
+    python -m bench.failover [--rounds N] [--quick] [--only PART ...] [--json FILE]
 
-Everything is measured on a rack of real processes, the bare values in the same run. Instants are
-taken from serial logs and the machine's process list, not from the product. See
-docs/operating/measurements.md.
+Needs root and some minutes. Everything is measured on a rack of real processes, the bare values in
+the same run. A part that fails is named, the others are measured all the same. Exit codes: 0 all
+was measured (goals met or not), 1 something was not, else those of errors.py.
+
+See docs/operating/measurements.md.
 """
 
 from __future__ import annotations
@@ -12,162 +14,165 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
+import signal
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from bench import watch
-from bench.figures import Figure, figure, table
-from outlast.errors import OutlastError
+from bench import away, idle
+from bench.figures import Figure, summary, table
+from bench.watch import say
+from outlast.errors import InvalidInput, OutlastError, Refused
 from outlast.rack.lab import Lab
-from outlast.settings import S, preset
-from outlast.storage.probe import bench_swap
 
-T_DEAD_S = preset("lab").dead_ns / S
+PARTS = ("leases", "cuts", "many", "standard", "lab")
 MANY = 30
-SERVICES = ("outlast-guard", "outlast-pulse", "outlast-agent")
+KILLS_MAX = 30  # each VM dies once only
+PROGRAMS = ("outlast.guard.__main__", "outlast.guard.pulse", "outlast.agent.__main__")
 
 
-def say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+class Run:
+    """The figures of one run, and what could not be measured."""
+
+    def __init__(self, folder: Path, rounds: int, quick: bool) -> None:
+        self.folder, self.rounds, self.quick = folder, rounds, quick
+        self.figures: list[Figure] = []
+        self.failed: list[str] = []
+
+    def part(self, words: str, measure: Callable[[], list[Figure]]) -> None:
+        before = os.getloadavg()[0]
+        say(f"{words} (load {before:.1f})")
+        try:
+            found = measure()
+        except OutlastError as trouble:
+            self.failed.append(f"{words}: {trouble.sentence}")
+            say(f"  not measured: {trouble.sentence}")
+            return
+        self.figures += [replace(f, load=(before, os.getloadavg()[0])) for f in found]
+
+    def rack(self, name: str, timing: str, measure: Callable[[Lab], None]) -> None:
+        """Something measured on a rack of its own; a rack that fails is named like a part."""
+        try:
+            with Lab(self.folder / name) as lab:
+                lab.begin(hosts=3, preset=timing, leashed=True)
+                measure(lab)
+        except OutlastError as trouble:
+            self.failed.append(f"the rack for {name}: {trouble.sentence}")
+
+    # ---- the parts
+
+    def leases(self) -> None:
+        pairs = 100 if self.quick else 300
+        self.part("leases, local", lambda: idle.local_leases(self.folder, pairs))
+
+    def cuts(self) -> None:
+        def measure(lab: Lab) -> None:
+            pairs = 50 if self.quick else 200
+            self.part("leases, rack", lambda: idle.rack_leases(lab, pairs))
+            lab.create([f"vm{n}" for n in range(1, len(lab.hosts) + 1)])
+            lab.wait_running(lab.vms)
+            self.part("power cuts", lambda: away.cuts(lab, 2 if self.quick else self.rounds))
+
+        self.rack("cuts", "lab", measure)
+
+    def many(self) -> None:
+        count = MANY // 3 if self.quick else MANY
+        self.rack("many", "lab", lambda lab: self.part(
+            "a host with many VMs", lambda: away.many(lab, count)))  # fmt: skip
+
+    def timing(self, timing: str) -> None:
+        kills = min(KILLS_MAX, 3 if self.quick else 2 * self.rounds)
+
+        def measure(lab: Lab) -> None:
+            say(f"starting {idle.VMS_OF_HOST} VMs on each host")
+            idle.pool_of_many(lab)
+            seconds = 10 if self.quick else 30
+            self.part(f"idle, {timing}", lambda: idle.cost(lab, timing, seconds))
+            self.part(f"killed QEMUs, {timing}", lambda: away.kills(lab, timing, kills))
+
+        self.rack(timing, timing, measure)
 
 
-def failover(lab: Lab, rounds: int) -> list[Figure]:
-    """Power cut to first console line elsewhere, less T_dead, less the bare boot."""
-    bare, over, whole = [], [], []
-    for number in range(rounds):
-        say(f"  power cut {number + 1} of {rounds}")
-        bare.append(watch.bare_boot(lab, lab.folder))
-        host = lab.where("vm1")
-        (away_s,) = watch.next_boots(lab, ["vm1"], 60, lambda h=host: lab.rack.power(h, "off"))  # type: ignore[misc]
-        whole.append(away_s)
-        over.append(away_s - T_DEAD_S - bare[-1])
-        lab.rack.power(host, "on")
-        lab.wait_members(lab.hosts)
-        lab.wait_running(lab.vms)
-    return [
-        figure("bare boot to first line", "s", bare),
-        figure("power cut to first line elsewhere", "s", whole),
-        figure("the same less T_dead and bare boot", "s", over, 1.0),
-    ]
+def compile_all(folder: Path) -> None:
+    """Compiled files that all racks of the run share, as an installed product has them."""
+    os.environ["OUTLAST_RACK_PYCACHE"] = str(folder)
+    env = {name: text for name, text in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    code = "import " + ", ".join(PROGRAMS)
+    argv = [sys.executable, "-c", code]
+    subprocess.run(argv, env={**env, "PYTHONPYCACHEPREFIX": str(folder)}, check=True)
 
 
-def restart(lab: Lab, rounds: int) -> list[Figure]:
-    """kill -9 of a QEMU until another one of that VM exists."""
-    begun, back = [], []
-    for number in range(rounds):
-        vm = lab.vms[number % len(lab.vms)]
-        _, pid = lab.processes()[vm][0]
-        log = lab.pool_dir / "logs" / f"{vm}.log"
-        before, killed = watch.boots(log), time.monotonic()
-        lab.kill_qemu(vm)
-        begun.append(watch.new_qemu(vm, pid, 20) - killed)
-        seen = watch.until(lambda p=log, b=before: watch.boots(p) > b, 20, vm)  # type: ignore[misc]
-        back.append(seen - killed)
-        lab.wait_running([vm])
-        time.sleep(0.3)
-    return [
-        figure("QEMU killed until its restart is begun", "s", begun, 0.5),
-        figure("QEMU killed to first line", "s", back),
-    ]
+def measure(folder: Path, rounds: int, quick: bool, only: Sequence[str]) -> Run:
+    compile_all(folder / "pycache")
+    run = Run(folder, rounds, quick)
+    steps: dict[str, Callable[[], None]] = {
+        "leases": run.leases, "cuts": run.cuts, "many": run.many,
+        "standard": lambda: run.timing("standard"), "lab": lambda: run.timing("lab"),
+    }  # fmt: skip
+    for name in PARTS:
+        if name in only:
+            steps[name]()
+    return run
 
 
-def many(folder: Path, count: int) -> list[Figure]:
-    """All VMs of a host with many small ones, running again elsewhere."""
-    with Lab(folder) as lab:
-        lab.begin(hosts=3, leashed=True)
-        for host in ("a", "c"):
-            lab.rack.power(host, "off")
-        lab.hosts = ["b"]
-        lab.wait(lambda: len(lab.client().status().hosts) > 0, 30, "b does not answer")
-        vms = [f"m{n}" for n in range(1, count + 1)]
-        lab.create(vms, cmdline="ms=1000 quiet")
-        lab.wait_running(vms, 120)
-        lab.hosts = ["a", "b", "c"]
-        for host in ("a", "c"):
-            lab.rack.power(host, "on")
-        lab.wait_members(lab.hosts)
-        time.sleep(2)
-        lab.hosts = ["a", "c"]
-        away = watch.next_boots(lab, vms, 120, lambda: lab.rack.power("b", "off"))
-        return [
-            figure(f"all {count} VMs of a host again, after the cut", "s", [max(away)],
-                   T_DEAD_S + 10),
-            figure(f"each of the {count}", "s", away),
-        ]  # fmt: skip
+def write(path: Path, run: Run) -> None:
+    """The figures as JSON; below sudo the file belongs to who called it."""
+    report = {
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "machine": {
+            "cpus": os.cpu_count(), "kernel": platform.release(),
+            "python": platform.python_version(),
+        },
+        "quick": run.quick,
+        "figures": [f.json() for f in run.figures],
+        "not_measured": run.failed,
+    }  # fmt: skip
+    new = [p for p in (path.parent, path) if not p.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=1) + "\n")
+    owner = [os.environ.get(name, "") for name in ("SUDO_UID", "SUDO_GID")]
+    if all(owner):
+        for made in new:
+            os.chown(made, int(owner[0]), int(owner[1]))
 
 
-def cost(folder: Path, timing: str, seconds: float, goals: bool) -> list[Figure]:
-    """Guard, pulse and agent of a host with ten VMs, while nothing happens."""
-    with Lab(folder) as lab:
-        lab.begin(hosts=3, preset=timing, leashed=True)
-        vms = [f"i{n}" for n in range(1, 31)]
-        lab.create(vms, cmdline="ms=1000 quiet")
-        lab.wait_running(vms, 180)
-        time.sleep(5)
-        pids = {name: lab.rack.service_pid("b", name) for name in SERVICES}
-        cpu, pss = watch.idle(pids, seconds)
-    parts = ", ".join(f"{n.removeprefix('outlast-')} {cpu[n]:.2f} % {pss[n]:.0f} MiB" for n in pids)
-    return [
-        figure(f"idle, {timing}: CPU of a core", "%", [sum(cpu.values())],
-               2.0 if goals else None, parts),
-        figure(f"idle, {timing}: memory (PSS)", "MiB", [sum(pss.values())], 100.0),
-    ]  # fmt: skip
-
-
-def lease(folder: Path, rounds: int) -> list[Figure]:
-    """Taking a free lease against the bare steps of it on the same file system."""
-    result = bench_swap(folder, rounds)
-    remark = f"least, median and most of {result.rounds} interleaved pairs"
-    return [
-        figure("lease taken", "ms", result.swap_ms),
-        figure("bare create+fsync+link+fsync", "ms", result.bare_ms),
-        figure("lease over bare", "x", result.ratio, 2.0, remark),
-    ]
-
-
-def measure(folder: Path, rounds: int, quick: bool) -> list[Figure]:
-    figures: list[Figure] = []
-
-    def part(words: str, run: Callable[[], list[Figure]]) -> None:
-        say(f"{words} (load {os.getloadavg()[0]:.1f})")
-        figures.extend(run())
-
-    part("leases", lambda: lease(folder, 100 if quick else 300))
-    with Lab(folder / "r1") as lab:
-        lab.begin(hosts=3, leashed=True)
-        lab.create([f"vm{n}" for n in range(1, 7)])
-        lab.wait_running(lab.vms)
-        part("killed QEMUs", lambda: restart(lab, 4 if quick else 2 * rounds))
-        part("power cuts", lambda: failover(lab, 2 if quick else rounds))
-    part("a host with many VMs", lambda: many(folder / "r2", 10 if quick else MANY))
-    for timing, goals in (("standard", True), ("lab", False)):
-        words = f"idle cost, {timing} timing"
-        seconds = 10 if quick else 30
-        part(words, lambda t=timing, g=goals, s=seconds: cost(folder / t, t, s, g))  # type: ignore[misc]
-    return figures
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m bench.failover", None, __doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--rounds", type=int, default=5, help="power cuts; twice as many kills")
+    parser.add_argument("--quick", action="store_true", help="fewer of everything")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART",
+                        help=", ".join(PARTS))  # fmt: skip
+    today = time.strftime("%Y-%m-%d")
+    parser.add_argument("--json", type=Path, default=Path(f"build/failover-{today}.json"))
+    return parser.parse_args(argv)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.failover", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="fewer of everything")
-    parser.add_argument("--json", type=Path, default=Path("build/failover.json"))
-    args = parser.parse_args()
+    args = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
+        if args.rounds < 1:
+            raise InvalidInput("--rounds must be at least 1")
+        if os.geteuid() != 0:
+            raise Refused("a rack needs root: it makes namespaces and mounts", hint="use sudo")
         with tempfile.TemporaryDirectory(prefix="outlast-bench-") as folder:
-            figures = measure(Path(folder), args.rounds, args.quick)
+            run = measure(Path(folder), args.rounds, args.quick, args.only)
     except OutlastError as trouble:
         say(f"{trouble.sentence}{f' ({trouble.hint})' if trouble.hint else ''}")
         return trouble.exit_code
-    sys.stdout.write(table(figures) + "\n")
-    args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(json.dumps([f.json() for f in figures], indent=1) + "\n")
+    except KeyboardInterrupt:
+        say("interrupted; nothing was written")
+        return 130
+    write(args.json, run)
+    sys.stdout.write(f"{table(run.figures)}\n{summary(run.figures, run.failed)}\n")
     say(f"written to {args.json}")
-    return 0
+    return 1 if run.failed else 0
 
 
 if __name__ == "__main__":

@@ -1,17 +1,32 @@
-"""Instants of things that happen to VMs, taken from the machine itself, on CLOCK_MONOTONIC."""
+"""Instants of things that happen to VMs, taken from the machine itself, on CLOCK_MONOTONIC.
+
+Looking must cost less than what is looked at: only what has been added to a log is read, and only
+processes that were not there before.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from outlast.errors import TimedOut
-from outlast.rack.lab import Lab
+from outlast.rack.lab import DISK, KERNEL, POOL, Lab
+from outlast.wire.sizes import parse_size
 
 POLL_S = 0.005
-BOOT = b"BOOT "
+BOOT = b"BOOT "  # how a guest's first line begins
+BARE_S = 20.0
+NOTE_S = 5.0  # a note is written by a thread that may be late
+# tells the moment before it becomes the program
+TIMED = "import os, sys, time; os.write(1, b'%d' % time.monotonic_ns()); os.execvp(sys.argv[1], sys.argv[1:])"  # noqa: E501
 
 
 def until(happened: Callable[[], bool], timeout_s: float, what: str) -> float:
@@ -25,95 +40,141 @@ def until(happened: Callable[[], bool], timeout_s: float, what: str) -> float:
         time.sleep(POLL_S)
 
 
-def boots(path: Path) -> int:
-    """How many first console lines a serial log holds."""
-    try:
-        return path.read_bytes().count(BOOT)
-    except FileNotFoundError:
-        return 0
+class SerialLog:
+    """Sees the first lines of boots that are written from now on."""
 
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._at = path.stat().st_size if path.exists() else 0
+        self._rest = b""  # a first line may come in two pieces
 
-def next_boots(
-    lab: Lab, vms: list[str], timeout_s: float, act: Callable[[], object]
-) -> list[float]:
-    """Seconds from the beginning of `act` to each VM's next first console line."""
-    logs = {vm: lab.pool_dir / "logs" / f"{vm}.log" for vm in vms}
-    sizes = {vm: path.stat().st_size for vm, path in logs.items()}
-    found: dict[str, float] = {}
-    begun = time.monotonic()
-    act()
-
-    def look() -> bool:
-        for vm, path in logs.items():
-            if vm in found or path.stat().st_size == sizes[vm]:
-                continue  # looking must cost less than what is looked at
-            with path.open("rb") as file:
-                file.seek(max(0, sizes[vm] - len(BOOT)))
-                if BOOT in file.read():
-                    found[vm] = time.monotonic() - begun
-        return len(found) == len(vms)
-
-    until(look, timeout_s, f"{len(vms) - len(found)} VMs did not come up")
-    return list(found.values())
-
-
-def bare_boot(lab: Lab, folder: Path) -> float:
-    """Seconds from the start of a plain QEMU to the same VM's first console line."""
-    disk, log = folder / "bare.raw", folder / "bare.log"
-    log.unlink(missing_ok=True)
-    disk.write_bytes(b"")
-    with disk.open("r+b") as file:
-        file.truncate(4 << 20)
-    kernel = lab.pool_dir / "images" / "pulsar.elf"
-    argv = [
-        "qemu-system-x86_64", "-accel", "tcg", "-machine", "pc", "-cpu", "qemu64", "-m", "8",
-        "-display", "none", "-nodefaults", "-kernel", str(kernel), "-append", "ms=100",
-        "-drive", f"file={disk},format=raw,if=virtio,cache=none", "-serial", f"file:{log}",
-    ]  # fmt: skip
-    begun = time.monotonic()
-    with subprocess.Popen(argv, stdin=subprocess.DEVNULL) as qemu:
+    def spoke(self) -> bool:
+        """True when a first line has come since the last call."""
         try:
-            return until(lambda: boots(log) > 0, 20, "a bare QEMU said nothing") - begun
-        finally:
-            qemu.kill()
+            if self._path.stat().st_size <= self._at:
+                return False
+            with self._path.open("rb") as file:
+                file.seek(self._at)
+                data = file.read()
+        except FileNotFoundError:
+            return False
+        self._at += len(data)
+        text = self._rest + data
+        self._rest = text[-(len(BOOT) - 1) :]
+        return BOOT in text
 
 
-def new_qemu(vm: str, old_pid: int, timeout_s: float) -> float:
-    """The instant at which another QEMU of this VM exists on the machine."""
-    mark = f"guest={vm}".encode()
+class Newcomers:
+    """Processes that began after watching did."""
 
-    def there() -> bool:
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit() or int(entry.name) == old_pid:
-                continue
+    def __init__(self) -> None:
+        self._old = _pids()
+
+    def qemu(self, vm: str) -> bool:
+        """True when one of them is the QEMU of this VM (the wrapper before it does not count)."""
+        mark = f"guest={vm}".encode()
+        for pid in _pids() - self._old:
             try:
-                line = (entry / "cmdline").read_bytes()
+                argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
-            argument = line.split(b"\0")
-            if b"qemu-system" in argument[0] and any(a.split(b",")[0] == mark for a in argument):
+            if b"qemu-system" in argv[0] and any(a.split(b",")[0] == mark for a in argv):
                 return True
         return False
 
-    return until(there, timeout_s, f"no new QEMU of {vm}")
+
+def _pids() -> set[int]:
+    return {int(name) for name in os.listdir("/proc") if name.isdigit()}  # noqa: PTH208 - faster
 
 
-def cpu_s(pid: int) -> float:
-    """Processor seconds a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / 100
+def serial_logs(lab: Lab, vms: list[str]) -> dict[str, SerialLog]:
+    return {vm: SerialLog(lab.pool_dir / "logs" / f"{vm}.log") for vm in vms}
 
 
-def pss_mib(pid: int) -> float:
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
+def first_lines(logs: Mapping[str, SerialLog], timeout_s: float) -> dict[str, float]:
+    """The instant of each VM's next first line. Raises TimedOut naming those without."""
+    found: dict[str, float] = {}
+
+    def look() -> bool:
+        for vm, log in logs.items():
+            if vm not in found and log.spoke():
+                found[vm] = time.monotonic()
+        return len(found) == len(logs)
+
+    try:
+        until(look, timeout_s, "")
+    except TimedOut as late:
+        missing = ", ".join(sorted(set(logs) - set(found)))
+        raise TimedOut(f"{late.sentence}no first line of {missing}") from None
+    return found
 
 
-def idle(pids: Mapping[str, int], seconds: float) -> tuple[dict[str, float], dict[str, float]]:
-    """(percent of a core, MiB PSS) of each process over a while of doing nothing."""
-    before = {name: cpu_s(pid) for name, pid in pids.items()}
-    time.sleep(seconds)
-    cpu = {name: 100 * (cpu_s(pid) - before[name]) / seconds for name, pid in pids.items()}
-    return cpu, {name: pss_mib(pid) for name, pid in pids.items()}
+def bare_boot(lab: Lab, host: str) -> float:
+    """Seconds from the start of a plain QEMU in this host to its guest's first console line.
+
+    The same guest as the VMs', with a disk of its own on the same storage.
+    """
+    disk, log = lab.pool_dir / "images" / "bare.raw", lab.pool_dir / "logs" / "bare.log"
+    log.unlink(missing_ok=True)
+    with disk.open("wb") as file:
+        file.truncate(parse_size(DISK))
+    argv = [
+        "python3", "-ISc", TIMED,
+        "qemu-system-x86_64", "-accel", "tcg", "-machine", "pc", "-cpu", "qemu64", "-m", "8",
+        "-display", "none", "-nodefaults", "-kernel", f"{POOL}/images/{KERNEL}",
+        "-append", "ms=100", "-serial", f"file:{POOL}/logs/{log.name}",
+        "-drive", f"file={POOL}/images/{disk.name},format=raw,if=virtio,cache=none",
+    ]  # fmt: skip
+    serial = SerialLog(log)
+    reader, writer = os.pipe()
+    with open(reader, "rb") as told, open(writer, "wb") as mouth:
+        process = lab.rack.popen(
+            host, argv, start_new_session=True, stdin=subprocess.DEVNULL, stdout=mouth
+        )
+        try:
+            seen = until(serial.spoke, BARE_S, "a bare QEMU said nothing")
+            return seen - int(os.read(told.fileno(), 64)) / 1e9
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+class Clock:
+    """One instant on both clocks: notes tell wall time, all else is CLOCK_MONOTONIC."""
+
+    def __init__(self) -> None:
+        self.wall_s, self.monotonic_s = time.time(), time.monotonic()
+
+    def noted(self, lab: Lab, code: str, vm: str = "") -> float:
+        """Seconds from this instant to the first such note of any host.
+
+        Raises TimedOut when there is none.
+        """
+        found: list[float] = []
+
+        def look() -> bool:
+            found.extend(
+                entry["wall_s"] - self.wall_s
+                for path in (lab.pool_dir / "journal").glob("*.jsonl")
+                for entry in _entries(path)
+                if entry["code"] == code and vm in ("", entry["fields"].get("vm"))
+                if entry["wall_s"] >= self.wall_s
+            )
+            return bool(found)
+
+        until(look, NOTE_S, f"no note {code} {vm}".rstrip())
+        return min(found)
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    entries = []
+    for line in path.read_text(errors="replace").splitlines():
+        with contextlib.suppress(ValueError):  # the last one may be half written
+            entries.append(json.loads(line))
+    return entries
+
+
+def say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()

@@ -1,7 +1,9 @@
 """The agent's engine: wires senses, core and hands, and turns the tick over.
 
 Rules:
-1. One thread ticks: when something changed, and at least every `tick_ns`.
+1. One thread ticks: when something changed, and at least every `tick_ns` (or beat and a half, when
+   the beats of the pulse are what changes). A tick that had something to say is followed by another
+   one at once: what it concluded is acted upon now, not at the next beat.
 2. A broken invariant ends the process with the reason on stderr; guard and pulse go on, the next
    agent adopts what runs.
 3. The engine is the Service behind the API: it reads and wishes for people, it decides nothing.
@@ -19,7 +21,7 @@ from typing import TypeVar
 from outlast import __version__
 from outlast.agent import notebook
 from outlast.agent.hands import Hands
-from outlast.agent.machine import Machine
+from outlast.agent.machine import LOOK_S, Machine
 from outlast.agent.mending import Mending
 from outlast.agent.notebook import Notebook
 from outlast.agent.picture import Picture
@@ -42,6 +44,7 @@ T = TypeVar("T")
 STORAGE_WAIT_S = 8.0
 TROUBLES_TOLD = 3
 TICK_PAUSE_S = 0.005  # a burst of changes is thought about once
+AGAIN_MAX = 4  # ticks in a row without a cause from outside
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,9 @@ class Engine:
         self._stop = threading.Event()
         timing = parts.settings.timing
         self._registers = Registers(parts.register, self._changed)
-        self._machine = Machine(parts.driver, parts.open_guard, self._wake.set, timing.tick_ns / S)
+        self._machine = Machine(
+            parts.driver, parts.open_guard, self._wake.set, max(timing.tick_ns / S, LOOK_S)
+        )
         self._hands = Hands(
             self._registers, parts.driver, parts.open_guard, self._machine, self._wake.set
         )
@@ -78,7 +83,6 @@ class Engine:
         )
         self._core = PoolCore(parts.settings)
         self._mending = Mending()
-        self._published: tuple[object, ...] = ()
         self._picture = Picture(parts.me, parts.settings, None, None, "the agent has just begun")
         self._listener = threading.Thread(target=self._listen, name="pulse", daemon=True)
 
@@ -90,11 +94,15 @@ class Engine:
         self._notebook.write([note("agent-started", host=self._parts.me.host, version=__version__)])
         self._machine.start()
         self._listener.start()
-        tick_s = self._parts.settings.timing.tick_ns / S
+        timing = self._parts.settings.timing
+        # the pulse speaks every beat: a tick just before it would be one for nothing
+        wait_s = timing.tick_ns / S * (1.5 if timing.beat_ns <= timing.tick_ns else 1)
+        again = 0
         while not self._stop.is_set():
-            self._wake.wait(tick_s)
+            if again == 0:
+                self._wake.wait(wait_s)
             self._wake.clear()
-            self._turn()
+            again = (again + 1) % AGAIN_MAX if self._turn() else 0
             self._stop.wait(TICK_PAUSE_S)
         self._notebook.close()
 
@@ -105,18 +113,22 @@ class Engine:
         self._machine.close()
         self._hands.close()
 
-    def _turn(self) -> None:
+    def _turn(self) -> bool:
+        """Tick once; True when there was something to say."""
         parts = self._parts
         now_ns = boottime_ns()
         picture = tick(now_ns, parts.me, parts.settings, self._core, self._senses, self._hands)
-        self._picture = replace(picture, trouble=picture.trouble or self._trouble())
+        said = [sentence for sentence in (picture.trouble, self._trouble()) if sentence]
+        self._picture = replace(picture, trouble=": ".join(said))
         if picture.facts is not None:
             self._hands.resume(self._mending.step(now_ns, picture.facts))
-        if picture.decision is not None:
-            self._notebook.write(picture.decision.notes)
-            for one in picture.decision.notes:
-                print(one.sentence, file=sys.stderr, flush=True)  # noqa: T201 - the service's log
-            self._publish()
+        if picture.decision is None:
+            return False
+        self._notebook.write(picture.decision.notes)
+        for one in picture.decision.notes:
+            print(one.sentence, file=sys.stderr, flush=True)  # noqa: T201 - the service's log
+        self._publish()
+        return bool(picture.decision.notes)
 
     def _trouble(self) -> str:
         """What is wrong with what this host reads and writes, in a sentence; "" when nothing is."""

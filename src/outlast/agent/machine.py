@@ -1,10 +1,13 @@
 """What runs on this host: the hypervisor's list and the guard's control groups, side by side.
 
 Rules:
-1. One thread asks both, at once when an event comes and every tick otherwise; a hypervisor that
-   hangs makes the picture old (`ready` False), never the tick slow.
+1. One thread asks both, at once when an event comes or the pulse says something else of the guard,
+   and every `interval_s` otherwise; a hypervisor that hangs makes the picture old (`ready` False),
+   never the tick slow.
 2. How a VM ended is learned from its event and kept until the tick has seen it.
 3. The guard is asked even when the hypervisor is away: an empty control group is the better proof.
+4. What is left of the host is asked when VMs came or went; else only now and then, for the sake of
+   domains that are not the pool's.
 """
 
 from __future__ import annotations
@@ -17,10 +20,12 @@ from typing import Any
 
 from outlast.errors import HypervisorTrouble
 from outlast.guard.client import GuardClient, GuardGone
-from outlast.hypervisor.driver import Driver, DriverEvent, EventKind
+from outlast.hypervisor.driver import KILLED, Driver, DriverEvent, EventKind
 from outlast.model import NO_TERM, GuardState, HostResources, LocalVm
 from outlast.pool.facts import Exit, GuardFacts
 
+LOOK_S = 1.0  # what changes tells of itself: looking more often finds nothing
+RESOURCES_S = 10.0
 NOTHING = HostResources(0, 0, 0, 0)
 NO_GUARD = GuardFacts(GuardState.IDLE, NO_TERM, -1, frozenset())
 
@@ -57,6 +62,7 @@ class Machine:
         self._look_lock = threading.Lock()
         self._exit_lock = threading.Lock()
         self._exits: list[Exit] = []
+        self._resources_after_s = 0.0
         self._stop = False
         self._thread = threading.Thread(target=self._run, name="machine", daemon=True)
         self.seen = Seen()
@@ -82,7 +88,8 @@ class Machine:
             guard, deadline_ns, ready = self._ask_guard()
             try:
                 local = {vm.name: vm for vm in self._driver.list()}
-                seen = Seen(local, True, self._driver.resources(), guard, deadline_ns, ready)
+                resources = self._resources(before, local)
+                seen = Seen(local, True, resources, guard, deadline_ns, ready)
             except HypervisorTrouble as trouble:
                 seen = Seen(
                     before.local, False, before.resources, guard, deadline_ns, ready,
@@ -93,6 +100,19 @@ class Machine:
             self._changed()
         return seen
 
+    def look_soon(self) -> None:
+        """Have the thread look now; never blocks."""
+        self._wake.set()
+
+    def _resources(self, before: Seen, local: Mapping[str, LocalVm]) -> HostResources:
+        now_s = time.monotonic()
+        same = before.ready and before.local.keys() == local.keys()
+        if same and now_s < self._resources_after_s:
+            return before.resources
+        resources = self._driver.resources()
+        self._resources_after_s = now_s + RESOURCES_S
+        return resources
+
     def _ask_guard(self) -> tuple[GuardFacts, int, bool]:
         try:
             if self._guard is None:
@@ -101,11 +121,14 @@ class Machine:
         except (GuardGone, ValueError, KeyError):
             self._guard = None
             gone = self.seen.guard
-            return GuardFacts(GuardState.IDLE, NO_TERM, -1, gone.populated), 0, False
+            # its term may well go on: what it said last stands, but nothing may begin
+            return GuardFacts(gone.state, gone.term, -1, gone.populated), 0, False
 
     def _event(self, event: DriverEvent) -> None:
         kinds = {EventKind.STOPPED: "shutdown", EventKind.CRASHED: "crashed"}
         kind = kinds.get(event.kind)
+        if kind == "shutdown" and event.detail == KILLED:
+            kind = "killed"
         if kind:
             with self._exit_lock:
                 self._exits.append(Exit(event.name, kind, event.detail))
@@ -130,6 +153,11 @@ def _guard_facts(status: dict[str, Any]) -> tuple[GuardFacts, int, bool]:
 
 
 def _different(a: Seen, b: Seen) -> bool:
-    return (a.local, a.ready, a.guard.state, a.guard.populated, a.guard.term) != (
-        b.local, b.ready, b.guard.state, b.guard.populated, b.guard.term,
+    """True when there is something new to think about; processor time is not."""
+    return (_states(a), a.ready, a.guard.state, a.guard.populated, a.guard.term) != (
+        _states(b), b.ready, b.guard.state, b.guard.populated, b.guard.term,
     )  # fmt: skip
+
+
+def _states(seen: Seen) -> dict[str, tuple[object, ...]]:
+    return {name: (vm.state, vm.reason, vm.pid) for name, vm in seen.local.items()}

@@ -27,7 +27,8 @@ class Mending:
 
     def step(self, now_ns: int, facts: Facts) -> list[str]:
         """Names of VMs to resume now."""
-        if not facts.sample.good or facts.guard.state is not GuardState.OPEN:
+        guard = facts.guard
+        if not facts.sample.good or guard.state is not GuardState.OPEN or guard.remaining_ns <= 0:
             return []
         stopped = {
             vm.name

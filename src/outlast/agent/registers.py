@@ -3,17 +3,19 @@
 Rules:
 1. All storage reads happen in one thread, which may hang with the storage; everybody else sees the
    last known values and when each was read. Writes run in their caller's thread.
-2. At start everything is read once (`ready`); then only what others say they wrote (hints), and a
-   full look now and then, so that a lost hint costs time, never correctness.
+2. At start everything is read once (`ready`); then only what others say they wrote (hints). They
+   name their newest writes only, but count all: who wrote more than it names makes a full look due.
+   There is one now and then anyway, so that a lost hint costs time, never correctness; what hints
+   name is read before what is left of a full look.
 3. A value that cannot be read keeps its last known version and is named in `troubles`.
 4. Whatever this host writes is told to the others at once: `work_seq` grows, `hints` name it.
+5. What is read in one go is made known together, `TOGETHER_NS` after the first of it at the latest.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,12 +23,14 @@ from typing import Any
 from outlast.errors import StorageTrouble
 from outlast.model import Lease, OrderBook, SlotRecord, View, VmRecord
 from outlast.pool.facts import Held
+from outlast.settings import S
 from outlast.storage import format as fmt
 from outlast.storage.register import Outcome, Register, Swap
 
 KINDS = ("slot", "vm", "lease", "order")
 HINTS_KEPT = 16
-SWEEP_S = 10.0
+SWEEP_S = 30.0
+TOGETHER_NS = S // 20
 RETRY_S = 1.0  # what could not be read is tried again
 
 Value = VmRecord | Lease | SlotRecord | OrderBook | View
@@ -84,7 +88,11 @@ class Registers:
         self._troubles: dict[str, str] = {}
         self._ready = False
         self._known = Known()
-        self._todo: deque[str] = deque()
+        self._todo: dict[str, None] = {}  # in order, each once; "" is a full look
+        self._rest: dict[str, None] = {}  # of a full look, not yet read
+        self._written: dict[str, int] = {}  # who -> how often it had written when last heard of
+        self._unpublished_since = 0  # 0: all is known to everybody
+        self._listed = False
         self._wake = threading.Event()
         self._stop = False
         self._thread = threading.Thread(target=self._run, name="registers", daemon=True)
@@ -106,17 +114,29 @@ class Registers:
 
     def hint(self, names: Iterable[tuple[str, int]]) -> None:
         """Somebody wrote these versions: read what is newer than known."""
+        newer = []
         for name, version in names:
             held = self._held.get(name)
             if (held is None or held.version < version) and name.split("/")[0] in KINDS:
-                self._todo.append(name)
-        if self._todo:
-            self._wake.set()
+                newer.append(name)
+        self._read_soon(newer)
+
+    def wrote(self, who: str, work_seq: int, named: int) -> None:
+        """Another host has written so often in its life, and names the newest of it in hints."""
+        before = self._written.get(who, work_seq)
+        self._written[who] = work_seq
+        if work_seq - before > named:
+            self.look()
 
     def look(self) -> None:
         """Read everything soon."""
-        self._todo.append("")
-        self._wake.set()
+        self._read_soon([""])
+
+    def _read_soon(self, names: Iterable[str]) -> None:
+        with self._lock:
+            self._todo.update(dict.fromkeys(names))
+        if self._todo:
+            self._wake.set()
 
     def read_now(self, name: str) -> Held[Any] | None:
         """Read one register in the caller's thread; None when it was never written.
@@ -128,7 +148,8 @@ class Registers:
         if value is None:
             return None
         held = Held(version, _DECODE[name.split("/")[0]](value), read_ns)
-        self._store(name, held)
+        if self._store(name, held):
+            self._publish()
         return held
 
     def swap(self, name: str, expected: int, value: Value) -> Swap:
@@ -145,10 +166,9 @@ class Registers:
                 self.work_seq += 1
                 rest = tuple(h for h in self.hints if h[0] != name)
                 self.hints = ((name, answer.version), *rest)[:HINTS_KEPT]
-            self._changed()
+            self._publish()
         elif name.split("/")[0] in KINDS:
-            self._todo.append(name)
-            self._wake.set()
+            self._read_soon([name])
         return answer
 
     # ---- the reading thread
@@ -157,21 +177,32 @@ class Registers:
         next_sweep = time.monotonic()
         while not self._stop:
             if time.monotonic() >= next_sweep:
-                next_sweep = time.monotonic() + (self._sweep_s if self._sweep() else 1.0)
-            while self._todo:
-                name = self._todo.popleft()
+                next_sweep = time.monotonic() + (self._sweep_s if self._sweep() else RETRY_S)
+            while (name := self._next()) is not None and not self._stop:
                 if name:
                     self._read(name)
                 else:
                     self._sweep()
+            if self._unpublished_since:
+                self._publish()
             rest_s = max(0.0, next_sweep - time.monotonic())
             woken = self._wake.wait(min(rest_s, RETRY_S) if self._troubles else rest_s)
             self._wake.clear()
             if not woken:
-                self._todo.extend(name for name in self._troubles if name not in KINDS)
+                self._read_soon([name for name in self._troubles if name not in KINDS])
+
+    def _next(self) -> str | None:
+        """What to read now, None for nothing."""
+        with self._lock:
+            for waiting in (self._todo, self._rest):
+                for name in waiting:
+                    del waiting[name]
+                    return name
+        return None
 
     def _sweep(self) -> bool:
-        """Read every register once; False when the storage did not answer."""
+        """Begin to read every register once; False when the storage did not answer."""
+        found: list[str] = []
         for kind in KINDS:
             try:
                 names = self._register.names(kind)
@@ -179,12 +210,18 @@ class Registers:
                 self._trouble(kind, trouble)
                 return False
             self._troubles.pop(kind, None)
-            for name in names:
-                self._read(name)
-        if not self._ready:
+            found += names
+        self._rest.update(dict.fromkeys(found))
+        self._listed = True
+        if not found:
+            self._read_all()
+        return True
+
+    def _read_all(self) -> None:
+        """Nothing is left of a full look."""
+        if self._listed and not self._ready:
             self._ready = True
             self._publish()
-        return True
 
     def _read(self, name: str) -> None:
         kind = name.split("/")[0]
@@ -192,11 +229,16 @@ class Registers:
             version, value = self._register.read(name)
             read_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
             if value is not None:
-                self._store(name, Held(version, _DECODE[kind](value), read_ns))
-            if self._troubles.pop(name, None):
+                new = self._store(name, Held(version, _DECODE[kind](value), read_ns))
+                if new and not self._unpublished_since:
+                    self._unpublished_since = read_ns
+            late = self._unpublished_since and read_ns - self._unpublished_since > TOGETHER_NS
+            if self._troubles.pop(name, None) or late:
                 self._publish()
         except (StorageTrouble, OSError) as trouble:
             self._trouble(name, trouble)
+        if not self._rest:
+            self._read_all()
 
     def _trouble(self, name: str, trouble: Exception) -> None:
         sentence = trouble.sentence if isinstance(trouble, StorageTrouble) else str(trouble)
@@ -204,16 +246,18 @@ class Registers:
             self._troubles[name] = sentence
             self._publish()
 
-    def _store(self, name: str, held: Held[Any]) -> None:
+    def _store(self, name: str, held: Held[Any]) -> bool:
+        """True when it is news, which the caller has to publish."""
         with self._lock:
             before = self._held.get(name)
             if before is not None and before.version >= held.version:
-                return
+                return False
             self._held[name] = held
-        self._publish()
+        return True
 
     def _publish(self) -> None:
         with self._lock:
+            self._unpublished_since = 0
             parts: dict[str, dict[str, Held[Any]]] = {kind: {} for kind in KINDS}
             for name, held in self._held.items():
                 kind, _, ident = name.partition("/")

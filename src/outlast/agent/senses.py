@@ -5,6 +5,8 @@ Rules:
 2. A pulse that has not spoken for a gap makes the sample "not good": old evidence stays evidence,
    but nothing new is concluded from a host that no longer looks.
 3. What cannot be understood is said in a sentence instead of being guessed.
+4. A pulse that has just begun does not know its term yet. Until it does, its words before count:
+   "no term" would mean that everything that runs here runs without a right to.
 """
 
 from __future__ import annotations
@@ -16,13 +18,15 @@ from typing import Any
 
 from outlast.agent.hands import Hands
 from outlast.agent.machine import Machine
+from outlast.agent.machine import Seen as MachineSeen
 from outlast.agent.registers import Registers
-from outlast.model import NO_TERM, Block, BlockState, View
+from outlast.model import NO_TERM, Block, BlockState, GuardState, View
 from outlast.pool.facts import Facts, GuardFacts, Me, Sample, Seen
 from outlast.settings import Timing
 from outlast.storage.format import block_from_json, view_from
 
 Json = Mapping[str, Any]
+_STATES: Mapping[Any, BlockState] = {state.value: state for state in BlockState}
 
 
 class Senses:
@@ -44,44 +48,55 @@ class Senses:
         self._hands = hands
         self._now_ns = now_ns
         self._lock = threading.Lock()
-        self._snapshot: Json | None = None
+        self._newest: Json | None = None
+        self._snapshot: Json | None = None  # the newest that knows its term
         self._view: View | None = None
+        self._blocks: dict[int, tuple[Json, Block]] = {}  # as said, and what it means
 
     def hear(self, snapshot: Json) -> None:
         """Take in what the pulse said (called by the pulse client's thread)."""
+        if _told(snapshot.get("guard")) != _known(self._machine.seen):
+            self._machine.look_soon()
         with self._lock:
-            self._snapshot = snapshot
+            self._newest = snapshot
+            if _term(snapshot) != NO_TERM:
+                self._snapshot = snapshot
         for nudge in snapshot.get("nudges") or ():
             self._registers.hint((str(n), int(v)) for n, v in nudge.get("hints") or ())
         for slot, seen in (snapshot.get("blocks") or {}).items():
             block = seen.get("block") or {}
-            self._registers.hint((str(n), int(v)) for n, v in block.get("hints") or ())
-            self._registers.hint([(f"slot/{slot}", 1)])  # a host that joins tells nobody else
+            hints = [(str(n), int(v)) for n, v in block.get("hints") or ()]
+            self._registers.hint([*hints, (f"slot/{slot}", 1)])  # who joins tells nobody else
+            if slot != str(self._me.slot):
+                self._registers.wrote(slot, int(block.get("work_seq") or 0), len(hints))
 
     @property
     def snapshot(self) -> Json | None:
-        return self._snapshot
+        """The pulse's newest word, whatever it is."""
+        return self._newest
 
     def facts(self) -> Facts | str:
         """The facts of this moment, or why there are none."""
         with self._lock:
-            snapshot = self._snapshot
-        if snapshot is None:
+            snapshot, newest = self._snapshot, self._newest
+        if newest is None:
             return "the pulse of this host has not been heard yet"
+        if snapshot is None:
+            return "the pulse of this host has just begun and has no term yet"
         known, seen = self._registers.known, self._machine.seen
         now_ns = self._now_ns()
         guard = GuardFacts(
             seen.guard.state,
             seen.guard.term,
-            seen.guard_deadline_ns - now_ns if seen.guard_ready else -1,
+            _deadline_ns(seen, snapshot) - now_ns if seen.guard_ready else -1,
             seen.guard.populated,
         )
         return Facts(
             me=self._me,
-            term=str(snapshot.get("term") or NO_TERM),
+            term=_term(snapshot),
             block_state=_state(snapshot),
             sample=self._sample(snapshot, now_ns),
-            seen=_blocks(snapshot, self._me.slot),
+            seen=self._seen(snapshot),
             guard=guard,
             view=self._view_of(snapshot),
             announced_ns=_announced(snapshot),
@@ -119,26 +134,57 @@ class Senses:
             self._view = view_from(value)
         return self._view
 
+    def _seen(self, snapshot: Json) -> dict[int, Seen]:
+        found = {}
+        for key, seen in (snapshot.get("blocks") or {}).items():
+            slot = int(key)
+            if slot == self._me.slot:
+                continue
+            block: Block | None = None
+            if seen.get("valid") and seen.get("block"):
+                block = self._block(slot, seen["block"])
+            found[slot] = Seen(block, int(seen.get("still_ns") or 0))
+        return found
+
+    def _block(self, slot: int, said: Json) -> Block:
+        known = self._blocks.get(slot)
+        if known is None or known[0] != said:
+            known = self._blocks[slot] = (said, block_from_json(said))
+        return known[1]
+
 
 def boottime_ns() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
+def _term(snapshot: Json) -> str:
+    return str(snapshot.get("term") or NO_TERM)
+
+
 def _state(snapshot: Json) -> BlockState:
-    word = snapshot.get("state")
-    return BlockState(word) if word in {s.value for s in BlockState} else BlockState.CLOSED
+    return _STATES.get(snapshot.get("state"), BlockState.CLOSED)
 
 
-def _blocks(snapshot: Json, own: int) -> dict[int, Seen]:
-    found = {}
-    for key, seen in (snapshot.get("blocks") or {}).items():
-        if int(key) == own:
-            continue
-        block: Block | None = None
-        if seen.get("valid") and seen.get("block"):
-            block = block_from_json(seen["block"])
-        found[int(key)] = Seen(block, int(seen.get("still_ns") or 0))
-    return found
+def _told(status: object) -> tuple[object, ...]:
+    """What the pulse heard from the guard, as far as it is worth a look when it changes."""
+    if not isinstance(status, dict) or not isinstance(vms := status.get("vms"), dict):
+        return ()
+    populated = {name for name, vm in vms.items() if vm.get("populated")}
+    return status.get("state"), status.get("term"), populated
+
+
+def _known(seen: MachineSeen) -> tuple[object, ...]:
+    """The same as this agent heard it."""
+    guard = seen.guard
+    return (guard.state.value, guard.term, guard.populated) if seen.guard_ready else ()
+
+
+def _deadline_ns(seen: MachineSeen, snapshot: Json) -> int:
+    """The guard's deadline by its newest word, whoever heard it: within a term it only grows."""
+    said = snapshot.get("guard")
+    if seen.guard.state is not GuardState.OPEN or _told(said)[:2] != _known(seen)[:2]:
+        return seen.guard_deadline_ns
+    return max(seen.guard_deadline_ns, int((said or {}).get("deadline_ns") or 0))
 
 
 def _announced(snapshot: Json) -> int:

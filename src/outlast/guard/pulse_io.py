@@ -129,9 +129,14 @@ class Registers:
     ) -> Iterator[tuple[int, dict[str, object]]]:
         """All versions above `known` that can be found, ascending; `named` may jump over holes.
 
+        Nearly always there are none, which must cost little: `known` is only looked for then.
         The known version must still be there (the newest ones are never collected), else the
         folder is listed again: what stands right above a hole may be a link that came too late.
         """
+        named = [n for n in named if n > known]
+        quiet = known and not named and self._stands(name, known)
+        if quiet and self.at(name, known + 1) is None:
+            return
         if not known or self.at(name, known) is None:
             self._known.pop(name, None)
             version, value = self.newest(name)
@@ -155,6 +160,16 @@ class Registers:
             known += 1
             self._known[name] = known
             yield known, found
+
+    def _stands(self, name: str, version: int) -> bool:
+        """True when there is such a file, by what the mount knows of it."""
+        try:
+            (self._root / name / version_text(version)).stat()
+        except FileNotFoundError:
+            return False
+        except OSError as trouble:
+            raise _trouble(f"version {version} of register {name}", trouble) from None
+        return True
 
     def at(self, name: str, version: int) -> dict[str, object] | None:
         """The value of exactly this version; None: there is no such file."""

@@ -263,16 +263,22 @@ class Pulse:
     def _tell_guard(self, commands: Sequence[Command]) -> None:
         if not commands or self._core is None:
             return
+        moved = False
         for command in commands:
             try:
                 said = self._tell(command, self._core.timing)
             except Unreachable:
                 continue
+            moved = isinstance(command, Confirm) and said.get("ok") is True
             if said.get("ok") is not True:
                 error = str(said.get("error", ""))
                 self._core.trouble = f"the guard refused: {error}"
                 if isinstance(command, Open):
                     self._core.open_refused(error)
+        if moved and len(commands) == 1 and self._guard_status:  # the deadline, and nothing else
+            times = {key: said[key] for key in ("deadline_ns", "remaining_ns") if key in said}
+            self._guard_status = {**self._guard_status, **times}
+            return
         self._ask_guard()
 
     def _tell(self, command: Command, timing: Timing) -> Mapping[str, object]:

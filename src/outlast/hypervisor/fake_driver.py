@@ -28,6 +28,7 @@ from pathlib import Path
 from outlast.errors import Conflict, HypervisorTrouble, NotFound
 from outlast.hypervisor import fake_vm
 from outlast.hypervisor.driver import (
+    KILLED,
     Console,
     DriverEvent,
     EventKind,
@@ -305,7 +306,7 @@ class FakeDriver:
         except OSError:
             clean = False
         if vm.killed:
-            self._emit(vm.name, EventKind.STOPPED, "killed")
+            self._emit(vm.name, EventKind.STOPPED, KILLED)
         elif clean:
             self._emit(vm.name, EventKind.STOPPED, "the system inside shut down")
         else:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from outlast.hypervisor import libvirt_words as words
-from outlast.hypervisor.driver import DriverEvent, EventKind
+from outlast.hypervisor.driver import KILLED, DriverEvent, EventKind
 from outlast.hypervisor.libvirt_link import Happening
 from outlast.hypervisor.qemu_process import boot_ns
 from outlast.model import VmSpec, VmState
@@ -161,7 +161,7 @@ class Ledger:
         else:
             news = known.running
             if known.killed:
-                kind, detail = EventKind.STOPPED, "killed"
+                kind, detail = EventKind.STOPPED, KILLED
             if news:
                 known.running = known.paused = known.host_signal = known.killed = False
         if news and tell:

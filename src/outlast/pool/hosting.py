@@ -4,7 +4,8 @@ Rules:
 1. A VM that is here without a lease for this slot and term is ended. Nothing here may run by luck.
    A lease that cannot be read is no missing lease: its VM runs on, under the guard's deadline.
 2. A lease of ours without the VM: start it if it is wanted, else free the lease. A VM that ended is
-   restarted here at once when it is highly available and did not end itself.
+   restarted here at once when it is highly available and did not end itself, or was stopped by a
+   wish that a newer one has taken back.
 3. A lease is freed only when the hypervisor's list AND the guard's control groups show nothing.
 4. A lease is taken only on an order of the newest view's master, for the versions the order names,
    and from another holder only with a proof of death that this host found itself.
@@ -27,6 +28,7 @@ from outlast.pool.proof import Excluded, of_death
 from outlast.settings import PoolSettings, S
 
 LOCKED_RETRY_NS = S // 5  # a QEMU that just ended may hold its lock for some milliseconds
+OBEYS_NS = 120 * S  # an end that late after it was asked for is an end of its own
 REFUSAL_BEATS = 3  # an order not carried out for so many beats is told
 
 
@@ -171,11 +173,15 @@ class Hosting:
     ) -> None:
         """The VM ran here and is gone: decide once whether it comes back."""
         self._seen_running.discard(vm)
-        self._stop_since.pop(vm, None)
+        asked = now_ns < self._stop_since.pop(vm, -OBEYS_NS) + OBEYS_NS
         ended = self._exits.pop(vm, Exit(vm, "crashed", "it vanished"))
         wish = record.value
         if wish.desired is Desired.STOPPED or wish.deleted:
             work.notes.append(note("vm-stopped", vm=vm))
+            return
+        if asked:
+            work.notes.append(note("vm-stopped", vm=vm))
+            self._why[vm] = "it was stopped, and is wanted again since"
             return
         if ended.kind == "shutdown":
             work.notes.append(note("vm-shutdown", vm=vm))
