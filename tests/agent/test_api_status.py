@@ -127,7 +127,10 @@ def test_an_order_under_way(service: MemoryService) -> None:
 def test_a_silent_holder_is_waited_for_with_numbers(service: MemoryService) -> None:
     wish(service)
     service.hold("web", 3)
+    service.slots[3] = replace(service.slots[3], api="10.0.0.3:7791")
+    assert set(Api(service).holders()) == {3}
     service.seen[3] = Seen(block(3), 20 * S)
+    assert not Api(service).holders(), "asking a silent host only costs time"
     said = vm(service)
     assert said.state == "waiting"
     assert said.sentence.startswith(

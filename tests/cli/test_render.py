@@ -86,11 +86,11 @@ def test_long_sentences_are_folded_not_cut() -> None:
 def test_a_whole_pool() -> None:
     status = PoolStatus(
         name="lab", uuid="u", preset="standard", answered_by="a", view=7, master="a",
-        sentence="a is a member of view 7; master is a; 1 VMs here", hosts=HOSTS, vms=VMS,
+        sentence="a is a member of view 7; master is a; 1 VM here", hosts=HOSTS, vms=VMS,
     )  # fmt: skip
     lines = text(status_view(status, NOW)).splitlines()
     assert lines[0] == "pool lab (standard), as a sees it: view 7, master a"
-    assert lines[1] == "a is a member of view 7; master is a; 1 VMs here"
+    assert lines[1] == "a is a member of view 7; master is a; 1 VM here"
     first_words = [line.split()[0] for line in lines[2:] if line]
     assert first_words == ["SLOT", "1", "2", "3", "VM", "db", "web"]
 

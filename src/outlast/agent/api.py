@@ -130,10 +130,16 @@ class Api:
     # ---- where things are
 
     def holders(self) -> dict[int, Place]:
-        """The other hosts that hold leases and can be asked, by slot."""
-        facts = self._service.picture.facts
+        """The other hosts that hold leases and can be asked, by slot.
+
+        Not those that miss their beats: their VMs' fate is told without them, and waiting for an
+        answer from a dead host would make everybody's status slow just when it matters.
+        """
+        picture = self._service.picture
+        facts, gap_ns = picture.facts, picture.settings.timing.gap_ns
         if facts is None or facts.view is None:
             return {}
+        still = {n for n, seen in facts.seen.items() if seen.block and seen.still_ns > gap_ns}
         slots = {
             held.value.slot
             for held in facts.leases.values()
@@ -141,7 +147,7 @@ class Api:
         }
         return {
             n: Place(facts.slots[n].host, facts.slots[n].api)
-            for n in slots - {facts.me.slot}
+            for n in slots - still - {facts.me.slot}
             if n in facts.slots and facts.slots[n].api
         }
 

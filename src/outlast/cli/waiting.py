@@ -89,10 +89,10 @@ def wait_for_host(client: AgentClient, host: str, timeout_s: float, tell: Tell) 
             mine = next((h for h in status.hosts if h.answering and h.name == host), None)
             if mine is not None and mine.state == "member":
                 return status
-            sentence = mine.sentence if mine is not None else status.sentence
-        except Unreachable as error:
-            sentence = error.sentence
-        tell(sentence)
+            meanwhile = sentence = mine.sentence if mine is not None else status.sentence
+        except Unreachable as error:  # no trouble yet: it was only just started
+            meanwhile, sentence = f"waiting for the agent of {host}", error.sentence
+        tell(meanwhile)
         if time.monotonic() > until:
             raise TimedOut(
                 f"{host} has joined, but is no member after {timeout_s:g} s: {sentence}",

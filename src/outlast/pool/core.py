@@ -119,7 +119,8 @@ class PoolCore:
         if not membership.member or view is None:
             return f"{host} is {facts.block_state.value} and runs nothing"
         master = view.members[view.master].host if view.master in view.members else "nobody"
+        count = len(facts.local)
         return (
             f"{host} is a member of view {view.version}; master is {master}; "
-            f"{len(facts.local)} VMs here"
+            f"{count} VM{'' if count == 1 else 's'} here"
         )
