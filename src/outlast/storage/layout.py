@@ -244,7 +244,7 @@ class _Birth:
         self._root, self._settings, self._files = root, settings, files
         self._furnish = furnish
         self._build = root / f"{_NEW}{secrets.token_hex(8)}"
-        self._placed: list[Path] = []
+        self._placed: dict[Path, int] = {}  # where our part is to stand -> its inode
         self._made: list[Path] = []
 
     def run(self) -> None:
@@ -300,7 +300,7 @@ class _Birth:
 
     def _place_all(self) -> None:
         root, build, files = self._root, self._build, self._files
-        self._placed.append(root / "reg")
+        self._note("reg")
         try:
             files.rename(build / "reg", root / "reg")
         except OSError as error:
@@ -311,7 +311,7 @@ class _Birth:
             if entry != "pool.json" and not entry.startswith(".old-"):
                 if (root / entry).exists():
                     files.rename(root / entry, build / f".old-{entry}")
-                self._placed.append(root / entry)
+                self._note(entry)
                 files.rename(build / entry, root / entry)
         for entry, mode in _FOLDERS.items():
             if not (root / entry).is_dir():
@@ -319,11 +319,17 @@ class _Birth:
                 make_dir(files, root / entry, mode)
         files.sync_dir(root)
         self._check_own()
+        self._note("pool.json")
         try:
             files.link(build / "pool.json", root / "pool.json")
         except FileExistsError:
             raise _taken(root) from None
         files.sync_dir(root)
+        self._check_own()  # a birth that took ours for a left-over may have begun before the link
+
+    def _note(self, entry: str) -> None:
+        """Remember what our part looks like before it moves: only that is ever taken back."""
+        self._placed[self._root / entry] = (self._build / entry).stat().st_ino
 
     def _check_own(self) -> None:
         """Two hosts at once, past every lock: whoever finds a foreign part gives way."""
@@ -338,12 +344,14 @@ class _Birth:
 
     def _take_back(self) -> None:
         with contextlib.suppress(OSError, OutlastError):
-            if open_pool(self._root).uuid == self._settings.uuid:
+            born = open_pool(self._root).uuid == self._settings.uuid
+            self._check_own()
+            if born:
                 return  # it was born after all; only the answer was lost
-        for path in reversed(self._placed):
+        for path, inode in reversed(self._placed.items()):
             with contextlib.suppress(OSError):
-                if (self._build / path.name).exists():
-                    continue  # it was never moved: what stands there is not ours
+                if path.stat().st_ino != inode:
+                    continue  # what stands there is not ours
                 if path.is_dir():
                     shutil.rmtree(path)
                 else:

@@ -254,7 +254,7 @@ def test_garbage_in_a_register_is_named_and_harms_no_other_vm(lab: Lab) -> None:
         assert "vm/vm6" in said.stdout
         assert "BAD" in said.stdout
         assert "THERE IS TROUBLE" in said.stdout
-        lab.wait(lambda: "vm/vm6" in lab.client("a").status().trouble, 25, "status does not tell")
+        lab.wait(lambda: "vm/vm6" in lab.client("a").status().trouble, 45, "status does not tell")
         assert "vm6" in command(lab, "a", "status").stdout
         said = command(lab, "a", "vm", "stop", "vm6")
         assert said.returncode == 5, said
