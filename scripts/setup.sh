@@ -30,6 +30,7 @@ readonly PACKAGES=(
   "nftables:cuts the rack's networks"
   "iproute2:makes them"
   "util-linux:unshare and nsenter, the walls between the rack's hosts"
+  "systemd-container:boots a host with all its services, to test them"
   "busybox-static:the inside of the demo's VM"
 )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 MCL_CURRENT, MCL_FUTURE = 1, 2
 PRIORITY = 50
+SPARED = "-1000"
 
 
 def lock_memory() -> str:
@@ -34,8 +35,10 @@ def realtime(priority: int = PRIORITY) -> str:
 
 def spare_from_oom() -> str:
     """Never be the one the kernel kills when memory runs out."""
+    mine = Path("/proc/self/oom_score_adj")
     try:
-        Path("/proc/self/oom_score_adj").write_text("-1000")
+        if mine.read_text().strip() != SPARED:  # the service manager may have done it
+            mine.write_text(SPARED)
     except OSError as trouble:
         return f"not spared when memory runs out: {trouble.strerror}"
     return ""

@@ -1,0 +1,202 @@
+"""The systemd units, run by a real systemd: a host from join to a VM that outlives every restart.
+
+The machine is a container over this one's own root folder, with its own systemd and libvirtd; what
+it writes stays in the test's folder. About 30 seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sysconfig
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import outlast
+from outlast.rack.cgroup import Group, find_root
+
+pytestmark = [pytest.mark.rack, pytest.mark.timeout(240)]
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+UNITS = ("outlast-guard", "outlast-pulse", "outlast-agent")
+QEMU_CONF = 'user = "root"\ncgroup_controllers = []\nsecurity_driver = "none"\n'
+NETWORK = """[Unit]
+Before=outlast-pulse.service
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/sbin/ip link set lo up
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+class Machine:
+    """A booted container."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root, self._up = folder / "root", folder / "up"
+        self._groups = [Group(find_root() / f"outlast-test-{os.getpid()}")]
+        named = Path("/sys/fs/cgroup/systemd")
+        if named.is_dir():  # a hybrid set-up has a tree of systemd's own besides
+            self._groups.append(Group(named / f"outlast-test-{os.getpid()}"))
+        for name in ("root", "up", "work"):
+            (folder / name).mkdir()
+        layers = f"lowerdir=/,upperdir={self._up},workdir={folder / 'work'}"
+        subprocess.run(
+            ["mount", "-t", "overlay", "overlay", "-o", layers, str(self.root)], check=True
+        )
+        self._log = open(folder / "boot.log", "wb")  # noqa: SIM115 - open as long as it runs
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def install(self) -> None:
+        """As docs/operating/first-pool.md says, but from this checkout's packages."""
+        home = self.root / "opt" / "outlast"
+        shutil.rmtree(home, ignore_errors=True)
+        subprocess.run(["/usr/bin/python3", "-m", "venv", "--without-pip", str(home)], check=True)
+        (site,) = home.glob("lib/python3*/site-packages")
+        shutil.copytree(sysconfig.get_path("purelib"), site, dirs_exist_ok=True)
+        for link in site.glob("*.pth"):
+            link.unlink()
+        shutil.copytree(Path(outlast.__file__).parent, site / "outlast")
+        program = self.root / "usr/local/bin/outlast"
+        program.unlink(missing_ok=True)
+        program.write_text(
+            "#!/opt/outlast/bin/python\nfrom outlast.cli.main import run\nraise SystemExit(run())\n"
+        )
+        program.chmod(0o755)
+        system = self.root / "etc/systemd/system"
+        for unit in UNITS:
+            shutil.copy(CHECKOUT / "packaging/systemd" / f"{unit}.service", system)
+        (system / "network-up.service").write_text(NETWORK)
+        wants = system / "multi-user.target.wants"
+        wants.mkdir(exist_ok=True)
+        for name in ("libvirtd.service", "network-up.service"):
+            (wants / name).unlink(missing_ok=True)
+        (wants / "network-up.service").symlink_to("../network-up.service")
+        (wants / "libvirtd.service").symlink_to("/lib/systemd/system/libvirtd.service")
+        with (self.root / "etc/libvirt/qemu.conf").open("a") as conf:
+            conf.write(QEMU_CONF)
+        for place in ("etc/outlast", "var/lib/outlast", "run/outlast"):
+            shutil.rmtree(self.root / place, ignore_errors=True)
+        (self.root / "srv/pool").mkdir(parents=True, exist_ok=True)
+
+    def boot(self) -> None:
+        for group in self._groups:
+            group.create()
+        kvm = ["--bind=/dev/kvm"] if Path("/dev/kvm").exists() else []
+        self._process = subprocess.Popen(
+            ["systemd-nspawn", "--quiet", f"--directory={self.root}", "--boot", "--keep-unit",
+             f"--machine=outlast-test-{os.getpid()}", "--register=no", "--private-network",
+             "--capability=all", "--console=pipe", *kvm],
+            stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT,
+            preexec_fn=self._enter,
+        )  # fmt: skip
+
+    def _enter(self) -> None:
+        for group in self._groups:
+            group.procs.write_text("0")
+
+    @property
+    def _init(self) -> int:
+        assert self._process is not None
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
+        return int(children.split()[0])
+
+    def run(self, *argv: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["nsenter", "-t", str(self._init), "-a", "--", *argv],
+            capture_output=True, text=True, timeout=timeout_s, check=False,
+        )  # fmt: skip
+
+    def wait(self, happened: Callable[[], bool], timeout_s: float, otherwise: str) -> None:
+        end = time.monotonic() + timeout_s
+        while time.monotonic() < end:
+            with contextlib.suppress(OSError, IndexError):
+                if happened():
+                    return
+            time.sleep(0.1)
+        raise AssertionError(f"after {timeout_s:g} s: {otherwise}")
+
+    def close(self) -> None:
+        if self._process is not None:
+            with contextlib.suppress(OSError, IndexError):
+                os.kill(self._init, signal.SIGKILL)
+            self._process.kill()
+            self._process.wait(30)
+        self._log.close()
+        for group in self._groups:
+            self.wait(lambda group=group: _removed(group.path), 10, f"{group.path} is still in use")
+        subprocess.run(["umount", "--lazy", str(self.root)], check=True)
+
+
+def _removed(folder: Path) -> bool:
+    """True when this cgroup is gone, with all below it."""
+    for below in sorted(folder.rglob("*/"), reverse=True):
+        below.rmdir()
+    folder.rmdir()
+    return True
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    made = Machine(tmp_path)
+    try:
+        made.install()
+        made.boot()
+        yield made
+    finally:
+        made.close()
+
+
+def _said(machine: Machine, *arguments: str) -> subprocess.CompletedProcess[str]:
+    done = machine.run("outlast", *arguments, timeout_s=150)
+    assert done.returncode == 0, done.stderr + machine.run("journalctl", "-n", "40").stdout
+    return done
+
+
+def _qemu(machine: Machine) -> int:
+    """The process id of the VM's QEMU, inside; 0 without one."""
+    found = machine.run("pgrep", "-f", "guest=web,").stdout.split()
+    return int(found[0]) if found else 0
+
+
+def test_a_host_of_real_services(machine: Machine) -> None:
+    state = lambda: machine.run("systemctl", "is-system-running").stdout.strip()  # noqa: E731
+    machine.wait(lambda: state() in {"running", "degraded"}, 60, "systemd did not come up")
+
+    _said(machine, "pool", "init", "/srv/pool", "--name", "prod", "--lab")
+    joined = _said(machine, "host", "join", "/srv/pool", "--name", "a", "--address", "127.0.0.1")
+    assert "a is a member" in joined.stdout
+    for unit in UNITS:
+        shown = machine.run("systemctl", "show", unit, "-p", "ActiveState", "-p", "NRestarts")
+        assert shown.stdout.split() == ["NRestarts=0", "ActiveState=active"], unit
+        assert machine.run("systemctl", "is-enabled", unit).stdout.strip() == "enabled"
+    if Path("/dev/kvm").exists():
+        told = machine.run("journalctl", "-u", "outlast-agent").stdout
+        assert "there is no /dev/kvm" not in told, "the unit hides it"
+
+    _said(machine, "vm", "create", "web", "--memory", "64MiB", "--disk", "16MiB", "--start")
+    first = _qemu(machine)
+    assert first
+    assert "/vms/web" in machine.run("cat", f"/proc/{first}/cgroup").stdout
+
+    for unit in UNITS:  # an upgrade, one process after the other
+        assert machine.run("systemctl", "restart", unit).returncode == 0
+        machine.wait(lambda: _member(machine), 30, f"no member after {unit} was restarted")
+    assert _qemu(machine) == first, "the VM did not notice"
+
+    machine.run("kill", "-9", str(first))
+    machine.wait(lambda: _qemu(machine) not in {0, first}, 30, "the VM was not restarted")
+
+
+def _member(machine: Machine) -> bool:
+    said = machine.run("outlast", "status", "--json").stdout
+    return bool(said) and any(h["state"] == "member" for h in json.loads(said)["hosts"])
