@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 SOURCES := src tests $(wildcard bench)
 
-.PHONY: help setup demo test lint types unit rack-test bench-failover format clean model
+.PHONY: help setup demo test lint types unit rack-test bench-failover chaos format clean model
 
 help: ## this list
 	@echo "Outlast: VMs outlast their hosts."
@@ -39,6 +39,9 @@ model: setup ## every course of the protocol with two hosts and two faults; minu
 
 bench-failover: setup ## measure how long a VM is away when its host dies (needs root or sudo)
 	@scripts/as-root.sh $(PYTHON) -m bench.failover
+
+chaos: setup ## random faults on real hosts for MINUTES=10, judged by the VMs' own disks (needs root or sudo)
+	@OUTLAST_CHAOS_S=$$(( $(or $(MINUTES),10) * 60 )) scripts/as-root.sh $(PYTHON) -m pytest -s tests/rack/whole/test_chaos.py
 
 format: setup ## rewrite the sources in the house format
 	@.venv/bin/ruff check --fix-only $(SOURCES)

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from evidence import BACK_S, Story, settle, unsound
+from evidence import Story, settle, unsound
+from healing import restore
 
 from outlast.errors import OutlastError
 from outlast.rack.lab import Lab
@@ -71,26 +72,3 @@ def tell(story: Story) -> None:
         for entry in story.entries():
             at = entry.wall_s - story.since_wall_s
             print(f"{at:7.2f} {entry.host} {entry.code:14} {entry.sentence}")
-
-
-def restore(lab: Lab) -> None:
-    """Everything on, healed, all hosts members, all wanted VMs running."""
-    lab.rack.heal()
-    lab.rack.storage("heal")
-    for host, state in lab.rack.status()["hosts"].items():
-        with contextlib.suppress(OutlastError):  # it is being reset just now
-            if state["power"] == "frozen":
-                lab.rack.thaw(host)
-            if state["power"] == "off":
-                lab.rack.power(host, "on")
-            lab.rack.storage("heal", host)
-            for net in ("mgmt", "storage"):
-                lab.rack.link(host, True, net)
-    lab.wait_members(lab.hosts, BACK_S)
-    lab.wait(lambda: all_wanted_run(lab), BACK_S, "not all wanted VMs run")
-    settle(lab, [vm for vm in lab.vms if lab.statuses()[vm].desired == "running"])
-
-
-def all_wanted_run(lab: Lab) -> bool:
-    states = lab.statuses()
-    return all(states[vm].state == "running" for vm in lab.vms if states[vm].desired == "running")
