@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 SOURCES := src tests $(wildcard bench)
 
-.PHONY: help setup demo test lint types unit rack-test bench-failover chaos format clean model
+.PHONY: help setup demo test lint types unit rack-test sim soak bench-failover chaos format clean model
 
 help: ## this list
 	@echo "Outlast: VMs outlast their hosts."
@@ -36,6 +36,12 @@ rack-test: setup ## tests with real processes in namespaces (needs root or sudo)
 model: setup ## every course of the protocol with two hosts and two faults; minutes
 	@$(PYTHON) tests/model/register_model.py
 	@$(PYTHON) tests/model/core_model.py
+
+sim: setup ## random faults in the simulator for SECONDS=60, on all processors
+	@$(PYTHON) -m outlast.sim --seconds $(or $(SECONDS),60) --from $(or $(FROM),1)
+
+soak: setup ## the same for HOURS=8, resumable; the result is build/soak-COMMIT.json
+	@$(PYTHON) -m outlast.sim --seconds $$(( $(or $(HOURS),8) * 3600 )) --soak build/soak-$$(git rev-parse --short HEAD).json
 
 bench-failover: setup ## measure how long a VM is away when its host dies (needs root or sudo)
 	@scripts/as-root.sh $(PYTHON) -m bench.failover

@@ -165,9 +165,7 @@ class Members:
         if storm and not self._brake:
             self._brake = True
             until_s = 2 * self._timing.dead_ns / S
-            said = note(
-                "storm-brake", count=len(silent), members=len(view.members), until_s=until_s
-            )
+            said = note("storm-brake", count=len(half), members=len(view.members), until_s=until_s)
             return self._timing.dead_ns, [said]
         if not storm:
             # once braking, only a host that writes again releases it: rule 3 has no other way out

@@ -1,58 +1,82 @@
 """Play random seeds or one story.
 
-    python -m outlast.sim --seed 7                one seed, its faults and its outcome
+    python -m outlast.sim --seed 7                 one seed, its faults and its outcome
+    python -m outlast.sim --seed 7 --steps         and all that the hosts said
     python -m outlast.sim --seconds 60 [--from 1]  as many seeds as fit into the time
+    python -m outlast.sim --seconds 60 --soak FILE   the same, going on where FILE ended
     python -m outlast.sim --story FILE             play a story and print what really happens
 
-Exit codes: 0 all well, 1 a crash of the simulator, 3 a safety property broken, 4 liveness.
+Exit codes: 0 all well, 1 a crash of the simulator, 3 a safety property broken, 4 liveness, else
+those of errors.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-import time
 from pathlib import Path
 
+from outlast.errors import OutlastError
+from outlast.sim import soak
 from outlast.sim.scenario import Player
-from outlast.sim.seeds import Outcome, play
+from outlast.sim.seeds import Run
 
 EXIT = {"ok": 0, "safety": 3, "liveness": 4}
+WORST = ("safety", "liveness")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m outlast.sim", description=__doc__)
-    parser.add_argument("--seed", type=int)
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--from", type=int, default=1, dest="first")
-    parser.add_argument("--story", type=Path)
-    args = parser.parse_args()
+    args = _arguments()
     say = sys.stdout.write
     if args.story:
         say(Player().play(args.story.read_text(encoding="utf-8")))
         return 0
     if args.seed is not None:
-        return _report(play(args.seed), say_faults=True)
-    end = time.monotonic() + args.seconds
-    seed, host_seconds, began = args.first, 0.0, time.process_time()
-    while time.monotonic() < end:
-        outcome = play(seed)
-        host_seconds += outcome.host_seconds
-        if outcome.kind != "ok":
-            return _report(outcome, say_faults=True)
-        seed += 1
-    rate = host_seconds / max(0.001, time.process_time() - began)
-    say(f"{seed - args.first} seeds, no property broken, {rate:,.0f} host-seconds a CPU second\n")
-    return 0
+        return _one(args.seed, steps=args.steps)
+    commit = soak.commit_of(Path(__file__).parent)
+    if args.soak:
+        tally = soak.load(args.soak, commit, args.first)
+        soak.soak(tally, args.seconds, args.jobs, lambda t: soak.save(args.soak, t))
+    else:
+        tally = soak.soak(soak.Tally(commit, args.first, args.first), args.seconds, args.jobs)
+    say(f"commit {commit}: {tally.sentence()}\n")
+    for failure in tally.failures:
+        say(f"seed {failure['seed']}: {failure['kind']}: {failure['words']}\n")
+    return next((EXIT[kind] for kind in WORST if tally.counts.get(kind)), 0)
 
 
-def _report(outcome: Outcome, *, say_faults: bool) -> int:
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m outlast.sim",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--seed", type=int, help="play this one")
+    parser.add_argument("--steps", action="store_true", help="with --seed: tell everything")
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--from", type=int, default=1, dest="first", help="the first seed")
+    parser.add_argument("--jobs", type=int, default=0, help="default: one a processor")
+    parser.add_argument("--soak", type=Path, metavar="FILE", help="keep and continue the result")
+    parser.add_argument("--story", type=Path, metavar="FILE")
+    return parser.parse_args()
+
+
+def _one(seed: int, *, steps: bool) -> int:
     say = sys.stdout.write
-    if say_faults:
+    outcome = Run(seed, _line if steps else None).play()
+    if not steps:
         say("".join(f"  {fault}\n" for fault in outcome.faults))
-    say(f"seed {outcome.seed}: {outcome.kind}{': ' if outcome.words else ''}{outcome.words}\n")
+    say(f"seed {seed}: {outcome.kind}{': ' if outcome.words else ''}{outcome.words}\n")
     return EXIT[outcome.kind]
 
 
+def _line(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except OutlastError as error:
+        sys.stderr.write(f"{error.sentence}\n")
+        sys.exit(error.exit_code)

@@ -42,6 +42,7 @@ START_WORDS = {
     "missing": "its image is not there",
     "refused": "the guard refused",
 }
+STATES = {state.value: state for state in BlockState}
 DECODE = {
     "vm": fmt.vm_from,
     "lease": fmt.lease_from,
@@ -81,6 +82,7 @@ class SimAgent:
         self.up = True
         self.core = PoolCore(self.machine.settings)
         self.cache: dict[str, Held[Any]] = {}
+        self.by_kind: dict[str, dict[str, Held[Any]]] = {kind: {} for kind in DECODE}
         self.ready = False
         self.unread: frozenset[str] = frozenset()
         self.busy: set[tuple[str, str]] = set()
@@ -139,6 +141,8 @@ class SimAgent:
         known = self.cache.get(name)
         if known is None or known.version < held.version:
             self.cache[name] = held
+            kind, _, ident = name.partition("/")
+            self.by_kind[kind] = {**self.by_kind[kind], ident: held}  # a tick keeps what it saw
 
     def wake(self) -> None:
         if self.up and not self.planned:
@@ -180,10 +184,7 @@ class SimAgent:
         }
         results, self.results = tuple(self.results), []
         exits, self.exits = tuple(self.exits), []
-        by_kind: dict[str, dict[str, Any]] = {k: {} for k in DECODE}
-        for name, held in self.cache.items():
-            kind, _, ident = name.partition("/")
-            by_kind[kind][ident] = held
+        by_kind = self.by_kind
         used = sum(self.memory.get(vm, 0) for vm in self.machine.running)
         guard, mib = self.machine.guard, self.machine.memory_mib
         return Facts(
@@ -205,8 +206,7 @@ class SimAgent:
         )  # fmt: skip
 
     def _block_state(self) -> BlockState:
-        words = {s.value: s for s in BlockState}
-        return words.get(self.pulse.core.life.value, BlockState.CLOSED)
+        return STATES.get(self.pulse.core.life.value, BlockState.CLOSED)
 
     def _announced(self) -> int:
         announced, view = self.pulse.core.announced, self.pulse.core.view

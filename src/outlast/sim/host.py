@@ -1,7 +1,8 @@
 """One pretend host: a machine and, while it has power, the programs on it.
 
 The cores are the real ones; their shells do what the production shells do, without threads: one
-storage cycle a beat, the guard's tick every 20 ms, the agent's tick when something changed.
+storage cycle a beat, the guard's look as often as its own loop looks, the agent's tick when
+something changed.
 """
 
 from __future__ import annotations

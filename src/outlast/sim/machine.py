@@ -20,7 +20,9 @@ from outlast.pool.facts import Me
 from outlast.settings import MS, PoolSettings, S
 from outlast.sim.world import World
 
-GUARD_TICK_NS = 20 * MS
+BUSY_NS = 10 * MS  # how soon the guard looks again: something is dying
+NEAR_TICK_NS, NEAR_NS = 50 * MS, S  # a term is open and its deadline is near
+QUIET_NS = 500 * MS  # else, but the watchdog is petted five times as often as it must be
 BOOT_NS = 2 * S
 THAW_LOOK_NS = 50 * MS
 
@@ -44,6 +46,7 @@ class Machine:
         self.resets = 0
         self.petted_ns = 0
         self.guard = GuardCore()
+        self._guard_looks = 0
         self.begin: Callable[[], None] = lambda: None
         self.nudged: Callable[[], None] = lambda: None  # a peer says it wrote something
         world.lives[self.name] = 0
@@ -57,7 +60,7 @@ class Machine:
         self.heard = {}
         self.petted_ns = self.world.now_ns
         self._watchdog()
-        self.every(GUARD_TICK_NS, self._guard_tick)
+        self.guard_soon()
         self.begin()
 
     def power_off(self) -> None:
@@ -115,6 +118,29 @@ class Machine:
 
     def guard_fact(self) -> GuardFact:
         return GuardFact(self.guard.state, self.guard.memory().term, not self.running)
+
+    def guard_soon(self) -> None:
+        """The guard looks now, and then again and again, as its own loop does."""
+        self._guard_looks += 1
+        mine, life = self._guard_looks, self.world.lives[self.name]
+
+        def look() -> None:
+            if self._guard_looks == mine:
+                self._guard_tick()
+                if self.world.lives[self.name] == life:  # it may just have ended this boot
+                    self.later(self._guard_wait_ns(), look)
+
+        self.later(0, look)
+
+    def _guard_wait_ns(self) -> int:
+        state = self.guard.state
+        if state in (GuardState.CLOSING, GuardState.RESETTING):
+            return BUSY_NS
+        wait_ns = min(QUIET_NS, self.settings.timing.watchdog_s * S // 5)
+        if state is not GuardState.OPEN:
+            return wait_ns
+        left_ns = self.guard.remaining_ns(self.reading())
+        return max(0, min(NEAR_TICK_NS if left_ns < NEAR_NS else wait_ns, left_ns))
 
     def _guard_tick(self) -> None:
         duties = self.guard.tick(self.reading(), self.guard_seen())

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from outlast.errors import BrokenInvariant, InvalidInput
-from outlast.model import Desired, Lease, SlotRecord, StopMode, VmRecord, VmSpec
+from outlast.model import Desired, Lease, SlotRecord, StopMode, View, VmRecord, VmSpec
 from outlast.pool.invariants import PoolPicture, Running, broken
 from outlast.pool.journal import Note
 from outlast.settings import PoolSettings, preset
@@ -21,7 +21,7 @@ from outlast.sim.host import SimHost
 from outlast.sim.world import Path, World
 from outlast.storage import format as fmt
 
-START_STEPS = 200  # tenths of a second a part of the start may take
+START_STEPS = 200  # thirtieths of T_dead that a part of the start may take
 UUID = "00000000-0000-4000-8000-{:012x}"
 
 
@@ -43,6 +43,8 @@ class SimPool:
         self.vm_mib = vm_mib
         self.hosts: dict[str, SimHost] = {}
         self._leases: dict[str, tuple[int, Lease]] = {}  # decoded once a version
+        self._newest_views: tuple[int, tuple[View, ...]] = (0, ())
+        self._checked: tuple[object, ...] = ()
         for slot, name in enumerate(hosts, 1):
             record = SlotRecord(slot, name, UUID.format(slot), 1, True)
             self.world.disk.swap(f"slot/{slot}", 0, encode(record))
@@ -50,26 +52,59 @@ class SimPool:
             self.hosts[name] = SimHost(self.world, self.settings, record, memory_mib, tell)
         for host in self.hosts.values():
             host.peers = {h.me.slot: h for h in self.hosts.values() if h is not host}
+        numbers = self.settings.timing
+        self._limit_ns = numbers.fence_ns + numbers.kill_ns
+        self._hosts = tuple(self.hosts.values())
         self.vms = tuple(vms)
         self.world.after_event.append(self.check)
 
     # ---- reading
 
     def check(self) -> None:
-        """Raise BrokenInvariant when something that must never happen has happened."""
+        """Raise BrokenInvariant when something that must never happen has happened.
+
+        I1, I3 and I4 depend on what runs, on leases, views and terms: the picture is taken when one
+        of these has changed. I6 is a matter of time and is looked at after every event.
+        """
+        now_ns = self.world.now_ns
+        parts: list[object] = [self.world.disk.swaps]
+        overdue: tuple[str, ...] = ()
+        for host in self._hosts:
+            if host.running:
+                memory = host.guard.memory()
+                parts += memory.term, *host.running
+                if now_ns > memory.start.boot_ns + self._limit_ns and self._overdue(host):
+                    overdue += (host.name,)
+            parts.append(None)
+        state = tuple(parts)
+        if not overdue and state == self._checked:
+            return
+        self._checked = state
         running: dict[str, tuple[Running, ...]] = {}
-        for host in self.hosts.values():
+        for host in self._hosts:
             for vm in host.running:
                 place = Running(host.name, host.me.slot, host.guard.memory().term)
                 running[vm] = (*running.get(vm, ()), place)
-        overdue = tuple(h.name for h in self.hosts.values() if h.power and self._overdue(h))
-        said = broken(PoolPicture(running, {vm: self.lease(vm) for vm in running}, (), overdue))
+        leases = {vm: self.lease(vm) for vm in running}
+        said = broken(PoolPicture(running, leases, self._views(), overdue))
         if said:
-            raise BrokenInvariant(f"at {self.world.now_ns / 1e9:.3f} s: {said}")
+            raise BrokenInvariant(f"at {now_ns / 1e9:.3f} s: {said}")
 
     def _overdue(self, host: SimHost) -> bool:
         over_ns = -host.guard.remaining_ns(host.reading())
-        return bool(host.running) and not host.frozen and over_ns > self.settings.timing.kill_ns
+        return host.power and not host.frozen and over_ns > self.settings.timing.kill_ns
+
+    def _views(self) -> tuple[View, ...]:
+        """The newest two."""
+        newest = self.world.disk.version("view")
+        if self._newest_views[0] != newest:
+            found = [
+                fmt.view_from(self.world.disk.value("view", v))
+                for v in (newest - 1, newest)
+                if v > 0
+            ]
+            self._newest_views = (newest, tuple(found))
+        return self._newest_views[1]
 
     def lease(self, vm: str) -> Lease:
         version = self.world.disk.version(f"lease/{vm}")
@@ -143,7 +178,7 @@ class SimPool:
         for _ in range(START_STEPS):
             if happened():
                 return
-            self.run(0.1)
+            self.run(self.settings.timing.dead_ns / 30e9)
 
     def run(self, seconds: float) -> None:
         self.world.run_until(self.world.now_ns + round(seconds * 1e9))

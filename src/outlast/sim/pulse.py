@@ -9,8 +9,8 @@ from typing import Any
 from outlast.guard.pulse_core import PulseCore
 from outlast.guard.pulse_facts import Close, Command, Desk, Identity, Open
 from outlast.guard.pulse_facts import Sample as Cycle
-from outlast.guard.pulse_windows import Instant
-from outlast.model import View
+from outlast.guard.pulse_windows import Instant, Windows
+from outlast.model import Block, View
 from outlast.sim.machine import Machine
 from outlast.storage import format as fmt
 
@@ -29,12 +29,24 @@ class SimPulse:
             Identity(machine.settings.uuid, record.uuid, boot_id, me.slot, record.generation),
             machine.settings.timing,
         )
+        self.core.windows = Windows(self._decode, machine.settings.timing.gap_ns)
         self.core.slot_record(record)
         self.busy = False
         self.seq = 0
         self.good_seq = 0
         self.last_good: Cycle | None = None
         machine.every(machine.settings.timing.beat_ns, self.beat)
+
+    def _decode(self, raw: bytes, slot: int) -> Block | None:
+        """As the core does, but the same bytes once for all hosts."""
+        known = self.world.blocks.get(slot)
+        if known is None or known[0] is not raw:
+            try:
+                block = fmt.decode_block(raw, self.core.me.pool_uuid, slot)
+            except fmt.BadBlock:
+                block = None
+            known = self.world.blocks[slot] = (raw, block)
+        return known[1]
 
     def beat(self) -> None:
         self.core.heed(self.machine.guard_fact(), self.machine.instant())
@@ -114,6 +126,7 @@ class SimPulse:
             if isinstance(command, Close):
                 wish = {"reason": command.reason, "reset_if_running": command.reset_if_running}
                 guard.close(now, seen, {**at, **wish})
+                self.machine.guard_soon()
             else:
                 start = command.start
                 at |= {"start_boot_ns": start.boot_ns, "start_raw_ns": start.raw_ns}

@@ -9,14 +9,19 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from outlast.errors import BrokenInvariant
+from outlast.pool.journal import Note
+from outlast.settings import preset
 from outlast.sim.pool import SimPool
 from outlast.sim.world import Path
 
+# with the timing `lab`; another one stretches them as it stretches T_dead
 SAFETY_S = 40.0
 BOUND_S = 40.0
+TIMINGS = ("lab", "lab", "quick", "standard")
 HOSTS = "abcde"
 
 
@@ -30,39 +35,46 @@ class Outcome:
 
 
 class Run:
-    """One seed."""
+    """One seed. tell: gets every fault and every note as a line, with its second."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, tell: Callable[[str], None] | None = None) -> None:
         self.seed = seed
+        self._tell = tell
         self.faults: list[str] = []
         # the pool's size is drawn from the seed, the rest from the world's own chance
         hosts = HOSTS[: 2 + seed % 4]
         vms = [f"vm{i}" for i in range(1, 5)]
         partition = ("fence", "strict", "hold")[seed // 4 % 3]
-        self.pool = SimPool(seed, hosts, vms, partition=partition)
+        self.timing = TIMINGS[seed // 12 % len(TIMINGS)]
+        self.slow = preset(self.timing).dead_ns / preset("lab").dead_ns
+        told = self._note if tell else _silent
+        self.pool = SimPool(seed, hosts, vms, partition=partition, timing=self.timing, tell=told)
         self.random = self.pool.world.random
+
+    def _note(self, host: str, note: Note) -> None:
+        if self._tell:
+            self._tell(f"{self.pool.world.now_ns / 1e9:9.2f} {host}: {note.sentence} [{note.code}]")
 
     def play(self) -> Outcome:
         pool = self.pool
-        seconds = 0.0
+        seconds, begun_ns = 0.0, pool.world.now_ns
         kind, words = "ok", ""
         try:
             pool.start()
-            pool.run(1)
+            pool.run(self.slow)
             seconds += 5
             while seconds < SAFETY_S:
                 self._hurt()
                 step = self.random.choice((0.05, 0.3, 1.0, 2.0, 4.0, 6.0))
-                pool.run(step)
+                pool.run(step * self.slow)
                 seconds += step
             self._heal()
             words = self._recover()
             kind = "liveness" if words else "ok"
-            seconds += BOUND_S
         except BrokenInvariant as broken:
             kind, words = "safety", str(broken)
-        total = seconds * len(pool.hosts)
-        return Outcome(self.seed, kind, words, tuple(self.faults), total)
+        played_s = (pool.world.now_ns - begun_ns) / 1e9
+        return Outcome(self.seed, kind, words, tuple(self.faults), played_s * len(pool.hosts))
 
     def _hurt(self) -> None:
         pool, draw = self.pool, self.random
@@ -74,7 +86,10 @@ class Run:
             ("off", "on", "on", "stuck", "failing", "ok", "ok", "cut", "join", "join", "oneway",
              "agent", "freeze", "thaw", "qemu", "stop", "start", "start", "reset", "slow", "fast")
         )  # fmt: skip
-        self.faults.append(f"{pool.world.now_ns / 1e9:.2f} {what} {name} {other} {vm}")
+        fault = f"{pool.world.now_ns / 1e9:.2f} {what} {name} {other} {vm}"
+        self.faults.append(fault)
+        if self._tell:
+            self._tell(f"  {fault}")
         world = pool.world
         match what:
             case "off":
@@ -118,14 +133,18 @@ class Run:
         """What is missing after the bound; "" when all is well."""
         pool = self.pool
         for _ in range(int(BOUND_S)):
-            pool.run(1)
+            pool.run(self.slow)
             if not self._missing():
                 return ""
         missing = ", ".join(self._missing())
-        return f"{missing} did not run {BOUND_S:g} s after everything was healed"
+        return f"{missing} did not run {BOUND_S * self.slow:g} s after everything was healed"
 
     def _missing(self) -> list[str]:
         return [vm for vm in self.pool.wanted() if not self.pool.where(vm)]
+
+
+def _silent(host: str, note: Note) -> None:
+    """Nobody listens."""
 
 
 def play(seed: int) -> Outcome:

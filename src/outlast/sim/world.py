@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from outlast.model import SLOT_MAX
+from outlast.model import SLOT_MAX, Block
 from outlast.settings import MS
 from outlast.storage.format import BLOCK_SIZE
 
@@ -48,6 +48,7 @@ class Disk:
 
     area: list[bytes] = field(default_factory=lambda: [bytes(BLOCK_SIZE)] * (SLOT_MAX + 1))
     registers: dict[str, list[Mapping[str, object]]] = field(default_factory=dict)
+    swaps: int = 0  # how many were done
     damaged: set[str] = field(default_factory=set)  # registers that hold garbage
 
     def write_block(self, slot: int, raw: bytes) -> None:
@@ -64,6 +65,7 @@ class Disk:
         if self.version(name) != expected or name in self.damaged:
             return False
         self.registers.setdefault(name, []).append(value)
+        self.swaps += 1
         return True
 
 
@@ -75,6 +77,7 @@ class World:
         self.paths: dict[str, Path] = {}
         self.lives: dict[str, int] = {}
         self.cut: set[tuple[str, str]] = set()  # (from, to): beats are lost
+        self.blocks: dict[int, tuple[bytes, Block | None]] = {}  # slot -> bytes, what they mean
         self.latency_ns = (1 * MS, 8 * MS)
         self.after_event: list[Callable[[], None]] = []
         self._queue: list[tuple[int, int, Callable[[], None]]] = []

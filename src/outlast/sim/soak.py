@@ -1,0 +1,124 @@
+"""Many seeds on all processors, for as long as one likes; the result is a file that grows.
+
+    {"commit": "1a2b3c4", "first": 1, "next": 5001, "host_seconds": 1.2e6, "cpu_seconds": 610.0,
+     "counts": {"ok": 5000}, "failures": [{"seed": 7, "kind": "safety", "words": "..."}]}
+
+Rules:
+1. Seeds are played in order of their numbers and counted in that order, so that `next` says it all:
+   a soak that was ended, by Ctrl-C or kill -9, goes on there.
+2. The file is replaced whole, never written in place. It belongs to one commit.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from outlast.errors import InvalidInput
+from outlast.sim.seeds import Outcome, play
+
+BATCH = 16  # seeds for each processor between two looks at the clock; 3 to 6 seconds
+FAILURES_KEPT = 50
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a run over many seeds has found so far."""
+
+    commit: str
+    first: int
+    next: int
+    host_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    counts: dict[str, int] = field(default_factory=dict)
+    failures: list[dict[str, object]] = field(default_factory=list)
+
+    def add(self, outcome: Outcome, cpu_s: float) -> None:
+        self.next = outcome.seed + 1
+        self.host_seconds += outcome.host_seconds
+        self.cpu_seconds += cpu_s
+        self.counts[outcome.kind] = self.counts.get(outcome.kind, 0) + 1
+        if outcome.kind != "ok" and len(self.failures) < FAILURES_KEPT:
+            about = {"seed": outcome.seed, "kind": outcome.kind, "words": outcome.words}
+            self.failures.append(about)
+
+    @property
+    def played(self) -> int:
+        return self.next - self.first
+
+    def sentence(self) -> str:
+        rate = self.host_seconds / max(0.001, self.cpu_seconds)
+        found = ", ".join(f"{n} {kind}" for kind, n in sorted(self.counts.items()))
+        return (
+            f"{self.played:,} seeds ({found or 'none yet'}), {self.host_seconds:,.0f} host-seconds,"
+            f" {rate:,.0f} a CPU second"
+        )
+
+
+def load(path: Path, commit: str, first: int) -> Tally:
+    """The tally to go on with. Raises InvalidInput when the file is none, or of another commit."""
+    if not path.exists():
+        return Tally(commit, first, first)
+    try:
+        tally = Tally(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise InvalidInput(f"{path} is no result of a soak: {error}") from None
+    if tally.commit != commit:
+        raise InvalidInput(
+            f"{path} is about commit {tally.commit}, this is {commit}", hint="name another file"
+        )
+    return tally
+
+
+def save(path: Path, tally: Tally) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(json.dumps(asdict(tally), indent=1) + "\n", encoding="utf-8")
+    new.replace(path)
+
+
+def soak(
+    tally: Tally, seconds: float, jobs: int = 0, saved: Callable[[Tally], None] = lambda _: None
+) -> Tally:
+    """Play seeds from `tally.next` on. Ctrl-C ends it early, with everything counted kept."""
+    jobs = jobs or os.cpu_count() or 1
+    until = time.monotonic() + seconds
+    with multiprocessing.Pool(jobs, _quiet) as workers:
+        try:
+            while True:  # one batch at least
+                batch = range(tally.next, tally.next + BATCH * jobs)
+                for outcome, cpu_s in workers.map(_played, batch, chunksize=1):
+                    tally.add(outcome, cpu_s)
+                saved(tally)
+                if time.monotonic() > until:
+                    break
+        except KeyboardInterrupt:
+            workers.terminate()
+    return tally
+
+
+def commit_of(folder: Path) -> str:
+    """The commit of a checkout, with "+" when it was changed since; "unknown" outside of one."""
+    git = ["git", "-C", str(folder)]
+    head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    if head.returncode:
+        return "unknown"
+    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", ":/src"], capture_output=True)
+    return head.stdout.strip() + ("+" if changed.returncode else "")
+
+
+def _quiet() -> None:
+    """Workers leave Ctrl-C to their parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _played(seed: int) -> tuple[Outcome, float]:
+    begun = time.process_time()
+    return play(seed), time.process_time() - begun

@@ -1,0 +1,42 @@
+"""A soak goes on where it ended, and says so when it cannot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from outlast.errors import InvalidInput
+from outlast.sim.seeds import Outcome
+from outlast.sim.soak import Tally, load, save, soak
+
+
+def test_it_goes_on_where_it_ended(tmp_path: Path) -> None:
+    path = tmp_path / "build" / "soak.json"
+    first = soak(load(path, "abc", 5), 0.01, 1, lambda tally: save(path, tally))
+    assert (first.first, first.next) == (5, 5 + first.played)
+    second = soak(load(path, "abc", 1), 0.01, 1, lambda tally: save(path, tally))
+    assert second.first == 5
+    assert second.next == first.next + first.played
+    assert json.loads(path.read_text())["counts"] == {"ok": second.played}
+    assert f"{second.played} seeds ({second.played} ok)" in second.sentence()
+
+
+def test_failures_are_kept_with_their_seed() -> None:
+    tally = Tally("abc", 1, 1)
+    tally.add(Outcome(1, "safety", "I1: web runs on a and b", (), 90.0), 0.1)
+    tally.add(Outcome(2, "ok", "", (), 90.0), 0.1)
+    assert tally.failures == [{"seed": 1, "kind": "safety", "words": "I1: web runs on a and b"}]
+    assert tally.sentence() == "2 seeds (1 ok, 1 safety), 180 host-seconds, 900 a CPU second"
+
+
+def test_a_file_of_another_commit_or_none_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "soak.json"
+    save(path, Tally("abc", 1, 9))
+    with pytest.raises(InvalidInput, match="is about commit abc, this is def"):
+        load(path, "def", 1)
+    path.write_text("{}")
+    with pytest.raises(InvalidInput, match="is no result of a soak"):
+        load(path, "abc", 1)
+    assert load(tmp_path / "none.json", "abc", 3) == Tally("abc", 3, 3)
