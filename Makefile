@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 SOURCES := src tests $(wildcard bench)
 
-.PHONY: help setup demo test lint types unit rack-test sim soak bench-failover chaos format clean model
+.PHONY: help setup demo test lint types unit rack-test sim soak mutants bench-failover chaos format clean model
 
 help: ## this list
 	@echo "Outlast: VMs outlast their hosts."
@@ -42,6 +42,9 @@ sim: setup ## random faults in the simulator for SECONDS=60, on all processors
 
 soak: setup ## the same for HOURS=8, resumable; the result is build/soak-COMMIT.json
 	@$(PYTHON) -m outlast.sim --seconds $$(( $(or $(HOURS),8) * 3600 )) --soak build/soak-$$(git rev-parse --short HEAD).json
+
+mutants: setup ## each rule of the protocol switched off: does the simulator notice? (minutes)
+	@PYTHONPATH=src $(PYTHON) tests/sim/mutants.py
 
 bench-failover: setup ## measure how long a VM is away when its host dies (needs root or sudo)
 	@scripts/as-root.sh $(PYTHON) -m bench.failover

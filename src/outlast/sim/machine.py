@@ -47,6 +47,8 @@ class Machine:
         self.petted_ns = 0
         self.guard = GuardCore()
         self._guard_looks = 0
+        self._dying = False
+        self.kill_takes_ns = 0  # from the guard's kill to the end of what it killed
         self.begin: Callable[[], None] = lambda: None
         self.nudged: Callable[[], None] = lambda: None  # a peer says it wrote something
         world.lives[self.name] = 0
@@ -66,6 +68,7 @@ class Machine:
     def power_off(self) -> None:
         self.power = False
         self.frozen = False
+        self._dying = False
         self.world.lives[self.name] += 1
         self.running.clear()
 
@@ -144,16 +147,25 @@ class Machine:
 
     def _guard_tick(self) -> None:
         duties = self.guard.tick(self.reading(), self.guard_seen())
-        if Duty.KILL in duties:
-            self.running.clear()
-            self._guard_tick()
-            return
+        if Duty.KILL in duties and not self._dying:
+            self._dying = True
+            if self.kill_takes_ns:
+                self.later(self.kill_takes_ns, self._died)
+            else:
+                self._died()
+                return
         if Duty.SAVE in duties:
             self.guard.saved()
         if Duty.RESET in duties:
             self.reset()
         elif Duty.PET in duties:
             self.petted_ns = self.world.now_ns
+
+    def _died(self) -> None:
+        """What the guard killed is gone."""
+        self.running.clear()
+        self._dying = False
+        self.guard_soon()
 
     def _watchdog(self) -> None:
         """The device: it lives outside the host and fires when nobody petted it in time."""

@@ -21,6 +21,25 @@ from outlast.sim.world import Path
 # with the timing `lab`; another one stretches them as it stretches T_dead
 SAFETY_S = 40.0
 BOUND_S = 40.0
+PAUSES_S = (0.05, 0.1, 0.3, 0.6, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0)
+# a seed has some kinds of faults only: all of them at once hide what a few would show
+HARM = (
+    "off",
+    "reset",
+    "stuck",
+    "failing",
+    "cut",
+    "oneway",
+    "agent",
+    "freeze",
+    "qemu",
+    "stop",
+    "slow",
+)
+UNDO = {
+    "off": ("on", "on"), "stuck": ("ok", "ok"), "failing": ("ok",), "cut": ("join", "join"),
+    "oneway": ("join",), "freeze": ("thaw", "thaw"), "stop": ("start", "start"), "slow": ("fast",),
+}  # fmt: skip
 TIMINGS = ("lab", "lab", "quick", "standard")
 HOSTS = "abcde"
 
@@ -50,6 +69,11 @@ class Run:
         told = self._note if tell else _silent
         self.pool = SimPool(seed, hosts, vms, partition=partition, timing=self.timing, tell=told)
         self.random = self.pool.world.random
+        for host in self.pool.hosts.values():  # large VMs are slow to die, storage holds them
+            share = self.random.choice((0, 0, self.random.random()))
+            host.kill_takes_ns = round(share * self.pool.settings.timing.kill_ns)
+        some = self.random.sample(HARM, self.random.randint(2, len(HARM)))
+        self.kinds = tuple(kind for harm in some for kind in (harm, *UNDO.get(harm, ())))
 
     def _note(self, host: str, note: Note) -> None:
         if self._tell:
@@ -65,7 +89,7 @@ class Run:
             seconds += 5
             while seconds < SAFETY_S:
                 self._hurt()
-                step = self.random.choice((0.05, 0.3, 1.0, 2.0, 4.0, 6.0))
+                step = self.random.choice(PAUSES_S)
                 pool.run(step * self.slow)
                 seconds += step
             self._heal()
@@ -82,10 +106,7 @@ class Run:
         host = pool.hosts[name]
         other = draw.choice(list(pool.hosts))
         vm = draw.choice([f"vm{i}" for i in range(1, 5)])
-        what = draw.choice(
-            ("off", "on", "on", "stuck", "failing", "ok", "ok", "cut", "join", "join", "oneway",
-             "agent", "freeze", "thaw", "qemu", "stop", "start", "start", "reset", "slow", "fast")
-        )  # fmt: skip
+        what = draw.choice(self.kinds)
         fault = f"{pool.world.now_ns / 1e9:.2f} {what} {name} {other} {vm}"
         self.faults.append(fault)
         if self._tell:

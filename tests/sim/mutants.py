@@ -1,0 +1,320 @@
+"""Each rule of the protocol switched off, one at a time: does the simulator notice?
+
+    make mutants                  the table: rule, seed that catches it, what broke, processor time
+    python tests/sim/mutants.py impatient --seeds 500       one of them
+
+A mutant is caught when a seed ends with a broken invariant or without recovery. A rule whose mutant
+is never caught is either not needed or not tested; both are worth knowing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import multiprocessing
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from outlast.guard.core import Duty, GuardCore
+from outlast.guard.facts import Facts as GuardSeen
+from outlast.guard.facts import Reading
+from outlast.guard.pulse_core import PulseCore
+from outlast.guard.pulse_facts import Command, Confirm, Life, Open
+from outlast.guard.pulse_facts import Sample as Cycle
+from outlast.guard.pulse_windows import Windows
+from outlast.model import NO_TERM, BlockState, GuardState, Lease, OrderBook, Proof, ProofKind, View
+from outlast.pool import hosting, plan, proof, silence
+from outlast.pool.facts import Facts, Held, Sample, Seen
+from outlast.pool.hosting import Hosting
+from outlast.pool.membership import Members
+from outlast.settings import S, Timing
+from outlast.sim.agent import SimAgent
+from outlast.sim.machine import Machine
+from outlast.sim.seeds import TIMINGS, play
+from outlast.sim.world import Disk
+
+SEEDS_MAX = 400
+Patch = tuple[object, str, Callable[..., object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """seeds: within how many it has to be caught."""
+
+    name: str
+    rule: str
+    patches: tuple[Patch, ...]
+    seeds: int = SEEDS_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Catch:
+    """seed 0: not caught. tried: how many seeds that took."""
+
+    mutant: str
+    seed: int
+    tried: int
+    kind: str
+    words: str
+    cpu_s: float
+
+
+@contextlib.contextmanager
+def switched_off(mutant: Mutant) -> Iterator[None]:
+    before = [(place, name, vars(place)[name]) for place, name, _ in mutant.patches]
+    for place, name, instead in mutant.patches:
+        setattr(place, name, instead)
+    try:
+        yield
+    finally:
+        for place, name, was in before:
+            setattr(place, name, was)
+
+
+def hunt(mutant: Mutant, seeds: int = 0) -> Catch:
+    """Play seeds until one catches it. Only those with the timing `lab`: they are quickest."""
+    begun, tried = time.process_time(), 0
+    seed = 0
+    with switched_off(mutant):
+        while tried < (seeds or mutant.seeds):
+            seed += 1
+            if TIMINGS[seed // 12 % len(TIMINGS)] != "lab":
+                continue
+            tried += 1
+            try:
+                outcome = play(seed)
+                kind, words = outcome.kind, outcome.words
+            except Exception as error:  # a mutant may break anything
+                kind, words = "crash", f"{type(error).__name__}: {error}"
+            if kind != "ok":
+                cpu_s = time.process_time() - begun
+                return Catch(mutant.name, seed, tried, kind, words, cpu_s)
+    return Catch(mutant.name, 0, tried, "missed", "", time.process_time() - begun)
+
+
+# ---- silence and proofs
+
+
+def _impatient(seen: Seen, sample: Sample, timing: Timing, term: str, extra_ns: int = 0) -> bool:
+    return bool(seen.block and seen.block.term == term and seen.still_ns >= S)
+
+
+_facts = SimAgent.facts
+
+
+def _by_timer(self: SimAgent) -> Facts | str:
+    found = _facts(self)
+    if isinstance(found, str):
+        return found
+    late_ns = self.world.now_ns - found.sample.started_ns
+    seen = {slot: replace(s, still_ns=s.still_ns + late_ns) for slot, s in found.seen.items()}
+    return replace(found, seen=seen, sample=replace(found.sample, good=True, run_ns=60 * S))
+
+
+def _believe(
+    facts: Facts, timing: Timing, slot: int, term: str, *, known_ns: int, excluded: object,
+    extra_ns: int = 0,
+) -> Proof:  # fmt: skip
+    return Proof(ProofKind.SILENT, slot, term, facts.me.slot, "said so")
+
+
+_by_block = proof._by_block
+
+
+def _closing_is_closed(facts: Facts, slot: int, term: str, known_ns: int) -> Proof | None:
+    seen = facts.seen.get(slot)
+    block = seen.block if seen and slot != facts.me.slot else None
+    if block and block.term == term and block.state is BlockState.CLOSING:
+        return Proof(ProofKind.CLOSED, slot, term, facts.me.slot, "it is closing")
+    return _by_block(facts, slot, term, known_ns)
+
+
+def _any_time(facts: Facts, slot: int, term: str, known_ns: int) -> Proof | None:
+    return _by_block(facts, slot, term, -1)
+
+
+def _excluded_long_ago(self: Members, facts: Facts, view: View) -> None:
+    for held in facts.leases.values():
+        key = (held.value.slot, held.value.term)
+        if held.value.held and not view.lists(*key) and key[0] != facts.me.slot:
+            self.excluded[key] = -(10**15)
+
+
+def _too_soon(seen: Seen, timing: Timing) -> int:
+    return timing.fence_ns
+
+
+# ---- guard and pulse
+
+
+def _deaf(self: GuardCore, now: Reading) -> int:
+    return 10 * S
+
+
+_duties = GuardCore._duties
+
+
+def _harmless(self: GuardCore, now: Reading, facts: GuardSeen) -> tuple[Duty, ...]:
+    return tuple(d for d in _duties(self, now, facts) if d is not Duty.KILL)
+
+
+def _let_in(self: GuardCore, now: Reading) -> str:
+    return ""
+
+
+def _blind_feed(self: PulseCore, sample: Cycle) -> list[Command]:
+    guard = self.guard
+    if not self.good or sample.written is None or guard is None:
+        return []
+    if guard.holds(self.term):
+        return [Confirm(self.term, sample.started)]
+    if self.life is Life.JOINING and guard.quiet and not self._asked_open:
+        view = self.view
+        if view and view.lists(self.me.slot, self.term):
+            self._asked_open = True
+            return [Open(self.term, sample.started)]
+    return []
+
+
+def _nothing(*_: object) -> None:
+    """The rule is off."""
+
+
+_begin_term = PulseCore._begin_term
+
+
+def _old_term_again(self: PulseCore, fresh_term: str) -> None:
+    own = self.windows.block(self.me.slot)
+    old = own.term if own else self.term
+    _begin_term(self, old if old != NO_TERM else fresh_term)
+
+
+# ---- membership and hosting
+
+
+def _everybody_acts(self: Members, facts: Facts, view: View) -> bool:
+    return True
+
+
+def _cold_at_once(self: Members, facts: Facts, view: View, extra_ns: int) -> dict[int, Proof]:
+    return {
+        slot: _believe(facts, self._timing, slot, m.term, known_ns=0, excluded={})
+        for slot, m in view.members.items()
+        if slot != facts.me.slot and not view.lists(facts.me.slot, facts.term)
+    }
+
+
+def _by_slot(facts: Facts, lease: Lease) -> bool:
+    return lease.slot == facts.me.slot
+
+
+def _overwrite(self: Disk, name: str, expected: int, value: dict[str, object]) -> bool:
+    self.registers.setdefault(name, []).append(value)
+    self.swaps += 1
+    return True
+
+
+_step = Hosting.step
+
+
+def _any_order(self: Hosting, now_ns: int, facts: Facts, *more: object) -> object:
+    """Whatever order book there is counts as the newest view's master's."""
+    view, book = facts.view, facts.books.get(facts.me.slot)
+    if view and book and view.master in view.members:
+        term = view.members[view.master].term
+        mine: OrderBook = replace(
+            book.value, view_version=view.version, master_slot=view.master, master_term=term
+        )
+        facts = replace(facts, books={**facts.books, facts.me.slot: Held(book.version, mine, 0)})
+    return _step(self, now_ns, facts, *more)  # type: ignore[arg-type]
+
+
+def _open_only(self: GuardCore, now: Reading) -> bool:
+    return self.state is GuardState.OPEN
+
+
+MUTANTS = (
+    Mutant("impatient", "P2: silence lasts T_dead", ((proof, "silent", _impatient),)),
+    Mutant(
+        "too-soon",
+        "T_dead > F + K + X",
+        ((proof, "limit_ns", _too_soon), (silence, "limit_ns", _too_soon)),
+    ),
+    Mutant(
+        "timer",
+        "P2: from reads that began after, not by a timer",
+        ((SimAgent, "facts", _by_timer),),
+    ),
+    Mutant(
+        "no-proof",
+        "a lease changes hands only with a proof",
+        ((hosting, "of_death", _believe), (plan, "of_death", _believe)),
+    ),
+    Mutant("closing", "P1: closed, not closing", ((proof, "_by_block", _closing_is_closed),)),
+    Mutant("any-time", "P1: a block read after the record", ((proof, "_by_block", _any_time),)),
+    Mutant(
+        "exclusion",
+        "P3: announced T_dead ago",
+        ((Members, "_remember_excluded", _excluded_long_ago),),
+    ),
+    Mutant("joiner", "windows begin at the own admission", ((Windows, "restart", _nothing),)),
+    Mutant("deaf", "the guard has a deadline", ((GuardCore, "remaining_ns", _deaf),)),
+    Mutant("harmless", "the guard kills past its deadline", ((GuardCore, "_duties", _harmless),)),
+    Mutant("let-in", "no VM starts past the guard", ((GuardCore, "_late", _let_in),)),
+    Mutant("late-start", "no VM starts near the deadline", ((GuardCore, "may_start", _open_only),)),
+    Mutant(
+        "blind",
+        "confirmed only while the newest view lists the term",
+        ((PulseCore, "_feed", _blind_feed), (PulseCore, "_heed_view", _nothing)),
+    ),
+    Mutant(
+        "old-term",
+        "a closed term never opens again",
+        ((PulseCore, "_begin_term", _old_term_again),),
+    ),
+    Mutant("watchdog", "a host that stands still is reset", ((Machine, "_watchdog", _nothing),)),
+    Mutant(
+        "unlisted", "only members with an open guard act", ((Members, "_member", _everybody_acts),)
+    ),
+    Mutant(
+        "cold", "a cold start proves every other term dead", ((Members, "_dead", _cold_at_once),)
+    ),
+    Mutant("by-slot", "a lease names a term, not a slot", ((hosting, "_mine", _by_slot),)),
+    Mutant(
+        "overwrite", "a swap succeeds only on the version it read", ((Disk, "swap", _overwrite),)
+    ),
+    Mutant(
+        "strangers", "what runs without a lease is ended", ((Hosting, "_end_strangers", _nothing),)
+    ),
+    Mutant("any-order", "orders are the newest view's master's", ((Hosting, "step", _any_order),)),
+)
+BY_NAME = {mutant.name: mutant for mutant in MUTANTS}
+
+
+def _hunted(given: tuple[str, int]) -> Catch:
+    name, seeds = given
+    return hunt(BY_NAME[name], seeds)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", help="default: all")
+    parser.add_argument("--seeds", type=int, default=0)
+    args = parser.parse_args()
+    say, missed = sys.stdout.write, 0
+    say(f"{'mutant':12} {'after':>5} {'seed':>5} {'CPU s':>6}  rule, and what broke\n")
+    with multiprocessing.Pool() as workers:
+        wanted = [(name, args.seeds) for name in args.names or BY_NAME]
+        for catch in workers.imap(_hunted, wanted):
+            missed += not catch.seed
+            say(f"{catch.mutant:12} {catch.tried:5} {catch.seed or '-':>5} {catch.cpu_s:6.1f}  ")
+            say(f"{BY_NAME[catch.mutant].rule}: {catch.kind} {catch.words[:90]}\n")
+            sys.stdout.flush()
+    say(f"{len(wanted) - missed} of {len(wanted)} caught\n")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
