@@ -6,8 +6,9 @@ Rules:
    moves from the most pressed host the one with the most gain for its MiB is made.
 2. No step makes the target fuller than the fullest host is, breaks a hard rule, misses a wish
    that was met, or takes a refuge from a VM (refuge.py): N-1 never gets worse.
-3. The search is repeated on its own result until it finds nothing, so that balancing a balanced
-   pool moves nothing. Only the limits of the policy (moves, share of memory) end it earlier.
+3. The search is repeated on its own result until a pass lowers the deviation by less than
+   PASS_GAIN; that pass is dropped. So balancing a second time moves nothing. Only the limits of
+   the policy (moves, share of memory) and ROUNDS end it earlier.
 4. Hosts that are not open neither give nor take. VMs that cannot migrate, or that a hard group
    keeps together, stay.
 """
@@ -27,8 +28,11 @@ from outlast.placement.plan import Move, Plan, planned
 from outlast.placement.refuge import Refuges
 
 TARGETS = 24  # hosts looked at as targets, half by memory and half by CPU
-TRIES = 12  # candidates tried against the rules before a host is left alone
+PARTNERS = 9  # hosts looked at for an exchange
+TRIES = 5  # candidates tried against the rules before a host is left alone
 ROUNDS = 20
+PASS_GAIN = 0.05  # a pass that lowers the deviation by a smaller part is not made
+PATIENCE = 500  # moves refused for N-1's sake before a pass ends
 
 
 def balance(picture: Picture) -> Plan:
@@ -49,11 +53,20 @@ def _plan(picture: Picture, *, spread_soft: bool) -> Plan:
     for _ in range(ROUNDS):
         search = Search(layout, budget)
         search.mend(spread_soft=spread_soft)
+        mended = len(search.moves)
+        before = layout.deviation()
         search.run()
-        if not search.moves:
+        if layout.deviation() > before * (1 - PASS_GAIN):
+            _take_back(layout, search.moves[mended:])
+            moves += search.moves[:mended]
             break
         moves += search.moves
     return planned(picture, layout, moves)
+
+
+def _take_back(layout: Layout, moves: list[Move]) -> None:
+    for move in reversed(moves):
+        layout.move(layout.vm_at[move.vm], layout.host_at[move.source])
 
 
 @dataclass(slots=True)
@@ -79,6 +92,7 @@ class Search:
         # host -> moves made when it was left alone
         self._stuck: dict[int, int] = {}
         self._no_exchange: dict[int, int] = {}
+        self._refused = 0
         in_use = [m for m, at in zip(layout.mib, layout.where, strict=True) if at >= 0]
         self._fixed_mib = sum(in_use) / max(1, len(in_use))  # what starting a copy costs
 
@@ -101,21 +115,23 @@ class Search:
 
     def run(self) -> None:
         goal = self.layout.picture.policy.deviation_goal
-        while self.layout.deviation() > goal:
-            if any(self._relieve(host) for host in self._pressed(self._stuck)):
+        while self.layout.deviation() > goal and self._refused < PATIENCE:
+            if any(self._relieve(host) for host in self._pressed(self._stuck, len(self.hosts))):
                 continue
-            if not any(self._exchange(host) for host in self._pressed(self._no_exchange)):
+            if not any(self._exchange(host) for host in self._pressed(self._no_exchange, 0)):
                 return
 
-    def _pressed(self, stuck: dict[int, int]) -> Iterator[int]:
-        """Hosts that have too much of something, worst first, but for those left alone."""
+    def _pressed(self, stuck: dict[int, int], again: int) -> Iterator[int]:
+        """Hosts that have too much of something, worst first, but for those left alone.
+
+        `again`: after so many moves a host is tried once more; 0 = not in this pass.
+        """
         heap = []
-        again = len(self.hosts) // 4 + 1
         for host in self.hosts:
             over = max(0.0, self.layout.memory_share(host) - self.memory) ** 2
             over += max(0.0, self.layout.cpu_share(host) - self.cpu) ** 2
             tried = stuck.get(host)
-            if over > 0 and (tried is None or len(self.moves) - tried >= again):
+            if over > 0 and (tried is None or 0 < again <= len(self.moves) - tried):
                 heap.append((-over, host))
         heapq.heapify(heap)
         while heap:
@@ -124,18 +140,28 @@ class Search:
     def _relieve(self, source: int) -> bool:
         """Makes the best allowed move off this host."""
         found = self._worthwhile(source)
-        for _, vm, target in heapq.nlargest(TRIES, found):
+        refused: dict[int, int] = {}
+        tries = TRIES
+        for _, vm, target in heapq.nlargest(TRIES * 8, found):
+            if refused.get(target, 0) > 1:
+                continue  # its room is somebody's refuge
             if not fit.fits(self.layout, vm, target) or self._wish_lost(vm, target):
                 continue
             if self._make((vm, target), why=self._said(source)):
                 return True
+            refused[target] = refused.get(target, 0) + 1
+            tries -= 1
+            if not tries:
+                break
         self._stuck[source] = len(self.moves)
         return False
 
     def _exchange(self, source: int) -> bool:
         """Two moves, one against the other, where no single one helps."""
         top = max(self.layout.memory_share(h) for h in self.hosts) - self.memory
-        found = exchanges(self.layout, source, self._targets(source), self._may_leave, top)
+        found = exchanges(
+            self.layout, source, self._targets(source, PARTNERS), self._may_leave, top
+        )
         for _, steps in heapq.nlargest(TRIES, found):
             if self._exchange_fits(*steps) and self._make(*steps, why=self._said(source)):
                 return True
@@ -184,7 +210,7 @@ class Search:
                     found.append((gain / cost, vm, target))
         return found
 
-    def _targets(self, source: int) -> list[Target]:
+    def _targets(self, source: int, wanted: int = TARGETS) -> list[Target]:
         layout = self.layout
         known = []
         for h in self.hosts:
@@ -192,11 +218,11 @@ class Search:
                 m, c = layout.memory_share(h) - self.memory, layout.cpu_share(h) - self.cpu
                 cap, cores = layout.cap_mib[h], layout.cap_cores[h]
                 known.append((h, m, c, cap, cores, layout.free_mib[h], m * m + c * c))
-        if len(known) <= TARGETS:
+        if len(known) <= wanted:
             return known
-        some = heapq.nsmallest(TARGETS // 3, known, key=lambda t: (t[1], t[0]))
-        some += heapq.nsmallest(TARGETS // 3, known, key=lambda t: (t[2], t[0]))
-        some += heapq.nsmallest(TARGETS // 3, known, key=lambda t: (t[1] + t[2], t[0]))
+        some = heapq.nsmallest(wanted // 3, known, key=lambda t: (t[1], t[0]))
+        some += heapq.nsmallest(wanted // 3, known, key=lambda t: (t[2], t[0]))
+        some += heapq.nsmallest(wanted // 3, known, key=lambda t: (t[1] + t[2], t[0]))
         return list({t[0]: t for t in some}.values())
 
     def _may_leave(self, vm: int) -> bool:
@@ -215,7 +241,10 @@ class Search:
         layout = self.layout
         mib = sum(layout.mib[vm] for vm, _ in steps)
         was = [layout.where[vm] for vm, _ in steps]
-        if not self.budget.pays(mib, len(steps)) or not self.refuges.move(*steps):
+        if not self.budget.pays(mib, len(steps)):
+            return False
+        if not self.refuges.move(*steps):
+            self._refused += 1
             return False
         hosts, vms = layout.picture.hosts, layout.picture.vms
         for (vm, target), source in zip(steps, was, strict=True):

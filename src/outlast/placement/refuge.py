@@ -77,20 +77,35 @@ class Refuges:
 
     def _mend(self, steps: tuple[tuple[int, int], ...], must: list[int]) -> bool:
         layout = self.layout
-        homeless: list[int] = list(must)
         for vm, target in steps:
+            for g in layout.apart.get(vm, ()):
+                must += [p for p in layout.members[g] if p != vm and self.of[p] == target]
+        for vm in must:
+            self._set(vm, NOWHERE)
+        if not self._house(must):
+            return False
+        for _, target in steps:
             free_mib, free_vcpus = layout.free_mib[target], layout.free_vcpus[target]
-            for dying, mib in list(self._mib[target].items()):
+            # the most crowded first: where a refuge is missing, that is found out soonest
+            for dying, mib in sorted(self._mib[target].items(), key=lambda i: (-i[1], i[0])):
                 vcpus = self._vcpus[target][dying]
                 if mib > free_mib or vcpus > free_vcpus:
-                    homeless += self._evict(dying, target, mib - free_mib, vcpus - free_vcpus)
-            for g in layout.apart.get(vm, ()):
-                for peer in layout.members[g]:
-                    if peer != vm and self.of[peer] == target:
-                        self._set(peer, NOWHERE)
-                        homeless.append(peer)
-        homeless.sort(key=lambda p: -layout.mib[p])
-        return all(self.of[p] != NOWHERE or self._find(p) or self._again(p) for p in homeless)
+                    gone = self._evict(dying, target, mib - free_mib, vcpus - free_vcpus)
+                    if not self._house(gone):
+                        return False
+        return True
+
+    def _house(self, vms: list[int]) -> bool:
+        """A refuge for each of them, largest first."""
+        for vm in sorted(vms, key=lambda p: (-self.layout.mib[p], p)):
+            if self.of[vm] == NOWHERE and not self._find(vm):
+                dying = self.layout.where[vm]
+                free, need = self.layout.free_mib, self.layout.mib[vm]
+                if not any(free[h] >= need and h != dying for h in self._roomy):
+                    return False  # not even alone
+                if not self._again(vm):
+                    return False
+        return True
 
     def _again(self, vm: int) -> bool:
         """All refuges of its host anew, largest VMs first; nobody else may lose one."""
