@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 SOURCES := src tests $(wildcard bench)
 
-.PHONY: help setup demo test lint types unit rack-test bench-failover format clean model
+.PHONY: help setup demo test lint types unit rack-test bench-failover bench-placement format clean model
 
 help: ## this list
 	@echo "Outlast: VMs outlast their hosts."
@@ -39,6 +39,9 @@ model: setup ## every course of the protocol with two hosts and two faults; minu
 
 bench-failover: setup ## measure how long a VM is away when its host dies (needs root or sudo)
 	@scripts/as-root.sh $(PYTHON) -m bench.failover
+
+bench-placement: setup ## how good and how fast placement is; LARGE=1 adds 1,000 hosts
+	@PYTHONPATH=src $(PYTHON) -m bench.placement $(if $(LARGE),--large)
 
 format: setup ## rewrite the sources in the house format
 	@.venv/bin/ruff check --fix-only $(SOURCES)

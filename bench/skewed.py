@@ -19,7 +19,7 @@ SIZES = ((1, 1), (2, 1), (4, 2), (6, 2), (8, 4), (12, 4), (16, 8), (32, 8), (64,
 
 def skewed(hosts: int, vms: int, used: float, seed: int = 1) -> Picture:
     """About `vms` VMs; sizes are drawn so that so many fill `used` of the memory."""
-    dice = random.Random(seed)
+    dice = random.Random(seed)  # noqa: S311
     made = []
     for n in range(hosts):
         k = dice.randrange(5)

@@ -51,22 +51,18 @@ def _plan(picture: Picture, *, spread_soft: bool) -> Plan:
     budget = Budget(picture.policy.moves_max, int(used * picture.policy.moved_share_max))
     moves: list[Move] = []
     for _ in range(ROUNDS):
-        search = Search(layout, budget)
+        # indexed anew, so that a pass depends on nothing but where the VMs are
+        tried = Layout(layout.as_picture())
+        before = tried.deviation()
+        search = Search(tried, budget)
         search.mend(spread_soft=spread_soft)
         mended = len(search.moves)
-        before = layout.deviation()
         search.run()
-        if layout.deviation() > before * (1 - PASS_GAIN):
-            _take_back(layout, search.moves[mended:])
-            moves += search.moves[:mended]
+        if not mended and tried.deviation() > before * (1 - PASS_GAIN):
             break
+        layout = tried
         moves += search.moves
     return planned(picture, layout, moves)
-
-
-def _take_back(layout: Layout, moves: list[Move]) -> None:
-    for move in reversed(moves):
-        layout.move(layout.vm_at[move.vm], layout.host_at[move.source])
 
 
 @dataclass(slots=True)

@@ -47,9 +47,8 @@ def exchanges(
                 if u_mib <= tfree and tm + u_mib / tcap <= top:
                     if v_mib <= free + u_mib and sm <= top:
                         best, pair = gain / both, ((u, target), (v, source))
-                elif v_mib <= free and u_mib <= tfree + v_mib and nm <= top:
-                    if m + v_mib / cap <= top:
-                        best, pair = gain / both, ((v, source), (u, target))
+                elif v_mib <= free and u_mib <= tfree + v_mib and max(nm, m + v_mib / cap) <= top:
+                    best, pair = gain / both, ((v, source), (u, target))
         if pair is not None:
             found.append((best, pair))
     return found

@@ -294,13 +294,22 @@ def _told(
 
 
 def why_nowhere(layout: Layout, vm: int, gone: frozenset[int]) -> str:
-    """Each living host's refusal; a VM kept together with others fits nowhere with them."""
+    """Each living host's refusal; hosts that are only short of memory are told as one."""
     said: list[str] = []
-    for host in range(len(layout.cap_mib)):
-        if host in gone or layout.picture.hosts[host].state is HostState.DOWN:
+    short: list[int] = []
+    for host, h in enumerate(layout.picture.hosts):
+        if host in gone or h.state is HostState.DOWN:
             continue
         why = fit.refusal(layout, vm, host, gone)
-        said.append(why or f"{layout.picture.hosts[host].name} lacks room for all of its group")
+        if why and layout.may[vm][host] and layout.free_mib[host] < layout.mib[vm]:
+            short.append(host)
+        else:
+            said.append(why or f"{h.name} lacks room for all of its group")
     if len(said) > NAMED:
-        said[NAMED:] = [f"and {len(said) - NAMED} more hosts"]
+        said[NAMED:] = [f"and {len(said) - NAMED} more hosts refuse it"]
+    if short:
+        most = max(short, key=lambda h: (layout.free_mib[h], -h))
+        name, free = layout.picture.hosts[most].name, max(0, layout.free_mib[most])
+        others = f"{name} has" if len(short) == 1 else f"of {len(short)} hosts {name} has the most,"
+        said.insert(0, f"{others} {free} MiB free of the {layout.mib[vm]} needed")
     return "; ".join(said) or "no host is left"
