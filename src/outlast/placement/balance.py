@@ -4,7 +4,8 @@ Rules:
 1. First mended is what breaks a hard rule; then moves go on while one is worth it: it has to
    lower the squared deviation by more than WORTH times the share of a host it copies. Of all
    moves from the most pressed host the one with the most gain for its MiB is made.
-2. No step makes the target fuller than the fullest host is, breaks a hard rule, misses a wish
+2. No step makes its target fuller than the fullest host was before the move (of an exchange: the
+   first of both), breaks a hard rule, misses a wish
    that was met, or takes a refuge from a VM (refuge.py): N-1 never gets worse.
 3. The search is repeated on its own result until a pass lowers the deviation by less than
    PASS_GAIN; that pass is dropped. So balancing a second time moves nothing. Only the limits of

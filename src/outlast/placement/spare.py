@@ -2,7 +2,7 @@
 
 Rules:
 1. The order is the master's: priority, start order, then the largest first, then the name. VMs
-   that a hard group keeps together follow each other.
+   that a hard group keeps together follow each other, but nobody waits for best effort.
 2. Three ways are tried, the next only when the last left somebody out who is promised a place:
    the emptiest host for each ("spread"), the tightest that still takes it ("tight"), and a
    search through the combinations, given up after SEARCH_STEPS ("searched").
@@ -160,7 +160,8 @@ def in_order(layout: Layout, vms: Iterable[int]) -> list[list[int]]:
     units: list[list[int]] = []
     for vm in sorted(wanted, key=key):
         if vm in wanted:
-            unit = [m for m in layout.unit(vm) if m in wanted]
+            promise = _promised(layout, vm)
+            unit = [m for m in layout.unit(vm) if m in wanted and _promised(layout, m) is promise]
             wanted.difference_update(unit)
             units.append(sorted(unit, key=key))
     return units
