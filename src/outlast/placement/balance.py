@@ -90,6 +90,7 @@ class Search:
         self._stuck: dict[int, int] = {}
         self._no_exchange: dict[int, int] = {}
         self._refused = 0
+        self._refuge: dict[int, tuple[int, int]] = {}  # target: MiB it refused, MiB free then
         in_use = [m for m, at in zip(layout.mib, layout.where, strict=True) if at >= 0]
         self._fixed_mib = sum(in_use) / max(1, len(in_use))  # what starting a copy costs
 
@@ -137,16 +138,17 @@ class Search:
     def _relieve(self, source: int) -> bool:
         """Makes the best allowed move off this host."""
         found = self._worthwhile(source)
-        refused: dict[int, int] = {}
+        layout = self.layout
         tries = TRIES
         for _, vm, target in heapq.nlargest(TRIES * 8, found):
-            if refused.get(target, 0) > 1:
-                continue  # its room is somebody's refuge
+            size, free = self._refuge.get(target, (layout.mib[vm] + 1, 0))
+            if layout.mib[vm] >= size and layout.free_mib[target] <= free:
+                continue  # its room is somebody's refuge, as was found out before
             if not fit.fits(self.layout, vm, target) or self._wish_lost(vm, target):
                 continue
             if self._make((vm, target), why=self._said(source)):
                 return True
-            refused[target] = refused.get(target, 0) + 1
+            self._refuge[target] = (layout.mib[vm], layout.free_mib[target])
             tries -= 1
             if not tries:
                 break

@@ -311,6 +311,6 @@ def why_nowhere(layout: Layout, vm: int, gone: frozenset[int]) -> str:
     if short:
         most = max(short, key=lambda h: (layout.free_mib[h], -h))
         name, free = layout.picture.hosts[most].name, max(0, layout.free_mib[most])
-        others = f"{name} has" if len(short) == 1 else f"of {len(short)} hosts {name} has the most,"
-        said.insert(0, f"{others} {free} MiB free of the {layout.mib[vm]} needed")
+        who = f"{name} has" if len(short) == 1 else f"{name} has most of {len(short)} hosts,"
+        said.insert(0, f"{who} {free} MiB free of the {layout.mib[vm]} needed")
     return "; ".join(said) or "no host is left"
