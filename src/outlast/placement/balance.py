@@ -33,7 +33,7 @@ PARTNERS = 9  # hosts looked at for an exchange
 TRIES = 5  # candidates tried against the rules before a host is left alone
 ROUNDS = 20
 PASS_GAIN = 0.05  # a pass that lowers the deviation by a smaller part is not made
-PATIENCE = 500  # moves refused for N-1's sake before a pass ends
+PATIENCE = 400  # moves refused for N-1's sake before a pass ends
 
 
 def balance(picture: Picture) -> Plan:

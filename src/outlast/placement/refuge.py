@@ -16,6 +16,8 @@ from outlast.placement.picture import HostState, Priority
 from outlast.placement.spare import failure
 
 EXACT_HOSTS = 128  # in larger pools the exact check is not asked when refuges are missing
+THOROUGH = 1000  # times that all refuges of a host are looked for anew
+EJECTIONS = 4  # hosts tried for making room
 LOOK = 24  # hosts looked at for a refuge before all are
 
 
@@ -33,6 +35,7 @@ class Refuges:
                           layout.picture.vms]  # fmt: skip
         self._roomy: list[int] = []
         self._age = 0
+        self._thorough = THOROUGH
         self._sort()
         for host in hosts:
             if layout.picture.hosts[host].state is not HostState.DOWN:
@@ -98,18 +101,20 @@ class Refuges:
     def _house(self, vms: list[int]) -> bool:
         """A refuge for each of them, largest first."""
         for vm in sorted(vms, key=lambda p: (-self.layout.mib[p], p)):
-            if self.of[vm] == NOWHERE and not self._find(vm):
-                dying = self.layout.where[vm]
-                free, need = self.layout.free_mib, self.layout.mib[vm]
-                if not any(free[h] >= need and h != dying for h in self._roomy):
-                    return False  # not even alone
-                if not self._again(vm):
-                    return False
+            if self.of[vm] != NOWHERE or self._find(vm) or self._eject(vm):
+                continue
+            if not self._again(vm):
+                return False
         return True
 
     def _again(self, vm: int) -> bool:
         """All refuges of its host anew, largest VMs first; nobody else may lose one."""
+        if not self._thorough:
+            return False
+        self._thorough -= 1
         layout, dying = self.layout, self.layout.where[vm]
+        if not any(layout.free_mib[h] >= layout.mib[vm] and h != dying for h in self._roomy):
+            return False
         mine = [p for p in layout.on[dying] if self.of[p] != NOWHERE]
         for p in mine:
             self._set(p, NOWHERE)
@@ -117,9 +122,36 @@ class Refuges:
         mine.sort(key=lambda p: (p not in layout.together, -layout.mib[p], p))
         return all(self._find(p, all_hosts=True) for p in mine)
 
+    def _eject(self, vm: int) -> bool:
+        """Takes the place of smaller VMs of its host, which then look for others themselves."""
+        layout, dying = self.layout, self.layout.where[vm]
+        mib, tries = layout.mib[vm], EJECTIONS
+        for host in self._roomy:
+            free = layout.free_mib[host]
+            if not tries or free < mib:
+                return False  # those that come have less, but for what moved lately
+            claimed = self._mib[host].get(dying, 0)
+            short = mib - (free - claimed)
+            if host == dying or short <= 0 or not layout.may[vm][host]:
+                continue
+            tries -= 1
+            mark = len(self._log)
+            smaller = [p for p in layout.on[dying] if self.of[p] == host and layout.mib[p] < mib]
+            gone = self._evict_of(smaller, short, 0)
+            left = free - self._mib[host].get(dying, 0)
+            if self._holds(vm, dying, host, left):
+                self._set(vm, host)
+                if all(self._find(p) for p in gone):
+                    return True
+            self._back(mark)
+        return False
+
     def _evict(self, dying: int, target: int, mib: int, vcpus: int) -> list[int]:
         """Takes the refuge from VMs until so much is free again; smallest that suffices first."""
         mine = [p for p in self.layout.on[dying] if self.of[p] == target]
+        return self._evict_of(mine, mib, vcpus)
+
+    def _evict_of(self, mine: list[int], mib: int, vcpus: int) -> list[int]:
         mine.sort(key=lambda p: (self.layout.mib[p], p))
         gone = []
         while mine and (mib > 0 or vcpus > 0):
