@@ -1,7 +1,8 @@
 """How good and how fast placement is, in CPU seconds: `make bench-placement`.
 
 Every plan is followed step by step by `plan.follow`, which knows nothing of how it was found; a
-row that breaks a rule ends the run with code 1. `--large` adds 1,000 hosts with 40,000 VMs.
+row that breaks a rule, makes more hosts unsafe or moves something the second time gives exit code 1;
+a row that misses the goal of quality only says "good": false. `--large` adds 1,000 hosts with 40,000 VMs.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ def quality(hosts: int, vms: int, used: float, seed: int = 1) -> dict[str, objec
         "violations": len(broken(Layout(after))),
         "cpu_s": round(cpu_s, 2),
     }  # fmt: skip
+    row["sound"] = not row["violations"] and len(left) <= len(before) and not again.moves
     row["good"] = (
         plan.after <= DEVIATION_MAX and plan.mib <= MOVED_MAX * memory
         and not row["violations"] and len(left) <= len(before)
@@ -111,7 +113,7 @@ def main() -> int:
         say(json.dumps(speed(skewed(64, 2000, used), checks=True)))
     if chosen.large:
         say(json.dumps(speed(skewed(1000, 40000, 0.70), checks=False)))
-    return 0 if all(r["good"] for r in rows) else 1
+    return 0 if all(r["sound"] for r in rows) else 1
 
 
 if __name__ == "__main__":
