@@ -1,8 +1,9 @@
 """How good and how fast placement is, in CPU seconds: `make bench-placement`.
 
-Every plan is followed step by step by `plan.follow`, which knows nothing of how it was found; a
-row that breaks a rule, makes more hosts unsafe or moves something the second time gives exit code 1;
-a row that misses the goal of quality only says "good": false. `--large` adds 1,000 hosts with 40,000 VMs.
+Every plan is followed step by step by `plan.follow`, which knows nothing of how it was found. A row
+that breaks a rule, makes more hosts unsafe or moves something the second time gives exit code 1; a
+row that misses the goal of quality only says "good": false. `--large` adds 1,000 hosts with 40,000
+VMs.
 """
 
 from __future__ import annotations
