@@ -13,7 +13,7 @@ from pools import hosts, pools
 from outlast.errors import NotFound
 from outlast.placement.balance import balance, spread
 from outlast.placement.evacuate import consolidate, evacuate
-from outlast.placement.fit import broken
+from outlast.placement.fit import broken, fits
 from outlast.placement.layout import Layout
 from outlast.placement.picture import Group, GroupKind, HostState, Picture, Policy, Vm
 from outlast.placement.plan import Move, follow, undo, waves
@@ -109,7 +109,7 @@ def test_refuges_stay_true_while_vms_move(picture: Picture, data: st.DataObject)
         target = data.draw(st.integers(0, len(picture.hosts) - 1))
         if target == layout.where[vm] or layout.free_mib[target] < layout.mib[vm]:
             continue
-        if vm in layout.together or vm in layout.apart:
+        if vm in layout.together or not fits(layout, vm, target):
             continue
         before = (list(layout.where), list(refuges.of), set(refuges.unsafe()))
         if refuges.move((vm, target)):
@@ -119,6 +119,9 @@ def test_refuges_stay_true_while_vms_move(picture: Picture, data: st.DataObject)
                     mine = [v for v in layout.on[dying] if refuges.of[v] == host]
                     assert host != dying or not mine
                     assert sum(layout.mib[v] for v in mine) <= max(0, layout.free_mib[host])
+            for v, host in enumerate(refuges.of):
+                for g in layout.apart.get(v, ()) if host >= 0 else ():
+                    assert all(layout.where[m] != host for m in layout.members[g])
         else:
             assert (layout.where, refuges.of, refuges.unsafe()) == before
 
@@ -153,3 +156,10 @@ def test_a_step_that_a_rule_forbids_is_named() -> None:
         follow(picture, [Move("x", "a", "b", 4, "test")])
     with pytest.raises(NotFound, match="no host z"):
         evacuate(picture, "z")
+
+
+def test_a_group_kept_together_leaves_a_host_together() -> None:
+    vms = (Vm("x", 3, 1, "a"), Vm("y", 3, 1, "a"))
+    picture = Picture(hosts(8, 5, 6), vms, (Group("g", GroupKind.TOGETHER, ("x", "y")),))
+    after = follow(picture, evacuate(picture, "a").moves)
+    assert [v.host for v in after.vms] == ["c", "c"]

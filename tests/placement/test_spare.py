@@ -77,6 +77,13 @@ def test_a_tighter_packing_is_found_where_the_emptiest_host_first_fails() -> Non
     assert (found.way, found.survived) == ("tight", True)
 
 
+def test_combinations_are_searched_where_both_simple_ways_fail() -> None:
+    vms = tuple(Vm(f"v{mib}", mib, 1, "c") for mib in (7, 5, 4, 6))
+    found = what_if(Picture(hosts(9, 13, 99), vms), ["c"])
+    assert (found.way, found.survived) == ("searched", True)
+    assert {r.vm: r.target for r in found.restarts} == {"v7": "b", "v6": "b", "v5": "a", "v4": "a"}
+
+
 def test_a_group_kept_together_restarts_as_one_or_not_at_all() -> None:
     vms = (Vm("x", 4, 1, "c"), Vm("y", 4, 1, "c"))
     app = (Group("app", GroupKind.TOGETHER, ("x", "y")),)
