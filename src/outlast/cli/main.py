@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from outlast import __version__
-from outlast.cli import host, pool, rack, storage, vm
+from outlast.cli import host, plan, pool, rack, storage, vm
 from outlast.cli.context import Options, options, print_error, print_json, stdout
 from outlast.errors import InvalidInput, OutlastError
 
@@ -21,6 +21,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(plan.plan)
+pool.app.command()(plan.snapshot)
+pool.app.command("what-if")(plan.what_if)
 app.add_typer(pool.app, name="pool")
 app.add_typer(host.app, name="host")
 app.add_typer(vm.app, name="vm")

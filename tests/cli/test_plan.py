@@ -1,0 +1,114 @@
+"""`outlast plan` on a file without any service; snapshots and what-if from an agent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from command_line import Outlast
+from memory_service import MemoryService
+
+from outlast.cli.plan import picture_of, vm_of
+from outlast.errors import InvalidInput, NotFound
+from outlast.placement.picture import HostState
+from outlast.placement.snapshot import read
+from outlast.wire.shapes import HostStatus, PoolStatus, VmStatus
+
+TIGHT = str(Path(__file__).parent.parent / "placement/golden/tight.json")
+
+
+@pytest.fixture
+def alone(outlast: Outlast, monkeypatch: pytest.MonkeyPatch) -> Outlast:
+    """The command line where no agent can be reached."""
+    monkeypatch.setenv("OUTLAST_AGENT", "unix:/nonexistent/agent.sock")
+    return outlast
+
+
+def test_a_failure_is_told_without_a_service(alone: Outlast) -> None:
+    said = alone("plan", "--from", TIGHT, "--fail", "b")
+    assert said.code == 0
+    assert said.out.startswith("if b dies: ")
+    assert "db7 does not fit because" in said.out
+    told = alone("--json", "plan", "--from", TIGHT, "--fail", "b,c").json
+    assert (told["hosts"], told["survived"]) == (["b", "c"], False)
+
+
+def test_plans_are_told_with_their_cost(alone: Outlast) -> None:
+    moves = alone("--json", "plan", "--from", TIGHT, "--balance", "--at-once", "2").json
+    assert [m for wave in moves["waves"] for m in wave] == [m["vm"] for m in moves["moves"]]
+    assert moves["after"] < moves["before"]
+    emptied = alone("plan", "--from", TIGHT, "--evacuate", "c")
+    assert emptied.code == 0
+    assert "GiB to copy" in emptied.out
+    assert alone("plan", "--from", TIGHT, "--consolidate").code == 0
+    assert "survives the failure of" in alone("plan", "--from", TIGHT).out
+
+
+def test_a_vm_is_placed_with_reasons_or_refused_with_them(alone: Outlast) -> None:
+    said = alone("plan", "--from", TIGHT, "--place", "memory=8GiB,vcpus=2,priority=high")
+    assert said.code == 0
+    assert said.out.startswith("new goes to c: most is left on c ")
+    assert "d is closed: new memory arrives" in said.out
+    refused = alone("plan", "--from", TIGHT, "--place", "memory=1TiB")
+    assert (refused.code, refused.out) == (7, "")
+    assert "MiB free of the 1048576 needed" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "said"),
+    [
+        (["--from", "/nonexistent", "--balance"], 3, "/nonexistent cannot be read"),
+        (["--from", TIGHT, "--fail", "z"], 3, "there is no host z"),
+        (["--from", TIGHT, "--fail", ","], 2, "no host is named"),
+        (["--from", TIGHT, "--balance", "--fail", "b"], 2, "one question at a time"),
+        (["--from", TIGHT, "--place", "memory"], 2, "is not NAME=VALUE"),
+        (["--from", TIGHT, "--place", "vcpus=2"], 2, "--place.memory_mib: it is missing"),
+        (["--from", TIGHT, "--place", "memory=1GiB,colour=red"], 2, "--place.colour"),
+        (["--from", TIGHT, "--place", "memory=1GiB,preferred=z"], 2, "there is no host z"),
+        (["--from", TIGHT, "--balance", "--at-once", "0"], 2, "moves nothing"),
+        (["--from", "/dev/null"], 2, "the snapshot is not whole"),
+    ],
+)
+def test_what_cannot_be_answered_says_why(
+    alone: Outlast, given: list[str], code: int, said: str
+) -> None:
+    found = alone("plan", *given)
+    assert (found.code, found.out) == (code, "")
+    assert said in found.err
+
+
+def test_the_picture_of_an_agent_is_one_that_can_be_read(
+    outlast: Outlast, agent: MemoryService
+) -> None:
+    outlast("vm", "create", "web", "--memory", "512MiB", "--disk", "1M", "--start")
+    said = outlast("pool", "snapshot")
+    assert said.code == 0, said.err
+    picture = read(said.out)
+    assert picture.vm("web").memory_mib == 512
+    assert outlast("pool", "what-if", "--fail", picture.hosts[0].name).code == 0
+
+
+def test_hosts_that_say_nothing_are_down_and_what_they_hold_is_known() -> None:
+    vm = VmStatus(name="x", uuid="", state="running", sentence="", desired="running", host="b",
+                  memory_mib=4, vcpus=2, ha=True)  # fmt: skip
+    shown = [
+        HostStatus(name="a", slot=1, state="member", sentence="", free_mib=8, free_vcpus=4),
+        HostStatus(name="b", slot=2, state="silent", sentence="b is silent"),
+        HostStatus(name="c", slot=3, state="member", sentence="", free_mib=8, no_vms=True),
+    ]
+    status = PoolStatus(name="p", uuid="", preset="", answered_by="a", sentence="", vms=[vm],
+                        hosts=shown)  # fmt: skip
+    picture = picture_of(status)
+    states = [h.state for h in picture.hosts]
+    assert states == [HostState.OPEN, HostState.DOWN, HostState.CLOSED]
+    assert picture.vm("x").host == "b"
+    with pytest.raises(NotFound, match="no picture of the pool"):
+        picture_of(status.model_copy(update={"hosts": []}))
+
+
+def test_a_vm_in_short() -> None:
+    vm = vm_of("memory=1GiB,vcpus=4,networks=br0+br1,preferred=a,strict=no,name=db")
+    assert (vm.name, vm.memory_mib, vm.vcpus, vm.networks) == ("db", 1024, 4, ("br0", "br1"))
+    assert not vm.strict
+    with pytest.raises(InvalidInput):
+        vm_of("memory=8,vcpus=1")
