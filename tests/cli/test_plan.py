@@ -12,6 +12,7 @@ from outlast.cli.plan import picture_of, vm_of
 from outlast.errors import InvalidInput, NotFound
 from outlast.placement.picture import HostState
 from outlast.placement.snapshot import read
+from outlast.placement.spare import what_if
 from outlast.wire.shapes import HostStatus, PoolStatus, VmStatus
 
 TIGHT = str(Path(__file__).parent.parent / "placement/golden/tight.json")
@@ -102,6 +103,10 @@ def test_hosts_that_say_nothing_are_down_and_what_they_hold_is_known() -> None:
     states = [h.state for h in picture.hosts]
     assert states == [HostState.OPEN, HostState.DOWN, HostState.CLOSED]
     assert picture.vm("x").host == "b"
+    elsewhere = vm.model_copy(update={"preferred": ["gone"]})
+    picture = picture_of(status.model_copy(update={"vms": [elsewhere]}))
+    assert [h.state for h in picture.hosts if h.name == "gone"] == [HostState.DOWN]
+    assert not what_if(picture, ["b"]).survived, "a strict list of unknown hosts is no free choice"
     with pytest.raises(NotFound, match="no picture of the pool"):
         picture_of(status.model_copy(update={"hosts": []}))
 

@@ -112,8 +112,7 @@ def picture_of(status: PoolStatus) -> Picture:
     names = {h.name for h in status.hosts}
     vms = tuple(
         Vm(v.name, v.memory_mib, v.vcpus, v.host if v.host in names else "",
-           networks=tuple(v.networks), preferred=tuple(p for p in v.preferred if p in names),
-           ha=v.ha)
+           networks=tuple(v.networks), preferred=tuple(v.preferred), ha=v.ha)
         for v in status.vms
     )  # fmt: skip
     hosts = []
@@ -127,6 +126,9 @@ def picture_of(status: PoolStatus) -> Picture:
         mib = (h.free_mib or 0) + sum(v.memory_mib for v in mine)
         cores = (h.free_vcpus or 0) + sum(v.vcpus for v in mine)
         hosts.append(Host(h.name, max(1, mib), max(1, cores), state, why=why))
+    # a list of preferred hosts is strict, even if it names only hosts that are not there
+    for name in sorted({p for v in vms for p in v.preferred} - names):
+        hosts.append(Host(name, 1, 1, HostState.DOWN, why="it is no host of the pool"))
     return checked(Picture(tuple(hosts), vms))
 
 
