@@ -35,7 +35,6 @@ from outlast.sim.pulse import SimPulse
 from outlast.storage import format as fmt
 
 AGENT_AWAY_NS = S // 2
-QEMU_START_NS = 200 * MS
 START_WORDS = {
     "other": "QEMU ended at once",
     "locked": "the image is locked",
@@ -309,6 +308,7 @@ class SimAgent:
             now, seen = machine.reading(), machine.guard_seen()
             entered = machine.guard.enter(now, seen, start.vm).get("ok")
             if entered:
+                machine.let_in(start.vm)
                 machine.running[start.vm] = VmState.RUNNING
                 self.memory[start.vm] = start.spec.memory_mib
             if life == self.life:
@@ -316,7 +316,7 @@ class SimAgent:
                 words = START_WORDS.get(trouble, "")
                 self._report(Result("start", start.vm, bool(entered), trouble, words))
 
-        machine.later(QEMU_START_NS, launched)
+        machine.later(machine.start_takes_ns, launched)
 
     def _report(self, result: Result) -> None:
         self.busy.discard((result.kind, result.subject))

@@ -48,6 +48,8 @@ class Machine:
         self.guard = GuardCore()
         self._guard_looks = 0
         self._dying = False
+        self.start_takes_ns = 200 * MS  # from libvirt's start to a QEMU that asks the guard
+        self.wrong: list[str] = []  # what this host did that it never may
         self.kill_takes_ns = 0  # from the guard's kill to the end of what it killed
         self.begin: Callable[[], None] = lambda: None
         self.nudged: Callable[[], None] = lambda: None  # a peer says it wrote something
@@ -160,6 +162,12 @@ class Machine:
             self.reset()
         elif Duty.PET in duties:
             self.petted_ns = self.world.now_ns
+
+    def let_in(self, vm: str) -> None:
+        """The guard let a VM begin: by I5 its term must be open, with time left."""
+        left_ns = self.guard.remaining_ns(self.reading())
+        if self.guard.state is not GuardState.OPEN or left_ns <= 0:
+            self.wrong.append(f"I5: {vm} begins on {self.name} whose term is over")
 
     def _died(self) -> None:
         """What the guard killed is gone."""

@@ -70,6 +70,8 @@ class SimPool:
         parts: list[object] = [self.world.disk.swaps]
         overdue: tuple[str, ...] = ()
         for host in self._hosts:
+            if host.wrong:
+                raise BrokenInvariant(f"at {now_ns / 1e9:.3f} s: {host.wrong[0]}")
             if host.running:
                 memory = host.guard.memory()
                 parts += memory.term, *host.running

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from outlast.errors import BrokenInvariant
 from outlast.pool.journal import Note
-from outlast.settings import preset
+from outlast.settings import MS, preset
 from outlast.sim.pool import SimPool
 from outlast.sim.world import Path
 
@@ -71,6 +71,7 @@ class Run:
         self.random = self.pool.world.random
         for host in self.pool.hosts.values():  # large VMs are slow to die, storage holds them
             share = self.random.choice((0, 0, self.random.random()))
+            host.start_takes_ns = self.random.choice((50, 200, 200, 1500)) * MS
             host.kill_takes_ns = round(share * self.pool.settings.timing.kill_ns)
         some = self.random.sample(HARM, self.random.randint(2, len(HARM)))
         self.kinds = tuple(kind for harm in some for kind in (harm, *UNDO.get(harm, ())))
