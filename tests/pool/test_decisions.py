@@ -92,6 +92,16 @@ def test_a_permission_is_never_used_in_the_step_that_asks_for_it() -> None:
     assert not ordered.starts
 
 
+def test_the_largest_is_placed_first_so_that_all_find_room() -> None:
+    """By name, the small one would take the room that only the large one needs."""
+    told = story(hosts=2).shows(2, free_mib=3600)
+    told = told.wants(record("a-small", memory_mib=1000)).wants(record("z-large", memory_mib=3800))
+    ordered = PoolCore(SETTINGS).step(NOW + S, told.facts)
+    said = [n.fields["vm"] for n in ordered.notes if n.code == "order-given"]
+    assert said == ["z-large", "a-small"]
+    assert {s.name for s in ordered.swaps} == {"order/1", "order/2"}
+
+
 def test_a_vm_without_a_lease_is_ended_at_once() -> None:
     decision = PoolCore(SETTINGS).step(NOW + S, story().wants(record("web")).runs("web").facts)
     assert [k.vm for k in decision.kills] == ["web"]

@@ -1,8 +1,9 @@
 """What is left when hosts die: who restarts where, in which order, and who does not fit.
 
 Rules:
-1. The order is the master's: priority, start order, then the largest first, then the name. VMs
-   that a hard group keeps together follow each other, but nobody waits for best effort.
+1. The order is that of restarts: priority, start order, then the largest first, then the name.
+   (A pool's master knows no priorities yet; otherwise it goes "spread".) VMs that a hard group
+   keeps together follow each other, but nobody waits for best effort.
 2. Three ways are tried, the next only when the last left somebody out who is promised a place:
    the emptiest host for each ("spread"), the tightest that still takes it ("tight"), and a
    search through the combinations, given up after SEARCH_STEPS ("searched").

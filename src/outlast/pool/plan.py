@@ -59,7 +59,8 @@ class Plan:
             return [], []
         notes: list[Note] = []
         self._settle(now_ns, facts, notes)
-        for vm, record in sorted(facts.vms.items()):
+        # the largest first: what is small still fits when they are placed
+        for vm, record in sorted(facts.vms.items(), key=_by_size):
             if not record.value.wanted or vm in self._given:
                 continue
             held = facts.leases.get(vm)
@@ -212,3 +213,8 @@ def _same(known: Held[OrderBook] | None, book: OrderBook) -> bool:
 def plans(books: Mapping[int, Held[OrderBook]]) -> int:
     """How many orders stand in all books; for status displays."""
     return sum(len(b.value.orders) for b in books.values())
+
+
+def _by_size(entry: tuple[str, Held[VmRecord]]) -> tuple[int, str]:
+    vm, record = entry
+    return -record.value.spec.memory_mib, vm
