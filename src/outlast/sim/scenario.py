@@ -11,7 +11,8 @@ the numbers of blocks are chance and stand as T and N.
     wait 20s
     power of c off | on          host c frozen | thawed | resets
     agent of c killed            it is started again          agent of c gone | back
-    storage of c stuck | failing | ok          storage stuck | failing | ok | slow | fast
+    storage of c stuck | failing | ok          storage stuck | failing | ok
+    storage takes 20..90ms       each request, for all hosts, on its way and back
     link a-b down | up           link a-b flaps 9 times every 0.4s
     way a>b cut | open           what a sends does not reach b
     network of c down | up       network down | up         network between a,b and c,d down | up
@@ -20,7 +21,8 @@ the numbers of blocks are chance and stand as T and N.
     create web [memory=100] [ha=off] [prefers=a,b]         vm web ha off     vm web prefers a,b
     start of web on c fails | locked | missing | refused | works
     register lease/web damaged | sound                     block of c torn
-    block of c written by a stranger                       slot of c retired | anew
+    block of c written by a stranger                       clone of c writes for 1.5s
+    slot of c retired | anew
     expect ...                   what must be true now, see expect.py
     show                         where every VM runs
     # a remark

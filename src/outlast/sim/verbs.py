@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from outlast.errors import InvalidInput
 from outlast.model import VmRecord, VmSpec
+from outlast.settings import MS
 from outlast.sim.agent import encode
 from outlast.sim.host import SimHost
 from outlast.sim.pool import UUID, SimPool
@@ -24,7 +25,7 @@ PATHS = {"stuck": Path.STUCK, "failing": Path.FAIL, "ok": Path.OK}
 STARTS = {
     "fails": "other", "locked": "locked", "missing": "missing", "refused": "refused", "works": "",
 }  # fmt: skip
-LATENCY_NS = {"slow": (20_000_000, 250_000_000), "fast": (1_000_000, 8_000_000)}
+CLONE_STEP_S = 0.003
 STRANGER = UUID.format(0xBAD)
 
 
@@ -77,8 +78,9 @@ class Verbs:
             case ["storage", word] if word in PATHS:
                 for name in self.pool.hosts:
                     self.world.set_path(name, PATHS[word])
-            case ["storage", ("slow" | "fast") as word]:
-                self.world.latency_ns = LATENCY_NS[word]
+            case ["storage", "takes", times] if times.endswith("ms"):
+                low, high = times[:-2].split("..")
+                self.world.latency_ns = (int(low) * MS, int(high) * MS)
             case _:
                 return False
         return True
@@ -157,6 +159,10 @@ class Verbs:
                 disk.write_block(self.pool.host(name).me.slot, b"\xa5" * BLOCK_SIZE)
             case ["block", "of", name, "written", "by", "a", "stranger"]:
                 self._stranger(self.pool.host(name))
+            case ["clone", "of", name, "writes", "for", time]:
+                for _ in range(round(seconds(time) / CLONE_STEP_S)):
+                    self._stranger(self.pool.host(name))
+                    self.pool.run(CLONE_STEP_S)
             case ["slot", "of", name, ("retired" | "anew") as word]:
                 self._slot(self.pool.host(name), word)
             case _:
