@@ -10,13 +10,11 @@ import pytest
 from outlast.pool.journal import SENTENCES
 
 TESTS = Path(__file__).parent
-STORIES = "\n".join(p.read_text(encoding="utf-8") for p in (TESTS / "scenarios").glob("*.txt"))
+STORIES = "\n".join(p.read_text(encoding="utf-8") for p in (TESTS / "scenarios").glob("*/*.txt"))
 # what stories cannot show, and the test that does
 ELSEWHERE = {
     "agent-started": "rack/whole/test_failover.py",
     "vm-killed": "pool/test_notes.py",
-    "block-unreadable": "pool/test_notes.py",
-    "order-refused": "pool/test_notes.py",
 }
 
 

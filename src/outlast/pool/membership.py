@@ -59,6 +59,7 @@ class Members:
         self._parted_since = 0
         self._linked_since: dict[int, int] = {}
         self._excluded_at: dict[int, int] = {}
+        self._followed: View | None = None
         self._since: dict[str, int] = {}  # when a not urgent proposal was first wanted
         self._told = Told(settings.timing)
         self._brake = False
@@ -69,6 +70,7 @@ class Members:
         view = facts.view
         if view is None or not view.members:
             return self._form(now_ns, facts)
+        self._follow(now_ns, view)
         self._remember_excluded(facts, view)
         if not facts.sample.good:
             return Membership(member=self._member(facts, view))
@@ -83,6 +85,13 @@ class Members:
             return Membership(None, tuple(notes), dead, extra_ns)
         swap, more = self._propose(now_ns, facts, view, dead)
         return Membership(swap, tuple(notes + more), dead, extra_ns, member)
+
+    def _follow(self, now_ns: int, view: View) -> None:
+        """Every member knows since when a host is out: any of them might let it in again."""
+        before, self._followed = self._followed, view
+        if before is not None and before.version < view.version and view.kind == "exclude":
+            for slot in before.slots - view.slots:
+                self._excluded_at[slot] = now_ns
 
     # ---- who may act
 
@@ -280,8 +289,6 @@ class Members:
             return None
         if not self._my_turn(now_ns, facts, view, "exclude", True, best):
             return None
-        for slot in out:
-            self._excluded_at[slot] = now_ns
         self._parted_since = 0
         hosts = ", ".join(view.members[s].host for s in sorted(out))
         members = {s: view.members[s] for s in best}

@@ -122,6 +122,10 @@ class SimPool:
         """The host a VM runs on, "" when nowhere."""
         return next((h.name for h in self.hosts.values() if vm in h.running), "")
 
+    def host_of(self, slot: int) -> str:
+        """The name of the host that has a slot, "" when nobody has."""
+        return next((h.name for h in self.hosts.values() if h.me.slot == slot), "")
+
     def wanted(self) -> list[str]:
         names = [n for n in self.world.disk.registers if n.startswith("vm/")]
         return [n[3:] for n in names if self.record(n[3:]).wanted]

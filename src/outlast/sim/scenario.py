@@ -2,34 +2,50 @@
 
 A story is a file. Its first lines, beginning with #, tell in plain words what happens and why it
 matters. Then come blocks: commands, a line of four dashes, the notes expected of them, a blank
-line. A note stands as `host: sentence [code]`; what several hosts say alike stands once.
+line. A note stands as `host: sentence [code]`; what several hosts say alike stands once. Terms and
+the numbers of blocks are chance and stand as T and N.
 
     pool hosts=a,b,c vms=web,db [timing=lab] [seed=1] [memory=1000] [vm=100] [partition=fence]
+         [dedicated=a]           a runs no VMs
+    quiet                        this block's notes are not told
     wait 20s
-    power of c off | on                 host c frozen | thawed      agent of c killed
-    storage of c stuck | failing | ok   storage stuck | ok          (of all hosts)
-    link a-b down | up                  network of c down | up      network down | up
-    qemu of web dies                    wish web running | stopped | killed | deleted
-    vm web shuts down                   start of web on c fails | locked | missing | works
-    agent of c gone | back              register lease/web damaged | sound
-    show                                where every VM runs, and the newest view
+    power of c off | on          host c frozen | thawed | resets
+    agent of c killed            it is started again          agent of c gone | back
+    storage of c stuck | failing | ok          storage stuck | failing | ok
+    storage takes 20..90ms       each request, for all hosts, on its way and back
+    link a-b down | up           link a-b flaps 9 times every 0.4s
+    way a>b cut | open           what a sends does not reach b
+    network of c down | up       network down | up         network between a,b and c,d down | up
+    qemu of web dies             vm web shuts down
+    wish web running | stopped | killed | deleted
+    create web [memory=100] [ha=off] [prefers=a,b]         vm web ha off     vm web prefers a,b
+    start of web on c fails | locked | missing | refused | works
+    register lease/web damaged | sound                     block of c torn
+    block of c written by a stranger                       clone of c writes for 1.5s
+    slot of c retired | anew
+    expect ...                   what must be true now, see expect.py
+    show                         where every VM runs
     # a remark
 
-`play` returns the same text with what really happened; a story is true when nothing differs.
+Where one host or VM stands, a list without blanks stands for several at the same moment.
+`play` returns the same text with what really happened; a story is true when nothing differs and
+no line says WRONG or BROKEN.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from outlast.errors import BrokenInvariant, InvalidInput
 from outlast.pool.journal import Note
+from outlast.sim.agent import encode
+from outlast.sim.expect import Watch, unmet
 from outlast.sim.pool import SimPool
-from outlast.sim.world import Path
+from outlast.sim.verbs import Verbs, seconds
 
 DASHES = "----"
-PATHS = {"stuck": Path.STUCK, "failing": Path.FAIL, "ok": Path.OK}
-STARTS = {"fails": "other", "locked": "locked", "missing": "missing", "works": ""}
 ONCE = {
     "view-changed": "view",
     "host-silent": "host",
@@ -37,6 +53,7 @@ ONCE = {
     "host-anew": "host",
     "storm-brake": "count",
 }
+CHANCE = ((re.compile(r"\bblock \d+\b"), "block N"), (re.compile(r"\b[0-9a-f]{8}\b"), "T"))
 
 
 class Player:
@@ -45,13 +62,16 @@ class Player:
     def __init__(self) -> None:
         self._pool: SimPool | None = None
         self._said: list[str] = []
+        self._codes: list[str] = []
+        self._quiet = False
         self._once: set[tuple[str, object]] = set()
 
     def play(self, text: str) -> str:
         """The story with the notes that it really leads to."""
         out: list[str] = []
         for remarks, commands in _blocks(text):
-            self._said, self._once = [], set()
+            self._said, self._codes, self._once = [], [], set()
+            self._quiet = "quiet" in commands
             for command in commands:
                 if not command.startswith("#"):
                     try:
@@ -71,60 +91,37 @@ class Player:
         return self._pool
 
     def _tell(self, host: str, note: Note) -> None:
+        self._codes.append(note.code)
         key = ONCE.get(note.code)
         if key:
             mark = (note.code, note.fields[key])
             if mark in self._once:
                 return
             self._once.add(mark)
-        self._said.append(f"{host}: {note.sentence} [{note.code}]")
+        if not self._quiet:
+            sentence = note.sentence
+            for pattern, word in CHANCE:
+                sentence = pattern.sub(word, sentence)
+            self._said.append(f"{host}: {sentence} [{note.code}]")
 
     def _do(self, command: str) -> None:
         words = command.split()
         match words:
             case ["pool", *options]:
                 self._build(dict(option.split("=", 1) for option in options))
-            case ["wait", time] if time.endswith("s"):
-                self.pool.run(float(time[:-1]))
-            case ["power", "of", host, "off"]:
-                self.pool.host(host).power_off()
-            case ["power", "of", host, "on"]:
-                self.pool.host(host).power_on()
-            case ["host", host, ("frozen" | "thawed") as word]:
-                self.pool.host(host).frozen = word == "frozen"
-            case ["agent", "of", host, "killed"]:
-                self.pool.host(host).agent.kill()
-            case ["storage", "of", host, word] if word in PATHS:
-                self.pool.world.set_path(self.pool.host(host).name, PATHS[word])
-            case ["storage", word] if word in PATHS:
-                for name in self.pool.hosts:
-                    self.pool.world.set_path(name, PATHS[word])
-            case ["link", pair, ("down" | "up") as word] if "-" in pair:
-                a, b = pair.split("-")
-                self.pool.world.link(self.pool.host(a).name, self.pool.host(b).name, word == "up")
-            case ["network", "of", host, ("down" | "up") as word]:
-                self.pool.isolate(self.pool.host(host).name, word == "up")
-            case ["network", ("down" | "up") as word]:
-                self.pool.network(word == "up")
-            case ["qemu", "of", vm, "dies"]:
-                self.pool.host(self.pool.where(vm)).agent.qemu_ends(vm, "crashed")
-            case ["vm", vm, "shuts", "down"]:
-                self.pool.host(self.pool.where(vm)).agent.qemu_ends(vm, "shutdown")
-            case ["agent", "of", host, "gone"]:
-                self.pool.host(host).agent.kill(for_good=True)
-            case ["agent", "of", host, "back"]:
-                self.pool.host(host).agent.begin()
-            case ["start", "of", vm, "on", host, word] if word in STARTS:
-                self.pool.host(host).start_trouble[vm] = STARTS[word]
-            case ["register", name, ("damaged" | "sound") as word]:
-                damaged = self.pool.world.disk.damaged
-                (damaged.add if word == "damaged" else damaged.discard)(name)
-            case ["wish", vm, desired]:
-                self.pool.want(vm, desired)
+            case ["quiet"]:
+                pass
+            case ["wait", time]:
+                self.pool.run(seconds(time))
             case ["show"]:
                 self._show()
+            case ["expect", *demand]:
+                wrong = unmet(self.pool, self._watch, self._codes, demand)
+                if wrong:
+                    self._said.append(f"WRONG {' '.join(demand)}: {wrong}")
             case _:
-                raise InvalidInput(f"a story does not know: {command}")
+                _ = self.pool
+                self._verbs.do(command)
 
     def _build(self, options: dict[str, str]) -> None:
         self._pool = SimPool(
@@ -137,6 +134,10 @@ class Player:
             partition=options.get("partition", "fence"),
             tell=self._tell,
         )
+        self._verbs, self._watch = Verbs(self._pool), Watch(self._pool)
+        for name in [n for n in options.get("dedicated", "").split(",") if n]:
+            record = replace(self._pool.host(name).record, no_vms=True)
+            self._pool.world.disk.swap(f"slot/{record.slot}", 1, encode(record))
         self._pool.start()
 
     def _show(self) -> None:
