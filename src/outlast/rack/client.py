@@ -90,10 +90,13 @@ class RackClient:
             passed.append(leash)
         try:
             self._check(self._start(argv, passed))
+            return self.status()
+        except KeyboardInterrupt:  # after the start: it stood, and nobody was told
+            self._stop_daemon()
+            raise
         finally:
             for fd in passed:
                 os.close(fd)
-        return self.status()
 
     def _start(self, argv: list[str], passed: list[int]) -> dict[str, Any]:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
