@@ -159,7 +159,7 @@ def test_kill_9_around_the_deadline_never_overruns(bench: ProcessGuard) -> None:
     chance = random.Random(8)
     for number in range(6):
         term = f"{number + 16:032x}"
-        opened = open_term(bench, term, fence_ns=700 * MS)
+        opened = open_term(bench, term, fence_ns=1500 * MS)
         assert opened["ok"], opened
         bench.boot("web")
         deadline_ns = int(str(confirm(bench, term)["deadline_ns"]))
