@@ -14,7 +14,6 @@ STORIES = "\n".join(p.read_text(encoding="utf-8") for p in (TESTS / "scenarios")
 # what stories cannot show, and the test that does
 ELSEWHERE = {
     "agent-started": "rack/whole/test_failover.py",
-    "vm-killed": "pool/test_notes.py",
 }
 
 

@@ -103,6 +103,7 @@ class SlotRecord:
     addresses: tuple[str, ...] = ()  # heartbeat addresses, ip:port
     api: str = ""  # https address of the agent
     no_vms: bool = False  # a dedicated master runs none (W4)
+    maintenance: str = ""  # why it shall run no VMs for a while; "" = it is in service
 
 
 class ProofKind(Enum):
@@ -124,6 +125,20 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True)
+class Handover:
+    """A live migration under way, in the lease of its VM.
+
+    The holder alone may give the lease to `to_slot` and `to_term`; who is given it this way may
+    let the copy with this id go on, everybody else starts the VM from its disk.
+    """
+
+    id: str  # of the Move it carries out
+    from_slot: int
+    to_slot: int
+    to_term: str
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
     """Who may run one VM: the register `lease/<vm>`; its version is the epoch.
 
@@ -134,12 +149,13 @@ class Lease:
     vm: str
     slot: int = 0
     term: str = NO_TERM
-    via: str = "free"  # free | start | takeover | failed
+    via: str = "free"  # free | start | takeover | failed | migration
     def_version: int = 0
     proof: Proof | None = None
     fails: int = 0  # starts that failed in a row
     failed_slot: int = 0  # where the last one failed
     why: str = ""  # what happened, in a sentence
+    move: Handover | None = None  # under way from here, or how it came here
 
     @property
     def held(self) -> bool:
@@ -183,6 +199,17 @@ class VmSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Move:
+    """A wish to move a running VM to another host while it runs; a part of VmRecord."""
+
+    id: str  # 16 hex digits, never used twice
+    to: str = ""  # host name; "" = the pool chooses
+    why: str = ""
+    back_to: str = ""  # the host that shall have it back once it is in service again
+    failed: str = ""  # why it did not work; the VM stays where it is
+
+
+@dataclass(frozen=True, slots=True)
 class VmRecord:
     """A VM's definition and its owner's wishes: the register `vm/<name>`."""
 
@@ -194,6 +221,8 @@ class VmRecord:
     start_seq: int = 0  # grows with each wish to start, so that an older "stay down" is void
     held_down: str = ""  # why it stays down until somebody wishes to start it again
     deleted: bool = False
+    move: Move | None = None  # wished and not done yet, or failed
+    away_from: str = ""  # the host it left for maintenance
 
     @property
     def wanted(self) -> bool:
@@ -220,6 +249,7 @@ class LocalVm:
     pid: int = 0
     started_ns: int = 0
     cpu_ns: int = 0
+    incoming: str = ""  # it is the copy of this move (Handover.id) and has not run here yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,11 +267,13 @@ class HostResources:
 class Order:
     """One standing order of the master to one host; the host checks every field before acting."""
 
-    op: str  # start
+    op: str  # start | move
     vm: str
     def_version: int
     lease_version: int
     reason: str
+    to_slot: int = 0  # of a move
+    move: str = ""  # its id
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,8 @@ class PoolSettings:
     partition: str = "fence"  # fence | strict | hold: what to do about hosts that are cut off
     restart_limit: int = 5  # restarts of one VM ...
     restart_window_s: int = 600  # ... within this time; then it stays down until somebody looks
+    moves_at_once: int = 2  # live migrations a host sends, and receives, at the same time
+    move_mib_s: int = 0  # what each of them may use of the network, MiB a second; 0 = all of it
 
 
 def preset(name: str) -> Timing:

@@ -218,13 +218,14 @@ class Guard:
             case "close":
                 return self.core.close(now, facts, fields)
             case "admit":
-                return {**self.core.admit(now, vm), "cgroup": f"{self.subtree.path}/{vm}"}
+                answer = self.core.admit(now, vm, incoming=fields.get("incoming"))
+                return {**answer, "cgroup": f"{self.subtree.path}/{vm}"}
             case "release":
                 return self.core.release(vm)
             case "kill":
                 return self._kill(now, request.peer, vm)
             case "enter":
-                return self._enter(now, facts, request.peer, vm)
+                return self._enter(now, facts, request)
             case _:
                 return no(f"there is no request '{request.op[:40]}'")
 
@@ -283,8 +284,9 @@ class Guard:
         self._pending.append(PendingKill(peer, vm, now.boot_ns + KILL_WAIT_NS))
         return None
 
-    def _enter(self, now: Reading, facts: Facts, peer: Peer, vm: object) -> Json:
-        reply = self.core.enter(now, facts, vm)
+    def _enter(self, now: Reading, facts: Facts, request: Request) -> Json:
+        peer, vm = request.peer, request.fields.get("vm")
+        reply = self.core.enter(now, facts, vm, incoming=request.fields.get("incoming"))
         if not reply["ok"] or not isinstance(vm, str):
             return reply
         if peer.pid <= 0:

@@ -66,9 +66,12 @@ class GuardClient:
         """End the term for good. `reset_if_running`: the storage is sick."""
         return self.ask("close", term=term, reason=reason, reset_if_running=reset_if_running)
 
-    def admit(self, vm: str) -> Reply:
-        """Let this VM start within 30 s. Gives {"cgroup", "remaining_ns"}."""
-        return self.ask("admit", vm=vm)
+    def admit(self, vm: str, *, incoming: bool = False) -> Reply:
+        """Let this VM, or its copy from another host, in within 30 s.
+
+        Gives {"cgroup", "remaining_ns"}.
+        """
+        return self.ask("admit", vm=vm, incoming=incoming)
 
     def release(self, vm: str) -> Reply:
         return self.ask("release", vm=vm)
@@ -77,9 +80,9 @@ class GuardClient:
         """Kill one VM; returns when it is gone, or after 5 s with {"populated": true}."""
         return self.ask("kill", vm=vm)
 
-    def enter(self, vm: str) -> Reply:
+    def enter(self, vm: str, *, incoming: bool = False) -> Reply:
         """Use up an admission: the guard moves THIS process into the VM's cgroup."""
-        return self.ask("enter", vm=vm)
+        return self.ask("enter", vm=vm, incoming=incoming)
 
     def ask(self, op: str, **fields: object) -> Reply:
         """One request, one reply. Raises GuardGone."""

@@ -10,7 +10,8 @@ The states and what moves them are the table NEXT; a cause that is not in it is 
  3. A term that closed never opens again. All closed terms of this boot are remembered.
  4. A confirmation counts only for the open term and only while D is ahead.
  5. A VM is admitted only while OPEN and now < D - margin. An admission lives until it is used,
-    released, the term closes, or 30 s passed. Entering asks the same questions again.
+    released, the term closes, or 30 s passed. Entering asks the same questions again. An admission
+    for a copy that comes from another host lets no VM start from its disk, and the reverse.
  6. Closed is a state, not an edge: while not OPEN the subtree stays frozen and whatever is found
     in it is killed, again and again.
  7. CLOSED is said only when the subtree was verified empty; OPEN only on an empty subtree.
@@ -93,7 +94,7 @@ class GuardCore:
         self._memory = memory or Memory()
         self._saved = self._memory
         self._ran_ns = ran_ns  # CLOCK_BOOTTIME at which the subtree was last seen populated
-        self._admitted: dict[str, Reading] = {}
+        self._admitted: dict[str, tuple[Reading, bool]] = {}  # since when; for a copy?
 
     # -- what it knows ---------------------------------------------------------------------
 
@@ -276,13 +277,13 @@ class GuardCore:
             self._want_reset(facts, asked=True)
         return {"ok": True, "state": self.state.value}
 
-    def admit(self, now: Reading, vm: object) -> Json:
-        """Rule 5: let this VM start within the next 30 s."""
+    def admit(self, now: Reading, vm: object, *, incoming: object = False) -> Json:
+        """Rule 5: let this VM, or its copy from another host, in within the next 30 s."""
         if not isinstance(vm, str) or not VM_NAME.fullmatch(vm):
             return no("that is not the name of a VM")
         if refusal := self._late(now):
             return no(refusal)
-        self._admitted[vm] = now
+        self._admitted[vm] = now, incoming is True
         return self._timed(now)
 
     def release(self, vm: object) -> Json:
@@ -291,7 +292,7 @@ class GuardCore:
             self._admitted.pop(vm, None)
         return {"ok": True}
 
-    def enter(self, now: Reading, facts: Facts, vm: object) -> Json:
+    def enter(self, now: Reading, facts: Facts, vm: object, *, incoming: object = False) -> Json:
         """Use an admission up. If ok the shell moves the process in, then asks may_start again."""
         if not isinstance(vm, str) or not VM_NAME.fullmatch(vm):
             return no("that is not the name of a VM")
@@ -299,6 +300,9 @@ class GuardCore:
             return no(refusal)
         if not self._admission(now, vm):
             return no(f"{vm} was not admitted to start here")
+        if self._admitted[vm][1] is not (incoming is True):
+            what = "start from its disk" if self._admitted[vm][1] else "come from another host"
+            return no(f"{vm} was not admitted to {what}")
         if vm in facts.vms:
             return no(f"a process of {vm} is still running here")
         del self._admitted[vm]
@@ -315,8 +319,8 @@ class GuardCore:
         return f"no term is open on this host: {self._memory.reason}"
 
     def _admission(self, now: Reading, vm: str) -> bool:
-        since = self._admitted.get(vm)
-        return since is not None and now.since(since) < ADMISSION_NS
+        admitted = self._admitted.get(vm)
+        return admitted is not None and now.since(admitted[0]) < ADMISSION_NS
 
     def _close(self, cause: Cause, reason: str) -> None:
         self._admitted.clear()

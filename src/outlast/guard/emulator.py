@@ -39,7 +39,7 @@ def vm_name(arguments: list[str]) -> str:
     return ""
 
 
-def refused(vm: str, path: str) -> str:
+def refused(vm: str, path: str, incoming: bool = False) -> str:
     """Ask the guard to let this process run `vm`; "" if it did, else why not."""
     import _socket  # the module socket costs more than all the rest of this file
     import time
@@ -57,7 +57,8 @@ def refused(vm: str, path: str) -> str:
                     raise
                 time.sleep(0.02)
         quoted = vm.encode("unicode_escape").decode().replace("\\", "").replace('"', "")
-        connection.send(f'{{"op": "enter", "vm": "{quoted}"}}\n'.encode())
+        copy = ', "incoming": true' if incoming else ""
+        connection.send(f'{{"op": "enter", "vm": "{quoted}"{copy}}}\n'.encode())
         while not reply.endswith(b"\n"):
             data = connection.recv(65536)
             if not data:
@@ -108,7 +109,7 @@ def main() -> int:
     arguments = sys.argv[1:]
     qemu = os.environ.get("OUTLAST_QEMU") or QEMU
     vm = vm_name(arguments)
-    why = refused(vm, SOCKET) if vm else ""
+    why = refused(vm, SOCKET, "-incoming" in arguments) if vm else ""
     if why:
         sys.stderr.write(f"Outlast does not let VM {vm} start on this host: {why}\n")
         return 1

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from outlast.errors import BrokenInvariant
 from outlast.model import Lease, OrderBook, StopMode, View, VmRecord, VmSpec
-from outlast.pool.facts import Facts
+from outlast.pool.facts import Facts, Held
 from outlast.pool.journal import Note
 
 
@@ -55,11 +55,39 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Depart:
+    """Move a running VM of this host to another one; its lease says so already."""
+
+    vm: str
+    id: str
+    to_slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Give up a move that has begun; the VM stays here."""
+
+    vm: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Let a VM go on that stands still here: one that came from elsewhere, or did not get away."""
+
+    vm: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     kills: tuple[Kill, ...] = ()
     stops: tuple[Stop, ...] = ()
+    aborts: tuple[Abort, ...] = ()
     swaps: tuple[Swap, ...] = ()
     starts: tuple[Start, ...] = ()
+    departs: tuple[Depart, ...] = ()
+    resumes: tuple[Resume, ...] = ()
     notes: tuple[Note, ...] = ()
     sentence: str = ""
     free_mib: int = 0
@@ -72,28 +100,68 @@ def check(facts: Facts, decision: Decision) -> None:
     """Raise BrokenInvariant when a decision uses a permission it does not see held."""
     swapped = {s.name for s in decision.swaps}
     for start in decision.starts:
-        held = facts.leases.get(start.vm)
-        if held is None or (held.value.slot, held.value.term) != (facts.me.slot, facts.term):
-            raise BrokenInvariant(f"start of {start.vm} without seeing its lease held here")
-        if f"lease/{start.vm}" in swapped:
-            raise BrokenInvariant(f"lease of {start.vm} written and used in one step")
-        if not facts.view or not facts.view.lists(facts.me.slot, facts.term):
-            raise BrokenInvariant(f"start of {start.vm} by a host that no view lists")
+        held = _own_lease(facts, start.vm, "start", swapped)
+        if leaving(held.value, facts.me.slot):
+            raise BrokenInvariant(f"start of {start.vm} while it is on its way elsewhere")
+    for depart in decision.departs:
+        move = _own_lease(facts, depart.vm, "move", swapped).value.move
+        if move is None or (move.id, move.to_slot) != (depart.id, depart.to_slot):
+            raise BrokenInvariant(f"move of {depart.vm} that its lease does not name")
+    for resume in decision.resumes:
+        _check_resume(facts, resume.vm, _own_lease(facts, resume.vm, "resume", swapped).value)
     for swap in decision.swaps:
-        if not isinstance(swap.value, Lease):
-            continue
-        vm = swap.value.vm
-        before = facts.leases.get(vm)
-        mine_before = before is not None and before.value.slot == facts.me.slot
-        if not swap.value.held and before is not None and before.value.held and not mine_before:
+        if isinstance(swap.value, Lease):
+            _check_lease(facts, swap.value)
+
+
+def leaving(lease: Lease, slot: int) -> bool:
+    """True when this lease of `slot` names a move away from there."""
+    return lease.move is not None and lease.move.to_slot != slot
+
+
+def _own_lease(facts: Facts, vm: str, what: str, swapped: set[str]) -> Held[Lease]:
+    """The lease that a start, a move or a resume needs."""
+    held = facts.leases.get(vm)
+    if held is None or (held.value.slot, held.value.term) != (facts.me.slot, facts.term):
+        raise BrokenInvariant(f"{what} of {vm} without seeing its lease held here")
+    if f"lease/{vm}" in swapped:
+        raise BrokenInvariant(f"lease of {vm} written and used in one step")
+    if not facts.view or not facts.view.lists(facts.me.slot, facts.term):
+        raise BrokenInvariant(f"{what} of {vm} by a host that no view lists")
+    return held
+
+
+def _check_resume(facts: Facts, vm: str, lease: Lease) -> None:
+    local = facts.local.get(vm)
+    if leaving(lease, facts.me.slot):
+        raise BrokenInvariant(f"{vm} would go on while it is on its way elsewhere")
+    if local is None or not local.incoming:
+        return
+    if lease.via != "migration" or lease.move is None or lease.move.id != local.incoming:
+        raise BrokenInvariant(f"copy of {vm} would go on without having been handed over")
+
+
+def _check_lease(facts: Facts, lease: Lease) -> None:
+    vm = lease.vm
+    before = facts.leases.get(vm)
+    was = before.value if before is not None else Lease(vm)
+    mine_before = was.held and was.slot == facts.me.slot
+    mine = (lease.slot, lease.term) == (facts.me.slot, facts.term)
+    if not lease.held:
+        if was.held and not mine_before:
             raise BrokenInvariant(f"lease of {vm} freed by a host that does not hold it")
-        if mine_before and not swap.value.held and _present(facts, vm):
+        if mine_before and _present(facts, vm):
             raise BrokenInvariant(f"lease of {vm} freed while the VM is still here")
-        if swap.value.held and (swap.value.slot, swap.value.term) != (facts.me.slot, facts.term):
+        return
+    if not mine:
+        move = was.move
+        given = move is not None and (lease.slot, lease.term) == (move.to_slot, move.to_term)
+        if not mine_before or not given or lease.move != move or lease.via != "migration":
             raise BrokenInvariant(f"lease of {vm} given to somebody else")
-        taken = before is not None and before.value.held
-        if swap.value.held and taken and swap.value.proof is None:
-            raise BrokenInvariant(f"lease of {vm} taken over without a proof")
+        if vm in facts.guard.populated:
+            raise BrokenInvariant(f"lease of {vm} handed over while its process is still here")
+    elif was.held and was.term != facts.term and lease.proof is None:
+        raise BrokenInvariant(f"lease of {vm} taken over without a proof")
 
 
 def _present(facts: Facts, vm: str) -> bool:

@@ -13,6 +13,7 @@ Rules:
 6. A VM that dies too often, or cannot start for a reason that trying again won't mend, stays down
    and says why (VmRecord.held_down), until somebody wishes to start it again.
 7. A locked disk is waited for, never forced: its former host's locks lapse with time.
+8. A VM that is on its way elsewhere, or has come from there, is first of all moving.py's business.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from outlast.pool.decision import Kill, Start, Stop, Swap
 from outlast.pool.facts import Exit, Facts, Held
 from outlast.pool.journal import Note, note
 from outlast.pool.membership import Membership
+from outlast.pool.moving import Motion, Moving
 from outlast.pool.proof import Excluded, of_death
 from outlast.settings import PoolSettings, S
 
@@ -41,6 +43,7 @@ class Work:
     swaps: list[Swap] = field(default_factory=list)
     starts: list[Start] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
+    motion: Motion = field(default_factory=Motion)
 
 
 class Hosting:
@@ -59,6 +62,7 @@ class Hosting:
         self._locked: set[str] = set()
         self._why: dict[str, str] = {}  # why it is started again here
         self._down: dict[str, tuple[int, str]] = {}  # vm -> (start_seq, why it must not start)
+        self._moving = Moving(settings)
         self._first = True
 
     def step(self, now_ns: int, facts: Facts, membership: Membership, excluded: Excluded) -> Work:
@@ -68,6 +72,7 @@ class Hosting:
         for exit_ in facts.exits:
             self._exits[exit_.vm] = exit_
         self._forget_former(facts)
+        self._moving.hear(facts, work.motion)
         self._results(now_ns, facts, work)
         self._end_strangers(facts, work)
         if facts.local_ready:
@@ -98,7 +103,11 @@ class Hosting:
                 continue
             if f"lease/{vm}" in facts.unread:
                 continue
-            why = "this host does not hold its lease"
+            if held is not None and self._moving.may_stay(facts, vm, held.value):
+                continue
+            local = facts.local.get(vm)
+            copy = local is not None and local.incoming
+            why = "its move came to nothing" if copy else "this host does not hold its lease"
             work.kills.append(Kill(vm, why))
             work.notes.append(note("vm-killed", vm=vm, host=facts.me.host, why=why))
             self._seen_running.discard(vm)
@@ -116,8 +125,13 @@ class Hosting:
         local = facts.local.get(vm)
         present = local is not None or vm in facts.guard.populated
         if local is not None and local.state is VmState.RUNNING:
-            self._note_running(facts, vm, work)
+            self._note_running(facts, vm, held.value, work)
+            self._moving.arrived(facts, vm, held, work.motion)
+        if self._moving.leave(facts, vm, held, work.motion):
+            return
         if any((kind, vm) in facts.busy for kind in ("start", "stop", "kill")):
+            return
+        if local is not None and self._moving.arrive(facts, local, held.value, work.motion):
             return
         if present:
             if record.value.desired is Desired.STOPPED or record.value.deleted:
@@ -152,11 +166,10 @@ class Hosting:
         work.swaps.append(Swap(f"vm/{vm}", record.version, value, why or "it shut itself down"))
         return True
 
-    def _note_running(self, facts: Facts, vm: str, work: Work) -> None:
+    def _note_running(self, facts: Facts, vm: str, lease: Lease, work: Work) -> None:
         if vm not in self._seen_running:
             self._seen_running.add(vm)
-            code = "vm-adopted" if self._first else "vm-runs"
-            work.notes.append(note(code, vm=vm, host=facts.me.host))
+            work.notes.append(self._moving.told_running(facts, vm, lease, adopted=self._first))
             self._exits.pop(vm, None)
             self._locked.discard(vm)
 
@@ -266,7 +279,10 @@ class Hosting:
         if writer is None or writer.term != book.value.master_term:
             return
         for order in book.value.orders:
-            refusal = self._take(facts, membership, excluded, order, work)
+            if order.op == "move":
+                refusal = self._moving.take(facts, order, work.motion)
+            else:
+                refusal = self._take(facts, membership, excluded, order, work)
             if refusal:
                 self._tell_refusal(now_ns, order, refusal, work)
 

@@ -23,6 +23,7 @@ from outlast.pool.facts import Facts, Held
 from outlast.pool.journal import Note, note
 from outlast.pool.membership import Membership
 from outlast.pool.proof import Excluded, of_death
+from outlast.pool.relocation import Relocation, arrivals
 from outlast.settings import PoolSettings
 
 LATE_BEATS = 15  # an order not taken for so many beats is given to somebody else
@@ -47,6 +48,7 @@ class Plan:
         self._late: dict[str, int] = {}  # vm -> slot that was late
         self._no_room: dict[str, str] = {}
         self._recent: dict[str, tuple[int, int, int]] = {}  # vm -> (slot, MiB, taken at)
+        self._relocation = Relocation(settings)
 
     def step(
         self, now_ns: int, facts: Facts, membership: Membership, excluded: Excluded
@@ -54,6 +56,7 @@ class Plan:
         view = facts.view
         if view is None or view.master != facts.me.slot or not membership.member:
             self._given.clear()
+            self._relocation.forget()
             return [], []
         if not facts.registers_ready or facts.guard.remaining_ns <= self._timing.margin_ns:
             return [], []
@@ -67,7 +70,11 @@ class Plan:
             reason = self._needs_host(facts, view, membership, excluded, vm, held)
             if reason:
                 self._give(now_ns, facts, view, membership, vm, record, held, reason, notes)
-        return self._books(facts, view), notes
+        moves = self._relocation.step(
+            now_ns, facts, view, lambda: self._candidates(facts, view, membership)
+        )
+        books = self._books(facts, view, moves.orders)
+        return [*moves.swaps, *books], [*notes, *moves.notes]
 
     def _needs_host(
         self, facts: Facts, view: View, membership: Membership, excluded: Excluded,
@@ -146,7 +153,7 @@ class Plan:
             notes.append(note("no-room", vm=vm, why=why))
 
     def _candidates(self, facts: Facts, view: View, membership: Membership) -> list[Candidate]:
-        taken: dict[int, int] = {}
+        taken = arrivals(self._relocation.promised, facts)
         count: dict[int, int] = {}
         for given in self._given.values():
             mib = facts.vms[given.order.vm].value.spec.memory_mib
@@ -168,9 +175,11 @@ class Plan:
         host = view.members[slot].host
         record = facts.slots.get(slot)
         closed = "runs no VMs, it is a dedicated master" if record and record.no_vms else ""
+        if record and record.maintenance:
+            closed = f"is in maintenance: {record.maintenance}"
         if slot == facts.me.slot:
             if not facts.local_ready:
-                closed = "has no hypervisor that answers"
+                closed = closed or "has no hypervisor that answers"
             return Candidate(slot, host, max(0, facts.resources.free_mib - taken_mib), vms, closed)
         seen = facts.seen.get(slot)
         block = seen.block if seen else None
@@ -187,8 +196,8 @@ class Plan:
         free_mib = max(0, (block.free_mib if block else 0) - taken_mib)
         return Candidate(slot, host, free_mib, vms, closed)
 
-    def _books(self, facts: Facts, view: View) -> list[Swap]:
-        wanted: dict[int, list[Order]] = {slot: [] for slot in view.members}
+    def _books(self, facts: Facts, view: View, moves: Mapping[int, list[Order]]) -> list[Swap]:
+        wanted = {slot: list(moves.get(slot, ())) for slot in view.members}
         for given in self._given.values():
             if given.slot in wanted:
                 wanted[given.slot].append(given.order)

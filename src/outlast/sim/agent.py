@@ -26,12 +26,15 @@ from outlast.model import (
     VmState,
 )
 from outlast.pool.core import PoolCore
-from outlast.pool.decision import Decision, Start, Stop, Swap
+from outlast.pool.decision import Decision, Depart, Resume, Start, Stop, Swap
 from outlast.pool.facts import Exit, Facts, GuardFacts, Held, Result, Sample, Seen
 from outlast.pool.journal import Note
+from outlast.pool.moving import STUCK, receiving
 from outlast.settings import MS, S
 from outlast.sim.machine import Machine
+from outlast.sim.moves import SimMove
 from outlast.sim.pulse import SimPulse
+from outlast.sim.world import Path
 from outlast.storage import format as fmt
 
 AGENT_AWAY_NS = S // 2
@@ -87,6 +90,7 @@ class SimAgent:
         self.busy: set[tuple[str, str]] = set()
         self.results: list[Result] = []
         self.exits: list[Exit] = []
+        self.moves: dict[str, SimMove] = {}
         self.planned = False
 
     def kill(self, *, for_good: bool = False) -> None:
@@ -184,14 +188,14 @@ class SimAgent:
         results, self.results = tuple(self.results), []
         exits, self.exits = tuple(self.exits), []
         by_kind = self.by_kind
-        used = sum(self.memory.get(vm, 0) for vm in self.machine.running)
+        used = sum(self.memory.get(vm, 0) for vm in self.machine.here)
         guard, mib = self.machine.guard, self.machine.memory_mib
         return Facts(
             me=self.machine.me, term=pulse.term, block_state=self._block_state(),
             sample=sample, seen=seen,
             guard=GuardFacts(
                 guard.state, guard.memory().term, guard.remaining_ns(self.machine.reading()),
-                frozenset(self.machine.running),
+                self.machine.here,
             ),
             view=pulse.view, announced_ns=self._announced(),
             links={s: self.world.now_ns - at for s, at in self.machine.heard.items()},
@@ -199,10 +203,18 @@ class SimAgent:
             vms=by_kind["vm"], leases=by_kind["lease"],
             books={int(n): h for n, h in by_kind["order"].items()},
             registers_ready=self.ready,
-            local={n: LocalVm(n, s) for n, s in self.machine.running.items()}, local_ready=True,
+            local=self._local(), local_ready=True,
             resources=HostResources(mib, 64, mib - used, 64),
             busy=frozenset(self.busy), results=results, exits=exits, unread=self.unread,
         )  # fmt: skip
+
+    def _local(self) -> dict[str, LocalVm]:
+        local = {
+            vm: LocalVm(vm, state, STUCK if state is VmState.PAUSED else "")
+            for vm, state in self.machine.running.items()
+        }
+        copies = self.machine.copies.items()
+        return local | {vm: LocalVm(vm, VmState.PAUSED, incoming=c.id) for vm, c in copies}
 
     def _block_state(self) -> BlockState:
         return STATES.get(self.pulse.core.life.value, BlockState.CLOSED)
@@ -221,14 +233,66 @@ class SimAgent:
             self._end(kill.vm)
         for stop in decision.stops:
             self._stop(stop)
+        for abort in decision.aborts:
+            if abort.vm in self.moves:
+                self.moves[abort.vm].abort(abort.why)
         for swap in decision.swaps:
             self._swap(swap)
         for start in decision.starts:
             self._start(start)
+        for depart in decision.departs:
+            self._depart(depart)
+        for resume in decision.resumes:
+            self._resume(resume)
 
     def _end(self, vm: str) -> None:
         self.machine.running.pop(vm, None)
+        self.machine.copies.pop(vm, None)
         self.wake()
+
+    def _depart(self, depart: Depart) -> None:
+        vm, life = depart.vm, self.life
+        self.busy.add(("move", vm))
+
+        def report(ok: bool, why: str) -> None:
+            if life == self.life and self.up:
+                self.moves.pop(vm, None)
+                self._report(Result("move", vm, ok, "" if ok else "other", why))
+
+        target: Any = self.machine.peers[depart.to_slot]
+        host: Any = self.machine
+        self.moves[vm] = SimMove(host, target, vm, depart.id, report)
+
+    def refusal(self, vm: str, id_: str) -> str:
+        """What this agent answers to the offer of a copy; "" = it may come."""
+        world, disk = self.world, self.world.disk
+        if not self.up or world.paths[self.machine.name] is not Path.OK:
+            return "its agent does not answer"
+        name = f"lease/{vm}"
+        version = disk.version(name)
+        lease = fmt.lease_from(disk.value(name, version))
+        self._store(name, Held(version, lease, world.now_ns))
+        why = receiving(self.machine.me.slot, self.pulse.core.term, lease, id_)
+        if why or vm in self.machine.here:
+            return why or f"{vm} is here already"
+        answer = self.machine.guard.admit(self.machine.reading(), vm, incoming=True)
+        return str(answer.get("error", "")) if not answer.get("ok") else ""
+
+    def _resume(self, resume: Resume) -> None:
+        vm = resume.vm
+        self.busy.add(("resume", vm))
+        life = self.life
+
+        def done() -> None:
+            machine = self.machine
+            ok = machine.goes_on(vm)
+            if not ok and machine.running.get(vm) is VmState.PAUSED:
+                machine.runs(vm)
+                ok = True
+            if life == self.life:
+                self._report(Result("resume", vm, ok))
+
+        self.machine.later(5 * MS, done)
 
     def qemu_ends(self, vm: str, kind: str) -> None:
         """kind: crashed (as by kill -9 of its process) | shutdown (from inside)."""
@@ -309,7 +373,7 @@ class SimAgent:
             entered = machine.guard.enter(now, seen, start.vm).get("ok")
             if entered:
                 machine.let_in(start.vm)
-                machine.running[start.vm] = VmState.RUNNING
+                machine.runs(start.vm)
                 self.memory[start.vm] = start.spec.memory_mib
             if life == self.life:
                 trouble = "" if entered else "refused"

@@ -7,6 +7,7 @@ own commands, so that recording anew cannot make a wrong outcome right.
     expect web down              it runs nowhere
     expect web held down         and the pool does not start it by itself
     expect web starts 2          so many QEMUs of it were begun since the story's beginning
+    expect copy of web on b      it stands still there          expect no copy of web
     expect lease web by a        expect lease web free        expect lease web proof silent
     expect view a,b master a     the newest view, in the order of slots
     expect a open | closed       its guard holds a term and lets VMs run, or not
@@ -77,9 +78,18 @@ def _unmet_vm(pool: SimPool, watch: Watch, words: list[str]) -> str:
         case [vm, "held", "down"]:
             held = pool.record(vm).held_down
             return "" if held and not pool.where(vm) else "the pool starts it by itself"
+        case ["copy", "of", vm, "on", host]:
+            return _unlike(host, _copy(pool, vm))
+        case ["no", "copy", "of", vm]:
+            return _unlike("", _copy(pool, vm))
         case [vm, "starts", count]:
             return _unlike(count, str(watch.starts.get(vm, 0)))
     raise InvalidInput(f"a story does not know: expect {' '.join(words)}")
+
+
+def _copy(pool: SimPool, vm: str) -> str:
+    """Where a copy of the VM stands still."""
+    return next((name for name, host in pool.hosts.items() if vm in host.copies), "")
 
 
 def _view(pool: SimPool) -> str:

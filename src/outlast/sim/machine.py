@@ -9,6 +9,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from outlast.guard.core import Duty, GuardCore
 from outlast.guard.facts import Facts as GuardSeen
@@ -27,6 +28,15 @@ BOOT_NS = 2 * S
 THAW_LOOK_NS = 50 * MS
 
 
+@dataclass(slots=True)
+class Copy:
+    """What a move has brought here of a VM: it stands still until somebody lets it go on."""
+
+    id: str
+    complete: bool = False
+    stale: bool = False  # the VM ran somewhere since the copy was complete
+
+
 class Machine:
     """`begin` is called at each power-on, to start the host's programs."""
 
@@ -39,6 +49,9 @@ class Machine:
         self.memory_mib = memory_mib
         self.peers: dict[int, Machine] = {}
         self.running: dict[str, VmState] = {}  # what really runs here
+        self.copies: dict[str, Copy] = {}  # what stands still here, come from elsewhere
+        self.move_takes_ns = 400 * MS  # from a copy's start until it is complete
+        self.replies_lost = 0  # one of so many words that a move from here worked never comes
         self.start_trouble: dict[str, str] = {}  # vm -> trouble of every start here
         self.heard: dict[int, int] = {}  # slot -> when its network beat came
         self.frozen = False
@@ -73,6 +86,7 @@ class Machine:
         self._dying = False
         self.world.lives[self.name] += 1
         self.running.clear()
+        self.copies.clear()
 
     def reset(self) -> None:
         self.resets += 1
@@ -119,10 +133,16 @@ class Machine:
         return self.power and self.guard.state is GuardState.OPEN
 
     def guard_seen(self) -> GuardSeen:
-        return GuardSeen(bool(self.running), frozenset(self.running), 1, "", "watchdog")
+        here = self.here
+        return GuardSeen(bool(here), here, 1, "", "watchdog")
 
     def guard_fact(self) -> GuardFact:
-        return GuardFact(self.guard.state, self.guard.memory().term, not self.running)
+        return GuardFact(self.guard.state, self.guard.memory().term, not self.here)
+
+    @property
+    def here(self) -> frozenset[str]:
+        """VMs of which anything is here."""
+        return frozenset(self.running) | frozenset(self.copies)
 
     def guard_soon(self) -> None:
         """The guard looks now, and then again and again, as its own loop does."""
@@ -163,6 +183,33 @@ class Machine:
         elif Duty.PET in duties:
             self.petted_ns = self.world.now_ns
 
+    def runs(self, vm: str) -> None:
+        """The VM runs here from now on: every copy of it is older than its disk."""
+        self.running[vm] = VmState.RUNNING
+        for machine in (self, *self.peers.values()):
+            if vm in machine.copies:
+                machine.copies[vm].stale = True
+
+    def end_vm(self, vm: str, then: Callable[[], None]) -> None:
+        """The guard kills one VM; `then` when nothing of it is left."""
+
+        def ended() -> None:
+            self.running.pop(vm, None)
+            then()
+
+        self.later(self.kill_takes_ns, ended)
+
+    def goes_on(self, vm: str) -> bool:
+        """Somebody lets a copy go on that stands still here; False when there is none."""
+        copy = self.copies.pop(vm, None)
+        if copy is None:
+            return False
+        if copy.stale or not copy.complete:
+            self.wrong.append(f"V3: the copy of {vm} on {self.name} is older than its disk")
+        self.let_in(vm)
+        self.runs(vm)
+        return True
+
     def let_in(self, vm: str) -> None:
         """The guard let a VM begin: by I5 its term must be open, with time left."""
         left_ns = self.guard.remaining_ns(self.reading())
@@ -172,6 +219,7 @@ class Machine:
     def _died(self) -> None:
         """What the guard killed is gone."""
         self.running.clear()
+        self.copies.clear()
         self._dying = False
         self.guard_soon()
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from outlast.errors import BrokenInvariant, InvalidInput
-from outlast.model import Desired, Lease, SlotRecord, StopMode, View, VmRecord, VmSpec
+from outlast.model import Desired, Lease, Move, SlotRecord, StopMode, View, VmRecord, VmSpec
 from outlast.pool.invariants import PoolPicture, Running, broken
 from outlast.pool.journal import Note
 from outlast.settings import PoolSettings, preset
@@ -164,6 +164,20 @@ class SimPool:
         if desired not in words:
             raise InvalidInput(f"a VM cannot be wished {desired}")
         self.wish(vm, words[desired])
+
+    def move(self, vm: str, to: str = "") -> None:
+        """As `outlast vm migrate` wishes it."""
+        record, version = self.record(vm), self.world.disk.version(f"vm/{vm}")
+        self.wish(vm, replace(record, move=Move(f"{version:016x}", to, "somebody wished it")))
+
+    def serve(self, name: str, maintenance: str) -> None:
+        """Put a host into maintenance, or back into service (with "")."""
+        host = self.host(name)
+        register = f"slot/{host.me.slot}"
+        version = self.world.disk.version(register)
+        record = fmt.slot_from(self.world.disk.value(register, version))
+        value = encode(replace(record, maintenance=maintenance))
+        self.world.disk.swap(register, version, value)
 
     def start(self) -> None:
         """The first host forms the pool, the others join, then the VMs are wished for."""

@@ -10,7 +10,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from outlast.errors import BrokenInvariant
 from outlast.pool.journal import Note
@@ -35,10 +35,13 @@ HARM = (
     "qemu",
     "stop",
     "slow",
+    "move",
+    "maintain",
 )
 UNDO = {
     "off": ("on", "on"), "stuck": ("ok", "ok"), "failing": ("ok",), "cut": ("join", "join"),
     "oneway": ("join",), "freeze": ("thaw", "thaw"), "stop": ("start", "start"), "slow": ("fast",),
+    "move": ("move", "move", "back"), "maintain": ("serve", "move"),
 }  # fmt: skip
 TIMINGS = ("lab", "lab", "quick", "standard")
 HOSTS = "abcde"
@@ -71,6 +74,7 @@ class Run:
         self.random = self.pool.world.random
         for host in self.pool.hosts.values():  # large VMs are slow to die, storage holds them
             share = self.random.choice((0, 0, self.random.random()))
+            host.replies_lost = 4
             host.start_takes_ns = self.random.choice((50, 200, 200, 1500)) * MS
             host.kill_takes_ns = round(share * self.pool.settings.timing.kill_ns)
         some = self.random.sample(HARM, self.random.randint(2, len(HARM)))
@@ -135,6 +139,13 @@ class Run:
                 pool.host(pool.where(vm)).agent.qemu_ends(vm, "crashed")
             case "stop" | "start":
                 pool.want(vm, {"stop": "stopped", "start": "running"}[what])
+            case "move" if pool.where(vm):
+                host.move_takes_ns = draw.choice((100, 400, 2000)) * MS
+                pool.move(vm, draw.choice(("", other)))
+            case "back" if pool.record(vm).move:
+                pool.wish(vm, replace(pool.record(vm), move=None))
+            case "maintain" | "serve":
+                pool.serve(name, "new memory" if what == "maintain" else "")
             case "slow":
                 world.latency_ns = (20_000_000, 250_000_000)
             case "fast":
@@ -147,6 +158,7 @@ class Run:
         pool.world.latency_ns = (1_000_000, 8_000_000)
         pool.network(True)
         for name, host in pool.hosts.items():
+            pool.serve(name, "")
             pool.world.set_path(name, Path.OK)
             host.frozen = False
             host.power_on()

@@ -39,7 +39,7 @@ class Verbs:
     def do(self, command: str) -> None:
         """Raises InvalidInput for what no verb knows."""
         words = command.split()
-        parts = (self._host, self._path, self._network, self._vm, self._record)
+        parts = (self._host, self._path, self._network, self._vm, self._move, self._record)
         if not any(part(words) for part in parts):
             raise InvalidInput(f"a story does not know: {command}")
 
@@ -131,6 +131,28 @@ class Verbs:
             case ["vm", vm, "prefers", names]:
                 preferred = () if names == "any" else tuple(names.split(","))
                 self.pool.wish(vm, replace(self.pool.record(vm), preferred=preferred))
+            case _:
+                return False
+        return True
+
+    def _move(self, words: list[str]) -> bool:
+        match words:
+            case ["move", names]:
+                for vm in names.split(","):
+                    self.pool.move(vm)
+            case ["move", names, "to", host]:
+                for vm in names.split(","):
+                    self.pool.move(vm, host)
+            case ["move", "of", vm, "taken", "back"]:
+                self.pool.wish(vm, replace(self.pool.record(vm), move=None))
+            case ["moves", "from", name, "take", time]:
+                self.pool.host(name).move_takes_ns = round(seconds(time) * 1e9)
+            case ["replies", "to", name, ("lost" | "heard") as word]:
+                self.pool.host(name).replies_lost = int(word == "lost")
+            case ["maintain", name]:
+                self.pool.serve(name, "new memory")
+            case ["serve", name]:
+                self.pool.serve(name, "")
             case _:
                 return False
         return True
