@@ -30,6 +30,7 @@ from outlast.pool.facts import Me
 from outlast.settings import PoolSettings
 from outlast.storage.format import pool_from
 from outlast.storage.posix import PosixRegister
+from outlast.wire.seal import client_context
 
 log = logging.getLogger("outlast.agent")
 RETRY_S = 1.0
@@ -133,6 +134,8 @@ def main() -> int:
             open_guard=lambda: GuardClient(run_dir() / "guard.sock"),
             pulse=PulseClient(run_dir() / "pulse.sock"),
             driver=make_driver(host),
+            run_dir=run_dir(),
+            context=lambda: client_context(etc_dir() / "pki"),
         )
     except OutlastError as trouble:
         log.error("%s%s", trouble.sentence, f" ({trouble.hint})" if trouble.hint else "")

@@ -115,7 +115,16 @@ class Api:
 
     def local(self) -> LocalVms:
         """What this host's hypervisor says; for other agents."""
-        return local_vms(self._service.picture, self._clock())
+        return local_vms(self._service.picture, self._clock(), self._service.move_progress())
+
+    @property
+    def slot(self) -> int:
+        return self._service.picture.me.slot
+
+    @property
+    def moving(self) -> bool:
+        """True while a VM leaves this host: asking how far it is may block."""
+        return self._service.moving
 
     def timeline(self, since_wall_s: float, limit: int) -> list[TimelineEntry]:
         """Notes of all hosts, oldest first. Raises StorageTrouble."""

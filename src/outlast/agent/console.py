@@ -24,8 +24,9 @@ from outlast.agent.api import Place
 from outlast.agent.peers import base_url
 from outlast.errors import OutlastError, PoolTrouble
 from outlast.hypervisor.driver import Console
-from outlast.wire.console import HEARTBEAT_S, MESSAGE_MAX, connect
+from outlast.wire.console import connect
 from outlast.wire.target import parse_target
+from outlast.wire.websocket import HEARTBEAT_S, MESSAGE_MAX
 
 CHUNK = 16 * 1024
 

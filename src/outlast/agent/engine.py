@@ -11,15 +11,18 @@ Rules:
 
 from __future__ import annotations
 
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from outlast import __version__
 from outlast.agent import notebook
+from outlast.agent.api import Place
+from outlast.agent.departures import Departures
 from outlast.agent.hands import Hands
 from outlast.agent.machine import LOOK_S, Machine
 from outlast.agent.mending import Mending
@@ -28,11 +31,12 @@ from outlast.agent.picture import Picture
 from outlast.agent.registers import Registers
 from outlast.agent.senses import Senses, boottime_ns
 from outlast.agent.tick import tick
-from outlast.errors import NotFound, StorageTrouble
+from outlast.errors import NotFound, PoolTrouble, StorageTrouble
 from outlast.guard.client import GuardClient
 from outlast.guard.pulse_client import PulseClient
-from outlast.hypervisor.driver import Console, Driver
-from outlast.model import VmRecord
+from outlast.hypervisor.driver import Console, Driver, GuardRefused
+from outlast.hypervisor.mover import Mover, Progress
+from outlast.model import Lease, VmRecord
 from outlast.pool.core import PoolCore
 from outlast.pool.facts import Held, Me
 from outlast.pool.journal import note
@@ -58,7 +62,13 @@ class Parts:
     register: Register
     open_guard: Callable[[], GuardClient]
     pulse: PulseClient
-    driver: Driver
+    driver: MovingDriver
+    run_dir: Path
+    context: Callable[[], ssl.SSLContext]  # to speak with other agents; raises OutlastError
+
+
+class MovingDriver(Driver, Mover, Protocol):
+    """A hypervisor that can also move VMs."""
 
 
 class Engine:
@@ -71,9 +81,14 @@ class Engine:
         self._machine = Machine(
             parts.driver, parts.open_guard, self._wake.set, max(timing.tick_ns / S, LOOK_S)
         )
+        self._departures = Departures(
+            parts.driver, parts.open_guard, self._machine, parts.run_dir, self._where,
+            parts.context, parts.settings.move_mib_s,
+        )  # fmt: skip
         self._hands = Hands(
-            self._registers, parts.driver, parts.open_guard, self._machine, self._wake.set
-        )
+            self._registers, parts.driver, parts.open_guard, self._machine, self._wake.set,
+            self._departures,
+        )  # fmt: skip
         self._senses = Senses(
             parts.me, timing, self._registers, self._machine, self._hands, boottime_ns
         )
@@ -152,6 +167,13 @@ class Engine:
             if self._stop.is_set():
                 return
 
+    def _where(self, slot: int) -> tuple[Place, str]:
+        """The agent of a host, and the address at which its libvirt takes VMs in."""
+        record = self._registers.known.slots.get(slot)
+        if record is None or not record.api or not record.addresses:
+            raise PoolTrouble(f"slot {slot} has no address for its agent or its beats")
+        return Place(record.host, record.api), record.addresses[0].rpartition(":")[0].strip("[]")
+
     def _changed(self) -> None:
         """A register changed here or elsewhere: tell the others what this host wrote."""
         self._publish()
@@ -183,6 +205,21 @@ class Engine:
     def write_vm(self, expected: int, record: VmRecord) -> Swap:
         name = f"vm/{record.spec.name}"
         return self._in_time(lambda: self._registers.swap(name, expected, record))
+
+    def read_lease(self, vm: str) -> Held[Lease] | None:
+        return self._in_time(lambda: self._registers.read_now(f"lease/{vm}"))
+
+    def admit_copy(self, vm: str) -> None:
+        answer = self._parts.open_guard().admit(vm, incoming=True)
+        if not answer.get("ok"):
+            raise GuardRefused(f"the guard of {self._parts.me.host} refuses: {answer.get('error')}")
+
+    @property
+    def moving(self) -> bool:
+        return self._departures.any
+
+    def move_progress(self) -> Mapping[str, Progress]:
+        return self._departures.all_progress()
 
     def timeline(self, since_wall_s: float, limit: int) -> list[Mapping[str, object]]:
         folder = self._parts.pool_dir / "journal"

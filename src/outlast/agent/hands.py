@@ -3,9 +3,10 @@
 Rules:
 1. `perform` never blocks. What a hand works on is `busy` until its result has been taken.
 2. Order of duty: what ends VMs is begun before what writes registers, before what starts VMs.
-3. A start asks the guard first; the emulator wrapper asks it again. After a start or an end the
+3. A move to another host is begun last; departures.py has its rules.
+4. A start asks the guard first; the emulator wrapper asks it again. After a start or an end the
    machine is looked at before the result is reported, so that no tick sees a stale list.
-4. A hand decides nothing: every trouble becomes a Result.
+5. A hand decides nothing: every trouble becomes a Result.
 """
 
 from __future__ import annotations
@@ -15,19 +16,24 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
+from outlast.agent.departures import Departures
 from outlast.agent.machine import Machine
 from outlast.agent.registers import Registers
 from outlast.errors import HypervisorTrouble, OutlastError
 from outlast.guard.client import GuardClient
 from outlast.hypervisor.driver import Driver, GuardRefused, ImageMissing, StartLocked
 from outlast.model import StopMode
-from outlast.pool.decision import Decision, Kill, Start, Stop, Swap
+from outlast.pool.decision import Abort, Decision, Depart, Kill, Start, Stop, Swap
 from outlast.pool.facts import Result
 from outlast.storage.register import Outcome
 
 STARTS_AT_ONCE = 4
 SWAPS_AT_ONCE = 8
 ENDS_AT_ONCE = 16
+MOVES_AT_ONCE = 16  # the pool core allows fewer
+
+
+Work = Kill | Stop | Swap | Start | Depart | Abort | str
 
 
 class Hands:
@@ -38,18 +44,21 @@ class Hands:
         guard: Callable[[], GuardClient],
         machine: Machine,
         changed: Callable[[], None],
+        departures: Departures | None = None,
     ) -> None:
         self._registers = registers
         self._driver = driver
         self._open_guard = guard
         self._machine = machine
         self._changed = changed
+        self._departures = departures
         self._lock = threading.Lock()
         self._busy: set[tuple[str, str]] = set()
         self._results: list[Result] = []
         self._enders = ThreadPoolExecutor(ENDS_AT_ONCE, "end")
         self._swappers = ThreadPoolExecutor(SWAPS_AT_ONCE, "swap")
         self._starters = ThreadPoolExecutor(STARTS_AT_ONCE, "start")
+        self._movers = ThreadPoolExecutor(MOVES_AT_ONCE, "move")
 
     @property
     def busy(self) -> frozenset[tuple[str, str]]:
@@ -67,10 +76,15 @@ class Hands:
             self._begin(self._enders, "kill", kill.vm, self._kill, kill)
         for stop in decision.stops:
             self._begin(self._enders, "stop", stop.vm, self._stop, stop)
+        for abort in decision.aborts:
+            self._begin(self._enders, "abort", abort.vm, self._abort, abort)
         for swap in decision.swaps:
             self._begin(self._swappers, "swap", swap.name, self._swap, swap)
         for start in decision.starts:
             self._begin(self._starters, "start", start.vm, self._start, start)
+        for depart in decision.departs:
+            self._begin(self._movers, "move", depart.vm, self._depart, depart)
+        self.resume(resume.vm for resume in decision.resumes)
 
     def resume(self, vms: Iterable[str]) -> None:
         """Let paused VMs go on; never blocks."""
@@ -78,7 +92,7 @@ class Hands:
             self._begin(self._enders, "resume", vm, self._resume, vm)
 
     def close(self) -> None:
-        for pool in (self._enders, self._swappers, self._starters):
+        for pool in (self._enders, self._swappers, self._starters, self._movers):
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _begin(
@@ -87,7 +101,7 @@ class Hands:
         kind: str,
         subject: str,
         act: Callable[..., Result],
-        work: Kill | Stop | Swap | Start | str,
+        work: Work,
     ) -> None:
         with self._lock:
             if (kind, subject) in self._busy:
@@ -100,7 +114,7 @@ class Hands:
         kind: str,
         subject: str,
         act: Callable[..., Result],
-        work: Kill | Stop | Swap | Start | str,
+        work: Work,
     ) -> None:
         try:
             result = act(work)
@@ -139,6 +153,16 @@ class Hands:
         self._driver.resume(vm)
         self._machine.look()
         return Result("resume", vm, True)
+
+    def _depart(self, work: Depart) -> Result:
+        if self._departures is None:
+            raise HypervisorTrouble("the hypervisor of this host cannot move VMs")
+        return self._departures.go(work)
+
+    def _abort(self, work: Abort) -> Result:
+        if self._departures is not None:
+            self._departures.abort(work.vm)
+        return Result("abort", work.vm, True)
 
     def _swap(self, work: Swap) -> Result:
         answer = self._registers.swap(work.name, work.expected, work.value)

@@ -77,6 +77,7 @@ def _host(
         "slot": slot,
         "master": view is not None and view.master == slot and slot in view.members,
         "no_vms": record.no_vms,
+        "maintenance": record.maintenance,
         "generation": record.generation,
         "addresses": list(record.addresses),
         "api": record.api,

@@ -15,7 +15,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from outlast.errors import HypervisorTrouble
@@ -99,6 +99,15 @@ class Machine:
         if _different(before, seen):
             self._changed()
         return seen
+
+    def look_at_guard(self) -> None:
+        """Ask the guard alone, now, in the caller's thread."""
+        with self._look_lock:
+            guard, deadline_ns, ready = self._ask_guard()
+            self.seen = replace(
+                self.seen, guard=guard, guard_deadline_ns=deadline_ns, guard_ready=ready
+            )
+        self._changed()
 
     def look_soon(self) -> None:
         """Have the thread look now; never blocks."""

@@ -23,27 +23,41 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel
 
-from outlast.agent.api import Api
+from outlast.agent.api import Api, Place
+from outlast.agent.arrivals import serve_way
 from outlast.agent.console import Desk, serve_console
 from outlast.agent.peers import AgentPeers
 from outlast.agent.service import Service
 from outlast.errors import Conflict, InvalidInput, NotFound, OutlastError, Refused, StorageTrouble
 from outlast.wire.seal import client_context, peer_name, peer_role, server_context
-from outlast.wire.shapes import VmCreate, VmDelete, VmWish, error_body, parse
+from outlast.wire.shapes import (
+    LocalVms,
+    VmCreate,
+    VmDelete,
+    VmMigrate,
+    VmWish,
+    error_body,
+    parse,
+)
 
 log = logging.getLogger("outlast.agent.server")
 
 CALLS_MAX = 32
 BODY_MAX = 1 << 20
 STOP_WAIT_S = 1.0  # for calls under way when the server stops
-READS = frozenset({("GET", "/v1/status"), ("GET", "/v1/local"), ("GET", "/v1/vms/{name}/console")})
+READS = frozenset(
+    {
+        ("GET", "/v1/status"), ("GET", "/v1/local"), ("GET", "/v1/vms/{name}/console"),
+        ("GET", "/v1/moves/{name}/way"),
+    }
+)  # fmt: skip
 ROLE, CALLER = web.RequestKey("role", str), web.RequestKey("caller", str)
 _CREDENTIALS = struct.Struct("3i")
 
@@ -188,23 +202,32 @@ class Server:
             web.post(f"{vm}/stop", self._wish(wishes.stop)),
             web.post(f"{vm}/kill", self._wish(wishes.kill)),
             web.get(f"{vm}/console", self._console),
+            web.post(f"{vm}/migrate", self._migrate),
+            web.delete(f"{vm}/migrate", self._wish(wishes.stay)),
+            web.get("/v1/moves/{name}/way", self._way),
         ]
 
     async def _status(self, request: web.Request) -> web.Response:
         # an agent that asks needs no third one's opinion
         places = self.api.holders() if request[ROLE] != "host" else {}
-        return _json(self.api.status(await self._peers.look(places), self.refused_calls))
+        return _json(self.api.status(await self._look(places), self.refused_calls))
+
+    async def _look(self, places: Mapping[int, Place]) -> dict[int, LocalVms]:
+        """What other hosts say, and this one when it has more to say than its picture."""
+        peers = await self._peers.look(places)
+        if self.api.moving:
+            peers[self.api.slot] = await self.blocking(self.api.local)
+        return peers
 
     async def _local(self, _: web.Request) -> web.Response:
-        return _json(self.api.local())
+        return _json(await self.blocking(self.api.local) if self.api.moving else self.api.local())
 
     async def _vms(self, _: web.Request) -> web.Response:
-        peers = await self._peers.look(self.api.holders())
-        return _json_list(self.api.vms(peers))
+        return _json_list(self.api.vms(await self._look(self.api.holders())))
 
     async def _vm(self, request: web.Request) -> web.Response:
         name, recent = request.match_info["name"], _number(request, "recent", 0)
-        peers = await self._peers.look(self.api.holders())
+        peers = await self._look(self.api.holders())
         return _json(await self.blocking(lambda: self.api.vm(name, peers, int(recent))))
 
     async def _timeline(self, request: web.Request) -> web.Response:
@@ -220,6 +243,17 @@ class Server:
         name = request.match_info["name"]
         done = await self.blocking(lambda: self.api.wishes.delete(name, how))
         return self._wished(request, done)
+
+    async def _migrate(self, request: web.Request) -> web.Response:
+        how = parse(VmMigrate, await request.read() or b"{}")
+        name = request.match_info["name"]
+        done = await self.blocking(lambda: self.api.wishes.migrate(name, how.to))
+        return self._wished(request, done)
+
+    async def _way(self, request: web.Request) -> web.StreamResponse:
+        name, id_ = request.match_info["name"], request.query.get("id", "")
+        caller = request[CALLER] if request[ROLE] == "host" else ""
+        return await serve_way(self.blocking, self.api.service, request, name, id_, caller)
 
     def _wish(self, act: Callable[[str], VmWish]) -> Handler:
         async def handler(request: web.Request) -> web.StreamResponse:

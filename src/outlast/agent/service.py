@@ -13,7 +13,8 @@ from typing import Protocol
 
 from outlast.agent.picture import Picture
 from outlast.hypervisor.driver import Console
-from outlast.model import VmRecord
+from outlast.hypervisor.mover import Progress
+from outlast.model import Lease, VmRecord
 from outlast.pool.facts import Held
 from outlast.storage.register import Swap
 
@@ -38,6 +39,19 @@ class Service(Protocol):
 
         Raises StorageTrouble when the storage does not answer within a few seconds.
         """
+
+    def read_lease(self, vm: str) -> Held[Lease] | None:
+        """A VM's lease, read from storage now. Raises StorageTrouble as read_vm does."""
+
+    def admit_copy(self, vm: str) -> None:
+        """Have this host's guard let a copy of a VM in. Raises GuardRefused, GuardGone."""
+
+    @property
+    def moving(self) -> bool:
+        """True while a VM leaves this host. Never blocks."""
+
+    def move_progress(self) -> Mapping[str, Progress]:
+        """How far the moves are that leave this host now, by VM."""
 
     def timeline(self, since_wall_s: float, limit: int) -> list[Mapping[str, object]]:
         """Notes of all hosts, oldest first: {"wall_s","host","code","sentence","fields"}."""

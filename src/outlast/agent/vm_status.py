@@ -19,15 +19,24 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from outlast.agent.host_status import Clock, host_name, silent_sentence
 from outlast.agent.picture import Picture
+from outlast.hypervisor.mover import Progress
 from outlast.model import Desired, Lease, StopMode, VmRecord, VmState
 from outlast.placement.choose import Candidate, choose
+from outlast.pool.decision import leaving
 from outlast.pool.facts import Facts, Held
 from outlast.pool.proof import of_death
-from outlast.wire.shapes import HostStatus, LocalVmInfo, LocalVms, VmStatus
+from outlast.wire.shapes import (
+    HostStatus,
+    LocalVmInfo,
+    LocalVms,
+    MoveProgress,
+    MoveStatus,
+    VmStatus,
+)
 
 Peers = Mapping[int, LocalVms]  # slot -> what its agent said just now; absent: it did not answer
 
@@ -42,8 +51,13 @@ class Fate:
     since_wall_s: float | None = None
 
 
-def local_vms(picture: Picture, clock: Clock) -> LocalVms:
-    """What this host's hypervisor says of its VMs; for the other agents."""
+def local_vms(
+    picture: Picture, clock: Clock, moves: Mapping[str, Progress] | None = None
+) -> LocalVms:
+    """What this host's hypervisor says of its VMs; for the other agents.
+
+    moves: how far those are that leave this host now.
+    """
     facts = picture.facts
     if facts is None:
         return LocalVms(host=picture.me.host, ready=False)
@@ -52,6 +66,7 @@ def local_vms(picture: Picture, clock: Clock) -> LocalVms:
             state=vm.state.value,
             reason=vm.reason,
             since_wall_s=clock.wall_of(vm.started_ns) if vm.started_ns else None,
+            move=MoveProgress(**asdict(moves[name])) if moves and name in moves else None,
         )
         for name, vm in facts.local.items()
     }
@@ -102,7 +117,26 @@ def vm_status(
             "cmdline": spec.cmdline,
             "serial_log": spec.serial_log,
             "networks": list(spec.networks),
+            "move": _move(facts, record, lease.value if lease else Lease(spec.name), peers),
         }
+    )
+
+
+def _move(facts: Facts, record: VmRecord, lease: Lease, peers: Peers) -> MoveStatus | None:
+    """The wish to move it, and how far that is."""
+    wish, way = record.move, lease.move
+    if wish is None:
+        return None
+    under_way = way is not None and way.id == wish.id and lease.held and leaving(lease, lease.slot)
+    said = peers.get(lease.slot)
+    local = said.vms.get(record.spec.name) if said else None
+    return MoveStatus(
+        id=wish.id,
+        to=host_name(facts, way.to_slot) if way is not None and under_way else wish.to,
+        why=wish.why,
+        failed=wish.failed,
+        under_way=under_way,
+        progress=local.move if local and under_way else None,
     )
 
 
@@ -121,7 +155,7 @@ def _fate(
         return _free(facts, hosts, record, held.value if held else Lease(name))
     lease = held.value
     if (lease.slot, lease.term) == (facts.me.slot, facts.term):
-        said: LocalVms | None = local_vms(picture, clock)
+        said: LocalVms | None = peers.get(lease.slot) or local_vms(picture, clock)
     else:
         waiting = _doubtful(picture, facts, held)
         if waiting:
@@ -147,10 +181,22 @@ def _at_holder(host: str, record: VmRecord, lease: Lease, said: LocalVms | None)
     if vm.state == VmState.PAUSED.value:
         reason = f": {vm.reason}" if vm.reason else ""
         return Fate("paused", f"it is paused on {host}{reason}", host, since)
-    sentence = f"it runs on {host}"
+    sentence = f"it runs on {host}{_moving(record, lease)}"
     if lease.via == "takeover":
         sentence += f", which took it over: {lease.why}"
     return Fate("running", sentence, host, since)
+
+
+def _moving(record: VmRecord, lease: Lease) -> str:
+    """What the wish to move it has come to; a part of a sentence."""
+    wish = record.move
+    if wish is None:
+        return ""
+    to = f" to {wish.to}" if wish.to else ""
+    if wish.failed:
+        return f"; it did not move{to}: {wish.failed}"
+    under_way = lease.move is not None and lease.move.id == wish.id
+    return f" and is moving{to}" if under_way else f" and shall move{to}"
 
 
 def _doubtful(picture: Picture, facts: Facts, held: Held[Lease]) -> str:
@@ -208,6 +254,8 @@ def candidates(facts: Facts, hosts: list[HostStatus]) -> list[Candidate]:
         closed = ""
         if host.no_vms:
             closed = "runs no VMs, it is a dedicated master"
+        elif host.maintenance:
+            closed = f"is in maintenance: {host.maintenance}"
         elif host.state not in {"member", "unreachable"}:
             closed = f"is {host.state}"
         elif host.agent_away_ms:

@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import re
+import secrets
 import time
 import uuid
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from dataclasses import replace
 from outlast.agent import images
 from outlast.agent.service import Service
 from outlast.errors import Conflict, NotFound, OutlastError, PoolTrouble, StorageTrouble, TimedOut
-from outlast.model import Desired, Disk, StopMode, VmRecord, VmSpec
+from outlast.model import Desired, Disk, Move, StopMode, VmRecord, VmSpec
 from outlast.pool.facts import Facts, Held
 from outlast.storage.names import check_name
 from outlast.storage.register import Outcome
@@ -119,6 +120,42 @@ class Wishes:
 
         said = f"{name} shall end at once"
         return self._change(name, edit, said, f"{said} already")
+
+    def migrate(self, name: str, to: str) -> VmWish:
+        """Move it while it runs; to: a host, "" = the pool chooses.
+
+        Raises NotFound, Conflict when it does not run or is on its way already, BadField for a
+        host that is none, StorageTrouble.
+        """
+        facts = self._service.picture.facts
+        if to:
+            _check_host(to, "to", facts)
+        wish = Move(secrets.token_hex(8), to, "somebody wished it")
+
+        def edit(record: VmRecord) -> VmRecord:
+            if not record.wanted:
+                raise Conflict(f"'{name}' shall not run", hint=f"outlast vm start {name}")
+            if record.move is not None and not record.move.failed:
+                where = f" to {record.move.to}" if record.move.to else ""
+                raise Conflict(
+                    f"'{name}' shall move{where} already",
+                    hint=f"outlast vm migrate {name} --cancel",
+                )
+            if to and record.preferred and to not in record.preferred:
+                raise Conflict(f"{to} is not on the list of preferred hosts of '{name}'")
+            return replace(record, move=wish)
+
+        self._check_runs(name, to, facts)
+        said = f"{name} shall move to {to}" if to else f"{name} shall move to another host"
+        return self._change(name, edit, said, said)
+
+    def stay(self, name: str) -> VmWish:
+        """Take back the wish to move it. Raises NotFound, Conflict, StorageTrouble."""
+
+        def edit(record: VmRecord) -> VmRecord:
+            return replace(record, move=None)
+
+        return self._change(name, edit, f"{name} stays where it is", f"{name} shall not move")
 
     def delete(self, name: str, how: VmDelete) -> VmWish:
         """Leave a tombstone; disks go only when asked for.
@@ -222,6 +259,16 @@ class Wishes:
             hint=f"look with 'outlast vm show {name}'; wishing it again does no harm",
         )
 
+    def _check_runs(self, name: str, to: str, facts: Facts | None) -> None:
+        """Refuse what cannot come to anything."""
+        lease = facts.leases.get(name) if facts else None
+        if facts is None or lease is None or not lease.value.held:
+            self._existing(name)
+            raise Conflict(f"'{name}' does not run", hint=f"outlast vm start {name}")
+        holder = facts.slots.get(lease.value.slot)
+        if holder is not None and holder.host == to:
+            raise Conflict(f"'{name}' is on {to} already")
+
     def _busy(self, held: Held[VmRecord]) -> str:
         """Why a VM is not at rest; "" when it is."""
         record, name = held.value, held.value.spec.name
@@ -265,18 +312,19 @@ class Wishes:
 
 def _check_preferred(names: list[str], facts: Facts | None) -> None:
     for name in names:
-        check_name(name, "host name")
-    if facts is None:
-        return
-    hosts = {record.host for record in facts.slots.values() if record.active}
-    for name in names:
-        if name not in hosts:
-            known = ", ".join(sorted(hosts)) or "none"
-            raise BadField(
-                f"preferred: there is no host '{name}' in this pool",
-                hint=f"its hosts: {known}",
-                field="preferred",
-            )
+        _check_host(name, "preferred", facts)
+
+
+def _check_host(name: str, field: str, facts: Facts | None) -> None:
+    check_name(name, "host name")
+    hosts = {record.host for record in facts.slots.values() if record.active} if facts else {name}
+    if name not in hosts:
+        known = ", ".join(sorted(hosts)) or "none"
+        raise BadField(
+            f"{field}: there is no host '{name}' in this pool",
+            hint=f"its hosts: {known}",
+            field=field,
+        )
 
 
 def _check_unshared(planned: list[images.Planned], facts: Facts | None) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Create, start, stop, watch and delete VMs.")
 
-START_S, STOP_S, KILL_S = 120.0, 180.0, 60.0
+START_S, STOP_S, KILL_S, MOVE_S = 120.0, 180.0, 60.0, 3600.0
 
 Name = Annotated[str, typer.Argument(help="The VM's name.")]
 Names = Annotated[list[str], typer.Argument(help="One or more VMs.")]
@@ -144,6 +144,43 @@ def kill(
     """End VMs at once, as if their plug was pulled."""
     chosen = options(ctx)
     _act(chosen, names, chosen.client().kill, {"stopped"}, wait, timeout)
+
+
+@app.command()
+def migrate(
+    ctx: typer.Context,
+    names: Names,
+    to: Annotated[
+        str, typer.Option(metavar="HOST", help="Where to; without it the pool chooses.")
+    ] = "",
+    cancel: Annotated[
+        bool, typer.Option("--cancel", help="Take the wish back; a move under way is given up.")
+    ] = False,
+    wait: Wait = True,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait.")] = MOVE_S,
+) -> None:
+    """Move running VMs to another host while they run, encrypted.
+
+    \b
+    Examples:
+      outlast vm migrate web --to b
+      outlast vm migrate web db
+      outlast vm migrate web --cancel
+    """
+    chosen = options(ctx)
+    client = chosen.client()
+    if cancel:
+        _act(chosen, names, client.stay, {"running"}, False, timeout)
+        return
+    before = {vm.name: vm.host for vm in client.vms()}
+    done = [client.migrate(name, to) for name in dict.fromkeys(names)]
+    if not wait:
+        _print_wishes(chosen, done)
+        return
+    from outlast.cli.moving import wait_for_moves
+
+    there = {wish.name: before.get(wish.name, "") for wish in done}
+    _print_states(chosen, wait_for_moves(client, there, timeout, quiet=chosen.json))
 
 
 @app.command("list")

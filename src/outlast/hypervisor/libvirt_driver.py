@@ -26,11 +26,13 @@ import libvirt
 
 from outlast.errors import Conflict, HypervisorTrouble, NotFound
 from outlast.hypervisor import libvirt_words as words
-from outlast.hypervisor.domain_xml import NAMESPACE, DomainOptions, domain_xml
-from outlast.hypervisor.driver import Console
+from outlast.hypervisor.domain_xml import DomainOptions, domain_xml
+from outlast.hypervisor.driver import Console, DriverEvent
 from outlast.hypervisor.libvirt_console import LibvirtConsole
 from outlast.hypervisor.libvirt_ledger import Callback, Known, Ledger
 from outlast.hypervisor.libvirt_link import Happening, Link
+from outlast.hypervisor.libvirt_move import LibvirtDeparture, mark_of, unmark
+from outlast.hypervisor.mover import Way
 from outlast.hypervisor.qemu_process import QemuProcesses
 from outlast.model import HostResources, LocalVm, VmSpec, VmState
 
@@ -65,6 +67,8 @@ class LibvirtDriver:
         self._lock = threading.Lock()
         self._ledger = Ledger()
         self._starting: set[str] = set()
+        self._departures: dict[str, LibvirtDeparture] = {}
+        self._ledger.subscribe(self._heard)
         self._link = Link(
             uri, self._look, self._ledger.arrived, self._ledger.audited, self._happened
         )
@@ -76,7 +80,7 @@ class LibvirtDriver:
     def list(self) -> list[LocalVm]:
         found = self._ask("list", self._survey)
         vms = [
-            self._processes.measured(LocalVm(known.name, state, why))
+            self._processes.measured(LocalVm(known.name, state, why, incoming=known.incoming))
             for known, state, why in found
             if known.ours
         ]
@@ -106,8 +110,24 @@ class LibvirtDriver:
         def resume(dom: Any) -> None:
             if dom.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
                 dom.resume()
+            self._goes_on(dom, self._recognise(dom))
 
         self._on_domain("resume", name, resume)
+
+    def depart(self, name: str, way: Way) -> LibvirtDeparture:
+        """See mover.Mover."""
+        self._on_domain("move", name, lambda _: None)
+        departure = LibvirtDeparture(self._link.uri, self._ledger, name, way)
+        with self._lock:
+            self._departures[name] = departure
+        departure.begin()
+        return departure
+
+    def _heard(self, event: DriverEvent) -> None:
+        with self._lock:
+            departure = self._departures.get(event.name)
+        if departure is not None:
+            departure.hear(event)
 
     def kill(self, name: str) -> None:
         try:
@@ -207,6 +227,8 @@ class LibvirtDriver:
                     continue  # it ended between two questions
                 raise
             state, why = words.state(stats.get("state.state", 0), stats.get("state.reason", 0))
+            if state is VmState.RUNNING:
+                self._goes_on(dom, known)
             found.append((known, state, why))
         return found
 
@@ -214,11 +236,22 @@ class LibvirtDriver:
         """What we know of a domain; asks libvirt once per domain and remembers."""
         uuid, domain_id = dom.UUIDString(), dom.ID()
         known = self._ledger.get(uuid)
-        if known is not None and (known.ours or known.domain_id == domain_id):
+        if known is not None and known.domain_id == domain_id:
             return known
-        info = dom.info()
-        name, ours = dom.name(), _is_ours(dom)
-        return self._ledger.put(Known(uuid, name, ours, domain_id, info[1] // 1024, info[3]))
+        ours, move = mark_of(dom)
+        if known is None or not known.ours or move:
+            info = dom.info()
+            fresh = Known(uuid, dom.name(), ours, domain_id, info[1] // 1024, info[3])
+            known = self._ledger.put(fresh)
+            known.memory_mib, known.vcpus = fresh.memory_mib, fresh.vcpus
+        known.domain_id, known.incoming = domain_id, move
+        return known
+
+    def _goes_on(self, dom: Any, known: Known) -> None:
+        """It runs: a copy that went on is a copy no more."""
+        if known.incoming:
+            known.incoming = ""
+            unmark(dom, known.name)
 
     # ---- starting and killing ------------------------------------------------------------
 
@@ -284,13 +317,3 @@ class LibvirtDriver:
                 log.debug("a domain that started could not be looked at: %s", error)
         if known is not None and known.ours:
             self._ledger.happened(known, item)
-
-
-def _is_ours(dom: Any) -> bool:
-    try:
-        dom.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, NAMESPACE, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-    except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN_METADATA:
-            return False
-        raise
-    return True

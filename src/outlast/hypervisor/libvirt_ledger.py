@@ -43,6 +43,7 @@ class Known:
     paused: bool = False
     host_signal: bool = False  # a signal of the host has asked QEMU to end
     killed: bool = False  # by our own `kill`
+    incoming: str = ""  # the move whose copy it is, until it runs
 
 
 Found = tuple[Known, VmState]
@@ -55,6 +56,7 @@ class Ledger:
         self._callbacks: tuple[Callback, ...] = ()
         self._surveyed = False
         self._doubts: frozenset[tuple[str, EventKind]] = frozenset()
+        self.epoch = 0  # grows with each connection: what is heard within one has no gap
 
     def subscribe(self, callback: Callback) -> None:
         with self._lock:
@@ -98,6 +100,7 @@ class Ledger:
 
         The very first time it only learns what runs.
         """
+        self.epoch += 1
         for known, kind in self._differences(found):
             self._change(known, kind, "seen after libvirt was out of reach", tell=self._surveyed)
         self._surveyed = True

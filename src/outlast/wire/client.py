@@ -25,6 +25,7 @@ from outlast.wire.shapes import (
     VmCreate,
     VmDelete,
     VmDetail,
+    VmMigrate,
     VmStatus,
     VmWish,
     parse,
@@ -89,6 +90,14 @@ class AgentClient:
 
     def kill(self, name: str) -> VmWish:
         return self._wish("POST", f"{_vm(name)}/kill")
+
+    def migrate(self, name: str, to: str = "") -> VmWish:
+        """Move it while it runs; to: a host, "" = the pool chooses. Raises Conflict, NotFound."""
+        return self._wish("POST", f"{_vm(name)}/migrate", VmMigrate(to=to))
+
+    def stay(self, name: str) -> VmWish:
+        """Take back the wish to move it."""
+        return self._wish("DELETE", f"{_vm(name)}/migrate")
 
     def delete(self, name: str, *, force: bool = False, with_disks: bool = False) -> VmWish:
         """Raises Conflict while it runs or is held and `force` is not given."""

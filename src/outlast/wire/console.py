@@ -14,48 +14,22 @@ from urllib.parse import quote
 
 import aiohttp
 
-from outlast.errors import Unreachable
-from outlast.wire.client import error_of
-from outlast.wire.seal import client_context
-from outlast.wire.target import Target, certificates
-
-ClientSocket = aiohttp.ClientWebSocketResponse[bool]
-HANDSHAKE_S = 10
-MESSAGE_MAX = 1 << 20
-HEARTBEAT_S = 20
+from outlast.wire import websocket
+from outlast.wire.target import Target
+from outlast.wire.websocket import ClientSocket
 
 
 @asynccontextmanager
 async def connect(
     target: Target, vm: str, *, context: ssl.SSLContext | None = None, server_name: str = ""
 ) -> AsyncIterator[ClientSocket]:
-    """An open web socket to the console of a VM.
-
-    context: for https; made from this host's certificates when not given. server_name: whom the
-    certificate must name, when it is not the address. Raises what the agent raised, Unreachable.
-    """
-    if target.socket:
-        connector: aiohttp.BaseConnector = aiohttp.UnixConnector(target.socket)
-    else:
-        connector = aiohttp.TCPConnector(ssl=context or client_context(certificates()))
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=HANDSHAKE_S)
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-        url = f"{target.base}/v1/vms/{quote(vm, safe='')}/console"
-        named = server_name or None
-        try:
-            socket = await session.ws_connect(
-                url, max_msg_size=MESSAGE_MAX, heartbeat=HEARTBEAT_S, server_hostname=named
-            )
-        except aiohttp.WSServerHandshakeError as refusal:
-            # a refused web socket loses the reason, a plain request brings it
-            async with session.get(url, server_hostname=named) as answer:
-                raise error_of(await answer.read()) from refusal
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise Unreachable(
-                f"no console at {target.text}: {error}", hint="is that agent running?"
-            ) from error
-        async with socket:
-            yield socket
+    """An open web socket to the console of a VM; see websocket.connect."""
+    path = f"/v1/vms/{quote(vm, safe='')}/console"
+    there = websocket.connect(
+        target, path, what="console", context=context, server_name=server_name
+    )
+    async with there as socket:
+        yield socket
 
 
 async def pump(

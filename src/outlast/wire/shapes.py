@@ -79,6 +79,12 @@ class VmCreate(Request):
     preferred: list[str] = []
 
 
+class VmMigrate(Request):
+    """Move a running VM while it runs."""
+
+    to: str = ""  # host; "" = the pool chooses
+
+
 class VmDelete(Request):
     force: bool = False
     with_disks: bool = False
@@ -111,6 +117,28 @@ class DiskInfo(Answer):
     bus: str
 
 
+class MoveProgress(Answer):
+    """How far a live migration is, as the hypervisor it leaves says; 0 while that is not known."""
+
+    done_bytes: int = 0
+    left_bytes: int = 0
+    total_bytes: int = 0
+    rate_bytes_s: int = 0
+    dirty_bytes_s: int = 0  # how fast the VM changes what was copied already
+    downtime_ms: int = 0  # expected
+
+
+class MoveStatus(Answer):
+    """A wish to move a VM: waiting, under way, or failed."""
+
+    id: str
+    to: str = ""  # host; "" while the pool has not chosen one
+    why: str = ""
+    failed: str = ""
+    under_way: bool = False
+    progress: MoveProgress | None = None
+
+
 class VmStatus(Answer):
     """One VM: what is wished, what is, and why."""
 
@@ -135,6 +163,7 @@ class VmStatus(Answer):
     cmdline: str = ""
     serial_log: str = ""
     networks: list[str] = []
+    move: MoveStatus | None = None
 
 
 class TimelineEntry(Answer):
@@ -162,6 +191,7 @@ class HostStatus(Answer):
     answering: bool = False  # it is the host that gives this answer
     master: bool = False
     no_vms: bool = False
+    maintenance: str = ""  # why it runs no VMs for a while; "" = it is in service
     beat_age_ms: int | None = None  # age of its last change on the storage
     hears: list[str] = []  # hosts whose network beats arrive there
     unheard: list[str] = []  # members whose network beats do not
@@ -200,6 +230,7 @@ class LocalVmInfo(Answer):
     state: str
     since_wall_s: float | None = None
     reason: str = ""
+    move: MoveProgress | None = None
 
 
 class LocalVms(Answer):

@@ -1,0 +1,122 @@
+"""The hands of a live migration at its source: from the order to a process that surely ended.
+
+    other agent    may it come?  It reads the lease itself and admits a copy at its guard.
+    libvirt        copies the memory, stops the VM, and waits for the target's word (relay.py)
+    guard          ends the source's process while libvirt still waits for that word
+    result         ok: the process is gone, its copy complete, and it has not run in between
+
+Rules:
+1. "ok" is said only when all of this was seen in this very call (docs/PROTOCOL.md): the guard says
+   that nothing of the VM is left, and either libvirt's word was still on hold with libvirt waiting
+   for it and no sign that the VM had gone on, or libvirt itself said that it worked.
+2. Not being certain is a failure: the VM starts from its disk, which is always right.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from outlast.agent.api import Place
+from outlast.agent.machine import Machine
+from outlast.agent.relay import Relay
+from outlast.errors import HypervisorTrouble, PoolTrouble
+from outlast.guard.client import GuardClient
+from outlast.hypervisor.mover import Departure, Mover, Progress, Way
+from outlast.pool.decision import Depart
+from outlast.pool.facts import Result
+
+LOOK_S = 0.02
+SIGN_S = 0.2  # libvirt's event that the VM stopped comes on another connection
+AFTER_S = 60.0  # libvirt tidies up
+
+
+class Departures:
+    """All moves that leave this host now."""
+
+    def __init__(
+        self, mover: Mover, guard: Callable[[], GuardClient], machine: Machine, run_dir: Path,
+        where: Callable[[int], tuple[Place, str]], context: Callable[[], ssl.SSLContext],
+        mib_s: int = 0,
+    ) -> None:  # fmt: skip
+        """where: the agent of a slot, and the address its libvirt shall listen at."""
+        self._mover, self._open_guard, self._machine = mover, guard, machine
+        self._run_dir, self._where, self._context = run_dir, where, context
+        self._mib_s = mib_s
+        self._under_way: dict[str, Departure] = {}
+
+    @property
+    def any(self) -> bool:
+        return bool(self._under_way)
+
+    def all_progress(self) -> dict[str, Progress]:
+        """How far each of them is, by VM."""
+        return {vm: departure.progress() for vm, departure in dict(self._under_way).items()}
+
+    def abort(self, vm: str) -> None:
+        departure = self._under_way.get(vm)
+        if departure is not None:
+            departure.abort()
+
+    def go(self, work: Depart) -> Result:
+        """Move it; takes as long as it takes. Raises OutlastError when it stays here."""
+        place, address = self._where(work.to_slot)
+        path = self._run_dir / f"move-{work.vm}.sock"
+        relay = Relay(path, place, work.vm, work.id, self._context())
+        relay.start()
+        try:
+            departure = self._mover.depart(work.vm, Way(work.id, path, address, self._mib_s))
+        except BaseException:
+            relay.close()
+            raise
+        self._under_way[work.vm] = departure
+        try:
+            self._until_gone(work.vm, relay, departure)
+        finally:
+            del self._under_way[work.vm]
+            relay.release()
+            threading.Thread(target=_tidy, args=(departure, relay), daemon=True).start()
+        return Result("move", work.vm, True)
+
+    def _until_gone(self, vm: str, relay: Relay, departure: Departure) -> None:
+        """Rule 1. Raises HypervisorTrouble."""
+        while not departure.wait(0):
+            if relay.held.wait(LOOK_S):
+                if _settled(relay, departure):
+                    self._end(vm)
+                    if relay.intact() and departure.still:
+                        return
+                    raise HypervisorTrouble(
+                        "it was ended here, but it may have gone on after its copy was complete"
+                    )
+                relay.release()
+                departure.wait(AFTER_S)
+        if departure.trouble:
+            raise HypervisorTrouble(departure.trouble)
+        self._end(vm)
+
+    def _end(self, vm: str) -> None:
+        if self._open_guard().kill(vm).get("populated"):
+            raise HypervisorTrouble(f"{vm} does not die here; its storage may be stuck")
+        self._machine.look_at_guard()
+
+
+def _settled(relay: Relay, departure: Departure) -> bool:
+    """Wait a moment for the event that the VM stopped; False when it must be done the slow way."""
+    until = time.monotonic() + SIGN_S
+    while not departure.still and relay.intact() and time.monotonic() < until:
+        time.sleep(LOOK_S / 10)
+    return departure.still and relay.intact()
+
+
+def _tidy(departure: Departure, relay: Relay) -> None:
+    departure.wait(AFTER_S)
+    relay.close()
+
+
+def no_context() -> ssl.SSLContext:
+    """Raises PoolTrouble: this host has no certificate to go to others with."""
+    raise PoolTrouble("this agent has no certificate, so no VM can move from here")
