@@ -24,13 +24,14 @@ from outlast.agent.api import Place
 from outlast.agent.machine import Machine
 from outlast.agent.relay import Relay
 from outlast.errors import HypervisorTrouble, PoolTrouble
-from outlast.guard.client import GuardClient
+from outlast.guard.client import GuardClient, GuardGone
 from outlast.hypervisor.mover import Departure, Mover, Progress, Way
 from outlast.pool.decision import Depart
 from outlast.pool.facts import Result
 
 LOOK_S = 0.02
 SIGN_S = 0.2  # libvirt's event that the VM stopped comes on another connection
+GUARD_S = 3.0  # a guard that was killed is back by then; less than the relay holds its word
 AFTER_S = 60.0  # libvirt tidies up
 
 
@@ -99,7 +100,20 @@ class Departures:
         self._end(vm)
 
     def _end(self, vm: str) -> None:
-        if self._open_guard().kill(vm).get("populated"):
+        """End what is here of it. A guard that was killed is back in a moment: until then it waits.
+
+        Raises HypervisorTrouble, GuardGone.
+        """
+        until = time.monotonic() + GUARD_S
+        while True:
+            try:
+                populated = self._open_guard().kill(vm).get("populated")
+                break
+            except GuardGone:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(LOOK_S)
+        if populated:
             raise HypervisorTrouble(f"{vm} does not die here; its storage may be stuck")
         self._machine.look_at_guard()
 

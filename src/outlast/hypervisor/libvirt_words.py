@@ -33,7 +33,7 @@ _STOPPED = {
     0: (EventKind.STOPPED, "the system inside shut down"),
     1: (EventKind.CRASHED, "somebody killed it through libvirt"),
     2: (EventKind.CRASHED, "the system inside crashed"),
-    3: (EventKind.STOPPED, "moved to another host"),
+    3: (EventKind.CRASHED, "libvirt ended it here for its copy on another host"),
     4: (EventKind.CRASHED, "somebody saved it to a file through libvirt"),
     5: (EventKind.CRASHED, "its QEMU process ended unexpectedly"),
     6: (EventKind.STOPPED, "replaced by a snapshot"),

@@ -126,7 +126,10 @@ class Relocation:
         wish, holder = record.value.move, held.value.slot
         if wish is None or vm in self._given or busy.get(holder, 0) >= self._at_once:
             return
-        choice = target(record.value, wish.to, view, holder, candidates())
+        if wish.to == view.members[holder].host:  # it came there by a take-over, or was there
+            self._record(facts, vm, record, replace(record.value, move=None), round_)
+            return
+        choice = target(record.value, wish.to, holder, candidates())
         if choice.slot and busy.get(choice.slot, 0) >= self._at_once:
             return
         if not choice.slot:
@@ -153,7 +156,7 @@ class Relocation:
         host = facts.slots[holder].host
         id_ = f"{held.version:08x}{record.version:08x}"
         wish = Move(id_, "", f"{host} is in maintenance", host)
-        choice = target(record.value, "", facts.view, holder, candidates())
+        choice = target(record.value, "", holder, candidates())
         if not choice.slot:
             before = record.value.move
             if before is not None and before.failed == choice.why:
@@ -172,17 +175,14 @@ class Relocation:
         round_.swaps.append(Swap(f"vm/{vm}", held.version, value, why))
 
 
-def target(
-    record: VmRecord, to: str, view: View | None, holder: int, candidates: list[Candidate]
-) -> Choice:
+def target(record: VmRecord, to: str, holder: int, candidates: list[Candidate]) -> Choice:
     """Where a VM of `holder` shall move; slot 0 with the reason when nowhere."""
     others = [c for c in candidates if c.slot != holder]
     if not to:
         return choose(record, others) if others else Choice(0, "", "the pool has no other host")
     named = [c for c in others if c.host == to]
     if not named:
-        here = view is not None and holder in view.members and view.members[holder].host == to
-        return Choice(0, "", f"it is on {to} already" if here else f"{to} is no member of the pool")
+        return Choice(0, "", f"{to} is no member of the pool")
     return choose(record, named)
 
 

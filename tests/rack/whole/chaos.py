@@ -55,6 +55,8 @@ class Chaos:
             "kill process": lambda a, b, vm: self._kill(a),
             "stop": lambda a, b, vm: lab.client().kill(vm),
             "start": lambda a, b, vm: lab.client().start(vm),
+            "move": lambda a, b, vm: lab.client().migrate(vm),
+            "move on": lambda a, b, vm: lab.client().migrate(vm),
         }
         self._weights = [3 if name.startswith(("heal", "power on")) else 1 for name in self._faults]
 
@@ -66,7 +68,7 @@ class Chaos:
         vm = chance.choice(lab.vms)
         pause_s = chance.choice(PAUSES_S)
         about = {"cut": f"{a} {b}", "cut one way": f"{a} {b}"}.get(name, a)
-        about = vm if name in {"kill QEMU", "stop", "start"} else about
+        about = vm if name in {"kill QEMU", "stop", "start", "move", "move on"} else about
         line = f"{time.monotonic() - self._began_s:7.2f} {name} {about}"
         try:
             self._faults[name](a, b, vm)
@@ -91,7 +93,7 @@ def wrong(lab: Lab, lives: Lives) -> list[str]:
     found += [f"{vm}: {text}" for vm, text in unsound(lab).items()]
     found += _view_chain(lab.pool_dir / "reg")
     for vm in lab.vms:
-        found += _lease_chain(lab.pool_dir / "reg", vm)
+        found += lease_chain(lab.pool_dir / "reg", vm)
     return found
 
 
@@ -117,7 +119,7 @@ def _view_chain(reg: Path) -> list[str]:
     return found
 
 
-def _lease_chain(reg: Path, vm: str) -> list[str]:
+def lease_chain(reg: Path, vm: str) -> list[str]:
     values = _versions(reg, f"lease/{vm}")
     leases = {version: lease_from(value) for version, value in values.items()}
     found = []
@@ -127,6 +129,10 @@ def _lease_chain(reg: Path, vm: str) -> list[str]:
             continue
         if (before.slot, before.term) == (lease.slot, lease.term):
             continue
+        move = before.move
+        given = move is not None and (move.to_slot, move.to_term) == (lease.slot, lease.term)
+        if given and (lease.via, lease.move) == ("migration", move):
+            continue  # by its holder
         proof = lease.proof
         if proof is None or (proof.slot, proof.term) != (before.slot, before.term):
             found.append(f"lease of {lease.vm}, version {version}: no proof of its holder's death")

@@ -1,0 +1,159 @@
+"""Live migration on real parts, and everything that can break while it is under way.
+
+    OUTLAST_MOVES=200 OUTLAST_SEED=7 pytest tests/rack/whole/test_moves.py
+
+After each fault everything is healed, and then: one QEMU of the VM, on the host of its lease; no
+copy that stands still; a disk that proves one writer and no lost acknowledged write.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from itertools import cycle, islice
+
+import pytest
+from chaos import lease_chain
+from evidence import BACK_S, Story, boots, command, settle, unsound
+from healing import restore
+
+from outlast.errors import OutlastError
+from outlast.rack.lab import Lab
+
+pytestmark = pytest.mark.rack
+
+MOVES = int(os.environ.get("OUTLAST_MOVES", "20"))
+SEED = int(os.environ.get("OUTLAST_SEED", time.time_ns() % 1_000_000))
+WHOLE_S = 1.5  # about as long as a whole move takes here
+SERVICES = ("outlast-agent", "outlast-guard", "outlast-pulse", "libvirtd")
+
+
+def others(lab: Lab, host: str) -> list[str]:
+    return [h for h in lab.hosts if h != host]
+
+
+def at_rest(lab: Lab, vm: str) -> bool:
+    """No wish to move it is open, and it runs."""
+    status = lab.statuses()[vm]
+    return status.state == "running" and (status.move is None or bool(status.move.failed))
+
+
+def rest(lab: Lab, vm: str) -> None:
+    try:
+        lab.wait(lambda: at_rest(lab, vm), BACK_S, f"{vm} does not come to rest")
+    except OutlastError:
+        print(lab.statuses()[vm], lab.processes().get(vm))
+        raise
+
+
+def alone(lab: Lab, vm: str) -> bool:
+    """One QEMU, on the host of its lease."""
+    places = [host for host, _ in lab.processes().get(vm, [])]
+    return places == [lab.statuses()[vm].host]
+
+
+def test_a_vm_moves_without_a_stop(lab: Lab) -> None:
+    before, story = boots(lab), Story(lab)
+    source = lab.where("vm1")
+    target = others(lab, source)[0]
+    said = command(lab, target, "vm", "migrate", "vm1", "--to", target)
+    assert said.returncode == 0, said.stderr
+    assert f"it runs on {target}" in said.stdout
+    lab.wait(lambda: alone(lab, "vm1"), 5, "two QEMUs of vm1")
+    assert lab.where("vm1") == target
+    settle(lab, ["vm1"])
+    assert boots(lab) == before, "a VM has started anew"
+    told = story.wait("order-given", "move-begins", "lease-given", "vm-moved", about="vm1")
+    assert "vm-crashed" not in told
+
+
+def test_back_and_forth(lab: Lab) -> None:
+    before = boots(lab)
+    for _ in range(6):
+        target = others(lab, lab.where("vm2"))[0]
+        lab.client().migrate("vm2", target)
+        rest(lab, "vm2")
+        assert lab.where("vm2") == target, lab.statuses()["vm2"].sentence
+    settle(lab, ["vm2"])
+    assert boots(lab) == before
+
+
+def test_wishes_that_come_to_nothing_say_why(lab: Lab) -> None:
+    here = lab.where("vm1")
+    for arguments, words in (
+        (("vm1", "--to", here), "is on"),
+        (("vm1", "--to", "nobody"), "no host 'nobody'"),
+        (("nothing",), "no VM 'nothing'"),
+    ):
+        said = command(lab, here, "vm", "migrate", *arguments)
+        assert said.returncode != 0
+        assert words in said.stderr
+    assert lab.where("vm1") == here
+
+
+def kill(lab: Lab, host: str, service: str) -> None:
+    os.kill(lab.rack.service_pid(host, service), signal.SIGKILL)
+
+
+def kill_qemu(lab: Lab, vm: str, host: str) -> None:
+    for place, pid in lab.processes().get(vm, []):
+        if place == host:
+            os.kill(pid, signal.SIGKILL)
+
+
+Fault = Callable[[Lab, str, str, str], object]  # lab, vm, source, target
+FAULTS: dict[str, Fault] = {
+    "QEMU of the source killed": lambda lab, vm, a, b: kill_qemu(lab, vm, a),
+    "QEMU of the target killed": lambda lab, vm, a, b: kill_qemu(lab, vm, b),
+    **{f"{s} of the source killed": lambda lab, vm, a, b, s=s: kill(lab, a, s) for s in SERVICES},
+    **{f"{s} of the target killed": lambda lab, vm, a, b, s=s: kill(lab, b, s) for s in SERVICES},
+    "network between them cut": lambda lab, vm, a, b: lab.rack.cut(a, b),
+    "source frozen": lambda lab, vm, a, b: lab.rack.freeze(a),
+    "target frozen": lambda lab, vm, a, b: lab.rack.freeze(b),
+    "storage of the source stalled": lambda lab, vm, a, b: lab.rack.storage("stall", a),
+    "storage of the target stalled": lambda lab, vm, a, b: lab.rack.storage("stall", b),
+    "source without power": lambda lab, vm, a, b: lab.rack.power(a, "off"),
+    "target without power": lambda lab, vm, a, b: lab.rack.power(b, "off"),
+    "wish taken back": lambda lab, vm, a, b: lab.client().stay(vm),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120 + 40 * MOVES)
+def test_whatever_breaks_on_the_way(lab: Lab) -> None:
+    chance = random.Random(SEED)
+    names = list(FAULTS)
+    chance.shuffle(names)
+    outcomes: dict[str, int] = {}
+    for number, name in enumerate(islice(cycle(names), MOVES)):
+        vm = lab.vms[number % len(lab.vms)]
+        source = lab.where(vm)
+        target = chance.choice(others(lab, source))
+        after_s = chance.uniform(0, WHOLE_S)
+        story = Story(lab)
+        what = f"OUTLAST_SEED={SEED}, move {number}: {name}, {vm} {source} to {target}"
+        what += f" after {after_s:.2f} s"
+        before = lab.boots(vm)
+        lab.client().migrate(vm, target)
+        time.sleep(after_s)
+        with contextlib.suppress(OutlastError, ProcessLookupError):
+            FAULTS[name](lab, vm, source, target)
+        time.sleep(chance.choice((0.5, 1.0, 4.0)))
+        restore(lab)
+        rest(lab, vm)
+        lab.wait(lambda vm=vm: alone(lab, vm), 15, f"{what}: not one QEMU of {vm}")
+        settle(lab, [vm])
+        where = lab.where(vm)
+        outcome = "moved" if where == target else "stayed" if where == source else "elsewhere"
+        outcome += ", started anew" if lab.boots(vm) > before else ""
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
+        print(f"{what}: {outcome}")
+        bad = [*lease_chain(lab.pool_dir / "reg", vm), *unsound(lab).values()]
+        if bad:
+            print("\n".join(f"{e.wall_s:.2f} {e.host} {e.sentence}" for e in story.entries()))
+        assert not bad, what
+    print(outcomes)
