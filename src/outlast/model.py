@@ -104,6 +104,7 @@ class SlotRecord:
     api: str = ""  # https address of the agent
     no_vms: bool = False  # a dedicated master runs none (W4)
     maintenance: str = ""  # why it shall run no VMs for a while; "" = it is in service
+    power_off: str = ""  # the boot of it that shall be switched off
 
 
 class ProofKind(Enum):

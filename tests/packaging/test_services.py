@@ -20,12 +20,14 @@ from pathlib import Path
 import pytest
 
 import outlast
+from outlast.model import Block, BlockState
 from outlast.rack.cgroup import Group, find_root
+from outlast.storage.format import BLOCK_SIZE, decode_block
 
 pytestmark = [pytest.mark.rack, pytest.mark.timeout(240)]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-UNITS = ("outlast-guard", "outlast-pulse", "outlast-agent")
+UNITS = ("outlast-guard", "outlast-pulse", "outlast-agent", "outlast-farewell")
 QEMU_CONF = 'user = "root"\ncgroup_controllers = []\nsecurity_driver = "none"\n'
 NETWORK = """[Unit]
 Before=outlast-pulse.service
@@ -125,6 +127,9 @@ class Machine:
             time.sleep(0.1)
         raise AssertionError(f"after {timeout_s:g} s: {otherwise}")
 
+    def ended(self) -> bool:
+        return self._process is not None and self._process.poll() is not None
+
     def close(self) -> None:
         if self._process is not None:
             with contextlib.suppress(OSError, IndexError):
@@ -195,6 +200,19 @@ def test_a_host_of_real_services(machine: Machine) -> None:
 
     machine.run("kill", "-9", str(first))
     machine.wait(lambda: _qemu(machine) not in {0, first}, 30, "the VM was not restarted")
+
+    pool = json.loads((machine.root / "srv/pool/pool.json").read_text())
+    block = lambda: _block(machine, pool["uuid"])  # noqa: E731
+    assert block().state is BlockState.MEMBER
+    machine.run("systemctl", "poweroff")
+    machine.wait(machine.ended, 60, "the machine does not shut down")
+    assert block().state is BlockState.CLOSED, "it left without a word"
+
+
+def _block(machine: Machine, pool_uuid: str) -> Block:
+    """What the host says of itself on the pool's storage."""
+    raw = (machine.root / "srv/pool/hb").read_bytes()
+    return decode_block(raw[BLOCK_SIZE : 2 * BLOCK_SIZE], pool_uuid, 1)
 
 
 def _member(machine: Machine) -> bool:

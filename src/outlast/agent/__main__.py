@@ -17,6 +17,7 @@ import threading
 from pathlib import Path
 
 from outlast.agent.engine import Engine, Parts
+from outlast.agent.farewell import switch_off
 from outlast.agent.hostfile import HostFile, etc_dir, load, run_dir, var_dir
 from outlast.agent.server import Server
 from outlast.errors import OutlastError, StorageTrouble
@@ -33,6 +34,7 @@ from outlast.storage.posix import PosixRegister
 from outlast.wire.seal import client_context
 
 log = logging.getLogger("outlast.agent")
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 RETRY_S = 1.0
 CONNECT_S = 1.0  # a libvirt that is not there yet keeps the agent from its other work no longer
 
@@ -136,6 +138,8 @@ def main() -> int:
             driver=make_driver(host),
             run_dir=run_dir(),
             context=lambda: client_context(etc_dir() / "pki"),
+            boot_id=BOOT_ID.read_text().strip(),
+            power_off=lambda: switch_off(load().power_off_command),
         )
     except OutlastError as trouble:
         log.error("%s%s", trouble.sentence, f" ({trouble.hint})" if trouble.hint else "")

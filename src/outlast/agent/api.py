@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pydantic import ValidationError
 
 from outlast.agent.host_status import Clock, host_name, host_statuses
+from outlast.agent.host_wishes import HostWishes
 from outlast.agent.picture import Picture
 from outlast.agent.service import Service
 from outlast.agent.vm_status import Peers, local_vms, vm_status, vm_statuses
@@ -50,6 +51,7 @@ class Api:
         self._service = service
         self._clock = clock
         self.wishes = wishes or Wishes(service)
+        self.host_wishes = HostWishes(service)
 
     @property
     def service(self) -> Service:

@@ -23,6 +23,7 @@ from outlast import __version__
 from outlast.agent import notebook
 from outlast.agent.api import Place
 from outlast.agent.departures import Departures
+from outlast.agent.farewell import Farewell
 from outlast.agent.hands import Hands
 from outlast.agent.machine import LOOK_S, Machine
 from outlast.agent.mending import Mending
@@ -36,7 +37,7 @@ from outlast.guard.client import GuardClient
 from outlast.guard.pulse_client import PulseClient
 from outlast.hypervisor.driver import Console, Driver, GuardRefused
 from outlast.hypervisor.mover import Mover, Progress
-from outlast.model import Lease, VmRecord
+from outlast.model import Lease, SlotRecord, VmRecord
 from outlast.pool.core import PoolCore
 from outlast.pool.facts import Held, Me
 from outlast.pool.journal import note
@@ -65,6 +66,8 @@ class Parts:
     driver: MovingDriver
     run_dir: Path
     context: Callable[[], ssl.SSLContext]  # to speak with other agents; raises OutlastError
+    boot_id: str
+    power_off: Callable[[], None]  # switches this machine off
 
 
 class MovingDriver(Driver, Mover, Protocol):
@@ -98,6 +101,7 @@ class Engine:
         )
         self._core = PoolCore(parts.settings)
         self._mending = Mending()
+        self._farewell = Farewell(parts.boot_id, parts.pulse.leave, parts.power_off)
         self._picture = Picture(parts.me, parts.settings, None, None, "the agent has just begun")
         self._listener = threading.Thread(target=self._listen, name="pulse", daemon=True)
 
@@ -137,6 +141,7 @@ class Engine:
         self._picture = replace(picture, trouble=": ".join(said))
         if picture.facts is not None:
             self._hands.resume(self._mending.step(now_ns, picture.facts))
+            self._notebook.write(self._farewell.step(picture.facts))
         if picture.decision is None:
             return False
         self._notebook.write(picture.decision.notes)
@@ -204,6 +209,17 @@ class Engine:
 
     def write_vm(self, expected: int, record: VmRecord) -> Swap:
         name = f"vm/{record.spec.name}"
+        return self._in_time(lambda: self._registers.swap(name, expected, record))
+
+    @property
+    def boot_id(self) -> str:
+        return self._parts.boot_id
+
+    def read_slot(self, slot: int) -> Held[SlotRecord] | None:
+        return self._in_time(lambda: self._registers.read_now(f"slot/{slot}"))
+
+    def write_slot(self, expected: int, record: SlotRecord) -> Swap:
+        name = f"slot/{record.slot}"
         return self._in_time(lambda: self._registers.swap(name, expected, record))
 
     def read_lease(self, vm: str) -> Held[Lease] | None:

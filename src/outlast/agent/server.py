@@ -38,6 +38,9 @@ from outlast.agent.service import Service
 from outlast.errors import Conflict, InvalidInput, NotFound, OutlastError, Refused, StorageTrouble
 from outlast.wire.seal import client_context, peer_name, peer_role, server_context
 from outlast.wire.shapes import (
+    HostMaintain,
+    HostServe,
+    HostWish,
     LocalVms,
     VmCreate,
     VmDelete,
@@ -205,6 +208,9 @@ class Server:
             web.post(f"{vm}/migrate", self._migrate),
             web.delete(f"{vm}/migrate", self._wish(wishes.stay)),
             web.get("/v1/moves/{name}/way", self._way),
+            web.post("/v1/hosts/{name}/maintenance", self._maintain),
+            web.delete("/v1/hosts/{name}/maintenance", self._serve),
+            web.post("/v1/hosts/{name}/power-off", self._power_off),
         ]
 
     async def _status(self, request: web.Request) -> web.Response:
@@ -250,6 +256,22 @@ class Server:
         done = await self.blocking(lambda: self.api.wishes.migrate(name, how.to))
         return self._wished(request, done)
 
+    async def _maintain(self, request: web.Request) -> web.Response:
+        how, name = parse(HostMaintain, await request.read() or b"{}"), request.match_info["name"]
+        done = await self.blocking(lambda: self.api.host_wishes.maintain(name, how.why))
+        return self._wished(request, done)
+
+    async def _serve(self, request: web.Request) -> web.Response:
+        how, name = parse(HostServe, await request.read() or b"{}"), request.match_info["name"]
+        wishes = self.api.host_wishes
+        done = await self.blocking(lambda: wishes.serve(name, bring_back=how.bring_back))
+        return self._wished(request, done)
+
+    async def _power_off(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        done = await self.blocking(lambda: self.api.host_wishes.power_off(name))
+        return self._wished(request, done)
+
     async def _way(self, request: web.Request) -> web.StreamResponse:
         name, id_ = request.match_info["name"], request.query.get("id", "")
         caller = request[CALLER] if request[ROLE] == "host" else ""
@@ -262,7 +284,9 @@ class Server:
 
         return handler
 
-    def _wished(self, request: web.Request, done: VmWish, status: int = 200) -> web.Response:
+    def _wished(
+        self, request: web.Request, done: VmWish | HostWish, status: int = 200
+    ) -> web.Response:
         log.info("%s: %s", request[CALLER], done.sentence)
         return _json(done, status)
 

@@ -14,7 +14,7 @@ from typing import Protocol
 from outlast.agent.picture import Picture
 from outlast.hypervisor.driver import Console
 from outlast.hypervisor.mover import Progress
-from outlast.model import Lease, VmRecord
+from outlast.model import Lease, SlotRecord, VmRecord
 from outlast.pool.facts import Held
 from outlast.storage.register import Swap
 
@@ -39,6 +39,16 @@ class Service(Protocol):
 
         Raises StorageTrouble when the storage does not answer within a few seconds.
         """
+
+    @property
+    def boot_id(self) -> str:
+        """Of this host's present boot."""
+
+    def read_slot(self, slot: int) -> Held[SlotRecord] | None:
+        """A host's record, read from storage now. Raises StorageTrouble as read_vm does."""
+
+    def write_slot(self, expected: int, record: SlotRecord) -> Swap:
+        """As write_vm."""
 
     def read_lease(self, vm: str) -> Held[Lease] | None:
         """A VM's lease, read from storage now. Raises StorageTrouble as read_vm does."""

@@ -117,6 +117,7 @@ def vm_status(
             "cmdline": spec.cmdline,
             "serial_log": spec.serial_log,
             "networks": list(spec.networks),
+            "away_from": record.away_from,
             "move": _move(facts, record, lease.value if lease else Lease(spec.name), peers),
         }
     )

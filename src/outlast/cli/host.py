@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 
 from outlast.cli.context import options, print_json, say, stdout, warn
+from outlast.errors import InvalidInput, PoolTrouble
 
 app = typer.Typer(no_args_is_help=True, help="Join machines to a pool and look at them.")
 
 WAIT_S = 120.0
+EMPTY_S = 3600.0
 
 
 @app.command()
@@ -84,6 +86,133 @@ def join(
             {"host": made.host, "slot": made.slot, "generation": made.generation,
              "uuid": made.uuid, "pool": settings.name, "member": wait}
         )  # fmt: skip
+
+
+HostName = Annotated[str, typer.Argument(help="The host's name.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+@app.command()
+def maintain(
+    ctx: typer.Context,
+    name: HostName,
+    why: Annotated[str, typer.Option(help="Said wherever the host is shown.")] = "",
+    yes: Yes = False,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Until it is empty.")] = True,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait.")] = EMPTY_S,
+) -> None:
+    """Move all VMs away while they run, and let the host run none until 'host resume'.
+
+    \b
+    Examples:
+      outlast host maintain b --why "more memory"
+      outlast host maintain b --yes --timeout 600
+    """
+    from outlast.cli import maintaining
+    from outlast.cli.moving import told
+
+    chosen = options(ctx)
+    client = chosen.client()
+    lines = maintaining.plan_of(client.status(), name)
+    maintaining.ask(chosen, lines, f"Put {name} into maintenance?", yes=yes)
+    done = client.maintain(name, why)
+    if not wait:
+        print_json(done) if chosen.json else say(done.sentence)
+        return
+    left = maintaining.wait_empty(client, name, timeout, quiet=chosen.json)
+    if chosen.json:
+        print_json({"host": name, "left": [vm.model_dump() for vm in left]})
+    elif not left:
+        say(f"{name} is in maintenance and runs no VMs")
+    for vm in left:
+        warn(told(vm))
+    if left:
+        raise PoolTrouble(
+            f"{len(left)} VMs stay on {name}", hint="they are tried again when there is room"
+        )
+
+
+@app.command()
+def resume(
+    ctx: typer.Context,
+    name: HostName,
+    bring_back: Annotated[
+        bool, typer.Option("--bring-back", help="Move back what moved away for it.")
+    ] = False,
+) -> None:
+    """End a host's maintenance: it takes VMs again.
+
+    \b
+    Example:
+      outlast host resume b --bring-back
+    """
+    chosen = options(ctx)
+    done = chosen.client().serve(name, bring_back=bring_back)
+    print_json(done) if chosen.json else say(done.sentence)
+
+
+@app.command("power-off")
+def power_off(
+    ctx: typer.Context,
+    name: HostName,
+    migrate: Annotated[
+        str,
+        typer.Option(metavar="all|VM,VM", help="Move these away first; 'all' is maintenance."),
+    ] = "",
+    stop: Annotated[
+        bool, typer.Option("--stop", help="Shut its VMs down first, for good.")
+    ] = False,
+    yes: Yes = False,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for each part.")] = EMPTY_S,
+) -> None:
+    """Switch a host off. VMs that were not moved start elsewhere at once.
+
+    Nobody waits for the host's silence: it says on the storage that it leaves.
+
+    \b
+    Examples:
+      outlast host power-off b --migrate all
+      outlast host power-off b --migrate db,web
+      outlast host power-off b --stop
+    """
+    from outlast.cli import maintaining
+    from outlast.cli.moving import wait_for_moves
+    from outlast.cli.waiting import telling, wait_for_vms
+
+    chosen = options(ctx)
+    client = chosen.client()
+    if migrate and stop:
+        raise InvalidInput("either --migrate or --stop", hint="outlast host power-off --help")
+    status = client.status()
+    here = [vm for vm in status.vms if vm.host == name]
+    if migrate == "all":
+        lines = maintaining.plan_of(status, name)
+    else:
+        chosen_ones = set(migrate.split(",")) if migrate else set()
+        what = "is shut down" if stop else "starts elsewhere"
+        lines = [f"  {vm.name} {'moves' if vm.name in chosen_ones else what}" for vm in here] or [
+            f"{name} runs no VMs"
+        ]
+    maintaining.ask(chosen, lines, f"Switch {name} off?", yes=yes)
+    if migrate == "all":
+        client.maintain(name, "it is switched off")
+        left = maintaining.wait_empty(client, name, timeout, quiet=chosen.json)
+        if left:
+            names = ", ".join(vm.name for vm in left)
+            raise PoolTrouble(f"{name} stays on: {names} cannot move", hint="see 'outlast vm list'")
+    elif migrate:
+        moving = [client.migrate(vm).name for vm in migrate.split(",")]
+        there = {vm.name: vm.host for vm in here if vm.name in moving}
+        wait_for_moves(client, there, timeout, quiet=chosen.json)
+    elif stop and here:
+        for vm in here:
+            client.stop(vm.name)
+        with telling(chosen.json) as tell:
+            states = frozenset({"stopped"})
+            wait_for_vms(client, [vm.name for vm in here], states, timeout, tell)
+    done = client.power_off(name)
+    maintaining.wait_off(client, name, timeout, quiet=chosen.json)
+    print_json(done) if chosen.json else say(f"{name} has left the pool and is switched off")
 
 
 @app.command("list")

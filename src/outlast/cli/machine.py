@@ -20,7 +20,7 @@ from outlast.storage.names import check_name
 
 BEAT_PORT, API_PORT = 7790, 7791
 CLOCK_OFF_S_MAX = 30.0
-SERVICES = ("outlast-guard", "outlast-pulse", "outlast-agent")
+SERVICES = ("outlast-guard", "outlast-pulse", "outlast-agent", "outlast-farewell")
 _SIOCGIFADDR = 0x8915
 
 

@@ -121,6 +121,8 @@ def picture_of(status: PoolStatus) -> Picture:
         state, why = HostState.OPEN, ""
         if h.state != "member" or h.free_mib is None:
             state, why = HostState.DOWN, h.sentence
+        elif h.maintenance:
+            state, why = HostState.CLOSED, f"it is in maintenance: {h.maintenance}"
         elif h.no_vms or h.agent_away_ms or h.free_mib == 0:
             state, why = HostState.CLOSED, "it takes no VMs now"
         mib = (h.free_mib or 0) + sum(v.memory_mib for v in mine)

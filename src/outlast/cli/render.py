@@ -57,6 +57,8 @@ def hosts_table(hosts: Iterable[HostStatus]) -> Table:
         hears = " ".join(host.hears) or "-"
         hears += "".join(f" !{name}" for name in host.unheard)
         sentence = host.sentence
+        if host.maintenance:
+            sentence += f"; in maintenance: {host.maintenance}"
         if host.deadline_ms is not None:
             sentence += f"; its guard holds for {host.deadline_ms / 1000:.1f} s"
         table.add_row(

@@ -17,6 +17,7 @@ Rules:
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -110,8 +111,18 @@ class Lab:
             say(f"host {host} joins")
             argv = ["host", "join", POOL, "--name", host, "--address", address, "--no-wait"]
             self.outlast(host, *argv, "--memory", MEMORY_OF_HOST, "--accelerator", "tcg")
+            self._power_switch(host)
         self.wait_members(self.hosts)
         (self.pool_dir / "images" / KERNEL).write_bytes(kernel)
+
+    def _power_switch(self, host: str) -> None:
+        """How an emulated host is switched off: it has no systemd, but a sysrq file."""
+        path = self.folder / host / "disk/etc-outlast/host.json"
+        known = json.loads(path.read_text())
+        known["power_off_command"] = ["/bin/sh", "-c", "echo o > /proc/sysrq-trigger"]
+        fresh = path.with_suffix(".new")
+        fresh.write_text(json.dumps(known))
+        fresh.replace(path)
 
     def end(self) -> None:
         self.rack.down(purge=True)

@@ -20,6 +20,9 @@ from pydantic import BaseModel
 from outlast.errors import InvalidInput, OutlastError, Refused, Unreachable, by_code
 from outlast.wire.seal import client_context
 from outlast.wire.shapes import (
+    HostMaintain,
+    HostServe,
+    HostWish,
     PoolStatus,
     TimelineEntry,
     VmCreate,
@@ -104,6 +107,20 @@ class AgentClient:
         body = VmDelete(force=force, with_disks=with_disks)
         return self._wish("DELETE", _vm(name), body)
 
+    def maintain(self, host: str, why: str = "") -> HostWish:
+        """Let a host run no VMs for a while. Raises NotFound."""
+        return self._host_wish("POST", f"{_host(host)}/maintenance", HostMaintain(why=why))
+
+    def serve(self, host: str, *, bring_back: bool = False) -> HostWish:
+        """End a host's maintenance."""
+        return self._host_wish(
+            "DELETE", f"{_host(host)}/maintenance", HostServe(bring_back=bring_back)
+        )
+
+    def power_off(self, host: str) -> HostWish:
+        """Switch a host off. Raises NotFound, Conflict."""
+        return self._host_wish("POST", f"{_host(host)}/power-off", None)
+
     # ---- the way there
 
     def _get(self, path: str, kind: type[_S]) -> _S:
@@ -115,6 +132,10 @@ class AgentClient:
     def _wish(self, method: str, path: str, body: BaseModel | None = None) -> VmWish:
         raw = body.model_dump_json(exclude_unset=True).encode() if body else b""
         return parse(VmWish, self._call(method, path, raw))
+
+    def _host_wish(self, method: str, path: str, body: BaseModel | None) -> HostWish:
+        raw = body.model_dump_json(exclude_unset=True).encode() if body else b""
+        return parse(HostWish, self._call(method, path, raw))
 
     def _call(self, method: str, path: str, body: bytes = b"") -> bytes:
         timeout_s = self._timeout_s if method == "GET" else self._wish_timeout_s
@@ -181,6 +202,13 @@ class AgentClient:
         if method != "GET":
             hint = "whether the wish was taken is not known; look with 'outlast vm list'"
         return Unreachable(f"the connection to {where} broke: {reason}", hint=hint)
+
+
+def _host(name: str) -> str:
+    """The path of a host. Raises InvalidInput."""
+    if name in {"", ".", ".."}:
+        raise InvalidInput(f"{name!r} is not a usable host name", hint="outlast host list")
+    return f"/v1/hosts/{quote(name, safe='')}"
 
 
 def _vm(name: str) -> str:

@@ -111,6 +111,22 @@ class VmWish(Answer):
     sentence: str
 
 
+class HostMaintain(Request):
+    why: str = ""
+
+
+class HostServe(Request):
+    bring_back: bool = False  # what moved away for the maintenance moves back
+
+
+class HostWish(Answer):
+    """A wish about a host that was written durably."""
+
+    name: str
+    changed: bool
+    sentence: str
+
+
 class DiskInfo(Answer):
     path: str
     format: str
@@ -164,6 +180,7 @@ class VmStatus(Answer):
     serial_log: str = ""
     networks: list[str] = []
     move: MoveStatus | None = None
+    away_from: str = ""  # the host it left for maintenance
 
 
 class TimelineEntry(Answer):

@@ -1,0 +1,69 @@
+"""A host that is switched off by wish says goodbye first, so that nobody waits for its silence.
+
+Rules:
+1. It waits while a VM here still has a wish to move; then the pulse leaves the pool: the guard ends
+   what is left, and the block says so. Only then the machine is switched off.
+2. The wish names this boot: after the next one it says nothing.
+3. Once begun it is carried through: what was said on the storage cannot be taken back.
+"""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+from collections.abc import Callable, Sequence
+
+from outlast.model import BlockState, GuardState
+from outlast.pool.facts import Facts
+from outlast.pool.journal import Note, note
+
+log = logging.getLogger("outlast.agent.farewell")
+
+
+class Farewell:
+    """boot_id: of this boot. leave: tells the pulse. power_off: switches the machine off."""
+
+    def __init__(
+        self, boot_id: str, leave: Callable[[], object], power_off: Callable[[], None]
+    ) -> None:
+        self._boot_id, self._leave, self._power_off = boot_id, leave, power_off
+        self._left = self._off = False
+
+    def step(self, facts: Facts) -> list[Note]:
+        """What to say; called at every tick."""
+        record = facts.slots.get(facts.me.slot)
+        if record is None or record.power_off != self._boot_id or self._off:
+            return []
+        if not self._left:
+            if moving(facts):
+                return []
+            self._left = True
+            self._leave()
+            return [note("host-leaves", host=facts.me.host)]
+        ended = facts.guard.state is not GuardState.OPEN and not facts.guard.populated
+        if ended and facts.block_state is BlockState.CLOSED:
+            self._off = True
+            self._power_off()
+        return []
+
+
+def moving(facts: Facts) -> list[str]:
+    """VMs of this host that still have a wish to move."""
+    return [
+        vm
+        for vm, held in facts.leases.items()
+        if (held.value.slot, held.value.term) == (facts.me.slot, facts.term)
+        and (record := facts.vms.get(vm)) is not None
+        and record.value.wanted
+        and record.value.move is not None
+        and not record.value.move.failed
+    ]
+
+
+def switch_off(command: Sequence[str]) -> None:
+    """Run the command that switches this machine off."""
+    log.warning("switching this host off: %s", " ".join(command))
+    try:
+        subprocess.Popen(command, start_new_session=True)
+    except OSError as trouble:
+        log.error("this host cannot be switched off: %s", trouble)

@@ -1,0 +1,129 @@
+"""Wishes about hosts: maintenance, service, power-off. They stand in the host's slot record.
+
+Rules:
+1. As for VMs (wishes.py): read, change, write if nobody else wrote meanwhile, durable before the
+   answer. The pool carries it out, whoever is master.
+2. A power-off is wished for one boot of the host: the same wish says nothing after it is on again.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from outlast.agent.service import Service
+from outlast.errors import Conflict, NotFound, PoolTrouble, StorageTrouble
+from outlast.model import Move, SlotRecord, VmRecord
+from outlast.pool.facts import Facts, Held
+from outlast.storage.names import check_name
+from outlast.storage.register import Outcome
+from outlast.wire.shapes import BadField, HostWish
+
+TRIES, PAUSE_S = 5, 0.05
+WHY_MAX = 200
+Edit = Callable[[SlotRecord], SlotRecord]
+
+
+class HostWishes:
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def maintain(self, name: str, why: str) -> HostWish:
+        """Let it run no VMs for a while. Raises NotFound, BadField, StorageTrouble."""
+        text = why.strip() or "somebody wished it"
+        if len(text) > WHY_MAX or any(ord(c) < 32 for c in text):
+            raise BadField("why: one line of at most 200 characters", field="why")
+        said = f"{name} is in maintenance; its VMs move away"
+        return self._change(name, lambda r: replace(r, maintenance=text), said)
+
+    def serve(self, name: str, *, bring_back: bool) -> HostWish:
+        """End its maintenance; bring_back: what moved away for it moves back.
+
+        Raises NotFound, StorageTrouble.
+        """
+        done = self._change(
+            name, lambda r: replace(r, maintenance="", power_off=""), f"{name} is in service"
+        )
+        back = self._bring_back(name) if bring_back else []
+        if not back:
+            return done
+        sentence = f"{done.sentence}; {', '.join(back)} shall move back"
+        return done.model_copy(update={"sentence": sentence})
+
+    def power_off(self, name: str) -> HostWish:
+        """Switch it off, once: HA VMs still on it are started elsewhere at once.
+
+        Raises NotFound, Conflict when it is off or does not say which boot it is, StorageTrouble.
+        """
+        facts = self._facts()
+        boot_id = self._boot_id(name, facts)
+        said = f"{name} shall be switched off"
+        return self._change(name, lambda r: replace(r, power_off=boot_id), said)
+
+    # ---- parts
+
+    def _facts(self) -> Facts:
+        facts = self._service.picture.facts
+        if facts is None or not facts.registers_ready:
+            raise PoolTrouble("this host knows nothing of the pool yet", hint="try again")
+        return facts
+
+    def _slot(self, name: str, facts: Facts) -> int:
+        check_name(name, "host name")
+        for slot, record in facts.slots.items():
+            if record.active and record.host == name:
+                return slot
+        known = ", ".join(sorted(r.host for r in facts.slots.values() if r.active))
+        raise NotFound(f"there is no host '{name}' in this pool", hint=f"its hosts: {known}")
+
+    def _boot_id(self, name: str, facts: Facts) -> str:
+        slot = self._slot(name, facts)
+        if slot == facts.me.slot:
+            return self._service.boot_id
+        seen = facts.seen.get(slot)
+        listed = facts.view is not None and slot in facts.view.members
+        if seen is None or seen.block is None or not listed:
+            raise Conflict(f"{name} is no member of the pool now: it is off, or is being ended")
+        return seen.block.boot_id
+
+    def _change(self, name: str, edit: Edit, said: str) -> HostWish:
+        slot = self._slot(name, self._facts())
+        for _ in range(TRIES):
+            held = self._service.read_slot(slot)
+            if held is None or held.value.host != name:
+                raise NotFound(f"there is no host '{name}' in this pool any more")
+            record = edit(held.value)
+            if record == held.value:
+                return HostWish(name=name, changed=False, sentence=f"{said} already")
+            answer = self._service.write_slot(held.version, record)
+            if answer.outcome is Outcome.OK:
+                return HostWish(name=name, changed=True, sentence=said)
+            if answer.outcome is Outcome.UNKNOWN:
+                raise StorageTrouble(
+                    f"the storage did not say whether the wish about {name} was written",
+                    hint="look with 'outlast host list'; wishing it again does no harm",
+                )
+            time.sleep(PAUSE_S)
+        raise Conflict(f"others change '{name}' all the time", hint="try again in a moment")
+
+    def _bring_back(self, name: str) -> list[str]:
+        """VMs that left this host for maintenance and run elsewhere: wish them back."""
+        found = []
+        for vm, held in sorted(self._facts().vms.items()):
+            if held.value.away_from == name and self._wish_back(vm, held, name):
+                found.append(vm)
+        return found
+
+    def _wish_back(self, vm: str, held: Held[VmRecord] | None, host: str) -> bool:
+        for _ in range(TRIES):
+            held = self._service.read_vm(vm)
+            if held is None or held.value.away_from != host or not held.value.wanted:
+                return False
+            wish = Move(secrets.token_hex(8), host, f"{host} is in service again")
+            record = replace(held.value, move=wish, away_from="")
+            if self._service.write_vm(held.version, record).outcome is Outcome.OK:
+                return True
+            time.sleep(PAUSE_S)
+        return False
