@@ -69,6 +69,8 @@ PURE_FILES = frozenset(
         "guard.pulse_windows",
         "hypervisor.driver",
         "hypervisor.domain_xml",
+        "hypervisor.mover",
+        "hypervisor.rpc_frames",
         "agent.tick",
         "agent.picture",
         "agent.service",

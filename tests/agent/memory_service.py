@@ -14,6 +14,7 @@ from pathlib import Path
 
 from outlast.agent.picture import Picture
 from outlast.errors import NotFound
+from outlast.hypervisor.mover import Progress
 from outlast.model import (
     Block,
     BlockState,
@@ -33,7 +34,7 @@ from outlast.pool.facts import Facts, GuardFacts, Held, Me, Sample, Seen
 from outlast.settings import PRESETS, PoolSettings, S
 from outlast.storage.memory import MemoryRegister
 from outlast.storage.records import vm_from, vm_to
-from outlast.storage.register import Swap
+from outlast.storage.register import Outcome, Swap
 
 TERMS = {1: "a" * 32, 2: "b" * 32, 3: "c" * 32}
 NAMES = {1: "a", 2: "b", 3: "c"}
@@ -80,6 +81,9 @@ class MemoryService:
         self.trouble = ""
         self.notes: list[Mapping[str, object]] = []
         self.consoles: list[EchoConsole] = []
+        self.slot_versions: dict[int, int] = {}
+        self.admitted: list[str] = []
+        self.progress: dict[str, Progress] = {}
 
     # ---- the Service
 
@@ -126,6 +130,32 @@ class MemoryService:
             self.obey()
         return answer
 
+    boot_id = "boot-of-a"
+
+    def read_slot(self, slot: int) -> Held[SlotRecord] | None:
+        record = self.slots.get(slot)
+        return None if record is None else Held(self.slot_versions.get(slot, 1), record, 0)
+
+    def write_slot(self, expected: int, record: SlotRecord) -> Swap:
+        if self.slot_versions.get(record.slot, 1) != expected:
+            return Swap(Outcome.CONFLICT, expected + 1)
+        self.slots[record.slot] = record
+        self.slot_versions[record.slot] = expected + 1
+        return Swap(Outcome.OK, expected + 1)
+
+    def read_lease(self, vm: str) -> Held[Lease] | None:
+        return self.leases.get(vm)
+
+    def admit_copy(self, vm: str) -> None:
+        self.admitted.append(vm)
+
+    @property
+    def moving(self) -> bool:
+        return bool(self.progress)
+
+    def move_progress(self) -> Mapping[str, Progress]:
+        return self.progress
+
     def timeline(self, since_wall_s: float, limit: int) -> list[Mapping[str, object]]:
         return [n for n in self.notes if float(str(n["wall_s"])) >= since_wall_s][-limit:]
 
@@ -146,6 +176,13 @@ class MemoryService:
                 self.hold(vm, self.home)
                 if self.home == self.me.slot:
                     self.run(vm)
+            elif record.wanted and record.move and not record.move.failed and lease.value.held:
+                others = [n for n in NAMES if n != lease.value.slot]
+                to = next((n for n in others if NAMES[n] == record.move.to), others[0])
+                self.local.pop(vm, None)
+                self.hold(vm, to, via="migration")
+                version = self._held(name).version
+                self.register.swap(name, version, vm_to(replace(record, move=None)))
             elif not record.wanted and lease.value.held:
                 self.local.pop(vm, None)
                 self.leases[vm] = Held(lease.version + 1, Lease(vm, why="it is stopped"), 0)

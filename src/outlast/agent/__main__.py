@@ -20,6 +20,7 @@ from outlast.agent.engine import Engine, Parts
 from outlast.agent.farewell import switch_off
 from outlast.agent.hostfile import HostFile, etc_dir, load, run_dir, var_dir
 from outlast.agent.server import Server
+from outlast.agent.trust import Trust, ending
 from outlast.errors import OutlastError, StorageTrouble
 from outlast.guard import emulator
 from outlast.guard.client import GuardClient
@@ -90,6 +91,9 @@ def serve(engine: Engine, host: HostFile, ready: threading.Event) -> threading.T
 
     async def run() -> None:
         await server.start()
+        Trust(
+            etc_dir() / "pki", Path(host.pool_dir) / "pki", Path(host.qemu_pki), server.contexts
+        ).start()
         ready.set()
         await asyncio.Event().wait()
 
@@ -138,6 +142,7 @@ def main() -> int:
             driver=make_driver(host),
             run_dir=run_dir(),
             context=lambda: client_context(etc_dir() / "pki"),
+            ending=lambda: ending(etc_dir() / "pki"),
             boot_id=BOOT_ID.read_text().strip(),
             power_off=lambda: switch_off(load().power_off_command),
         )

@@ -69,7 +69,7 @@ class Departures:
         relay = Relay(path, place, work.vm, work.id, self._context())
         relay.start()
         try:
-            departure = self._mover.depart(work.vm, Way(work.id, path, address, self._mib_s))
+            departure = self._mover.depart(work.vm, Way(work.id, str(path), address, self._mib_s))
         except BaseException:
             relay.close()
             raise

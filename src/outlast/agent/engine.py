@@ -14,6 +14,7 @@ from __future__ import annotations
 import ssl
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,6 +49,7 @@ T = TypeVar("T")
 
 STORAGE_WAIT_S = 8.0
 TROUBLES_TOLD = 3
+ENDING_S = 3600.0
 TICK_PAUSE_S = 0.005  # a burst of changes is thought about once
 AGAIN_MAX = 4  # ticks in a row without a cause from outside
 
@@ -66,6 +68,7 @@ class Parts:
     driver: MovingDriver
     run_dir: Path
     context: Callable[[], ssl.SSLContext]  # to speak with other agents; raises OutlastError
+    ending: Callable[[], str]  # says when this host's certificate ends soon
     boot_id: str
     power_off: Callable[[], None]  # switches this machine off
 
@@ -101,6 +104,7 @@ class Engine:
         )
         self._core = PoolCore(parts.settings)
         self._mending = Mending()
+        self._ending_at_s, self._ending_said = 0.0, ""
         self._farewell = Farewell(parts.boot_id, parts.pulse.leave, parts.power_off)
         self._picture = Picture(parts.me, parts.settings, None, None, "the agent has just begun")
         self._listener = threading.Thread(target=self._listen, name="pulse", daemon=True)
@@ -154,10 +158,18 @@ class Engine:
         """What is wrong with what this host reads and writes, in a sentence; "" when nothing is."""
         snapshot, troubles = self._senses.snapshot or {}, self._registers.known.troubles
         said = [snapshot.get("alarm"), (snapshot.get("storage") or {}).get("error")]
+        said.append(self._ending())
         said += [f"{name}: {why}" for name, why in sorted(troubles.items())][:TROUBLES_TOLD]
         if len(troubles) > TROUBLES_TOLD:
             said.append(f"{len(troubles) - TROUBLES_TOLD} more registers cannot be read")
         return "; ".join(str(sentence) for sentence in said if sentence)
+
+    def _ending(self) -> str:
+        """What is to be said of this host's certificate; looked at now and then."""
+        if time.monotonic() >= self._ending_at_s:
+            self._ending_at_s = time.monotonic() + ENDING_S
+            self._ending_said = self._parts.ending()
+        return self._ending_said
 
     def _listen(self) -> None:
         """Hear the pulse for ever; the first word also starts the reading of the registers."""

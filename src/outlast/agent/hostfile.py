@@ -43,6 +43,7 @@ class HostFile(BaseModel):
     qemu: str = "/usr/bin/qemu-system-x86_64"
     memory_mib: int = Field(default=0, ge=0)  # what VMs may use; 0 = what the host has
     vcpus: int = Field(default=0, ge=0)
+    qemu_pki: str = "/etc/pki/qemu"  # where QEMU's certificates are
     power_off_command: tuple[str, ...] = ("systemctl", "poweroff")
 
 

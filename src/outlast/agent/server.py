@@ -86,6 +86,7 @@ class Server:
         self._runner: web.AppRunner | None = None
         self._peer_context: ssl.SSLContext | None = None
         self._peers = AgentPeers(None)
+        self.contexts: tuple[ssl.SSLContext, ...] = ()  # in use, once started
         self._calls = 0
         self._calls_lock = threading.Lock()
 
@@ -96,6 +97,7 @@ class Server:
             contexts = server_context(self._pki), client_context(self._pki)
         self._peer_context = contexts[1] if contexts else None
         self._peers = AgentPeers(self._peer_context)
+        self.contexts = contexts or ()
         app = web.Application(middlewares=[self._gate], client_max_size=BODY_MAX)
         app.add_routes(self._routes())
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_WAIT_S)

@@ -215,6 +215,26 @@ def power_off(
     print_json(done) if chosen.json else say(f"{name} has left the pool and is switched off")
 
 
+@app.command()
+def renew(ctx: typer.Context) -> None:
+    """New certificates for this machine, while everything runs. The old ones stay good.
+
+    \b
+    Example, after a key may have leaked:
+      outlast host renew && outlast pool revoke b --pool /srv/pool --but-newest
+    """
+    from outlast.cli import joining
+
+    chosen = options(ctx)
+    host, warnings = joining.renew(joining.places())
+    for line in warnings:
+        warn(line)
+    if chosen.json:
+        print_json({"host": host, "renewed": True})
+    else:
+        say(f"{host} has new certificates; its agent takes them within seconds")
+
+
 @app.command("list")
 def list_(ctx: typer.Context) -> None:
     """All hosts, their states, and who hears whom."""

@@ -20,8 +20,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from outlast.cli import machine
-from outlast.errors import Conflict, InvalidInput, OutlastError, PoolTrouble, StorageTrouble
+from outlast.cli import machine, qemu_tls
+from outlast.errors import (
+    Conflict,
+    InvalidInput,
+    NotFound,
+    OutlastError,
+    PoolTrouble,
+    StorageTrouble,
+)
 from outlast.model import SLOT_MAX, BlockState, SlotRecord
 from outlast.settings import MS, RHO, PoolSettings, S
 from outlast.storage.format import BadBlock, decode_block, pool_from, slot_from, slot_to
@@ -122,6 +129,8 @@ def join(wish: Wish, where: Places, tell: Tell) -> tuple[HostFile, PoolSettings,
     record = _take_slot(pool, register, settings, mine, tell)
     key, cert = issue_host(pool.pki, name, record.uuid, (*beats, api))
     install(where.etc / "pki", pool.pki, key, cert)
+    note = qemu_tls.install(pool.pki, name, record.uuid, (*beats, api))
+    warnings += [note] if note else []
     host_file = HostFile(
         str(pool_dir), settings.uuid, name, record.slot, record.uuid, record.generation, beats,
         api, reset, wish.watchdog_device, "", wish.accelerator, wish.libvirt_uri,
@@ -129,6 +138,28 @@ def join(wish: Wish, where: Places, tell: Tell) -> tuple[HostFile, PoolSettings,
     )  # fmt: skip
     write_file(host_path, json.dumps(asdict(host_file), indent=2).encode() + b"\n", 0o644)
     return host_file, settings, warnings
+
+
+def renew(where: Places) -> tuple[str, list[str]]:
+    """New certificates for this host, from its pool's authority; its name, and warnings.
+
+    The old ones stay good until they are revoked. Raises NotFound when this machine is no host,
+    StorageTrouble.
+    """
+    path = where.etc / "host.json"
+    try:
+        known = json.loads(path.read_bytes())
+        pool_dir, host, uuid = Path(known["pool_dir"]), str(known["host"]), str(known["uuid"])
+        addresses = (*map(str, known["beat_addresses"]), str(known["api_address"]))
+    except FileNotFoundError:
+        raise NotFound("this machine is no host of a pool", hint="outlast host join DIR") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StorageTrouble(f"{path} cannot be read: {error}") from error
+    pki = open_pool(pool_dir).pki
+    key, cert = issue_host(pki, host, uuid, addresses)
+    install(where.etc / "pki", pki, key, cert)
+    note = qemu_tls.install(pki, host, uuid, addresses)
+    return host, [note] if note else []
 
 
 def _check_new(host_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -144,9 +145,7 @@ def certificate(
     check_name(name, "name")
     if role not in {"admin", "manager"}:
         raise InvalidInput(f"there is no role '{role}' for people", hint="admin or manager")
-    authority = pool_dir / "pki"
-    if not (authority / "ca.pem").exists():
-        raise NotFound(f"there is no pool in {pool_dir}", hint="is its storage mounted here?")
+    authority = _authority(pool_dir)
     if (out / "cert.key").exists():
         raise InvalidInput(f"{out} holds a certificate already", hint="choose another folder")
     key, cert = issue_host(authority, name, str(uuid.uuid4()), (), role)
@@ -155,6 +154,70 @@ def certificate(
         print_json({"name": name, "role": role, "dir": str(out)})
     else:
         say(f"the certificate of {name} ({role}) is in {out}; keep cert.key to yourself")
+
+
+@app.command()
+def certificates(
+    ctx: typer.Context,
+    pool_dir: Annotated[Path, typer.Option("--pool", metavar="DIR", help="The pool's directory.")],
+) -> None:
+    """All certificates of the pool: for whom, until when, revoked or not."""
+    from outlast.wire.revocation import issued
+
+    chosen = options(ctx)
+    found = issued(_authority(pool_dir))
+    if chosen.json:
+        print_json({"certificates": [asdict(one) for one in found]})
+        return
+    for one in found:
+        until = time.strftime("%Y-%m-%d", time.localtime(one.not_after_wall_s))
+        state = "revoked" if one.revoked else f"good until {until}"
+        say(f"{one.serial[-16:]}  {one.role:8} {one.name:20} {state}")
+
+
+@app.command()
+def revoke(
+    ctx: typer.Context,
+    names: Annotated[list[str], typer.Argument(help="Hosts, people, or serials.")],
+    pool_dir: Annotated[Path, typer.Option("--pool", metavar="DIR", help="The pool's directory.")],
+    but_newest: Annotated[
+        bool, typer.Option("--but-newest", help="Keep the newest of each name and role.")
+    ] = False,
+) -> None:
+    """Have every host refuse certificates from now on, for good.
+
+    \b
+    Examples:
+      outlast pool revoke anna --pool /srv/pool
+      outlast pool revoke b --pool /srv/pool --but-newest
+    """
+    from outlast.wire.revocation import issued
+    from outlast.wire.seal import revoke as revoke_all
+
+    chosen = options(ctx)
+    authority = _authority(pool_dir)
+    known = issued(authority)
+    full = {one.serial for one in known for name in names if one.serial.endswith(name)}
+    wanted = {one.serial for one in known if one.name in names} | full
+    if but_newest:
+        wanted -= {one.serial for one in {(o.name, o.role): o for o in known}.values()}
+    if not wanted:
+        raise NotFound(f"there is nothing of {', '.join(names)} to revoke",
+                       hint=f"outlast pool certificates --pool {pool_dir}")  # fmt: skip
+    done = revoke_all(authority, wanted)
+    if chosen.json:
+        print_json({"revoked": [asdict(one) for one in done]})
+        return
+    for one in done:
+        say(f"revoked: {one.role} {one.name}, serial {one.serial[-16:]}")
+    say("every host takes this over within seconds; open connections last until they end")
+
+
+def _authority(pool_dir: Path) -> Path:
+    authority = pool_dir / "pki"
+    if not (authority / "ca.pem").exists():
+        raise NotFound(f"there is no pool in {pool_dir}", hint="is its storage mounted here?")
+    return authority
 
 
 def _furnish(folder: Path, name: str) -> None:

@@ -1,4 +1,4 @@
-"""The port to a hypervisor's live migration: what the agent's hands ask of it.
+"""The port to a hypervisor's live migration: what the agent's hands ask of it (pure).
 
 Promises:
 1. `depart` begins to move a running VM and returns at once; the Departure tells how it goes.
@@ -11,7 +11,6 @@ Promises:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 
@@ -20,7 +19,7 @@ class Way:
     """How the VM gets there. socket: a unix socket that leads to the target's hypervisor."""
 
     id: str  # of the move; the copy carries it (LocalVm.incoming)
-    socket: Path
+    socket: str
     address: str  # where the target listens for the VM's memory, an IP address
     mib_s: int = 0  # at most so much of the network, 0 = all
 

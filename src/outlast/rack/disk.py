@@ -49,8 +49,6 @@ security_driver = "none"
 namespaces = []
 cgroup_controllers = []
 stdio_handler = "file"
-default_tls_x509_cert_dir = "/etc/pki/qemu"
-migrate_tls_x509_verify = 1
 keepalive_interval = 2
 keepalive_count = 3
 """

@@ -1,7 +1,8 @@
 """Certificates of the rack's own authority, so that its hosts' libvirt daemons trust each other.
 
-They stand for what an administrator would have rolled out; they are not the pool's own
-certificates. Keys are readable by root only and stay in the rack's folder.
+They stand for what an administrator would have rolled out. Nothing of the product uses them: its
+agents carry libvirt's words, and QEMU's certificates are the pool's. Benchmarks compare with them.
+Keys are readable by root only and stay in the rack's folder.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ def authority(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKe
 
 
 def equip(folder: Path, ca_folder: Path, host: str, addresses: list[str]) -> None:
-    """Put a host's certificates where libvirt and QEMU look (below its /etc/pki), once."""
-    if (folder / "qemu/client-key.pem").exists():
+    """Put a host's certificates where libvirt looks (below its /etc/pki), once."""
+    if (folder / "libvirt/private/clientkey.pem").exists():
         return
     ca, ca_key = authority(ca_folder)
     key = ec.generate_private_key(ec.SECP256R1())
@@ -56,15 +57,12 @@ def equip(folder: Path, ca_folder: Path, host: str, addresses: list[str]) -> Non
     )
     ca_pem = ca.public_bytes(serialization.Encoding.PEM)
     cert_pem, key_pem = cert.public_bytes(serialization.Encoding.PEM), _key_bytes(key)
-    for place in ("CA", "libvirt/private", "qemu"):
+    for place in ("CA", "libvirt/private"):
         (folder / place).mkdir(parents=True, exist_ok=True)
     _write(folder / "CA/cacert.pem", ca_pem)
-    _write(folder / "qemu/ca-cert.pem", ca_pem)
     for role in ("server", "client"):
         _write(folder / f"libvirt/{role}cert.pem", cert_pem)
         _write(folder / f"libvirt/private/{role}key.pem", key_pem)
-        _write(folder / f"qemu/{role}-cert.pem", cert_pem)
-        _write(folder / f"qemu/{role}-key.pem", key_pem)
 
 
 def _name(text: str) -> x509.Name:

@@ -260,8 +260,7 @@ class SimAgent:
                 self._report(Result("move", vm, ok, "" if ok else "other", why))
 
         target: Any = self.machine.peers[depart.to_slot]
-        host: Any = self.machine
-        self.moves[vm] = SimMove(host, target, vm, depart.id, report)
+        self.moves[vm] = SimMove(self.machine, self, target, target.agent, vm, depart.id, report)
 
     def refusal(self, vm: str, id_: str) -> str:
         """What this agent answers to the offer of a copy; "" = it may come."""

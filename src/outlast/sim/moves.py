@@ -10,31 +10,40 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from outlast.model import VmState
 from outlast.settings import MS, S
-from outlast.sim.machine import Copy
-
-if TYPE_CHECKING:
-    from outlast.sim.host import SimHost
+from outlast.sim.machine import Copy, Machine
 
 OFFER_NS = 10 * MS  # from the source's agent to the target's and back
 FINISH_NS, REPLY_NS, RESUME_NS = 10 * MS, 5 * MS, 15 * MS
 NOTICE_NS = S  # until libvirt notices that the other side is gone
 
 
+class Mind(Protocol):
+    """The agent of one of the two hosts, as far as a move meets it."""
+
+    up: bool
+    life: int
+
+    def wake(self) -> None: ...
+
+    def refusal(self, vm: str, id_: str) -> str: ...
+
+
 class SimMove:
     """One move, from the wish of the source's agent to its report."""
 
     def __init__(
-        self, source: SimHost, target: SimHost, vm: str, id_: str,
+        self, source: Machine, mind: Mind, target: Machine, other: Mind, vm: str, id_: str,
         report: Callable[[bool, str], None],
     ) -> None:  # fmt: skip
-        self._source, self._target = source, target
+        self._source, self._mind = source, mind
+        self._target, self._other = target, other
         self._vm, self._id = vm, id_
         self._report = report
-        self._life = source.agent.life
+        self._life = mind.life
         self._boot = target.world.lives[target.name]
         self._aborted = ""
         source.later(OFFER_NS, self._offer)
@@ -51,7 +60,7 @@ class SimMove:
         """Why libvirt gives up now; "" when nothing is wrong."""
         if self._aborted:
             return self._aborted
-        if not self._source.agent.up or self._source.agent.life != self._life:
+        if not self._mind.up or self._mind.life != self._life:
             return "its agent is gone, and the way to the target with it"
         if self._vm not in self._source.running:
             return "the VM is gone"
@@ -63,7 +72,7 @@ class SimMove:
         self._report(False, why)
 
     def _offer(self) -> None:
-        why = self._lost() or self._target.agent.refusal(self._vm, self._id)
+        why = self._lost() or self._other.refusal(self._vm, self._id)
         if why:
             self._fail(why)
             return
@@ -75,7 +84,7 @@ class SimMove:
         now, seen = target.reading(), target.guard_seen()
         if target.guard.enter(now, seen, self._vm, incoming=True).get("ok"):
             target.copies[self._vm] = Copy(self._id)
-            target.agent.wake()
+            self._other.wake()
 
     def _copied(self) -> None:
         copy = self._target.copies.get(self._vm)
@@ -96,7 +105,7 @@ class SimMove:
         copy = self._target.copies.get(self._vm)
         if copy and copy.id == self._id and not copy.complete and self._reaches():
             del self._target.copies[self._vm]
-            self._target.agent.wake()
+            self._other.wake()
 
     def _replied(self, lost: bool) -> Callable[[], None]:
         def act() -> None:

@@ -10,31 +10,36 @@ Promises:
 Rules: EC P-256; certificates are valid from a day before their birth, so that clocks may differ.
 A holder has ca.pem, cert.pem and cert.key in `/etc/outlast/pki`, the pool ca.pem and ca.key.
 
-Deliberately not here: revocation and renewal. A lost host is answered with a new authority.
+5. What was revoked (revocation.py) is refused by both sides wherever the list, crl.pem, lies beside
+   ca.pem. QEMU has certificates of its own, with a role that agents refuse.
+
 `cryptography` is imported only where something is signed: contexts need `ssl` alone.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
-import os
-import secrets
+import json
 import ssl
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from outlast.errors import Conflict, InvalidInput, NotFound, OutlastError, Refused, StorageTrouble
+from outlast.errors import Conflict, InvalidInput, NotFound, Refused, StorageTrouble
+from outlast.wire import revocation
+from outlast.wire.files import trouble
+from outlast.wire.files import write_file as write_file
 
 if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric import ec
 
 ROLES = ("host", "admin", "manager")
+QEMU = "qemu"  # the role of QEMU's certificate: good for the memory of VMs on its way only
 CA_CERT, CA_KEY = "ca.pem", "ca.key"
 CERT, KEY = "cert.pem", "cert.key"
+CRL, ABOUT = "crl.pem", "cert.json"
 AUTHORITY_DAYS = 365 * 30
 HOLDER_DAYS = 365 * 10
 EARLY = timedelta(days=1)
@@ -69,6 +74,7 @@ def create_authority(folder: Path, pool: str = "pool") -> None:
     )
     cert = builder.sign(key, hashes.SHA256())
     write_file(folder / CA_KEY, _key_pem(key), 0o600)
+    write_file(folder / CRL, revocation.signed_list(key, cert, set()), 0o644)
     write_file(folder / CA_CERT, _pem(cert), 0o644)
 
 
@@ -86,11 +92,11 @@ def issue_host(
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.x509.oid import ExtendedKeyUsageOID as Use
 
-    if role not in ROLES:
+    if role not in (*ROLES, QEMU):
         raise InvalidInput(f"there is no role '{role}'", hint="one of: " + ", ".join(ROLES))
     names: list[x509.GeneralName] = [x509.DNSName(host)]
     names += [x509.IPAddress(_ip(address)) for address in sorted(set(addresses))]
-    ca_key, ca = _authority(folder)
+    ca_key, ca = authority(folder)
     key = ec.generate_private_key(ec.SECP256R1())
     usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
     ca_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
@@ -110,6 +116,7 @@ def issue_host(
         .add_extension(ca_id, critical=False)
         .sign(ca_key, hashes.SHA256())
     )
+    revocation.record(folder, host, role, cert)
     return _key_pem(key), _pem(cert)
 
 
@@ -118,14 +125,32 @@ def install(folder: Path, ca_folder: Path, key: bytes, cert: bytes) -> None:
 
     Raises StorageTrouble when one of the folders cannot be read or written.
     """
+    from cryptography import x509
+
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         authority = (ca_folder / CA_CERT).read_bytes()
+        revoked = (ca_folder / CRL).read_bytes() if (ca_folder / CRL).exists() else b""
     except OSError as error:
-        raise _trouble(error) from error
+        raise trouble(error) from error
+    made = x509.load_pem_x509_certificate(cert)
+    about = {"serial": f"{made.serial_number:040x}",
+             "not_after_wall_s": made.not_valid_after_utc.timestamp()}  # fmt: skip
     write_file(folder / KEY, key, 0o600)
     write_file(folder / CERT, cert, 0o644)
+    write_file(folder / ABOUT, json.dumps(about).encode(), 0o644)
+    if revoked:
+        write_file(folder / CRL, revoked, 0o644)
     write_file(folder / CA_CERT, authority, 0o644)
+
+
+def revoke(folder: Path, names: set[str]) -> list[revocation.Issued]:
+    """Revoke all certificates of these names or serials; see revocation.py.
+
+    Raises NotFound, StorageTrouble.
+    """
+    key, ca = authority(folder)
+    return revocation.revoke(folder, names, key, ca)
 
 
 def server_context(folder: Path) -> ssl.SSLContext:
@@ -146,6 +171,23 @@ def client_context(folder: Path) -> ssl.SSLContext:
     return context
 
 
+def refresh(context: ssl.SSLContext, folder: Path) -> None:
+    """Take a new certificate, or a longer list of revoked ones, into a context that is in use.
+
+    Connections that are open stay. Raises as server_context does.
+    """
+    _harden(context, folder)
+
+
+def days_left(folder: Path, now_wall_s: float) -> float | None:
+    """How long the holder's certificate is still good; None when that is not known."""
+    try:
+        about = json.loads((folder / ABOUT).read_bytes())
+        return (float(about["not_after_wall_s"]) - now_wall_s) / 86400
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def peer_role(peercert: Mapping[str, Any] | None) -> str:
     """The role in a peer's certificate, as `SSLSocket.getpeercert()` gives it.
 
@@ -162,44 +204,14 @@ def peer_name(peercert: Mapping[str, Any] | None) -> str:
     return _field(peercert, "commonName")
 
 
-def write_file(path: Path, data: bytes, mode: int) -> None:
-    """Replace a file at once and durably; it never has another mode than this.
-
-    Raises StorageTrouble; then the old file, if any, is still whole.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            with os.fdopen(fd, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fchmod(fd, mode)
-                os.fsync(fd)
-            temporary.replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise _trouble(error) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with contextlib.suppress(OSError):  # some file systems keep names by themselves
-            os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def _harden(context: ssl.SSLContext, folder: Path) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_mode = ssl.CERT_REQUIRED
     try:
         context.load_verify_locations(folder / CA_CERT)
+        if (folder / CRL).exists():
+            context.load_verify_locations(folder / CRL)
+            context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
         context.load_cert_chain(folder / CERT, folder / KEY)
     except FileNotFoundError as error:
         raise NotFound(
@@ -233,7 +245,8 @@ def _name(role: str, common: str, uuid: str = "") -> x509.Name:
     return x509.Name([x509.NameAttribute(oid, value) for oid, value in parts])
 
 
-def _authority(folder: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+def authority(folder: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    """The key and certificate of the authority in `folder`. Raises StorageTrouble."""
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -242,7 +255,7 @@ def _authority(folder: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certifica
         key = load_pem_private_key((folder / CA_KEY).read_bytes(), None)
         cert = x509.load_pem_x509_certificate((folder / CA_CERT).read_bytes())
     except OSError as error:
-        raise _trouble(error) from error
+        raise trouble(error) from error
     except ValueError as error:
         raise StorageTrouble(f"the certificate authority in {folder} is damaged") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
@@ -274,10 +287,3 @@ def _ip(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
         raise InvalidInput(
             f"{address[:80]!r} is not an IP address", hint="like 10.0.0.5 or 10.0.0.5:7790"
         ) from None
-
-
-def _trouble(error: OSError) -> OutlastError:
-    where = error.filename or "a file"
-    return StorageTrouble(
-        f"{where}: {error.strerror or error}", hint="is it mounted, writable and not full?"
-    )

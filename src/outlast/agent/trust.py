@@ -1,0 +1,85 @@
+"""Keeps this host's trust current while everything runs: revoked certificates, a renewed own one.
+
+Rules:
+1. The pool's list of revoked certificates is copied from the storage into the host's own folders
+   (and QEMU's), so that it counts also when the storage is away.
+2. Contexts in use learn of it at once; connections that are open stay.
+3. Reading may hang with the storage: one thread of its own, nobody waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from outlast.errors import OutlastError
+from outlast.wire import seal
+from outlast.wire.files import write_file
+
+log = logging.getLogger("outlast.agent.trust")
+
+LOOK_S = 2.0
+WARN_DAYS = 30
+
+
+class Trust:
+    """own: the host's folder of certificates. pool: the authority's. qemu: QEMU's folder."""
+
+    def __init__(self, own: Path, pool: Path, qemu: Path, contexts: Iterable[ssl.SSLContext]):
+        self._own, self._pool, self._qemu = own, pool, qemu
+        self._contexts = tuple(contexts)
+        self._loaded = self._state()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="trust", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+
+    def look(self) -> None:
+        """Copy and load what is new. Raises OSError, OutlastError."""
+        revoked = _read(self._pool / seal.CRL)
+        if revoked and revoked != _read(self._own / seal.CRL):
+            write_file(self._own / seal.CRL, revoked, 0o644)
+            log.info("the pool's list of revoked certificates is taken over")
+        ours = _read(self._own / seal.CA_CERT)
+        trusts_us = bool(ours) and _read(self._qemu / "ca-cert.pem") == ours
+        if revoked and trusts_us and _read(self._qemu / "ca-crl.pem") != revoked:
+            write_file(self._qemu / "ca-crl.pem", revoked, 0o644)
+        state = self._state()
+        if state != self._loaded:
+            for context in self._contexts:
+                seal.refresh(context, self._own)
+            self._loaded = state
+
+    def _state(self) -> tuple[bytes, ...]:
+        return tuple(_read(self._own / name) for name in (seal.CRL, seal.CERT))
+
+    def _run(self) -> None:
+        while not self._stop.wait(LOOK_S):
+            try:
+                self.look()
+            except (OSError, OutlastError) as trouble:
+                log.debug("certificates could not be looked at: %s", trouble)
+
+
+def ending(folder: Path) -> str:
+    """A sentence when the certificate in this folder ends soon; else ""."""
+    days = seal.days_left(folder, time.time())
+    if days is None or days > WARN_DAYS:
+        return ""
+    when = f"ends in {days:.0f} days" if days > 0 else "has ended"
+    return f"this host's certificate {when}: 'outlast host renew' makes a new one"
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
