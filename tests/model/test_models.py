@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import core_model
+import migration_model
 import pytest
 import register_model
 from core_model import BOTH, EXTENDED, OUTSIDE, STAGES, Stage
@@ -53,3 +54,16 @@ def test_the_register_is_safe_with_all_safeguards() -> None:
 def test_every_safeguard_of_the_register_is_needed(rules: register_model.Rules, harm: str) -> None:
     found = register_model.explore(rules)
     assert found.harm.startswith(harm)
+
+
+def test_a_migration_is_safe_with_all_rules_and_never_stuck() -> None:
+    found = migration_model.explore(migration_model.Rules())
+    assert found.safe, (found.harm, found.course)
+    assert found.states > 500
+    assert not migration_model.stuck(migration_model.Rules())
+
+
+@pytest.mark.parametrize("name", migration_model.RULE_NAMES)
+def test_every_rule_of_a_migration_is_needed(name: str) -> None:
+    found = migration_model.explore(migration_model.Rules().without(name))
+    assert found.harm.startswith(("TWICE", "STALE", "FOREIGN")), name

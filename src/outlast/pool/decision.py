@@ -146,21 +146,21 @@ def _check_lease(facts: Facts, lease: Lease) -> None:
     before = facts.leases.get(vm)
     was = before.value if before is not None else Lease(vm)
     mine_before = was.held and was.slot == facts.me.slot
-    mine = (lease.slot, lease.term) == (facts.me.slot, facts.term)
+    here = (facts.me.slot, facts.term)
     if not lease.held:
         if was.held and not mine_before:
             raise BrokenInvariant(f"lease of {vm} freed by a host that does not hold it")
         if mine_before and _present(facts, vm):
             raise BrokenInvariant(f"lease of {vm} freed while the VM is still here")
         return
-    if not mine:
+    if (lease.slot, lease.term) != here:
         move = was.move
         given = move is not None and (lease.slot, lease.term) == (move.to_slot, move.to_term)
         if not mine_before or not given or lease.move != move or lease.via != "migration":
             raise BrokenInvariant(f"lease of {vm} given to somebody else")
         if vm in facts.guard.populated:
             raise BrokenInvariant(f"lease of {vm} handed over while its process is still here")
-    elif was.held and was.term != facts.term and lease.proof is None:
+    elif was.held and (was.slot, was.term) != here and lease.proof is None:
         raise BrokenInvariant(f"lease of {vm} taken over without a proof")
 
 
