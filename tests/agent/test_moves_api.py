@@ -195,8 +195,14 @@ def test_the_farewell_waits_for_moves_and_for_the_end(service: MemoryService) ->
     assert done == ["leave"], "its guard is still open"
     ended = replace(service.guard, state=GuardState.CLOSED, remaining_ns=-1)
     closed = replace(service.facts(0), guard=ended, block_state=BlockState.CLOSED)
-    for _ in range(2):
+    for _ in range(3):
         farewell.step(closed)
+    assert done == ["leave"], "its block does not say so yet"
+    later = replace(closed, sample=replace(closed.sample, seq=closed.sample.seq + 2))
+    farewell.step(replace(later, sample=replace(later.sample, good=False)))
+    assert done == ["leave"]
+    for _ in range(2):
+        farewell.step(later)
     assert done == ["leave", "off"]
 
 

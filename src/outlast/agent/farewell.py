@@ -2,7 +2,7 @@
 
 Rules:
 1. It waits while a VM here still has a wish to move; then the pulse leaves the pool: the guard ends
-   what is left, and the block says so. Only then the machine is switched off.
+   what is left, and the block says so. Only when that block was written is the machine switched off.
 2. The wish names this boot: after the next one it says nothing.
 3. Once begun it is carried through: what was said on the storage cannot be taken back.
 """
@@ -28,6 +28,7 @@ class Farewell:
     ) -> None:
         self._boot_id, self._leave, self._power_off = boot_id, leave, power_off
         self._left = self._off = False
+        self._closed_seq = 0  # the beat at which the pulse was first seen to say closed
 
     def step(self, facts: Facts) -> list[Note]:
         """What to say; called at every tick."""
@@ -41,10 +42,15 @@ class Farewell:
             self._leave()
             return [note("host-leaves", host=facts.me.host)]
         ended = facts.guard.state is not GuardState.OPEN and not facts.guard.populated
-        if ended and facts.block_state is BlockState.CLOSED:
+        if ended and facts.block_state is BlockState.CLOSED and self._written(facts):
             self._off = True
             self._power_off()
         return []
+
+    def _written(self, facts: Facts) -> bool:
+        """True when a whole beat has begun and was confirmed since the pulse said closed."""
+        self._closed_seq = self._closed_seq or facts.sample.seq
+        return facts.sample.good and facts.sample.seq >= self._closed_seq + 2
 
 
 def moving(facts: Facts) -> list[str]:

@@ -37,6 +37,7 @@ UNSHARE = ("unshare", "--fork", "--kill-child", "--pid", "--mount", "--uts", "--
 PYTHON = (sys.executable, "-S", "-m")
 BOOT_TIMEOUT_S, OFF_TIMEOUT_S = 20.0, 10.0
 HOST_FILE = "/etc/outlast/host.json"
+POWER_SWITCH = "/dev/rack-power"  # as /proc/sysrq-trigger, which some kernels have not
 OWN_SERVICES = ("guard", "guard.pulse", "agent")
 # joins the host's cgroup first: freeze and power cut must reach what was started from outside
 ENTER = 'echo 0 > "$0" && exec nsenter -t "$1" -a -- env -i "${@:2}"'
@@ -244,6 +245,7 @@ class Host:
         binds += [
             (str(self.base / "watchdog/watchdog"), "/dev/watchdog", False),
             (str(self.base / "watchdog/sysrq"), "/proc/sysrq-trigger", False),
+            (str(self.base / "watchdog/sysrq"), POWER_SWITCH, False),
             (str(self.base / "boot_id"), "/proc/sys/kernel/random/boot_id", True),
             (site.env["PYTHONPYCACHEPREFIX"], site.env["PYTHONPYCACHEPREFIX"], False),
             (str(site.source), str(site.source), True),

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 
-from outlast.errors import Unreachable
+from outlast.errors import Refused, Unreachable
 from outlast.wire.client import error_of
 from outlast.wire.seal import client_context
 from outlast.wire.target import Target, certificates
@@ -45,6 +45,13 @@ async def connect(
             # a refused web socket loses the reason, a plain request brings it
             async with session.get(url, server_hostname=named) as answer:
                 raise error_of(await answer.read()) from refusal
+        except aiohttp.ClientConnectorCertificateError as error:
+            cause = error.certificate_error
+            why = getattr(cause, "verify_message", "") or str(cause)
+            raise Refused(
+                f"the agent at {target.text} has no good certificate of this pool: {why}",
+                hint="'outlast host renew' on that host makes a new one",
+            ) from error
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise Unreachable(
                 f"no {what} at {target.text}: {error}", hint="is that agent running?"
