@@ -2,7 +2,7 @@
 
 Rules:
 1. It waits while a VM here still has a wish to move; then the pulse leaves the pool: the guard ends
-   what is left, and the block says so. Only when that block was written is the machine switched off.
+   what is left, and the block says so. The machine is switched off when that block was written.
 2. The wish names this boot: after the next one it says nothing.
 3. Once begun it is carried through: what was said on the storage cannot be taken back.
 """

@@ -1,6 +1,6 @@
 """Live migration on real parts, and everything that can break while it is under way.
 
-    OUTLAST_MOVES=200 OUTLAST_SEED=7 pytest tests/rack/whole/test_moves.py
+    OUTLAST_MOVES=200 OUTLAST_SEED=7 pytest tests/rack/whole/test_migration.py
 
 After each fault everything is healed, and then: one QEMU of the VM, on the host of its lease; no
 copy that stands still; a disk that proves one writer and no lost acknowledged write.
