@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 SOURCES := src tests $(wildcard bench)
 
-.PHONY: help setup demo test lint types unit rack-test sim soak mutants bench-failover bench-placement chaos format clean model
+.PHONY: help setup demo test lint types unit rack-test sim soak mutants bench-failover bench-migrate bench-placement chaos format clean model
 
 help: ## this list
 	@echo "Outlast: VMs outlast their hosts."
@@ -48,6 +48,9 @@ mutants: setup ## each rule of the protocol switched off: does the simulator not
 
 bench-failover: setup ## measure how long a VM is away when its host dies (needs root or sudo)
 	@scripts/as-root.sh $(PYTHON) -m bench.failover
+
+bench-migrate: setup ## what a live migration costs beside plain libvirt (needs root or sudo)
+	@scripts/as-root.sh $(PYTHON) -m bench.migrate
 
 bench-placement: setup ## how good and how fast placement is; LARGE=1 adds 1,000 hosts
 	@PYTHONPATH=src $(PYTHON) -m bench.placement $(if $(LARGE),--large)

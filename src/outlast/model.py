@@ -157,6 +157,7 @@ class Lease:
     failed_slot: int = 0  # where the last one failed
     why: str = ""  # what happened, in a sentence
     move: Handover | None = None  # under way from here, or how it came here
+    start_seq: int = 0  # of the VM's record when its holder took it
 
     @property
     def held(self) -> bool:
@@ -200,6 +201,15 @@ class VmSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class HaOff:
+    """High availability is switched off, for one VM or for the pool."""
+
+    why: str = ""
+    by: str = ""  # who did it
+    until_wall_s: int = 0  # then it is on again; 0 = until somebody switches it on
+
+
+@dataclass(frozen=True, slots=True)
 class Move:
     """A wish to move a running VM to another host while it runs; a part of VmRecord."""
 
@@ -224,6 +234,8 @@ class VmRecord:
     deleted: bool = False
     move: Move | None = None  # wished and not done yet, or failed
     away_from: str = ""  # the host it left for maintenance
+    ha_off: HaOff | None = None
+    on_shutdown: str = "stay"  # stay | restart: after the system inside has shut down
 
     @property
     def wanted(self) -> bool:

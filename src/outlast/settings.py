@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from outlast.errors import InvalidInput
+from outlast.model import HaOff
 
 MS = 1_000_000
 S = 1_000_000_000
@@ -100,6 +101,7 @@ class PoolSettings:
     partition: str = "fence"  # fence | strict | hold: what to do about hosts that are cut off
     restart_limit: int = 5  # restarts of one VM ...
     restart_window_s: int = 600  # ... within this time; then it stays down until somebody looks
+    ha_off: HaOff | None = None  # high availability is switched off for all VMs
     moves_at_once: int = 2  # live migrations a host sends, and receives, at the same time
     move_mib_s: int = 0  # what each of them may use of the network, MiB a second; 0 = all of it
 

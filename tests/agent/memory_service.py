@@ -81,8 +81,10 @@ class MemoryService:
         self.trouble = ""
         self.notes: list[Mapping[str, object]] = []
         self.consoles: list[EchoConsole] = []
+        self.settings, self.pool_version = SETTINGS, 1
         self.slot_versions: dict[int, int] = {}
         self.admitted: list[str] = []
+        self.refuses = ""  # why no VM moves
         self.progress: dict[str, Progress] = {}
 
     # ---- the Service
@@ -118,6 +120,8 @@ class MemoryService:
             local=dict(self.local),
             local_ready=True,
             resources=HostResources(8192, 4, 4096, 4),
+            wall_s=int(time.time()),
+            ha_off=self.settings.ha_off,
         )
 
     def read_vm(self, name: str) -> Held[VmRecord] | None:
@@ -142,6 +146,15 @@ class MemoryService:
         self.slots[record.slot] = record
         self.slot_versions[record.slot] = expected + 1
         return Swap(Outcome.OK, expected + 1)
+
+    def read_pool(self) -> Held[PoolSettings] | None:
+        return Held(self.pool_version, self.settings, 0)
+
+    def write_pool(self, expected: int, settings: PoolSettings) -> Swap:
+        if self.pool_version != expected:
+            return Swap(Outcome.CONFLICT, self.pool_version)
+        self.settings, self.pool_version = settings, expected + 1
+        return Swap(Outcome.OK, self.pool_version)
 
     def read_lease(self, vm: str) -> Held[Lease] | None:
         return self.leases.get(vm)
@@ -177,11 +190,15 @@ class MemoryService:
                 if self.home == self.me.slot:
                     self.run(vm)
             elif record.wanted and record.move and not record.move.failed and lease.value.held:
+                version = self._held(name).version
+                if self.refuses:
+                    failed = replace(record.move, failed=self.refuses)
+                    self.register.swap(name, version, vm_to(replace(record, move=failed)))
+                    continue
                 others = [n for n in NAMES if n != lease.value.slot]
                 to = next((n for n in others if NAMES[n] == record.move.to), others[0])
                 self.local.pop(vm, None)
                 self.hold(vm, to, via="migration")
-                version = self._held(name).version
                 self.register.swap(name, version, vm_to(replace(record, move=None)))
             elif not record.wanted and lease.value.held:
                 self.local.pop(vm, None)

@@ -134,7 +134,8 @@ def test_private_keys_are_private(authority: Path, tmp_path: Path) -> None:
     for path in (authority / "ca.key", a / "cert.key"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(a.stat().st_mode) == 0o700
-    assert sorted(p.name for p in a.iterdir()) == ["ca.pem", "cert.key", "cert.pem"]
+    there = ["ca.pem", "cert.json", "cert.key", "cert.pem", "crl.pem"]
+    assert sorted(p.name for p in a.iterdir()) == there
 
 
 def test_openssl_agrees(authority: Path, tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from pydantic import ValidationError
 from outlast.agent.host_status import Clock, host_name, host_statuses
 from outlast.agent.host_wishes import HostWishes
 from outlast.agent.picture import Picture
+from outlast.agent.pool_wishes import PoolWishes
 from outlast.agent.service import Service
-from outlast.agent.vm_status import Peers, local_vms, vm_status, vm_statuses
+from outlast.agent.vm_status import Peers, ha_off, local_vms, vm_status, vm_statuses
 from outlast.agent.wishes import Wishes
 from outlast.errors import Conflict, NotFound, PoolTrouble
 from outlast.pool.facts import Facts
@@ -52,6 +53,7 @@ class Api:
         self._clock = clock
         self.wishes = wishes or Wishes(service)
         self.host_wishes = HostWishes(service)
+        self.pool_wishes = PoolWishes(service)
 
     @property
     def service(self) -> Service:
@@ -82,6 +84,7 @@ class Api:
                 "sentence": _sentence(picture),
                 "trouble": _trouble(picture),
                 "refused_calls": refused_calls,
+                "ha_off": ha_off(facts.ha_off, facts.wall_s) if facts else None,
                 "hosts": hosts,
                 "vms": vm_statuses(picture, hosts, peers, clock),
             }

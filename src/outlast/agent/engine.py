@@ -234,6 +234,12 @@ class Engine:
         name = f"slot/{record.slot}"
         return self._in_time(lambda: self._registers.swap(name, expected, record))
 
+    def read_pool(self) -> Held[PoolSettings] | None:
+        return self._in_time(lambda: self._registers.read_now("pool"))
+
+    def write_pool(self, expected: int, settings: PoolSettings) -> Swap:
+        return self._in_time(lambda: self._registers.swap("pool", expected, settings))
+
     def read_lease(self, vm: str) -> Held[Lease] | None:
         return self._in_time(lambda: self._registers.read_now(f"lease/{vm}"))
 

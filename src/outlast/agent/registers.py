@@ -23,17 +23,17 @@ from typing import Any
 from outlast.errors import StorageTrouble
 from outlast.model import Lease, OrderBook, SlotRecord, View, VmRecord
 from outlast.pool.facts import Held
-from outlast.settings import S
+from outlast.settings import PoolSettings, S
 from outlast.storage import format as fmt
 from outlast.storage.register import Outcome, Register, Swap
 
-KINDS = ("slot", "vm", "lease", "order")
+KINDS = ("pool", "slot", "vm", "lease", "order")
 HINTS_KEPT = 16
 SWEEP_S = 30.0
 TOGETHER_NS = S // 20
 RETRY_S = 1.0  # what could not be read is tried again
 
-Value = VmRecord | Lease | SlotRecord | OrderBook | View
+Value = VmRecord | Lease | SlotRecord | OrderBook | View | PoolSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ class Known:
     leases: Mapping[str, Held[Lease]] = field(default_factory=dict)
     slots: Mapping[int, SlotRecord] = field(default_factory=dict)
     books: Mapping[int, Held[OrderBook]] = field(default_factory=dict)
+    pool: PoolSettings | None = None
     troubles: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -61,9 +62,12 @@ def encode(value: Value) -> dict[str, object]:
             return fmt.slot_to(value)
         case OrderBook():
             return fmt.order_to(value)
+        case PoolSettings():
+            return fmt.pool_to(value)
 
 
 _DECODE: Mapping[str, Callable[[object], Any]] = {
+    "pool": fmt.pool_from,
     "vm": fmt.vm_from,
     "lease": fmt.lease_from,
     "slot": fmt.slot_from,
@@ -268,6 +272,7 @@ class Registers:
                 parts["lease"],
                 {int(n): h.value for n, h in parts["slot"].items()},
                 {int(n): h for n, h in parts["order"].items()},
+                parts["pool"][""].value if parts["pool"] else None,
                 dict(self._troubles),
             )
         self._changed()

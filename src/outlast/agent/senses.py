@@ -112,6 +112,8 @@ class Senses:
             busy=self._hands.busy,
             results=self._hands.take_results(),
             exits=self._machine.take_exits(),
+            wall_s=int(time.time()),
+            ha_off=known.pool.ha_off if known.pool else None,
             unread=frozenset(known.troubles),
         )
 

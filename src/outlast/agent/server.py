@@ -23,6 +23,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -34,14 +35,17 @@ from outlast.agent.api import Api, Place
 from outlast.agent.arrivals import serve_way
 from outlast.agent.console import Desk, serve_console
 from outlast.agent.peers import AgentPeers
+from outlast.agent.pool_wishes import switch
 from outlast.agent.service import Service
 from outlast.errors import Conflict, InvalidInput, NotFound, OutlastError, Refused, StorageTrouble
 from outlast.wire.seal import client_context, peer_name, peer_role, server_context
 from outlast.wire.shapes import (
+    HaSwitch,
     HostMaintain,
     HostServe,
     HostWish,
     LocalVms,
+    PoolWish,
     VmCreate,
     VmDelete,
     VmMigrate,
@@ -207,6 +211,8 @@ class Server:
             web.post(f"{vm}/stop", self._wish(wishes.stop)),
             web.post(f"{vm}/kill", self._wish(wishes.kill)),
             web.get(f"{vm}/console", self._console),
+            web.post(f"{vm}/ha", self._vm_ha),
+            web.post("/v1/pool/ha", self._pool_ha),
             web.post(f"{vm}/migrate", self._migrate),
             web.delete(f"{vm}/migrate", self._wish(wishes.stay)),
             web.get("/v1/moves/{name}/way", self._way),
@@ -252,6 +258,15 @@ class Server:
         done = await self.blocking(lambda: self.api.wishes.delete(name, how))
         return self._wished(request, done)
 
+    async def _vm_ha(self, request: web.Request) -> web.Response:
+        off = switch(parse(HaSwitch, await request.read()), request[CALLER], time.time())
+        name = request.match_info["name"]
+        return self._wished(request, await self.blocking(lambda: self.api.wishes.set_ha(name, off)))
+
+    async def _pool_ha(self, request: web.Request) -> web.Response:
+        off = switch(parse(HaSwitch, await request.read()), request[CALLER], time.time())
+        return self._wished(request, await self.blocking(lambda: self.api.pool_wishes.set_ha(off)))
+
     async def _migrate(self, request: web.Request) -> web.Response:
         how = parse(VmMigrate, await request.read() or b"{}")
         name = request.match_info["name"]
@@ -287,7 +302,7 @@ class Server:
         return handler
 
     def _wished(
-        self, request: web.Request, done: VmWish | HostWish, status: int = 200
+        self, request: web.Request, done: VmWish | HostWish | PoolWish, status: int = 200
     ) -> web.Response:
         log.info("%s: %s", request[CALLER], done.sentence)
         return _json(done, status)

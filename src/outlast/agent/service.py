@@ -16,6 +16,7 @@ from outlast.hypervisor.driver import Console
 from outlast.hypervisor.mover import Progress
 from outlast.model import Lease, SlotRecord, VmRecord
 from outlast.pool.facts import Held
+from outlast.settings import PoolSettings
 from outlast.storage.register import Swap
 
 
@@ -48,6 +49,12 @@ class Service(Protocol):
         """A host's record, read from storage now. Raises StorageTrouble as read_vm does."""
 
     def write_slot(self, expected: int, record: SlotRecord) -> Swap:
+        """As write_vm."""
+
+    def read_pool(self) -> Held[PoolSettings] | None:
+        """The pool's settings, read from storage now. Raises StorageTrouble as read_vm does."""
+
+    def write_pool(self, expected: int, settings: PoolSettings) -> Swap:
         """As write_vm."""
 
     def read_lease(self, vm: str) -> Held[Lease] | None:

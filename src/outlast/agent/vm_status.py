@@ -24,12 +24,14 @@ from dataclasses import asdict, dataclass
 from outlast.agent.host_status import Clock, host_name, silent_sentence
 from outlast.agent.picture import Picture
 from outlast.hypervisor.mover import Progress
-from outlast.model import Desired, Lease, StopMode, VmRecord, VmState
+from outlast.model import Desired, HaOff, Lease, StopMode, VmRecord, VmState
 from outlast.placement.choose import Candidate, choose
+from outlast.pool.availability import holds
 from outlast.pool.decision import leaving
 from outlast.pool.facts import Facts, Held
 from outlast.pool.proof import of_death
 from outlast.wire.shapes import (
+    HaOffInfo,
     HostStatus,
     LocalVmInfo,
     LocalVms,
@@ -109,6 +111,8 @@ def vm_status(
             "memory_mib": spec.memory_mib,
             "vcpus": spec.vcpus,
             "ha": record.ha,
+            "ha_off": ha_off(record.ha_off, facts.wall_s),
+            "on_shutdown": record.on_shutdown,
             "preferred": list(record.preferred),
             "held_down": record.held_down,
             "disks": [{"path": d.path, "format": d.format, "bus": d.bus} for d in spec.disks],
@@ -121,6 +125,13 @@ def vm_status(
             "move": _move(facts, record, lease.value if lease else Lease(spec.name), peers),
         }
     )
+
+
+def ha_off(switch: HaOff | None, wall_s: int) -> HaOffInfo | None:
+    """The switch, while it is off."""
+    if switch is None or not holds(switch, wall_s):
+        return None
+    return HaOffInfo(why=switch.why, by=switch.by, until_wall_s=switch.until_wall_s)
 
 
 def _move(facts: Facts, record: VmRecord, lease: Lease, peers: Peers) -> MoveStatus | None:

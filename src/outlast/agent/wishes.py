@@ -22,7 +22,7 @@ from dataclasses import replace
 from outlast.agent import images
 from outlast.agent.service import Service
 from outlast.errors import Conflict, NotFound, OutlastError, PoolTrouble, StorageTrouble, TimedOut
-from outlast.model import Desired, Disk, Move, StopMode, VmRecord, VmSpec
+from outlast.model import Desired, Disk, HaOff, Move, StopMode, VmRecord, VmSpec
 from outlast.pool.facts import Facts, Held
 from outlast.storage.names import check_name
 from outlast.storage.register import Outcome
@@ -121,6 +121,14 @@ class Wishes:
         said = f"{name} shall end at once"
         return self._change(name, edit, said, f"{said} already")
 
+    def set_ha(self, name: str, off: HaOff | None) -> VmWish:
+        """Switch its high availability off, or on with None. Raises NotFound, StorageTrouble."""
+        word = "off" if off else "on"
+        return self._change(
+            name, lambda record: replace(record, ha_off=off), f"HA of {name} is {word}",
+            f"HA of {name} is {word} already",
+        )  # fmt: skip
+
     def migrate(self, name: str, to: str) -> VmWish:
         """Move it while it runs; to: a host, "" = the pool chooses.
 
@@ -212,7 +220,10 @@ class Wishes:
             tuple(item.disk for item in planned), paths["kernel"], paths["initrd"], wish.cmdline,
             paths["serial_log"], tuple(wish.networks), wish.machine,
         )  # fmt: skip
-        return VmRecord(spec, ha=wish.ha, preferred=tuple(wish.preferred)), planned
+        record = VmRecord(
+            spec, ha=wish.ha, preferred=tuple(wish.preferred), on_shutdown=wish.on_shutdown
+        )
+        return record, planned
 
     def _existing(self, name: str) -> Held[VmRecord]:
         check_name(name, "VM name")

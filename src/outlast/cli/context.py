@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from outlast.wire.client import AgentClient
+    from outlast.wire.shapes import HaSwitch
 
 PIPE_WIDTH = 200  # columns when nobody looks: nothing is cut before the sentences
 _SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -90,6 +91,18 @@ def print_error(error: OutlastError, as_json: bool) -> None:
     warn(f"outlast: {error.sentence}")
     if error.hint:
         warn(f"   hint: {error.hint}")
+
+
+def ha_switch(state: str, why: str, span: str) -> HaSwitch:
+    """The wish of `ha on|off`. Raises InvalidInput."""
+    from outlast.wire.shapes import HaSwitch, make
+
+    if state not in {"on", "off"}:
+        raise InvalidInput(f"HA is on or off, not {state!r}", hint="outlast vm ha --help")
+    if state == "on" and (why or span):
+        raise InvalidInput("--why and --for are for off", hint="outlast vm ha NAME on")
+    for_s = round(parse_span(span)) if span else None
+    return make(HaSwitch, on=state == "on", why=why, for_s=for_s)
 
 
 def parse_span(text: str) -> float:

@@ -17,7 +17,7 @@ import typer
 from outlast.cli.context import Options, say
 from outlast.cli.moving import told
 from outlast.cli.waiting import telling
-from outlast.errors import InvalidInput, OutlastError, PoolTrouble, TimedOut, Unreachable
+from outlast.errors import InvalidInput, NotFound, OutlastError, PoolTrouble, TimedOut, Unreachable
 
 if TYPE_CHECKING:
     from outlast.wire.client import AgentClient
@@ -32,6 +32,10 @@ def plan_of(status: PoolStatus, host: str) -> list[str]:
     from outlast.cli.plan import picture_of
     from outlast.placement.evacuate import evacuate
 
+    names = [h.name for h in status.hosts]
+    if host not in names:
+        raise NotFound(f"there is no host '{host}' in this pool",
+                       hint=f"its hosts: {', '.join(names)}")  # fmt: skip
     picture = picture_of(status)
     found = evacuate(picture, host)
     lines = [f"  {move}" for move in found.moves]

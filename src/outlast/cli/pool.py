@@ -157,6 +157,31 @@ def certificate(
 
 
 @app.command()
+def ha(
+    ctx: typer.Context,
+    state: Annotated[str, typer.Argument(metavar="on|off", help="What it shall be.")],
+    why: Annotated[str, typer.Option(help="Shown wherever the pool is.")] = "",
+    span: Annotated[
+        str, typer.Option("--for", metavar="SPAN", help="On again after 30m, 2h, 1d.")
+    ] = "",
+) -> None:
+    """Switch restarts after failures off for all VMs, or on again.
+
+    \b
+    Example, before work on the storage:
+      outlast pool ha off --why "new switches" --for 2h
+    """
+    from outlast.cli.context import ha_switch
+
+    chosen = options(ctx)
+    done = chosen.client().pool_ha(ha_switch(state, why, span))
+    if chosen.json:
+        print_json(done)
+    else:
+        say(done.sentence)
+
+
+@app.command()
 def certificates(
     ctx: typer.Context,
     pool_dir: Annotated[Path, typer.Option("--pool", metavar="DIR", help="The pool's directory.")],

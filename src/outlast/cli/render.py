@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from outlast.wire.shapes import HostStatus, PoolStatus, TimelineEntry, VmDetail, VmStatus
+from outlast.wire.shapes import HaOffInfo, HostStatus, PoolStatus, TimelineEntry, VmDetail, VmStatus
 
 _COLOURS = {
     "running": "green",
@@ -38,6 +38,8 @@ def status_view(status: PoolStatus, now_s: float) -> RenderableType:
     head = Text(f"pool {status.name} ({status.preset}), as {status.answered_by} sees it: ")
     head.append(f"view {status.view}, master {master}" if status.view else "no view yet")
     parts: list[RenderableType] = [head, Text(status.sentence)]
+    if status.ha_off:
+        parts.append(Text(f"HA of the pool is {off_text(status.ha_off)}", style="yellow"))
     if status.trouble:
         parts.append(Text(f"trouble: {status.trouble}", style="red"))
     if status.hosts:
@@ -47,6 +49,16 @@ def status_view(status: PoolStatus, now_s: float) -> RenderableType:
     elif not status.trouble:
         parts += [Text(""), Text("no VMs yet; see 'outlast vm create --help'")]
     return Group(*parts)
+
+
+def off_text(off: HaOffInfo) -> str:
+    """off by anna until 14:00: why"""
+    by = f" by {off.by}" if off.by else ""
+    until = ""
+    if off.until_wall_s:
+        local = datetime.fromtimestamp(off.until_wall_s, UTC).astimezone()
+        until = f" until {local:%Y-%m-%d %H:%M}"
+    return f"off{by}{until}" + (f": {off.why}" if off.why else "")
 
 
 def hosts_table(hosts: Iterable[HostStatus]) -> Table:
@@ -74,7 +86,7 @@ def vms_table(vms: Iterable[VmStatus], now_s: float) -> Table:
         since = "-" if vm.since_wall_s is None else age_text(now_s - vm.since_wall_s)
         table.add_row(
             vm.name, _state(vm.state), vm.host or "-", since, str(vm.memory_mib), str(vm.vcpus),
-            "yes" if vm.ha else "no", Text(vm.sentence),
+            "off" if vm.ha_off else "yes" if vm.ha else "no", Text(vm.sentence),
         )  # fmt: skip
     return table
 
@@ -86,6 +98,7 @@ def vm_view(vm: VmDetail, now_s: float) -> RenderableType:
         ("state", f"{vm.state}{since}"),
         ("why", vm.sentence),
         ("wished", vm.desired + ("" if vm.ha else ", not highly available")),
+        ("HA", off_text(vm.ha_off) if vm.ha_off else ""),
         ("host", vm.host or "-"),
         ("preferred", ", ".join(vm.preferred) or "any host"),
         ("memory", f"{vm.memory_mib} MiB"),

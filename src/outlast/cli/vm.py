@@ -53,6 +53,10 @@ def create(
     no_ha: Annotated[
         bool, typer.Option("--no-ha", help="Do not restart it after it died by itself.")
     ] = False,
+    on_shutdown: Annotated[
+        str,
+        typer.Option(metavar="stay|restart", help="After the system inside has shut down."),
+    ] = "stay",
     prefer: Annotated[
         list[str] | None,
         typer.Option(metavar="HOST", help="Run only on these hosts. Repeat for more."),
@@ -85,6 +89,7 @@ def create(
         serial_log=serial_log,
         networks=network or [],
         ha=not no_ha,
+        on_shutdown=on_shutdown,
         preferred=prefer or [],
     )
     client = chosen.client()
@@ -181,6 +186,29 @@ def migrate(
 
     there = {wish.name: before.get(wish.name, "") for wish in done}
     _print_states(chosen, wait_for_moves(client, there, timeout, quiet=chosen.json))
+
+
+@app.command()
+def ha(
+    ctx: typer.Context,
+    name: Name,
+    state: Annotated[str, typer.Argument(metavar="on|off", help="What it shall be.")],
+    why: Annotated[str, typer.Option(help="Shown wherever the VM is.")] = "",
+    span: Annotated[
+        str, typer.Option("--for", metavar="SPAN", help="On again after 30m, 2h, 1d.")
+    ] = "",
+) -> None:
+    """Switch a VM's restart after failures off for a while, or on again.
+
+    \b
+    Examples:
+      outlast vm ha db off --why "restoring a backup" --for 2h
+      outlast vm ha db on
+    """
+    from outlast.cli.context import ha_switch
+
+    chosen = options(ctx)
+    _print_wishes(chosen, [chosen.client().vm_ha(name, ha_switch(state, why, span))])
 
 
 @app.command("list")

@@ -17,6 +17,7 @@ from outlast.model import (
     Block,
     BlockState,
     GuardState,
+    HaOff,
     HostResources,
     Lease,
     LocalVm,
@@ -113,4 +114,6 @@ class Facts:
     busy: frozenset[tuple[str, str]] = frozenset()  # (kind, subject) a hand works on
     results: tuple[Result, ...] = ()
     exits: tuple[Exit, ...] = field(default=())
+    wall_s: int = 0  # what the clock on the wall says; for people's ends only
+    ha_off: HaOff | None = None  # the pool's switch, as its settings say now
     unread: frozenset[str] = frozenset()  # names whose newest value is there and cannot be read

@@ -21,6 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from outlast.model import NO_TERM, Desired, Lease, Order, Proof, VmRecord, VmState
+from outlast.pool import availability
 from outlast.pool.decision import Kill, Start, Stop, Swap
 from outlast.pool.facts import Exit, Facts, Held
 from outlast.pool.journal import Note, note
@@ -196,18 +197,28 @@ class Hosting:
             work.notes.append(note("vm-stopped", vm=vm))
             self._why[vm] = "it was stopped, and is wanted again since"
             return
-        if ended.kind == "shutdown":
+        if ended.kind == "shutdown" and wish.on_shutdown != "restart":
             work.notes.append(note("vm-shutdown", vm=vm))
             self._down[vm] = (wish.start_seq, "")
             self._stays_down(vm, record, work)
             return
-        why = ended.detail or "its QEMU ended"
-        work.notes.append(note("vm-crashed", vm=vm, host=facts.me.host, why=why))
+        if ended.kind == "shutdown":
+            work.notes.append(note("vm-shutdown-restart", vm=vm))
+        else:
+            why = ended.detail or "its QEMU ended"
+            work.notes.append(note("vm-crashed", vm=vm, host=facts.me.host, why=why))
+        self._again(now_ns, facts, vm, record, work)
+
+    def _again(
+        self, now_ns: int, facts: Facts, vm: str, record: Held[VmRecord], work: Work
+    ) -> None:
+        """It ended and is wanted: started here again, unless that happens too often."""
+        wish = record.value
         window_ns = self._settings.restart_window_s * S
         deaths = [t for t in self._deaths.get(vm, []) if now_ns - t < window_ns] + [now_ns]
         self._deaths[vm] = deaths
-        if not wish.ha:
-            self._hold_down(vm, record, "it is not highly available and died", work)
+        if not_ha := availability.off(facts, wish):
+            self._hold_down(vm, record, f"it died, and {not_ha}", work)
         elif len(deaths) > self._settings.restart_limit:
             minutes = self._settings.restart_window_s // 60
             why = f"it died {len(deaths)} times within {minutes} minutes"
@@ -321,7 +332,7 @@ class Hosting:
                 return "the death of its holder is not proven here"
         taken = Lease(
             vm, facts.me.slot, facts.term, "takeover" if proof else "start", record.version,
-            proof, lease.fails, lease.failed_slot, order.reason,
+            proof, lease.fails, lease.failed_slot, order.reason, start_seq=record.value.start_seq,
         )  # fmt: skip
         work.swaps.append(Swap(f"lease/{vm}", version, taken, order.reason))
         self._taking[vm] = version + 1

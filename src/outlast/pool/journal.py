@@ -45,6 +45,7 @@ SENTENCES: Mapping[str, str] = {
     "vm-adopted": "{vm} was running on {host} already and is kept",
     "vm-crashed": "{vm} died on {host}: {why}",
     "vm-shutdown": "{vm} shut itself down; it stays down until somebody starts it",
+    "vm-shutdown-restart": "{vm} shut itself down; it shall run all the same and is started again",
     "vm-stops": "{vm} is being stopped on {host}: {why}",
     "vm-stopped": "{vm} is stopped",
     "vm-killed": "{vm} is ended on {host} at once: {why}",

@@ -110,8 +110,9 @@ class Moving:
                 return True  # an old look at it
             why = f"it moved to {to}"
             given = Lease(
-                vm, move.to_slot, move.to_term, "migration", record.version, why=why, move=move
-            )
+                vm, move.to_slot, move.to_term, "migration", record.version, why=why, move=move,
+                start_seq=held.value.start_seq,
+            )  # fmt: skip
             motion.swaps.append(Swap(f"lease/{vm}", held.version, given, why))
             return True
         failed = self._failed.get(vm, ("", ""))

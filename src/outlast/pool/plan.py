@@ -14,10 +14,11 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from outlast.model import BlockState, Lease, Order, OrderBook, View, VmRecord
 from outlast.placement.choose import Candidate, choose
+from outlast.pool import availability
 from outlast.pool.decision import Swap
 from outlast.pool.facts import Facts, Held
 from outlast.pool.journal import Note, note
@@ -61,6 +62,7 @@ class Plan:
         if not facts.registers_ready or facts.guard.remaining_ns <= self._timing.margin_ns:
             return [], []
         notes: list[Note] = []
+        swaps: list[Swap] = []
         self._settle(now_ns, facts, notes)
         # the largest first: what is small still fits when they are placed
         for vm, record in sorted(facts.vms.items(), key=_by_size):
@@ -68,13 +70,33 @@ class Plan:
                 continue
             held = facts.leases.get(vm)
             reason = self._needs_host(facts, view, membership, excluded, vm, held)
-            if reason:
+            not_ha = reason and self._lost_for_good(facts, record, held)
+            if not_ha:
+                self._hold_down(facts, vm, record, f"{reason}; {not_ha}", swaps, notes)
+            elif reason:
                 self._give(now_ns, facts, view, membership, vm, record, held, reason, notes)
         moves = self._relocation.step(
             now_ns, facts, view, lambda: self._candidates(facts, view, membership)
         )
         books = self._books(facts, view, moves.orders)
-        return [*moves.swaps, *books], [*notes, *moves.notes]
+        return [*swaps, *moves.swaps, *books], [*notes, *moves.notes]
+
+    def _lost_for_good(self, facts: Facts, record: Held[VmRecord], held: Held[Lease] | None) -> str:
+        """Why a VM whose holder is dead is not started elsewhere; "" when it is."""
+        if held is None or not held.value.held:
+            return ""
+        if availability.started_since(record.value, held.value):
+            return ""
+        return availability.off(facts, record.value)
+
+    def _hold_down(
+        self, facts: Facts, vm: str, record: Held[VmRecord], why: str,
+        swaps: list[Swap], notes: list[Note],
+    ) -> None:  # fmt: skip
+        if ("swap", f"vm/{vm}") in facts.busy:
+            return
+        swaps.append(Swap(f"vm/{vm}", record.version, replace(record.value, held_down=why), why))
+        notes.append(note("held-down", vm=vm, why=why))
 
     def _needs_host(
         self, facts: Facts, view: View, membership: Membership, excluded: Excluded,

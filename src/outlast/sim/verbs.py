@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from outlast.errors import InvalidInput
-from outlast.model import VmRecord, VmSpec
-from outlast.settings import MS
+from outlast.model import HaOff, VmRecord, VmSpec
+from outlast.settings import MS, S
 from outlast.sim.agent import encode
 from outlast.sim.host import SimHost
 from outlast.sim.pool import UUID, SimPool
@@ -128,6 +128,16 @@ class Verbs:
                 self._create(vm, dict(option.split("=", 1) for option in options))
             case ["vm", vm, "ha", ("on" | "off") as word]:
                 self.pool.wish(vm, replace(self.pool.record(vm), ha=word == "on"))
+            case ["ha", "of", vm, "off", *until]:
+                switch = self._ha_off(until)
+                self.pool.wish(vm, replace(self.pool.record(vm), ha_off=switch))
+            case ["ha", "of", vm, "on"]:
+                self.pool.wish(vm, replace(self.pool.record(vm), ha_off=None))
+            case ["ha", ("off" | "on") as word, *until]:
+                for host in self.pool.hosts.values():
+                    host.pool_ha_off = self._ha_off(until) if word == "off" else None
+            case ["vm", vm, "on", "shutdown", ("stay" | "restart") as word]:
+                self.pool.wish(vm, replace(self.pool.record(vm), on_shutdown=word))
             case ["vm", vm, "prefers", names]:
                 preferred = () if names == "any" else tuple(names.split(","))
                 self.pool.wish(vm, replace(self.pool.record(vm), preferred=preferred))
@@ -156,6 +166,10 @@ class Verbs:
             case _:
                 return False
         return True
+
+    def _ha_off(self, until: list[str]) -> HaOff:
+        ends_s = self.world.now_ns // S + round(seconds(until[1])) if until else 0
+        return HaOff("a test", "anna", ends_s)
 
     def _running_on(self, vm: str) -> SimHost:
         name = self.pool.where(vm)

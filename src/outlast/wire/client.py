@@ -20,10 +20,12 @@ from pydantic import BaseModel
 from outlast.errors import InvalidInput, OutlastError, Refused, Unreachable, by_code
 from outlast.wire.seal import client_context
 from outlast.wire.shapes import (
+    HaSwitch,
     HostMaintain,
     HostServe,
     HostWish,
     PoolStatus,
+    PoolWish,
     TimelineEntry,
     VmCreate,
     VmDelete,
@@ -93,6 +95,15 @@ class AgentClient:
 
     def kill(self, name: str) -> VmWish:
         return self._wish("POST", f"{_vm(name)}/kill")
+
+    def vm_ha(self, name: str, wish: HaSwitch) -> VmWish:
+        """Switch a VM's high availability. Raises NotFound."""
+        return self._wish("POST", f"{_vm(name)}/ha", wish)
+
+    def pool_ha(self, wish: HaSwitch) -> PoolWish:
+        """Switch high availability of all VMs."""
+        raw = wish.model_dump_json(exclude_unset=True).encode()
+        return parse(PoolWish, self._call("POST", "/v1/pool/ha", raw))
 
     def migrate(self, name: str, to: str = "") -> VmWish:
         """Move it while it runs; to: a host, "" = the pool chooses. Raises Conflict, NotFound."""

@@ -76,6 +76,7 @@ class VmCreate(Request):
     networks: list[str] = Field(default=[], max_length=16)
     machine: str = Field(default="pc", pattern=r"^[a-z0-9.-]{1,40}$")
     ha: bool = True
+    on_shutdown: Literal["stay", "restart"] = "stay"
     preferred: list[str] = []
 
 
@@ -83,6 +84,14 @@ class VmMigrate(Request):
     """Move a running VM while it runs."""
 
     to: str = ""  # host; "" = the pool chooses
+
+
+class HaSwitch(Request):
+    """High availability of a VM or of the pool, on or off."""
+
+    on: bool
+    why: str = Field(default="", max_length=200, pattern=r"^[^\x00-\x1f]*$")
+    for_s: int | None = Field(default=None, gt=0, le=366 * 86400)  # None = until switched on
 
 
 class VmDelete(Request):
@@ -108,6 +117,21 @@ class VmWish(Answer):
     name: str
     version: int  # of the register vm/<name>
     changed: bool  # False: it was wished already
+    sentence: str
+
+
+class HaOffInfo(Answer):
+    """High availability is switched off."""
+
+    why: str = ""
+    by: str = ""
+    until_wall_s: int = 0  # 0 = until somebody switches it on
+
+
+class PoolWish(Answer):
+    """A wish about the whole pool that was written durably."""
+
+    changed: bool
     sentence: str
 
 
@@ -171,6 +195,8 @@ class VmStatus(Answer):
     memory_mib: int
     vcpus: int
     ha: bool
+    ha_off: HaOffInfo | None = None  # switched off for now, whatever `ha` says
+    on_shutdown: str = "stay"
     preferred: list[str] = []
     held_down: str = ""
     disks: list[DiskInfo] = []
@@ -237,6 +263,7 @@ class PoolStatus(Answer):
     master: str = ""
     age_ms: int | None = None  # of what the answering host knows
     refused_calls: int = 0
+    ha_off: HaOffInfo | None = None  # for all VMs
     hosts: list[HostStatus] = []
     vms: list[VmStatus] = []
 
