@@ -24,12 +24,15 @@ from outlast.guard.facts import Reading
 from outlast.guard.pulse_core import PulseCore
 from outlast.guard.pulse_facts import Command, Confirm, Life, Open
 from outlast.guard.pulse_facts import Sample as Cycle
-from outlast.model import NO_TERM, BlockState, Lease, Proof, ProofKind, View
-from outlast.pool import hosting, plan, proof, silence
+from outlast.model import NO_TERM, BlockState, Lease, LocalVm, Proof, ProofKind, View
+from outlast.pool import decision, hosting, plan, proof, silence
+from outlast.pool.decision import Resume
 from outlast.pool.facts import Facts, Sample, Seen
 from outlast.pool.membership import Members
+from outlast.pool.moving import Motion, Moving
 from outlast.settings import S, Timing
 from outlast.sim.machine import Machine
+from outlast.sim.moves import SimMove
 from outlast.sim.seeds import TIMINGS, play
 from outlast.sim.world import Disk
 
@@ -143,7 +146,7 @@ def _harmless(self: GuardCore, now: Reading, facts: GuardSeen) -> tuple[Duty, ..
     return tuple(d for d in _duties(self, now, facts) if d not in gentle)
 
 
-def _let_in(self: GuardCore, *_: object) -> dict[str, object]:
+def _let_in(self: GuardCore, *_: object, **__: object) -> dict[str, object]:
     return {"ok": True}
 
 
@@ -187,7 +190,31 @@ def _overwrite(self: Disk, name: str, expected: int, value: dict[str, object]) -
     return True
 
 
+# ---- live migration
+
+
+def _any_copy(self: Moving, facts: Facts, local: LocalVm, lease: Lease, motion: Motion) -> bool:
+    if local.incoming and ("resume", local.name) not in facts.busy:
+        motion.resumes.append(Resume(local.name, "it is here"))
+    return bool(local.incoming)
+
+
+def _sure(self: SimMove, why: str) -> None:
+    """The word was lost, libvirt let it go on, and the hands end it and call that a success."""
+    if self._vm in self._source.running:
+        self._source.runs(self._vm)
+        self._source.end_vm(self._vm, lambda: self._report(True, ""))
+    else:
+        self._fail(why)
+
+
 MUTANTS = (
+    Mutant(
+        "any-copy",
+        "a copy goes on only under the lease given to it",
+        ((Moving, "arrive", _any_copy), (decision, "_check_resume", _nothing)),
+    ),
+    Mutant("sure", "what may have gone on has not left", ((SimMove, "_resumes", _sure),)),
     Mutant("impatient", "P2: silence lasts T_dead", ((proof, "silent", _impatient),)),
     Mutant(
         "too-soon",
@@ -243,6 +270,7 @@ BACKED = {
     "a cold start proves every other term dead": "a lease still needs its own proof",
     "what runs without a lease is ended": "the guard ended it before the lease could move",
     "orders are the newest view's master's": "an order names versions, and the taker proves",
+    "only who saw it leave gives a lease away": "a window of a tick here (tests/model, memory)",
 }
 BY_NAME = {mutant.name: mutant for mutant in MUTANTS}
 
