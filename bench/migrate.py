@@ -106,14 +106,15 @@ def ours(lab: Lab, events: Events, vm: str) -> dict[str, float]:
     target = lab.hosts[1] if source == lab.hosts[0] else lab.hosts[0]
     client, since_s = lab.client(target), time.clock_gettime(time.CLOCK_BOOTTIME)
     begun = time.monotonic()
-    client.migrate(vm, target)
+    wish = client.migrate(vm, target)
     while True:
         status = client.vm(vm)
-        if status.move is None:
+        if status.move is None and status.definition >= wish.version:
             break
-        if status.move.failed or time.monotonic() - begun > WAIT_S:
-            raise OutlastError(f"{vm} did not move: {status.move.failed or 'too late'}")
-        time.sleep(0.01)
+        failed = status.move.failed if status.move else ""
+        if failed or time.monotonic() - begun > WAIT_S:
+            raise OutlastError(f"{vm} did not move: {failed or 'too late'}")
+        time.sleep(0.03)
     wall_s = time.monotonic() - begun
     return {"wall_s": wall_s, "pause_s": events.pause_s(vm, source, target, since_s)}
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from memory_service import TERMS, MemoryService
 
+from outlast.agent import arrivals
 from outlast.agent.api import Api
 from outlast.agent.arrivals import admit
 from outlast.agent.farewell import Farewell
@@ -116,7 +118,16 @@ def test_what_does_not_run_does_not_move(wishes: Wishes, service: MemoryService)
         wishes.migrate("web", "b")
 
 
-def test_a_copy_comes_only_for_its_lease(service: MemoryService) -> None:
+def test_what_has_just_left_is_waited_for(service: MemoryService) -> None:
+    service.hold("web", 2, move=WAY)
+    threading.Timer(0.3, service.local.clear).start()
+    admit(service, "web", WAY.id, "b")
+    assert service.admitted == ["web"]
+
+
+def test_a_copy_comes_only_for_its_lease(
+    service: MemoryService, monkeypatch: pytest.MonkeyPatch
+) -> None:
     service.local.clear()
     service.hold("web", 2, move=WAY)
     admit(service, "web", WAY.id, "b")
@@ -135,6 +146,7 @@ def test_a_copy_comes_only_for_its_lease(service: MemoryService) -> None:
         admit(service, "web", WAY.id, "b")
     service.hold("web", 2, move=WAY)
     service.local["web"] = LocalVm("web", VmState.PAUSED)
+    monkeypatch.setattr(arrivals, "REST_S", 0.1)
     with pytest.raises(Conflict, match="here already"):
         admit(service, "web", WAY.id, "b")
     assert service.admitted == ["web"]

@@ -186,6 +186,22 @@ def test_refusals_come_back_as_they_were_said(
     assert not (tmp_path / "way.sock").exists()
 
 
+def test_asking_for_the_reason_lets_nothing_in(
+    tmp_path: Path, target: tuple[MemoryService, Place]
+) -> None:
+    """As the client does after a web socket was refused, when the cause has gone meanwhile."""
+    service, place = target
+    context = seal.client_context(tmp_path / "a")
+    address = place.api.rpartition(":")
+    raw = socket.create_connection((address[0], int(address[2])))
+    with context.wrap_socket(raw, server_hostname="b") as tls:
+        tls.sendall(f"GET /v1/moves/web/way?id={WAY.id} HTTP/1.0\r\n\r\n".encode())
+        said = b"".join(iter(lambda: tls.recv(4096), b""))
+    assert b"409" in said.split(b"\r\n")[0]
+    assert b"may be tried again" in said
+    assert service.admitted == []
+
+
 # ---- the hand
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,24 @@ from outlast.storage.names import check_name
 from outlast.wire.websocket import HEARTBEAT_S, MESSAGE_MAX
 
 CHUNK = 1 << 16
+REST_S, LOOK_S = 3.0, 0.05
 SOCKETS = (Path("/run/libvirt/virtqemud-sock"), Path("/run/libvirt/libvirt-sock"))
 
 
 def admit(service: Service, vm: str, id_: str, caller: str) -> None:
-    """Let the copy in, or say why not. Blocks. Raises Refused, Conflict, StorageTrouble."""
+    """Let the copy in, or say why not. Blocks. Raises Refused, Conflict, StorageTrouble.
+
+    A VM that has just left this host is listed by libvirt for a moment longer: that is waited for.
+    """
+    until = time.monotonic() + REST_S
+    while _rest_is_here(service, vm) and time.monotonic() < until:
+        time.sleep(LOOK_S)
+    check(service, vm, id_, caller)
+    service.admit_copy(vm)
+
+
+def check(service: Service, vm: str, id_: str, caller: str) -> None:
+    """Why the copy may not come, raised as Refused or Conflict. Changes nothing."""
     check_name(vm, "VM name")
     facts = service.picture.facts
     if facts is None or not facts.registers_ready:
@@ -46,7 +60,11 @@ def admit(service: Service, vm: str, id_: str, caller: str) -> None:
     why = receiving(facts.me.slot, facts.term, lease, id_) or _unfit(facts, vm)
     if why:
         raise Conflict(f"'{vm}' cannot come to {facts.me.host}: {why}")
-    service.admit_copy(vm)
+
+
+def _rest_is_here(service: Service, vm: str) -> bool:
+    facts = service.picture.facts
+    return facts is not None and (vm in facts.local or vm in facts.guard.populated)
 
 
 def _unfit(facts: Facts, vm: str) -> str:
@@ -68,6 +86,9 @@ async def serve_way(
     request: web.Request, vm: str, id_: str, caller: str,
 ) -> web.WebSocketResponse:  # fmt: skip
     """Carry libvirt's words between the two daemons until one ends. Raises OutlastError before."""
+    if not web.WebSocketResponse().can_prepare(request).ok:  # only the reason is asked for
+        await blocking(lambda: check(service, vm, id_, caller))
+        raise Conflict(f"the way to libvirt for '{vm}' broke", hint="it may be tried again")
     await blocking(lambda: admit(service, vm, id_, caller))
     reader, writer = await _libvirt()
     socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, max_msg_size=MESSAGE_MAX)

@@ -176,7 +176,7 @@ def power_off(
       outlast host power-off b --stop
     """
     from outlast.cli import maintaining
-    from outlast.cli.moving import wait_for_moves
+    from outlast.cli.moving import wait_for_moves, wished
     from outlast.cli.waiting import telling, wait_for_vms
 
     chosen = options(ctx)
@@ -201,8 +201,7 @@ def power_off(
             names = ", ".join(vm.name for vm in left)
             raise PoolTrouble(f"{name} stays on: {names} cannot move", hint="see 'outlast vm list'")
     elif migrate:
-        moving = [client.migrate(vm).name for vm in migrate.split(",")]
-        there = {vm.name: vm.host for vm in here if vm.name in moving}
+        there, _ = wished(client, migrate.split(","))
         wait_for_moves(client, there, timeout, quiet=chosen.json)
     elif stop and here:
         for vm in here:

@@ -10,21 +10,29 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from outlast.cli.context import stderr, warn
 from outlast.errors import NotFound, OutlastError, PoolTrouble, TimedOut, Unreachable
 from outlast.wire.client import AgentClient
-from outlast.wire.shapes import MoveStatus, VmStatus
+from outlast.wire.shapes import MoveStatus, VmStatus, VmWish
 
+Wished = Mapping[str, tuple[str, int]]  # VM -> where it was, and the version of the wish
 POLL_S = 0.25
 MIB = 1 << 20
 
 
+def wished(client: AgentClient, names: Iterable[str], to: str = "") -> tuple[Wished, list[VmWish]]:
+    """Wish that these VMs move. Raises Conflict, NotFound, BadField at the first that cannot."""
+    before = {vm.name: vm.host for vm in client.vms()}
+    done = [client.migrate(name, to) for name in dict.fromkeys(names)]
+    return {wish.name: (before.get(wish.name, ""), wish.version) for wish in done}, done
+
+
 def wait_for_moves(
-    client: AgentClient, before: Mapping[str, str], timeout_s: float, *, quiet: bool
+    client: AgentClient, before: Wished, timeout_s: float, *, quiet: bool
 ) -> list[VmStatus]:
-    """Wait until no VM has a wish to move left; before: where each was, by VM.
+    """Wait until no VM has a wish to move left.
 
     Raises PoolTrouble naming those that did not move and why, TimedOut, NotFound.
     """
@@ -42,7 +50,7 @@ def wait_for_moves(
             if trouble is None:
                 found = _all(before, known)
                 show(found)
-                waiting = [vm for vm in found if vm.move and not vm.move.failed]
+                waiting = [vm for vm in found if _open(vm, before[vm.name][1])]
                 if not waiting:
                     return _done(before, found)
             if time.monotonic() > until:
@@ -56,20 +64,27 @@ def wait_for_moves(
         show([])
 
 
-def _all(names: Mapping[str, str], known: Mapping[str, VmStatus]) -> list[VmStatus]:
+def _open(vm: VmStatus, version: int) -> bool:
+    """The wish stands, or the agent that answers has not seen it yet, or the VM is just landing."""
+    if vm.definition < version:
+        return True
+    return not vm.move.failed if vm.move else vm.state == "paused"
+
+
+def _all(names: Wished, known: Mapping[str, VmStatus]) -> list[VmStatus]:
     for name in names:
         if name not in known:
             raise NotFound(f"'{name}' was deleted meanwhile")
     return [known[name] for name in names]
 
 
-def _done(before: Mapping[str, str], found: Sequence[VmStatus]) -> list[VmStatus]:
+def _done(before: Wished, found: Sequence[VmStatus]) -> list[VmStatus]:
     failed = [f"{vm.name}: {vm.move.failed}" for vm in found if vm.move and vm.move.failed]
     if failed:
         raise PoolTrouble(
             "; ".join(failed), hint="the VM runs on where it was; see 'outlast vm show'"
         )
-    stayed = [vm.name for vm in found if vm.host == before[vm.name]]
+    stayed = [vm.name for vm in found if vm.host == before[vm.name][0]]
     if stayed:
         raise PoolTrouble(f"{', '.join(stayed)}: the wish to move was taken back")
     return list(found)

@@ -177,15 +177,13 @@ def migrate(
     if cancel:
         _act(chosen, names, client.stay, {"running"}, False, timeout)
         return
-    before = {vm.name: vm.host for vm in client.vms()}
-    done = [client.migrate(name, to) for name in dict.fromkeys(names)]
-    if not wait:
-        _print_wishes(chosen, done)
-        return
-    from outlast.cli.moving import wait_for_moves
+    from outlast.cli.moving import wait_for_moves, wished
 
-    there = {wish.name: before.get(wish.name, "") for wish in done}
-    _print_states(chosen, wait_for_moves(client, there, timeout, quiet=chosen.json))
+    there, done = wished(client, names, to)
+    if wait:
+        _print_states(chosen, wait_for_moves(client, there, timeout, quiet=chosen.json))
+    else:
+        _print_wishes(chosen, done)
 
 
 @app.command()
