@@ -254,7 +254,7 @@ MUTANTS = (
         ((PulseCore, "_begin_term", _old_term_again),),
     ),
     Mutant("watchdog", "a host that stands still is reset", ((Machine, "_watchdog", _nothing),)),
-    Mutant("by-slot", "a lease names a term, not a slot", ((hosting, "_mine", _by_slot),)),
+    Mutant("by-slot", "a lease names a term, not a slot", ((Facts, "holds", _by_slot),)),
     Mutant(
         "overwrite", "a swap succeeds only on the version it read", ((Disk, "swap", _overwrite),)
     ),

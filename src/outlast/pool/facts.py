@@ -117,3 +117,16 @@ class Facts:
     wall_s: int = 0  # what the clock on the wall says; for people's ends only
     ha_off: HaOff | None = None  # the pool's switch, as its settings say now
     unread: frozenset[str] = frozenset()  # names whose newest value is there and cannot be read
+
+    def holds(self, lease: Lease) -> bool:
+        """True when this host holds it, in its present term."""
+        return lease.held and (lease.slot, lease.term) == (self.me.slot, self.term)
+
+    def writing(self, *names: str) -> bool:
+        """True while a hand writes one of these registers."""
+        return any(("swap", name) in self.busy for name in names)
+
+    def host(self, slot: int) -> str:
+        """The name of the host in a slot, as far as it is known."""
+        record = self.slots.get(slot)
+        return record.host if record else f"slot {slot}"

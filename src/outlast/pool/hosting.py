@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from outlast.model import NO_TERM, Desired, Lease, Order, Proof, VmRecord, VmState
+from outlast.model import Desired, Lease, Order, Proof, VmRecord, VmState
 from outlast.pool import availability
 from outlast.pool.decision import Kill, Start, Stop, Swap
 from outlast.pool.facts import Exit, Facts, Held
@@ -78,7 +78,7 @@ class Hosting:
         self._end_strangers(facts, work)
         if facts.local_ready:
             for vm, held in sorted(facts.leases.items()):
-                if _mine(facts, held.value) and membership.member:
+                if facts.holds(held.value) and membership.member:
                     self._own(now_ns, facts, vm, held, work)
             if membership.member and facts.guard.remaining_ns > self._timing.margin_ns:
                 self._orders(now_ns, facts, membership, excluded, work)
@@ -89,7 +89,7 @@ class Hosting:
         """What ran here under another lease is not ours to miss when it comes here again."""
         for vm in list(self._seen_running):
             held = facts.leases.get(vm)
-            if held is None or not _mine(facts, held.value):
+            if held is None or not facts.holds(held.value):
                 self._seen_running.discard(vm)
                 self._exits.pop(vm, None)
 
@@ -98,7 +98,7 @@ class Hosting:
     def _end_strangers(self, facts: Facts, work: Work) -> None:
         for vm in sorted(set(facts.local) | facts.guard.populated):
             held = facts.leases.get(vm)
-            if held is not None and _mine(facts, held.value):
+            if held is not None and facts.holds(held.value):
                 continue
             if ("kill", vm) in facts.busy or ("start", vm) in facts.busy:
                 continue
@@ -117,7 +117,7 @@ class Hosting:
 
     def _own(self, now_ns: int, facts: Facts, vm: str, held: Held[Lease], work: Work) -> None:
         record = facts.vms.get(vm)
-        if record is None or {f"lease/{vm}", f"vm/{vm}"} & _swapping(facts):
+        if record is None or facts.writing(f"lease/{vm}", f"vm/{vm}"):
             return
         if self._taking.pop(vm, 0) == held.version:
             proof = held.value.proof
@@ -264,7 +264,7 @@ class Hosting:
             why = result.detail
             work.notes.append(note("start-failed", vm=vm, host=facts.me.host, why=why))
             self._retry_at[vm] = now_ns + 2 * self._timing.beat_ns
-            if held is None or record is None or not _mine(facts, held.value):
+            if held is None or record is None or not facts.holds(held.value):
                 continue
             fails = held.value.fails + 1
             if fails > self._settings.restart_limit:
@@ -313,7 +313,7 @@ class Hosting:
         record, held = facts.vms.get(vm), facts.leases.get(vm)
         lease = held.value if held else Lease(vm)
         version = held.version if held else 0
-        if _mine(facts, lease) or f"lease/{vm}" in _swapping(facts):
+        if facts.holds(lease) or facts.writing(f"lease/{vm}"):
             return ""
         if f"lease/{vm}" in facts.unread:
             return "its lease cannot be read"
@@ -337,11 +337,3 @@ class Hosting:
         work.swaps.append(Swap(f"lease/{vm}", version, taken, order.reason))
         self._taking[vm] = version + 1
         return ""
-
-
-def _mine(facts: Facts, lease: Lease) -> bool:
-    return lease.slot == facts.me.slot and lease.term == facts.term and lease.term != NO_TERM
-
-
-def _swapping(facts: Facts) -> frozenset[str]:
-    return frozenset(subject for kind, subject in facts.busy if kind == "swap")

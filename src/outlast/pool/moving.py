@@ -74,9 +74,9 @@ class Moving:
         """Carry out the master's order to move a VM; returns why not ("" = done, or not now)."""
         vm, me = order.vm, facts.me.slot
         held, record = facts.leases.get(vm), facts.vms.get(vm)
-        if held is None or not _mine(facts, held.value) or leaving(held.value, me):
+        if held is None or not facts.holds(held.value) or leaving(held.value, me):
             return ""  # it has left, or is about to
-        if {f"lease/{vm}", f"vm/{vm}"} & _swapping(facts):
+        if facts.writing(f"lease/{vm}", f"vm/{vm}"):
             return ""
         wish = record.value.move if record else None
         if record is None or not record.value.wanted or wish is None or wish.id != order.move:
@@ -102,9 +102,9 @@ class Moving:
         move, record = held.value.move, facts.vms.get(vm)
         if move is None or not leaving(held.value, facts.me.slot) or record is None:
             return False
-        if {f"lease/{vm}", f"vm/{vm}"} & _swapping(facts):
+        if facts.writing(f"lease/{vm}", f"vm/{vm}"):
             return True
-        to = _host(facts, move.to_slot)
+        to = facts.host(move.to_slot)
         if self._left.get(vm) == move.id:
             if vm in facts.guard.populated:
                 return True  # an old look at it
@@ -140,8 +140,8 @@ class Moving:
             held = facts.leases.get(vm)
             if held is None or held.value.move is None or held.value.move.id != id_:
                 self._forget(vm)
-            elif not _mine(facts, held.value) and self._ours.pop(vm, ""):
-                to = _host(facts, held.value.slot)
+            elif not facts.holds(held.value) and self._ours.pop(vm, ""):
+                to = facts.host(held.value.slot)
                 motion.notes.append(note("lease-given", vm=vm, host=facts.me.host, to=to))
 
     def _give_up(
@@ -168,19 +168,18 @@ class Moving:
         if record.move.failed:
             return record.move.failed
         if facts.view is None or not facts.view.lists(move.to_slot, move.to_term):
-            return f"{_host(facts, move.to_slot)} is no member any more"
+            return f"{facts.host(move.to_slot)} is no member any more"
         return ""
 
     def _under_way(self, facts: Facts) -> list[str]:
         """Rule 1's leases, those being written among them."""
-        swapping = _swapping(facts)
         return [
             vm
             for vm, held in facts.leases.items()
-            if _mine(facts, held.value)
+            if facts.holds(held.value)
             and (
                 leaving(held.value, facts.me.slot)
-                or (vm in self._ours and f"lease/{vm}" in swapping)
+                or (vm in self._ours and facts.writing(f"lease/{vm}"))
             )
         ]
 
@@ -241,7 +240,7 @@ class Moving:
         """The first sight of a VM of ours that runs."""
         move = lease.move
         if self._came.pop(vm, "") and move is not None:
-            other = _host(facts, move.from_slot)
+            other = facts.host(move.from_slot)
             return note("vm-moved", vm=vm, host=facts.me.host, other=other)
         return note("vm-adopted" if adopted else "vm-runs", vm=vm, host=facts.me.host)
 
@@ -251,7 +250,7 @@ class Moving:
         wish = record.value.move if record else None
         if move is None or record is None or wish is None or wish.id != move.id or wish.failed:
             return
-        if move.to_slot == facts.me.slot and f"vm/{vm}" not in _swapping(facts):
+        if move.to_slot == facts.me.slot and not facts.writing(f"vm/{vm}"):
             value = replace(record.value, move=None, away_from=wish.back_to)
             motion.swaps.append(Swap(f"vm/{vm}", record.version, value, "its move is done"))
 
@@ -266,16 +265,3 @@ def receiving(slot: int, term: str, lease: Lease, id_: str) -> str:
     if lease.slot == slot:
         return "it was given to this host already"
     return ""
-
-
-def _mine(facts: Facts, lease: Lease) -> bool:
-    return lease.held and (lease.slot, lease.term) == (facts.me.slot, facts.term)
-
-
-def _swapping(facts: Facts) -> frozenset[str]:
-    return frozenset(subject for kind, subject in facts.busy if kind == "swap")
-
-
-def _host(facts: Facts, slot: int) -> str:
-    record = facts.slots.get(slot)
-    return record.host if record else f"slot {slot}"

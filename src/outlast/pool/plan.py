@@ -93,7 +93,7 @@ class Plan:
         self, facts: Facts, vm: str, record: Held[VmRecord], why: str,
         swaps: list[Swap], notes: list[Note],
     ) -> None:  # fmt: skip
-        if ("swap", f"vm/{vm}") in facts.busy:
+        if facts.writing(f"vm/{vm}"):
             return
         swaps.append(Swap(f"vm/{vm}", record.version, replace(record.value, held_down=why), why))
         notes.append(note("held-down", vm=vm, why=why))
@@ -105,7 +105,7 @@ class Plan:
         """Why the VM needs a host now; "" when it is somebody's business already."""
         if f"lease/{vm}" in facts.unread:
             return ""  # nobody knows whose it is
-        if f"lease/{vm}" in {subject for kind, subject in facts.busy if kind == "swap"}:
+        if facts.writing(f"lease/{vm}"):
             return ""
         if held is None or not held.value.held:
             if held and held.value.via == "failed":
@@ -120,9 +120,7 @@ class Plan:
         )  # fmt: skip
         if proof is None:
             return ""
-        record = facts.slots.get(lease.slot)
-        host = record.host if record else f"slot {lease.slot}"
-        return f"{host} lost it, proof: {proof.kind.value} ({proof.evidence})"
+        return f"{facts.host(lease.slot)} lost it, proof: {proof.kind.value} ({proof.evidence})"
 
     def _settle(self, now_ns: int, facts: Facts, notes: list[Note]) -> None:
         """Forget orders that were carried out, are void, or came too late."""
@@ -227,7 +225,7 @@ class Plan:
         for slot, orders in wanted.items():
             book = OrderBook(slot, view.version, facts.me.slot, facts.term, tuple(orders))
             known = facts.books.get(slot)
-            if _same(known, book) or ("swap", f"order/{slot}") in facts.busy:
+            if _same(known, book) or facts.writing(f"order/{slot}"):
                 continue
             why = f"orders for {view.members[slot].host}"
             swaps.append(Swap(f"order/{slot}", known.version if known else 0, book, why))

@@ -73,7 +73,7 @@ class Relocation:
             held = facts.leases.get(vm)
             if held is None or not view.lists(held.value.slot, held.value.term):
                 continue
-            if f"vm/{vm}" in _swapping(facts) or f"lease/{vm}" in facts.unread:
+            if facts.writing(f"vm/{vm}") or f"lease/{vm}" in facts.unread:
                 continue
             if not record.value.wanted or leaving(held.value, held.value.slot):
                 continue
@@ -184,10 +184,6 @@ def target(record: VmRecord, to: str, holder: int, candidates: list[Candidate]) 
     if not named:
         return Choice(0, "", f"{to} is no member of the pool")
     return choose(record, named)
-
-
-def _swapping(facts: Facts) -> frozenset[str]:
-    return frozenset(subject for kind, subject in facts.busy if kind == "swap")
 
 
 def arrivals(promised: Mapping[str, int], facts: Facts) -> dict[int, int]:
