@@ -80,6 +80,7 @@ class Engine:
         self._notebook = Notebook(
             parts.me.host,
             (parts.notes_path, parts.pool_dir / "journal" / f"{parts.me.slot}.jsonl"),
+            parts.me.slot,
         )
         self._core = PoolCore(parts.settings)
         self._mending = Mending()
@@ -124,7 +125,7 @@ class Engine:
             self._hands.resume(self._mending.step(now_ns, picture.facts))
         if picture.decision is None:
             return False
-        self._notebook.write(picture.decision.notes)
+        self._notebook.write(picture.decision.notes, picture.facts, parts.settings.timing)
         for one in picture.decision.notes:
             print(one.sentence, file=sys.stderr, flush=True)  # noqa: T201 - the service's log
         self._publish()

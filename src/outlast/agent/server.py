@@ -36,7 +36,7 @@ from outlast.agent.peers import AgentPeers
 from outlast.agent.service import Service
 from outlast.errors import Conflict, InvalidInput, NotFound, OutlastError, Refused, StorageTrouble
 from outlast.wire.seal import client_context, peer_name, peer_role, server_context
-from outlast.wire.shapes import VmCreate, VmDelete, VmWish, error_body, parse
+from outlast.wire.shapes import VmCreate, VmDelete, VmWish, Why, error_body, parse
 
 log = logging.getLogger("outlast.agent.server")
 
@@ -188,6 +188,8 @@ class Server:
             web.post(f"{vm}/stop", self._wish(wishes.stop)),
             web.post(f"{vm}/kill", self._wish(wishes.kill)),
             web.get(f"{vm}/console", self._console),
+            web.get(f"{vm}/why", self._why(self.api.why_vm)),
+            web.get("/v1/hosts/{name}/why", self._why(self.api.why_host)),
         ]
 
     async def _status(self, request: web.Request) -> web.Response:
@@ -210,6 +212,13 @@ class Server:
     async def _timeline(self, request: web.Request) -> web.Response:
         since, limit = _number(request, "since", 0), int(_number(request, "limit", 200))
         return _json_list(await self.blocking(lambda: self.api.timeline(since, limit)))
+
+    def _why(self, ask: Callable[[str], Why]) -> Handler:
+        async def handler(request: web.Request) -> web.StreamResponse:
+            name = request.match_info["name"]
+            return _json(await self.blocking(lambda: ask(name)))
+
+        return handler
 
     async def _create(self, request: web.Request) -> web.Response:
         wish = parse(VmCreate, await request.read())
