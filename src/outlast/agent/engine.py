@@ -32,6 +32,7 @@ from outlast.errors import NotFound, StorageTrouble
 from outlast.guard.client import GuardClient
 from outlast.guard.pulse_client import PulseClient
 from outlast.hypervisor.driver import Console, Driver
+from outlast.incident.ring import Ring
 from outlast.model import VmRecord
 from outlast.pool.core import PoolCore
 from outlast.pool.facts import Held, Me
@@ -83,6 +84,7 @@ class Engine:
             parts.me.slot,
         )
         self._core = PoolCore(parts.settings)
+        self._ring = Ring(parts.notes_path.parent / "record", parts.me.host, parts.settings)
         self._mending = Mending()
         self._picture = Picture(parts.me, parts.settings, None, None, "the agent has just begun")
         self._listener = threading.Thread(target=self._listen, name="pulse", daemon=True)
@@ -93,6 +95,7 @@ class Engine:
         """Tick until `stop`; ends the process on a broken invariant."""
         self._notebook.start()
         self._notebook.write([note("agent-started", host=self._parts.me.host, version=__version__)])
+        self._ring.start()
         self._machine.start()
         self._listener.start()
         timing = self._parts.settings.timing
@@ -106,6 +109,7 @@ class Engine:
             again = (again + 1) % AGAIN_MAX if self._turn() else 0
             self._stop.wait(TICK_PAUSE_S)
         self._notebook.close()
+        self._ring.close()
 
     def stop(self) -> None:
         self._stop.set()
@@ -118,6 +122,7 @@ class Engine:
         """Tick once; True when there was something to say."""
         parts = self._parts
         now_ns = boottime_ns()
+        self._ring.before(self._core)
         picture = tick(now_ns, parts.me, parts.settings, self._core, self._senses, self._hands)
         said = [sentence for sentence in (picture.trouble, self._trouble()) if sentence]
         self._picture = replace(picture, trouble=": ".join(said))
@@ -125,6 +130,8 @@ class Engine:
             self._hands.resume(self._mending.step(now_ns, picture.facts))
         if picture.decision is None:
             return False
+        if picture.facts is not None:
+            self._ring.took(now_ns, picture.facts, picture.decision)
         self._notebook.write(picture.decision.notes, picture.facts, parts.settings.timing)
         for one in picture.decision.notes:
             print(one.sentence, file=sys.stderr, flush=True)  # noqa: T201 - the service's log
