@@ -14,6 +14,7 @@ STORIES = "\n".join(p.read_text(encoding="utf-8") for p in (TESTS / "scenarios")
 # what stories cannot show, and the test that does
 ELSEWHERE = {
     "agent-started": "rack/whole/test_failover.py",
+    "guard-ended": "agent/test_last_words.py",
     "vm-killed": "pool/test_notes.py",
 }
 

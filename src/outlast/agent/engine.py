@@ -21,6 +21,7 @@ from typing import TypeVar
 from outlast import __version__
 from outlast.agent import notebook
 from outlast.agent.hands import Hands
+from outlast.agent.last_words import LastWords
 from outlast.agent.machine import LOOK_S, Machine
 from outlast.agent.mending import Mending
 from outlast.agent.notebook import Notebook
@@ -85,6 +86,7 @@ class Engine:
         )
         self._core = PoolCore(parts.settings)
         self._ring = Ring(parts.notes_path.parent / "record", parts.me.host, parts.settings)
+        self._words = LastWords(parts.notes_path.parent / "last-words.json", parts.me.host)
         self._mending = Mending()
         self._picture = Picture(parts.me, parts.settings, None, None, "the agent has just begun")
         self._listener = threading.Thread(target=self._listen, name="pulse", daemon=True)
@@ -95,6 +97,7 @@ class Engine:
         """Tick until `stop`; ends the process on a broken invariant."""
         self._notebook.start()
         self._notebook.write([note("agent-started", host=self._parts.me.host, version=__version__)])
+        self._notebook.write(self._words.begin())
         self._ring.start()
         self._machine.start()
         self._listener.start()
@@ -110,6 +113,7 @@ class Engine:
             self._stop.wait(TICK_PAUSE_S)
         self._notebook.close()
         self._ring.close()
+        self._words.close()
 
     def stop(self) -> None:
         self._stop.set()
@@ -132,6 +136,9 @@ class Engine:
             return False
         if picture.facts is not None:
             self._ring.took(now_ns, picture.facts, picture.decision)
+            guard = (self._senses.snapshot or {}).get("guard") or {}
+            reason = str(guard.get("reason") or "")
+            self._words.keep(picture.facts, parts.settings.timing, reason)
         self._notebook.write(picture.decision.notes, picture.facts, parts.settings.timing)
         for one in picture.decision.notes:
             print(one.sentence, file=sys.stderr, flush=True)  # noqa: T201 - the service's log

@@ -39,11 +39,16 @@ SAME_HOST: Mapping[str, tuple[str, ...]] = {
     "storage-back": ("storage-sick",),
     "not-member": ("storage-sick",),
     "vm-killed": ("not-member",),
-    "guard-ended": ("storage-sick",),
+    "guard-ended": ("storage-sick", "host-silent", "host-closed"),  # and what others saw of it
     "member": ("guard-ended", "not-member"),
 }
 # what ends the story that a cause belongs to
-HOST_OVER: Mapping[str, str] = {"storage-sick": "storage-back", "guard-ended": "member"}
+HOST_OVER: Mapping[str, str] = {
+    "storage-sick": "storage-back",
+    "guard-ended": "member",
+    "host-silent": "member",
+    "host-closed": "member",
+}
 NAMED = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 
