@@ -32,8 +32,9 @@ MAY: Mapping[str, frozenset[str]] = {
     "wire": frozenset({"model", "errors"}),
     "hypervisor": frozenset({"model", "errors"}),
     "guard": GROUND | {"storage.format", "storage.heartbeat", "wire.beat"},
-    "agent": GROUND | {"placement", "pool", "storage", "wire", "hypervisor", "guard"},
-    "cli": GROUND | {"wire", "placement", "storage", "rack.client", "rack.lab"},
+    "incident": GROUND | {"pool", "__init__"},
+    "agent": GROUND | {"placement", "pool", "storage", "wire", "hypervisor", "guard", "incident"},
+    "cli": GROUND | {"wire", "placement", "storage", "rack.client", "rack.lab", "incident"},
     "sim": GROUND
     | {"pool", "placement", "agent.tick", "storage.register", "storage.format"}
     | {"guard.core", "guard.facts"}

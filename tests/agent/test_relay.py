@@ -15,7 +15,8 @@ from outlast.agent import arrivals
 from outlast.agent.api import Place
 from outlast.agent.departures import Departures
 from outlast.agent.relay import Relay
-from outlast.agent.server import Server, ServerThread
+from outlast.agent.server import Server
+from outlast.agent.server_thread import ServerThread
 from outlast.errors import Conflict, HypervisorTrouble, OutlastError, Refused
 from outlast.hypervisor.mover import Progress, Way
 from outlast.hypervisor.rpc_frames import CALL, FINISH3, HEAD, KEEPALIVE, PREPARE3, REMOTE, REPLY

@@ -19,7 +19,8 @@ import pytest
 from memory_service import MemoryService
 
 from outlast.agent import server as server_module
-from outlast.agent.server import Server, ServerThread
+from outlast.agent.server import Server
+from outlast.agent.server_thread import ServerThread
 from outlast.errors import Conflict, InvalidInput, NotFound, Refused, StorageTrouble, Unreachable
 from outlast.wire import console, seal
 from outlast.wire.client import AgentClient

@@ -14,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "agent"))
 from command_line import Outlast, Said
 from memory_service import MemoryService
 
-from outlast.agent.server import Server, ServerThread
+from outlast.agent.server import Server
+from outlast.agent.server_thread import ServerThread
 from outlast.cli.main import run
 
 

@@ -20,15 +20,17 @@ from outlast.agent.picture import Picture
 from outlast.agent.pool_wishes import PoolWishes
 from outlast.agent.service import Service
 from outlast.agent.vm_status import Peers, ha_off, local_vms, vm_status, vm_statuses
+from outlast.agent.why import why_host, why_vm
 from outlast.agent.wishes import Wishes
 from outlast.errors import Conflict, NotFound, PoolTrouble
 from outlast.pool.facts import Facts
 from outlast.settings import MS
 from outlast.storage.names import check_name
-from outlast.wire.shapes import LocalVms, PoolStatus, TimelineEntry, VmDetail, VmStatus
+from outlast.wire.shapes import LocalVms, PoolStatus, TimelineEntry, VmDetail, VmStatus, Why
 
 TIMELINE_MAX = 5000
 RECENT_DAYS = 30
+WHY_DAYS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,16 @@ class Api:
             except ValidationError:
                 continue  # a line of another version, or damaged: the others still count
         return entries
+
+    def why_vm(self, name: str) -> Why:
+        """Why a VM runs where it runs, or does not. Raises NotFound, StorageTrouble."""
+        check_name(name, "VM name")
+        return why_vm(name, self.timeline(self._clock().wall_s - WHY_DAYS * 86400, TIMELINE_MAX))
+
+    def why_host(self, name: str) -> Why:
+        """Why a host is as it is. Raises NotFound, StorageTrouble."""
+        check_name(name, "host name")
+        return why_host(name, self.timeline(self._clock().wall_s - WHY_DAYS * 86400, TIMELINE_MAX))
 
     # ---- where things are
 

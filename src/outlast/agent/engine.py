@@ -26,6 +26,7 @@ from outlast.agent.api import Place
 from outlast.agent.departures import Departures
 from outlast.agent.farewell import Farewell
 from outlast.agent.hands import Hands
+from outlast.agent.last_words import LastWords
 from outlast.agent.machine import LOOK_S, Machine
 from outlast.agent.mending import Mending
 from outlast.agent.notebook import Notebook
@@ -38,6 +39,7 @@ from outlast.guard.client import GuardClient
 from outlast.guard.pulse_client import PulseClient
 from outlast.hypervisor.driver import Console, Driver, GuardRefused
 from outlast.hypervisor.mover import Mover, Progress
+from outlast.incident.ring import Ring
 from outlast.model import Lease, SlotRecord, VmRecord
 from outlast.pool.core import PoolCore
 from outlast.pool.facts import Held, Me
@@ -101,8 +103,11 @@ class Engine:
         self._notebook = Notebook(
             parts.me.host,
             (parts.notes_path, parts.pool_dir / "journal" / f"{parts.me.slot}.jsonl"),
+            parts.me.slot,
         )
         self._core = PoolCore(parts.settings)
+        self._ring = Ring(parts.notes_path.parent / "record", parts.me.host, parts.settings)
+        self._words = LastWords(parts.notes_path.parent / "last-words.json", parts.me.host)
         self._mending = Mending()
         self._ending_at_s, self._ending_said = 0.0, ""
         self._farewell = Farewell(parts.boot_id, parts.pulse.leave, parts.power_off)
@@ -115,6 +120,8 @@ class Engine:
         """Tick until `stop`; ends the process on a broken invariant."""
         self._notebook.start()
         self._notebook.write([note("agent-started", host=self._parts.me.host, version=__version__)])
+        self._notebook.write(self._words.begin())
+        self._ring.start()
         self._machine.start()
         self._listener.start()
         timing = self._parts.settings.timing
@@ -128,6 +135,8 @@ class Engine:
             again = (again + 1) % AGAIN_MAX if self._turn() else 0
             self._stop.wait(TICK_PAUSE_S)
         self._notebook.close()
+        self._ring.close()
+        self._words.close()
 
     def stop(self) -> None:
         self._stop.set()
@@ -140,6 +149,7 @@ class Engine:
         """Tick once; True when there was something to say."""
         parts = self._parts
         now_ns = boottime_ns()
+        self._ring.before(self._core)
         picture = tick(now_ns, parts.me, parts.settings, self._core, self._senses, self._hands)
         said = [sentence for sentence in (picture.trouble, self._trouble()) if sentence]
         self._picture = replace(picture, trouble=": ".join(said))
@@ -148,7 +158,12 @@ class Engine:
             self._notebook.write(self._farewell.step(picture.facts))
         if picture.decision is None:
             return False
-        self._notebook.write(picture.decision.notes)
+        if picture.facts is not None:
+            self._ring.took(now_ns, picture.facts, picture.decision)
+            guard = (self._senses.snapshot or {}).get("guard") or {}
+            reason = str(guard.get("reason") or "")
+            self._words.keep(picture.facts, parts.settings.timing, reason)
+        self._notebook.write(picture.decision.notes, picture.facts, parts.settings.timing)
         for one in picture.decision.notes:
             print(one.sentence, file=sys.stderr, flush=True)  # noqa: T201 - the service's log
         self._publish()

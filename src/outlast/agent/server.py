@@ -50,6 +50,7 @@ from outlast.wire.shapes import (
     VmDelete,
     VmMigrate,
     VmWish,
+    Why,
     error_body,
     parse,
 )
@@ -219,6 +220,8 @@ class Server:
             web.post("/v1/hosts/{name}/maintenance", self._maintain),
             web.delete("/v1/hosts/{name}/maintenance", self._serve),
             web.post("/v1/hosts/{name}/power-off", self._power_off),
+            web.get(f"{vm}/why", self._why(self.api.why_vm)),
+            web.get("/v1/hosts/{name}/why", self._why(self.api.why_host)),
         ]
 
     async def _status(self, request: web.Request) -> web.Response:
@@ -247,6 +250,13 @@ class Server:
     async def _timeline(self, request: web.Request) -> web.Response:
         since, limit = _number(request, "since", 0), int(_number(request, "limit", 200))
         return _json_list(await self.blocking(lambda: self.api.timeline(since, limit)))
+
+    def _why(self, ask: Callable[[str], Why]) -> Handler:
+        async def handler(request: web.Request) -> web.StreamResponse:
+            name = request.match_info["name"]
+            return _json(await self.blocking(lambda: ask(name)))
+
+        return handler
 
     async def _create(self, request: web.Request) -> web.Response:
         wish = parse(VmCreate, await request.read())
@@ -373,23 +383,3 @@ def _number(request: web.Request, name: str, default: float) -> float:
     if not 0 <= value < 1e12:  # also refuses nan
         raise InvalidInput(f"{name}: {text[:40]!r} is not a number that can be used")
     return value
-
-
-class ServerThread:
-    """A Server on an event loop in a thread of its own, for programs that have none."""
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="api", daemon=True)
-
-    def start(self) -> None:
-        """Listen; returns when it does. Raises what `Server.start` raises."""
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._server.start(), self._loop).result()
-
-    def stop(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._server.stop(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()

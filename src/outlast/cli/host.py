@@ -248,3 +248,19 @@ def list_(ctx: typer.Context) -> None:
         stdout().print(hosts_table(status.hosts))
     if status.trouble:
         warn(f"trouble: {status.trouble}")
+
+
+@app.command()
+def why(
+    ctx: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME", help="The host.")]
+) -> None:
+    """Why a host is a member, silent, or out: the notes that led to it, with their causes."""
+    from outlast.cli.render import why_lines
+
+    chosen = options(ctx)
+    answer = chosen.client().why_host(name)
+    if chosen.json:
+        print_json(answer)
+        return
+    for line in why_lines(answer):
+        say(line)

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from outlast import __version__
-from outlast.cli import host, plan, pool, rack, storage, vm
+from outlast.cli import host, incident, plan, pool, rack, storage, vm
 from outlast.cli.context import Options, options, print_error, print_json, stdout
 from outlast.errors import InvalidInput, OutlastError
 
@@ -29,6 +29,8 @@ app.add_typer(host.app, name="host")
 app.add_typer(vm.app, name="vm")
 app.add_typer(storage.app, name="storage")
 app.add_typer(rack.app, name="rack")
+app.add_typer(incident.app, name="incident")
+app.command()(incident.replay)
 
 FLAGS = ("--json", "--debug")
 INTERRUPTED = 130

@@ -13,7 +13,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from outlast.wire.shapes import HaOffInfo, HostStatus, PoolStatus, TimelineEntry, VmDetail, VmStatus
+from outlast.wire.shapes import (
+    HaOffInfo,
+    HostStatus,
+    PoolStatus,
+    TimelineEntry,
+    VmDetail,
+    VmStatus,
+    Why,
+)
 
 _COLOURS = {
     "running": "green",
@@ -122,6 +130,17 @@ def vm_view(vm: VmDetail, now_s: float) -> RenderableType:
     if vm.recent:
         parts += [Text(""), Text("lately:"), *(Text(entry_line(e)) for e in vm.recent)]
     return Group(*parts)
+
+
+def why_lines(why: Why) -> list[str]:
+    """The answer, then the notes that led to it, oldest first; each names its cause by number."""
+    number = {e.id: n for n, e in enumerate(why.steps, 1)}
+    lines = [why.sentence]
+    for entry in why.steps:
+        causes = sorted(number[c] for c in entry.causes if c in number)
+        after = f"  (after {', '.join(map(str, causes))})" if causes else ""
+        lines.append(f"{number[entry.id]:>3}  {entry_line(entry)}{after}")
+    return lines
 
 
 def entry_line(entry: TimelineEntry) -> str:

@@ -239,6 +239,20 @@ def show(ctx: typer.Context, name: Name) -> None:
 
 
 @app.command()
+def why(ctx: typer.Context, name: Name) -> None:
+    """Why a VM runs where it runs, or does not: the notes that led to it, with their causes."""
+    from outlast.cli.render import why_lines
+
+    chosen = options(ctx)
+    answer = chosen.client().why_vm(name)
+    if chosen.json:
+        print_json(answer)
+        return
+    for line in why_lines(answer):
+        say(line)
+
+
+@app.command()
 def delete(
     ctx: typer.Context,
     name: Name,

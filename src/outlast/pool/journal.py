@@ -17,6 +17,7 @@ SENTENCES: Mapping[str, str] = {
     "member": "{host} is a member of view {view}, slot {slot}",
     "not-member": "{host} is no longer a member: {why}; its VMs are ended here",
     "storage-sick": "{host} does not reach the pool's storage: {why}",
+    "guard-ended": "{host} went down {ago_s:.0f} s before its agent began again: {why}",
     "storage-back": "{host} reaches the pool's storage again after {away_s:.1f} s",
     # other hosts
     "host-silent": "{host} is silent: its block is unchanged for {still_s:.1f} s, "

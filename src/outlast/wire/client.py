@@ -33,6 +33,7 @@ from outlast.wire.shapes import (
     VmMigrate,
     VmStatus,
     VmWish,
+    Why,
     parse,
 )
 from outlast.wire.target import Target, certificates, parse_target
@@ -80,6 +81,14 @@ class AgentClient:
         """Notes of all hosts, oldest first, at most the newest `limit`."""
         query = urlencode({"since": repr(since_wall_s), "limit": limit})
         return self._list(f"/v1/timeline?{query}", TimelineEntry)
+
+    def why_vm(self, name: str) -> Why:
+        """Why a VM runs where it runs, or does not. Raises NotFound, StorageTrouble."""
+        return self._get(f"{_vm(name)}/why", Why)
+
+    def why_host(self, name: str) -> Why:
+        """Why a host is as it is. Raises NotFound, StorageTrouble."""
+        return self._get(f"/v1/hosts/{quote(name, safe='')}/why", Why)
 
     # ---- wishes
 

@@ -215,6 +215,18 @@ class TimelineEntry(Answer):
     code: str
     sentence: str
     fields: dict[str, object] = {}
+    id: str = ""
+    causes: list[str] = []  # ids of the notes that caused this one
+    evidence: dict[str, object] = {}  # what the host saw at that moment
+
+
+class Why(Answer):
+    """Why a VM or a host is as it is: the answer in a sentence and the notes that led to it."""
+
+    subject: str
+    sentence: str
+    since_wall_s: float = 0  # since when; 0: not known
+    steps: list[TimelineEntry] = []
 
 
 class VmDetail(VmStatus):

@@ -1,0 +1,123 @@
+"""An incident without names: hosts, VMs, addresses, paths and identities become numbers.
+
+Rules:
+1. Masked are what went in: facts, settings, the core's memory. What was decided about it is decided
+   again, so a masked incident replays like any other.
+2. Names keep their order ("host-01" < "host-02" as a < b), because ties are broken by name.
+3. In sentences each word that is a name is replaced, also where it was only an ordinary word.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from outlast.incident.codec import decode, encode
+from outlast.incident.steps import Start, Step
+from outlast.pool.facts import Facts
+from outlast.settings import PoolSettings
+
+PLAIN = frozenset(
+    {
+        "via", "op", "kind", "term", "format", "bus", "machine", "trouble", "accelerator", "preset",
+        "watchdog", "partition", "code", "master_term", "state",
+    }
+)  # fmt: skip
+PRIVATE = frozenset(
+    {
+        "path", "kernel", "initrd", "cmdline", "serial_log", "networks", "api", "addresses", "uuid",
+        "detail",
+    }
+)  # fmt: skip
+
+
+class Mask:
+    def __init__(self, recorded: Iterable[Start | Step]) -> None:
+        hosts, vms, private = set[str](), set[str](), set[str]()
+        for one in recorded:
+            if isinstance(one, Start):
+                self._collect(encode(one.settings), "", private)
+                self._collect(one.core, "", private)
+                continue
+            facts = one.facts
+            hosts |= {facts.me.host, *(r.host for r in facts.slots.values())}
+            hosts |= {m.host for m in facts.view.members.values()} if facts.view else set()
+            vms |= {*facts.vms, *facts.leases, *facts.local, *facts.guard.populated}
+            for value in (facts.me, facts.slots, facts.vms, facts.view, facts.results, facts.exits,
+                          facts.local, facts.seen):  # fmt: skip
+                self._collect(encode(value), "", private)
+        self._names = {n: f"vm-{k:03}" for k, n in enumerate(sorted(vms), 1)}
+        self._names |= {n: f"host-{k:02}" for k, n in enumerate(sorted(hosts), 1)}
+        self._private = {n: f"masked-{k:04}" for k, n in enumerate(sorted(private), 1)}
+        words = "|".join(map(re.escape, sorted(self._names, key=len, reverse=True))) or "(?!)"
+        self._word = re.compile(f"(?<![A-Za-z0-9-])(?:{words})(?![A-Za-z0-9-])")
+
+    def start(self, start: Start) -> Start:
+        settings = decode(self._encoded(encode(start.settings), ""))
+        assert isinstance(settings, PoolSettings)
+        core = self._encoded(start.core, "")
+        return Start(start.version, self.text(start.host), start.wall_s, settings, core)
+
+    def facts(self, facts: Facts) -> Facts:
+        masked = decode(self._encoded(encode(facts), ""))
+        assert isinstance(masked, Facts)
+        return masked
+
+    def plain(self, value: object) -> object:
+        """A note as plain JSON."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, dict):
+            return {
+                self.text(k): v if k in {"id", "causes", "code"} else self.plain(v)
+                for k, v in value.items()
+            }
+        return [self.plain(v) for v in value] if isinstance(value, list) else value
+
+    def text(self, text: str) -> str:
+        for private, said in self._private.items():
+            if len(private) > 3 and private in text:
+                text = text.replace(private, said)
+        return self._word.sub(lambda found: self._names[found[0]], text)
+
+    def _collect(self, value: object, field: str, private: set[str]) -> None:
+        for leaf, name in _leaves(value, field):
+            if name in PRIVATE and leaf:
+                private.add(leaf)
+
+    def _encoded(self, value: object, field: str) -> object:
+        if isinstance(value, str):
+            if field in PLAIN:
+                return value
+            if field in PRIVATE:
+                return self._private.get(value, "masked") if value else value
+            return self.text(value)
+        if not isinstance(value, list) or value[:1] == ["e"]:
+            return value
+        if value[0] == "o":
+            parts = {k: self._encoded(v, k) for k, v in value[2].items()}
+            return ["o", value[1], parts]
+        if value[0] == "m":
+            pairs = [[self._encoded(k, ""), self._encoded(v, _inner(field))] for k, v in value[1:]]
+            return ["m", *pairs]
+        return [value[0], *(self._encoded(v, field) for v in value[1:])]
+
+
+def _inner(field: str) -> str:
+    return field if field in PRIVATE else ""
+
+
+def _leaves(value: object, field: str) -> Iterable[tuple[str, str]]:
+    """Each string of an encoded value with the field it is in."""
+    if isinstance(value, str):
+        yield value, field
+    elif isinstance(value, list) and value[0] == "o":
+        for name, part in value[2].items():
+            yield from _leaves(part, name)
+    elif isinstance(value, list) and value[0] == "m":
+        for key, part in value[1:]:
+            yield from _leaves(key, "")
+            yield from _leaves(part, _inner(field))
+    elif isinstance(value, list) and value[0] != "e":
+        for part in value[1:]:
+            yield from _leaves(part, field)

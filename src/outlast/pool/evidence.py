@@ -1,0 +1,81 @@
+"""The evidence behind a note: what its host saw at that moment, as plain JSON.
+
+Rules:
+1. Only what was seen, with the limits it was held against; nothing is concluded here.
+2. Spans in seconds, hosts by name; what could not be read says so and is never left out.
+3. Only notes that decide something carry evidence (DECISIVE); others would only repeat it.
+"""
+
+from __future__ import annotations
+
+from outlast.model import Lease
+from outlast.pool.facts import Facts, Seen
+from outlast.pool.journal import Note
+from outlast.pool.silence import limit_ns
+from outlast.settings import S, Timing
+
+Json = dict[str, object]
+ABOUT_VMS = frozenset({"order-given", "lease-taken", "vm-starts", "vm-killed", "no-room"})
+DECISIVE = ABOUT_VMS | {
+    "host-silent", "host-closed", "host-anew", "view-changed", "storm-brake", "storage-sick",
+    "not-member", "link-down", "block-unreadable", "order-late", "order-refused",
+}  # fmt: skip
+
+
+def evidence(facts: Facts, timing: Timing, note: Note) -> Json:
+    """What stood behind the note; empty for notes that decide nothing."""
+    if note.code not in DECISIVE:
+        return {}
+    view, guard = facts.view, facts.guard
+    found: Json = {
+        "blocks": {_host(facts, n): _block(seen, timing) for n, seen in sorted(facts.seen.items())},
+        "heard_s_ago": {_host(facts, n): _s(ago) for n, ago in sorted(facts.links.items())},
+        "reads": {"good": facts.sample.good, "good_for_s": _s(facts.sample.run_ns)},
+        "limits": {
+            "dead_s": _s(timing.dead_ns), "fence_s": _s(timing.fence_ns),
+            "kill_s": _s(timing.kill_ns), "settle_s": _s(timing.settle_ns),
+            "link_lost_s": _s(timing.link_lost_ns),
+        },
+        "guard": {"state": guard.state.value, "remaining_s": _s(guard.remaining_ns)},
+        "view": None if view is None else {
+            "version": view.version, "master": _host(facts, view.master),
+            "members": [view.members[n].host for n in sorted(view.members)],
+            "before": view.version - 1,
+        },
+    }  # fmt: skip
+    held = facts.leases.get(note.vm)
+    if held is not None:
+        found["lease"] = {"version": held.version, **_lease(facts, held.value)}
+    if note.code in {"order-given", "no-room"}:
+        free = {_host(facts, n): s.block.free_mib for n, s in sorted(facts.seen.items()) if s.block}
+        found["free_mib"] = {**free, facts.me.host: facts.resources.free_mib}
+    return found
+
+
+def _block(seen: Seen, timing: Timing) -> Json:
+    block = seen.block
+    if block is None:
+        return {"readable": False, "unchanged_s": _s(seen.still_ns)}
+    return {
+        "readable": True, "state": block.state.value, "term": block.term[:8],
+        "unchanged_s": _s(seen.still_ns), "limit_s": _s(limit_ns(seen, timing)),
+        "hears": sorted(block.heard), "vms": block.vm_count,
+    }  # fmt: skip
+
+
+def _lease(facts: Facts, lease: Lease) -> Json:
+    holder = _host(facts, lease.slot) if lease.held else ""
+    proof = lease.proof
+    said = None if proof is None else {"kind": proof.kind.value, "evidence": proof.evidence}
+    return {"holder": holder, "via": lease.via, "proof": said}
+
+
+def _host(facts: Facts, slot: int) -> str:
+    if facts.view and slot in facts.view.members:
+        return facts.view.members[slot].host
+    record = facts.slots.get(slot)
+    return record.host if record else f"slot {slot}"
+
+
+def _s(ns: int) -> float:
+    return round(ns / S, 3)

@@ -1,0 +1,129 @@
+"""The notebook on real files: bounded, whole lines, waiting through trouble."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from memory_service import SETTINGS, MemoryService
+
+from outlast.agent import notebook
+from outlast.agent.notebook import Notebook, read
+from outlast.pool.evidence import evidence
+from outlast.pool.journal import note
+
+
+def wait_for(true: Callable[[], bool], seconds: float = 5.0) -> None:
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def entries(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines() if line]
+
+
+def test_notes_name_their_causes_and_carry_evidence(tmp_path: Path) -> None:
+    service = MemoryService(tmp_path)
+    facts = service.picture.facts
+    book = Notebook("a", [tmp_path / "1.jsonl"], 1)
+    book.start()
+    book.write(
+        [note("host-silent", host="c", still_s=61.0, limit_s=60.0),
+         note("order-given", vm="web", host="a", why="c lost it, proof: silent (61 s)")],
+        facts, SETTINGS.timing,
+    )  # fmt: skip
+    book.close()
+    silent, order = entries(tmp_path / "1.jsonl")
+    assert order["causes"] == [silent["id"]]
+    evidence = silent["evidence"]
+    assert isinstance(evidence, dict)
+    assert evidence["limits"]["dead_s"] == 60
+    assert evidence["blocks"]["c"]["unchanged_s"] == 1
+    assert evidence["view"]["members"] == ["a", "b", "c"]
+
+
+def test_two_lives_of_an_agent_share_no_ids(tmp_path: Path) -> None:
+    for _ in range(2):
+        book = Notebook("a", [tmp_path / "1.jsonl"], 1)
+        book.start()
+        book.write([note("vm-stopped", vm="web")])
+        book.close()
+        time.sleep(0.002)
+    assert len({e["id"] for e in entries(tmp_path / "1.jsonl")}) == 2
+
+
+def test_storage_that_is_away_keeps_neither_the_local_file_nor_its_notes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notebook, "RETRY_S", 0.05)
+    away, local = tmp_path / "pool/1.jsonl", tmp_path / "local.jsonl"
+    book = Notebook("a", [local, away], 1)
+    book.start()
+    book.write([note("vm-stopped", vm="web")])
+    wait_for(local.exists)
+    assert not away.exists()
+    away.parent.mkdir()
+    wait_for(lambda: away.exists() and len(entries(away)) == 1)
+    book.close()
+
+
+def test_a_disk_that_is_full_costs_no_more_than_what_is_past_the_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notebook, "WAITING_MAX", 5)
+    book = Notebook("a", [Path("/dev/full")], 1)
+    book.start()
+    started = time.monotonic()
+    for _ in range(500):
+        book.write([note("vm-stopped", vm="web")])
+    assert time.monotonic() - started < 2
+    book.close()
+
+
+def test_a_torn_line_costs_only_itself(tmp_path: Path) -> None:
+    path = tmp_path / "1.jsonl"
+    path.write_text('{"wall_s": 1, "host": "a", "co')
+    book = Notebook("a", [path], 1)
+    book.start()
+    book.write([note("vm-stopped", vm="web")])
+    book.close()
+    assert [e["code"] for e in read(tmp_path, 0, 10)] == ["vm-stopped"]
+
+
+def test_a_long_file_loses_its_older_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notebook, "LIMIT_BYTES", 4000)
+    path = tmp_path / "1.jsonl"
+    book = Notebook("a", [path], 1)
+    book.start()
+    for n in range(100):
+        book.write([note("vm-stopped", vm=f"web{n}")])
+        wait_for(lambda n=n: path.exists() and f'"web{n}"' in path.read_text())  # type: ignore[misc]
+    book.close()
+    left = entries(path)
+    assert path.stat().st_size <= 4300
+    assert left[-1]["sentence"] == "web99 is stopped"
+    assert len(left) < 50
+
+
+def test_what_is_too_old_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "1.jsonl"
+    path.write_text('{"wall_s": 5, "code": "vm-stopped"}\n')
+    book = Notebook("a", [path], 1)
+    book.start()
+    book.write([note("vm-stopped", vm="web")])
+    book.close()
+    assert [e["fields"] for e in entries(path)] == [{"vm": "web"}]
+
+
+def test_evidence_names_what_cannot_be_read(tmp_path: Path) -> None:
+    facts = MemoryService(tmp_path).picture.facts
+    assert facts is not None
+    seen = {**facts.seen, 3: replace(facts.seen[3], block=None)}
+    said = evidence(replace(facts, seen=seen), SETTINGS.timing, note("host-anew", host="c"))
+    assert '"readable": false' in json.dumps(said)

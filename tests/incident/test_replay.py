@@ -1,0 +1,188 @@
+"""Recorded by pretend agents, replayed here: the same, or the first note that differs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from recorded_pool import Recorded, record
+
+from outlast.errors import InvalidInput, NotFound
+from outlast.incident import archive
+from outlast.incident.codec import decode, encode, text
+from outlast.incident.replay import replay
+from outlast.incident.steps import Start, Step, Writer, read
+from outlast.incident.story import story
+from outlast.pool.core import PoolCore
+from outlast.settings import PRESETS, S
+from outlast.sim.scenario import Player
+
+SCENARIOS = Path(__file__).parent.parent / "scenarios"
+CHOSEN = (
+    "hosts/one_host_dies", "hosts/frozen_host_returns", "network/two_and_two",
+    "storage/one_host_stuck", "vms/crash_loop", "vms/no_room", "masters/master_dies",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def death() -> Recorded:
+    return record(SCENARIOS / "hosts/one_host_dies.txt")
+
+
+def lines(recorded: list[Start | Step]) -> list[str]:
+    writer = Writer()
+    return [
+        writer.start(o.version, o.host, o.wall_s, o.settings, o.core)
+        if isinstance(o, Start)
+        else writer.step(o.now_ns, o.wall_s, o.facts, o.decision)
+        for o in recorded
+    ]
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_every_agents_life_is_decided_the_same_again(name: str) -> None:
+    made = record(SCENARIOS / f"{name}.txt")
+    assert made.lives
+    for life in made.lives:
+        outcome = replay(read(life))
+        assert outcome.same, outcome.difference
+        assert outcome.steps > 0
+
+
+def test_a_recording_may_begin_in_the_middle(death: Recorded) -> None:
+    whole = list(read(death.lives[0]))
+    starts = [n for n, one in enumerate(whole) if isinstance(one, Start)]
+    assert len(starts) > 1
+    assert replay(whole[starts[1] :]).same
+
+
+def test_read_is_the_inverse_of_write(death: Recorded) -> None:
+    recorded = list(read(death.lives[0]))
+    assert list(read(lines(recorded))) == recorded
+    assert lines(recorded) == death.lives[0]
+
+
+def changed(recorded: list[Start | Step]) -> Iterator[Start | Step]:
+    """The same facts under another T_dead."""
+    for one in recorded:
+        if isinstance(one, Start):
+            timing = replace(PRESETS["lab"], dead_ns=4 * S)
+            settings = replace(one.settings, timing=timing)
+            yield replace(one, core=encode(PoolCore(settings)))
+        else:
+            yield one
+
+
+def test_another_timing_differs_at_the_note_of_the_death(death: Recorded) -> None:
+    life = next(life for life in death.lives if any("host-silent" in line for line in life))
+    recorded = list(read(life))
+    first = [o for n, o in enumerate(recorded) if n == 0 or isinstance(o, Step)]
+    outcome = replay(changed(first))
+    assert not outcome.same
+    assert "is silent" in outcome.difference
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [("sentence", "other sentence"), ("free_mib", "other numbers"), ("notes", "said then")],
+)
+def test_any_byte_of_a_decision_counts(death: Recorded, what: str, said: str) -> None:
+    recorded = list(read(death.lives[0]))
+    number = next(
+        n for n, o in enumerate(recorded)
+        if isinstance(o, Step) and (what != "notes" or "view-changed" in text(o.decision))
+    )  # fmt: skip
+    step = recorded[number]
+    assert isinstance(step, Step)
+    decision = json.loads(text(step.decision))
+    parts = decision[2]
+    parts[what] = {"sentence": "x", "free_mib": 7}.get(what)
+    if what == "notes":
+        was = json.loads(text(step.decision))[2]["notes"]
+        parts["notes"] = [*was, was[-1]]
+    recorded[number] = replace(step, decision=decision)
+    outcome = replay(recorded)
+    assert said in outcome.difference
+    assert outcome.wall_s == step.wall_s
+
+
+def test_a_torn_end_is_left_out_and_nonsense_is_refused(death: Recorded) -> None:
+    life = death.lives[0]
+    assert replay(read([*life[:20], life[20][:50]])).steps == 19
+    start = json.loads(life[0])
+    for wrong in (
+        ["{}", life[1]], ["[]"], [json.dumps(start | {"format": 9})],
+        [json.dumps(start | {"core": ["o", "OutlastError", {}]})],
+        [json.dumps(start | {"core": encode(1)})],
+        [life[0], json.dumps({"kind": "step", "facts": {"nobody": 1}})],
+    ):  # fmt: skip
+        with pytest.raises(InvalidInput):
+            replay(read(wrong))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [["o", "Proof", {}], ["o", "nothing", {}], ["e", "GuardState", "x"], ["x"], [], {"a": 1},
+     ["m", [1]], ["s", ["l"]], ["o", "BrokenInvariant", {}]],
+)  # fmt: skip
+def test_what_no_encode_made_is_refused(wrong: object) -> None:
+    with pytest.raises(InvalidInput):
+        decode(wrong)
+
+
+def test_nesting_is_bounded_and_strangers_are_not_encoded() -> None:
+    deep: object = 1
+    for _ in range(100):
+        deep = ["t", deep]
+    with pytest.raises(InvalidInput):
+        decode(deep)
+    with pytest.raises(TypeError):
+        encode(Path("/"))
+
+
+def test_an_incident_goes_and_comes_back(death: Recorded, tmp_path: Path) -> None:
+    recorded, path = list(read(death.lives[0])), tmp_path / "i.zip"
+    assert archive.export(path, recorded, death.notes, masked=False).same
+    assert path.stat().st_mode & 0o777 == 0o600
+    incident = archive.load(path)
+    assert list(incident.recorded) == recorded
+    assert [n["sentence"] for n in incident.notes] == [n["sentence"] for n in death.notes]
+    assert [p.name for p in tmp_path.iterdir()] == ["i.zip"]
+
+
+def test_a_masked_incident_replays_and_names_nobody(death: Recorded, tmp_path: Path) -> None:
+    recorded, path = list(read(death.lives[0])), tmp_path / "i.zip"
+    archive.export(path, recorded, death.notes, masked=True)
+    incident = archive.load(path)
+    outcome = replay(incident.recorded)
+    assert outcome.same, outcome.difference
+    assert outcome.notes == replay(recorded).notes
+    step = incident.recorded[-1]
+    assert isinstance(step, Step)
+    assert step.facts.me.host == "host-01"
+    assert set(step.facts.vms) == {"vm-001", "vm-002", "vm-003"}
+    assert {h.value.spec.name for h in step.facts.vms.values()} == set(step.facts.vms)
+    whole = "".join(lines(list(incident.recorded))) + json.dumps(incident.notes)
+    for name in ("web", "mail", '"uuid":"00000000'):
+        assert name not in whole
+
+
+def test_files_that_are_no_incident(tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        archive.load(tmp_path / "none.zip")
+    (tmp_path / "x.zip").write_bytes(b"PK\x03\x04 no")
+    with pytest.raises(InvalidInput):
+        archive.load(tmp_path / "x.zip")
+
+
+def test_its_story_ends_as_the_incident_did(death: Recorded) -> None:
+    told = story(list(read(death.lives[0])), death.notes)
+    assert told.splitlines()[1].startswith("pool hosts=a,b,c vms=db,mail,web timing=lab")
+    assert "power of c off" in told
+    played = Player().play(told)
+    assert "c is silent" in played
+    assert "web runs on a" in played
+    assert "BROKEN" not in played
