@@ -14,6 +14,7 @@ from outlast.incident.codec import decode, encode
 from outlast.incident.replay import core_of, replay
 from outlast.incident.ring import Ring, recorded, segments
 from outlast.incident.steps import Start, Step, read
+from outlast.pool.core import PoolCore
 from outlast.pool.decision import Decision
 
 STORY = Path(__file__).parent.parent / "scenarios/hosts/one_host_dies.txt"
@@ -31,10 +32,13 @@ def wait_for(true: Callable[[], bool], seconds: float = 10.0) -> None:
         time.sleep(0.01)
 
 
-def turn(ring: Ring, life: list[Start | Step], pause: Callable[[], None] = lambda: None) -> int:
+def turn(
+    ring: Ring, life: list[Start | Step], pause: Callable[[], None] = lambda: None,
+    core: PoolCore | None = None,
+) -> int:  # fmt: skip
     """Run a core on the facts as an agent does, the ring beside it; the steps it made."""
     assert isinstance(life[0], Start)
-    core, steps = core_of(life[0]), 0
+    core, steps = core or core_of(life[0]), 0
     for one in life:
         if isinstance(one, Step):
             ring.before(core)
@@ -87,11 +91,13 @@ def test_trouble_with_the_disk_costs_a_piece_and_never_a_tick(
     folder = tmp_path / "record"
     folder.write_text("in the way")
     ring = made(folder, life)
-    steps = turn(ring, life)
+    assert isinstance(life[0], Start)
+    core = core_of(life[0])  # an agent has one core for all its life
+    steps = turn(ring, life, core=core)
     folder.unlink()
 
     def again() -> bool:
-        turn(ring, life)
+        turn(ring, life, core=core)
         return bool(segments(folder))
 
     wait_for(again)

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from outlast import __version__
-from outlast.cli import host, incident, plan, pool, rack, storage, vm
+from outlast.cli import drill, host, incident, plan, pool, rack, storage, vm
 from outlast.cli.context import Options, options, print_error, print_json, stdout
 from outlast.errors import InvalidInput, OutlastError
 
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.command()(plan.plan)
 pool.app.command()(plan.snapshot)
 pool.app.command("what-if")(plan.what_if)
+pool.app.command()(drill.check)
 app.add_typer(pool.app, name="pool")
 app.add_typer(host.app, name="host")
 app.add_typer(vm.app, name="vm")
@@ -31,6 +32,7 @@ app.add_typer(storage.app, name="storage")
 app.add_typer(rack.app, name="rack")
 app.add_typer(incident.app, name="incident")
 app.command()(incident.replay)
+app.command()(drill.drill)
 
 FLAGS = ("--json", "--debug")
 INTERRUPTED = 130

@@ -1,0 +1,185 @@
+"""Is the pool ready, and what would a failure do: from a real agent's answer, in words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from command_line import Outlast
+from memory_service import MemoryService
+
+from outlast.cli import drill
+from outlast.cli.readiness import (
+    GREEN,
+    RED,
+    YELLOW,
+    Light,
+    local_lights,
+    pool_lights,
+    rehearse,
+    start_seconds,
+    worst,
+)  # fmt: skip
+from outlast.errors import InvalidInput, NotFound
+from outlast.model import GuardState
+from outlast.placement.picture import Host, Picture, Vm
+from outlast.settings import PRESETS, S
+from outlast.wire.shapes import HostStatus, PoolStatus, TimelineEntry
+
+TIMING = PRESETS["standard"]
+
+
+def status(**change: object) -> PoolStatus:
+    hosts = [
+        HostStatus(name=n, slot=k, state="member", sentence=f"{n} is a member", guard="open")
+        for k, n in enumerate("abc", 1)
+    ]
+    whole = PoolStatus(
+        name="lab", uuid="u", preset="standard", answered_by="a", sentence="", master="a",
+        hosts=hosts,
+    )  # fmt: skip
+    return whole.model_copy(update=change)
+
+
+def changed(name: str, **change: object) -> PoolStatus:
+    whole = status()
+    hosts = [h.model_copy(update=change) if h.name == name else h for h in whole.hosts]
+    return whole.model_copy(update={"hosts": hosts})
+
+
+def picture(vm_mib: int = 1000) -> Picture:
+    hosts = tuple(Host(n, 4000, 8) for n in "abc")
+    vms = tuple(Vm(f"web{n}", vm_mib, 1, host) for n, host in enumerate("abc"))
+    return Picture(hosts, vms)
+
+
+def entry(wall_s: float, code: str, vm: str) -> TimelineEntry:
+    return TimelineEntry(wall_s=wall_s, host="a", code=code, sentence="", fields={"vm": vm})
+
+
+# ---- lights
+
+
+def test_a_sound_pool_is_green() -> None:
+    lights = pool_lights(status(), picture())
+    assert worst(lights) == GREEN
+    assert [light.colour for light in lights] == [GREEN]
+
+
+@pytest.mark.parametrize(
+    ("seen", "colour", "said"),
+    [
+        (status(master=""), RED, "no master"),
+        (status(trouble="the pulse is away", hosts=[]), RED, "the pulse is away"),
+        (status(trouble="lease/web: damaged"), YELLOW, "lease/web: damaged"),
+        (status(hosts=status().hosts[:1]), RED, "only a can run VMs"),
+        (changed("c", state="silent", sentence="c is silent"), YELLOW, "c is silent"),
+        (changed("c", state="unreadable", sentence="torn"), RED, "torn"),
+        (changed("c", agent_away_ms=9000, sentence="its agent is away"), YELLOW, "away"),
+        (changed("c", unheard=["a", "b"]), YELLOW, "c does not hear a and b"),
+        (changed("a", answering=True, guard="closed"), RED, "the guard of a is closed"),
+        (changed("a", answering=True, guard="open"), GREEN, "has a place"),
+    ],
+)
+def test_each_trouble_has_its_light(seen: PoolStatus, colour: str, said: str) -> None:
+    lights = pool_lights(seen, None)
+    assert worst(lights) == colour
+    assert any(said in light.sentence and light.colour == colour for light in lights)
+
+
+def test_no_room_is_red() -> None:
+    lights = pool_lights(status(), picture(3000))
+    assert worst(lights) == RED
+    assert any("does not fit" in light.sentence for light in lights)
+
+
+def test_what_only_this_machine_knows() -> None:
+    assert local_lights("tsc", 300.0) == []
+    assert local_lights("", None) == []
+    clock, certificate = local_lights("hpet", 12.0)
+    assert "hpet" in clock.sentence
+    assert "ends in 12 days" in certificate.sentence
+    assert "has ended" in local_lights("tsc", -1.0)[0].sentence
+    assert worst([Light(YELLOW, "x", ""), Light(GREEN, "x", "")]) == YELLOW
+
+
+# ---- drills
+
+
+def test_starts_are_measured_from_the_notes() -> None:
+    entries = [
+        entry(1.0, "vm-starts", "web"), entry(2.0, "vm-starts", "db"), entry(3.5, "vm-runs", "web"),
+        entry(4.0, "vm-runs", "db"), entry(9.0, "vm-runs", "web"),
+    ]  # fmt: skip
+    assert start_seconds(entries) == [2.5, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "earliest_s"),
+    [("power", 60.0), ("storage", 60.0), ("network", (TIMING.link_lost_ns / S) + 60.0)],
+)
+def test_seconds_follow_from_the_timing_and_the_measured_starts(
+    kind: str, earliest_s: float
+) -> None:
+    slow, quick = (
+        rehearse(status(), picture(), TIMING, "b", kind, starts) for starts in ([9.0] * 20, [])
+    )
+    assert slow.earliest_s == quick.earliest_s == earliest_s
+    assert slow.latest_s is not None
+    assert quick.latest_s is not None
+    assert slow.latest_s - quick.latest_s == pytest.approx(9.0)
+    assert quick.latest_s > earliest_s
+    assert "no start was measured yet" in quick.course[-1]
+    assert slow.failure is not None
+    assert [r.vm for r in slow.failure.restarts] == ["web1"]
+
+
+def test_an_agent_that_dies_touches_no_vm_and_a_master_is_replaced() -> None:
+    found = rehearse(status(), picture(), TIMING, "a", "agent", [])
+    assert found.latest_s is None
+    assert found.failure is None
+    assert any("another host is master" in line for line in found.course)
+    other = rehearse(status(), picture(), TIMING, "b", "agent", [])
+    assert not any("another host is master" in line for line in other.course)
+
+
+def test_a_host_that_is_not_there() -> None:
+    with pytest.raises((InvalidInput, NotFound)):
+        rehearse(status(), picture(), TIMING, "nobody", "power", [])
+
+
+# ---- the commands
+
+
+def test_check_says_yes_and_then_no(agent: MemoryService, outlast: Outlast) -> None:
+    said = outlast("--json", "pool", "check")
+    assert said.json["light"] in {GREEN, YELLOW}, said.out
+    assert said.code == 0
+    agent.guard = replace(agent.guard, state=GuardState.CLOSED)
+    closed = outlast("--json", "pool", "check")  # two others are left to take over
+    assert (closed.code, closed.json["light"]) == (0, YELLOW)
+    agent.trouble = "the pulse of this host has not been heard yet"
+    said = outlast("pool", "check")
+    assert said.code == 1
+    assert said.out.splitlines()[0].endswith(": red")
+    assert said.out.splitlines()[1].startswith("  red")
+
+
+def test_drill_rehearses_and_does_nothing_else(agent: MemoryService, outlast: Outlast) -> None:
+    said = outlast("drill", "--host", "b", "--kind", "power", "--dry-run")
+    assert said.code == 0, said.err
+    assert "proven after 60 s" in said.out
+    assert outlast("--json", "drill", "--host", "b", "--dry-run").json["earliest_s"] == 60
+    assert outlast("drill", "--host", "b").code == 2
+    assert outlast("drill", "--host", "b", "--kind", "meteor", "--dry-run").code == 2
+
+
+def test_a_certificate_that_cannot_be_read_is_not_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OUTLAST_ETC", str(tmp_path))
+    assert drill._certificate_days() is None
+    (tmp_path / "pki").mkdir()
+    (tmp_path / "pki/cert.pem").write_text("no certificate")
+    assert drill._certificate_days() is None
