@@ -47,7 +47,9 @@ def pool_lights(status: PoolStatus, picture: Picture | None) -> list[Light]:
     if not status.master:
         lights.append(Light(RED, "master", "the pool has no master: nobody would decide"))
     members = [h for h in status.hosts if h.state == "member"]
-    takers = [h for h in members if not h.no_vms and not h.agent_away_ms]
+    takers = [h for h in members if not (h.no_vms or h.agent_away_ms or h.maintenance)]
+    if status.ha_off:
+        lights.append(Light(RED, "HA", f"HA of the pool is switched off: {status.ha_off.why}"))
     if len(takers) < 2:
         names = " and ".join(h.name for h in takers) or "no host"
         lights.append(Light(RED, "hosts", f"only {names} can run VMs: nobody could take over"))
@@ -68,6 +70,8 @@ def _host_lights(host: HostStatus) -> list[Light]:
         colour = YELLOW if host.state != "unreadable" else RED
         return [Light(colour, what, host.sentence)]
     found: list[Light] = []
+    if host.maintenance:
+        found.append(Light(YELLOW, what, f"{host.name} is in maintenance: {host.maintenance}"))
     if host.agent_away_ms:
         found.append(Light(YELLOW, what, host.sentence))
     if host.unheard:
