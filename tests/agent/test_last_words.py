@@ -13,7 +13,7 @@ from memory_service import SETTINGS, MemoryService
 from outlast.agent.last_words import LastWords, load
 from outlast.agent.notebook import linked
 from outlast.agent.why import why_host
-from outlast.model import GuardState
+from outlast.model import GuardState, LocalVm, VmState
 from outlast.pool.facts import Facts
 from outlast.settings import S
 from outlast.wire.shapes import TimelineEntry
@@ -79,6 +79,18 @@ def test_words_that_cannot_be_read_are_none(tmp_path: Path, data: bytes) -> None
     path = tmp_path / "words"
     path.write_bytes(data)
     assert LastWords(path, "a", "boot-2").begin() == []
+
+
+def test_a_vm_that_came_is_written_at_once(tmp_path: Path, facts: Facts) -> None:
+    path = tmp_path / "words"
+    lived(path, facts)
+    words = LastWords(path, "a", "boot-1")
+    words.begin()
+    words.keep(facts, SETTINGS.timing, "")
+    wait_for(lambda: (load(path) or {}).get("vms") == 0)
+    here = {"web": LocalVm("web", VmState.RUNNING)}
+    words.keep(replace(facts, local=here), SETTINGS.timing, "")
+    wait_for(lambda: (load(path) or {}).get("vms") == 1)
 
 
 def test_a_place_that_cannot_be_written_stops_nobody(tmp_path: Path, facts: Facts) -> None:

@@ -83,7 +83,9 @@ def _write(path: Path, body: Mapping[str, str]) -> None:
             os.fsync(raw.fileno())
         fresh.replace(path)
     except OSError as error:
-        raise OutlastError(f"{path}: {error.strerror}", hint="is there room?") from error
+        raise OutlastError(
+            f"{path}: {error.strerror}", hint="is its folder there, and room in it?"
+        ) from error
     finally:
         fresh.unlink(missing_ok=True)
 
