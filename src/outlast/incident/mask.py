@@ -26,7 +26,7 @@ PLAIN = frozenset(
 PRIVATE = frozenset(
     {
         "path", "kernel", "initrd", "cmdline", "serial_log", "networks", "api", "addresses", "uuid",
-        "detail",
+        "detail", "by", "maintenance",
     }
 )  # fmt: skip
 
