@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 WATCHDOGS = ("off", "automatic", "required")
 
+SERIAL_DIGITS = 8  # of its end: fewer may be the name of a host
+
 app = typer.Typer(no_args_is_help=True, help="Make a pool and read its history.")
 
 FOLLOW_S = 1.0
@@ -203,7 +205,9 @@ def certificates(
 @app.command()
 def revoke(
     ctx: typer.Context,
-    names: Annotated[list[str], typer.Argument(help="Hosts, people, or serials.")],
+    names: Annotated[
+        list[str], typer.Argument(help="Hosts, people, or serials (8 digits at least).")
+    ],
     pool_dir: Annotated[Path, typer.Option("--pool", metavar="DIR", help="The pool's directory.")],
     but_newest: Annotated[
         bool, typer.Option("--but-newest", help="Keep the newest of each name and role.")
@@ -222,7 +226,12 @@ def revoke(
     chosen = options(ctx)
     authority = _authority(pool_dir)
     known = issued(authority)
-    full = {one.serial for one in known for name in names if one.serial.endswith(name)}
+    full = {
+        one.serial
+        for one in known
+        for name in names
+        if len(name) >= SERIAL_DIGITS and one.serial.endswith(name)
+    }
     wanted = {one.serial for one in known if one.name in names} | full
     if but_newest:
         wanted -= {one.serial for one in {(o.name, o.role): o for o in known}.values()}
