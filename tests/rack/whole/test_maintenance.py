@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from evidence import T_DEAD_S, Story, boots, command, settle, victims, wait_back
+from healing import undisturbed
 
 from outlast.rack.lab import POOL, Lab
 from outlast.wire import seal
@@ -30,6 +31,7 @@ open(sys.argv[2], "wb").write(got)
 TLS_DATA = b"\x17\x03\x03"  # a TLS record of application data begins so (RFC 8446, 5.1)
 
 
+@undisturbed
 def test_a_host_in_maintenance_is_emptied_and_filled_again(lab: Lab) -> None:
     before, story = boots(lab), Story(lab)
     host = lab.where("vm1")
@@ -45,7 +47,8 @@ def test_a_host_in_maintenance_is_emptied_and_filled_again(lab: Lab) -> None:
     lab.wait(lambda: not victims(lab, host), 5, f"{host} is not empty")
     shown = command(lab, host, "host", "list")
     assert "in maintenance: new memory" in shown.stdout
-    lab.create(["late"], start=True)
+    if "late" not in lab.vms:
+        lab.create(["late"], start=True)
     lab.wait_running(["late"])
     assert lab.where("late") != host, "it took a new VM"
 
@@ -60,6 +63,7 @@ def test_a_host_in_maintenance_is_emptied_and_filled_again(lab: Lab) -> None:
     lab.vms.remove("late")
 
 
+@undisturbed
 def test_a_host_is_switched_off_without_an_outage(lab: Lab) -> None:
     before = boots(lab)
     host = lab.where("vm2")
@@ -78,6 +82,7 @@ def test_a_host_is_switched_off_without_an_outage(lab: Lab) -> None:
     assert _power(lab, host) == "on", "an old wish switched it off again"
 
 
+@undisturbed
 def test_what_was_not_moved_starts_elsewhere_at_once(lab: Lab) -> None:
     host = lab.where("vm3")
     lost = victims(lab, host)
@@ -95,6 +100,7 @@ def test_what_was_not_moved_starts_elsewhere_at_once(lab: Lab) -> None:
     lab.wait(lambda: _power(lab, host) == "off", 10, f"{host} is still on")
 
 
+@undisturbed
 def test_nothing_of_a_vm_is_readable_on_the_wire(lab: Lab) -> None:
     source = lab.where("vm4")
     target = next(h for h in lab.hosts if h != source)
@@ -116,6 +122,7 @@ def test_nothing_of_a_vm_is_readable_on_the_wire(lab: Lab) -> None:
     assert secret not in wire
 
 
+@undisturbed
 def test_a_host_whose_certificates_are_revoked_gets_nothing(lab: Lab) -> None:
     source = lab.where("vm5")
     target = next(h for h in lab.hosts if h != source)
@@ -138,6 +145,7 @@ def test_a_host_whose_certificates_are_revoked_gets_nothing(lab: Lab) -> None:
     lab.wait(lambda: lab.where("vm5") == target, 20, "the renewed one is refused")
 
 
+@undisturbed
 def test_a_qemu_with_foreign_certificates_is_refused(lab: Lab, tmp_path: Path) -> None:
     source = lab.where("vm6")
     target = next(h for h in lab.hosts if h != source)

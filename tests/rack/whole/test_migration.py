@@ -19,7 +19,7 @@ from itertools import cycle, islice
 import pytest
 from chaos import lease_chain
 from evidence import BACK_S, Story, boots, command, settle, unsound
-from healing import restore
+from healing import restore, undisturbed
 
 from outlast.errors import OutlastError
 from outlast.rack.lab import Lab
@@ -59,6 +59,7 @@ def alone(lab: Lab, vm: str) -> bool:
     return places == [lab.statuses()[vm].host]
 
 
+@undisturbed
 def test_a_vm_moves_without_a_stop(lab: Lab) -> None:
     before, story = boots(lab), Story(lab)
     source = lab.where("vm1")
@@ -74,9 +75,11 @@ def test_a_vm_moves_without_a_stop(lab: Lab) -> None:
     assert "vm-crashed" not in told
 
 
+@undisturbed
 def test_back_and_forth_under_a_memory_writer(lab: Lab) -> None:
     """It rewrites 2 MiB twenty times a second, and looks that nothing of it got lost."""
-    lab.create(["writer"], cmdline="ms=100 dirty=2", memory="16MiB")
+    if "writer" not in lab.vms:
+        lab.create(["writer"], cmdline="ms=100 dirty=2", memory="16MiB")
     lab.wait_running(["writer"])
     settle(lab, ["writer"])
     for _ in range(BACK_AND_FORTH):
@@ -92,6 +95,7 @@ def test_back_and_forth_under_a_memory_writer(lab: Lab) -> None:
     lab.vms.remove("writer")
 
 
+@undisturbed
 def test_wishes_that_come_to_nothing_say_why(lab: Lab) -> None:
     here = lab.where("vm1")
     for arguments, words in (
