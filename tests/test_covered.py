@@ -15,6 +15,7 @@ STORIES = "\n".join(p.read_text(encoding="utf-8") for p in (TESTS / "scenarios")
 ELSEWHERE = {
     "agent-started": "rack/whole/test_failover.py",
     "host-leaves": "rack/whole/test_maintenance.py",
+    "call-refused": "agent/test_refusals.py",
     "guard-ended": "agent/test_last_words.py",
 }
 

@@ -31,6 +31,7 @@ from outlast.model import (
 )
 from outlast.pool.decision import Decision
 from outlast.pool.facts import Facts, GuardFacts, Held, Me, Sample, Seen
+from outlast.pool.journal import Note
 from outlast.settings import PRESETS, PoolSettings, S
 from outlast.storage.memory import MemoryRegister
 from outlast.storage.records import vm_from, vm_to
@@ -79,6 +80,7 @@ class MemoryService:
         self.links = {n: S // 5 for n in NAMES if n != slot}
         self.guard = GuardFacts(GuardState.OPEN, TERMS[slot], 39 * S, frozenset())
         self.trouble = ""
+        self.told: list[Note] = []
         self.notes: list[Mapping[str, object]] = []
         self.consoles: list[EchoConsole] = []
         self.settings, self.pool_version = SETTINGS, 1
@@ -168,6 +170,9 @@ class MemoryService:
 
     def move_progress(self) -> Mapping[str, Progress]:
         return self.progress
+
+    def tell(self, told: Note) -> None:
+        self.told.append(told)
 
     def timeline(self, since_wall_s: float, limit: int) -> list[Mapping[str, object]]:
         return [n for n in self.notes if float(str(n["wall_s"])) >= since_wall_s][-limit:]

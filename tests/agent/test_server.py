@@ -143,6 +143,9 @@ def test_roles_over_tls(
         with pytest.raises(Refused, match="may not"):
             call()
     assert a.client.status().refused_calls == len(refused)
+    told = [note.sentence for note in a.service.told]
+    assert len(told) == len(refused)
+    assert "a refused host the call POST /v1/vms/web/start: host host may not" in told[0]
     assert a.client.vm("web").definition == 1
 
 

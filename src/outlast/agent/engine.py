@@ -15,6 +15,7 @@ import ssl
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,7 +44,7 @@ from outlast.incident.ring import Ring
 from outlast.model import Lease, SlotRecord, VmRecord
 from outlast.pool.core import PoolCore
 from outlast.pool.facts import Held, Me
-from outlast.pool.journal import note
+from outlast.pool.journal import Note, note
 from outlast.settings import PoolSettings, S
 from outlast.storage.register import Register, Swap
 
@@ -51,6 +52,7 @@ T = TypeVar("T")
 
 STORAGE_WAIT_S = 8.0
 TROUBLES_TOLD = 3
+TOLD_MAX = 1000
 ENDING_S = 3600.0
 TICK_PAUSE_S = 0.005  # a burst of changes is thought about once
 AGAIN_MAX = 4  # ticks in a row without a cause from outside
@@ -109,6 +111,7 @@ class Engine:
         self._ring = Ring(parts.notes_path.parent / "record", parts.me.host, parts.settings)
         self._words = LastWords(parts.notes_path.parent / "last-words.json", parts.me.host)
         self._mending = Mending()
+        self._told: deque[Note] = deque(maxlen=TOLD_MAX)  # by other threads, for the notebook
         self._ending_at_s, self._ending_said = 0.0, ""
         self._farewell = Farewell(parts.boot_id, parts.pulse.leave, parts.power_off)
         self._picture = Picture(parts.me, parts.settings, None, None, "the agent has just begun")
@@ -148,6 +151,8 @@ class Engine:
     def _turn(self) -> bool:
         """Tick once; True when there was something to say."""
         parts = self._parts
+        while self._told:
+            self._notebook.write([self._told.popleft()])
         now_ns = boottime_ns()
         self._ring.before(self._core)
         picture = tick(now_ns, parts.me, parts.settings, self._core, self._senses, self._hands)
@@ -269,6 +274,10 @@ class Engine:
 
     def move_progress(self) -> Mapping[str, Progress]:
         return self._departures.all_progress()
+
+    def tell(self, told: Note) -> None:
+        self._told.append(told)
+        self._wake.set()
 
     def timeline(self, since_wall_s: float, limit: int) -> list[Mapping[str, object]]:
         folder = self._parts.pool_dir / "journal"

@@ -4,7 +4,7 @@ Rules:
 1. Who may what: the unix socket (mode 0600, peer is root or the agent's own user) is role admin;
    over TCP the role stands in the caller's certificate. READS lists what hosts may do; everything
    else takes admin or manager.
-2. Every refused call is logged and counted (`refused_calls` in the status).
+2. Every refused call is counted (`refused_calls` in the status) and a note (refusals.py).
 3. Every failure is JSON: {"error": {code, sentence, hint, field}}. A bug is code "internal", its
    traceback goes to the log only.
 4. Nothing that may block runs on the event loop; calls that hang on storage are counted, and above
@@ -36,6 +36,7 @@ from outlast.agent.arrivals import serve_way
 from outlast.agent.console import Desk, serve_console
 from outlast.agent.peers import AgentPeers
 from outlast.agent.pool_wishes import switch
+from outlast.agent.refusals import Refusals
 from outlast.agent.service import Service
 from outlast.errors import Conflict, InvalidInput, NotFound, OutlastError, Refused, StorageTrouble
 from outlast.wire.seal import client_context, peer_name, peer_role, server_context
@@ -84,7 +85,7 @@ class Server:
         self, service: Service, socket_path: Path, *, address: str = "", pki: Path | None = None
     ) -> None:
         self.api = Api(service)
-        self.refused_calls = 0
+        self._refusals = Refusals(service.picture.me.host)
         self.port = 0  # the one that https listens on, once started
         self._socket_path = socket_path
         self._address, self._pki = address, pki
@@ -159,13 +160,19 @@ class Server:
             return _failure(InvalidInput(f"the request is refused: {error.reason}"), error.status)
         except OutlastError as error:
             if isinstance(error, Refused):
-                self.refused_calls += 1
-                log.warning("refused %s %s: %s", request.method, request.path, error.sentence)
+                self._tell_refused(request, error)
             return _failure(error)
         except Exception:
             log.exception("a bug in %s %s", request.method, request.path)
             sentence = "the agent failed in a way it does not know"
             return _failure(OutlastError(sentence, hint="see the log of outlast-agent"))
+
+    def _tell_refused(self, request: web.Request, error: Refused) -> None:
+        caller, call = request.get(CALLER, ""), f"{request.method} {request.path[:80]}"
+        log.warning("refused %s: %s", call, error.sentence)
+        told = self._refusals.refused(time.monotonic(), caller, call, error.sentence)
+        if told is not None:
+            self.api.service.tell(told)
 
     def _admit(self, request: web.Request) -> None:
         """Finds out the caller's role and refuses what it may not do."""
@@ -227,7 +234,7 @@ class Server:
     async def _status(self, request: web.Request) -> web.Response:
         # an agent that asks needs no third one's opinion
         places = self.api.holders() if request[ROLE] != "host" else {}
-        return _json(self.api.status(await self._look(places), self.refused_calls))
+        return _json(self.api.status(await self._look(places), self._refusals.count))
 
     async def _look(self, places: Mapping[int, Place]) -> dict[int, LocalVms]:
         """What other hosts say, and this one when it has more to say than its picture."""

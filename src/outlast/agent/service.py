@@ -16,6 +16,7 @@ from outlast.hypervisor.driver import Console
 from outlast.hypervisor.mover import Progress
 from outlast.model import Lease, SlotRecord, VmRecord
 from outlast.pool.facts import Held
+from outlast.pool.journal import Note
 from outlast.settings import PoolSettings
 from outlast.storage.register import Swap
 
@@ -69,6 +70,9 @@ class Service(Protocol):
 
     def move_progress(self) -> Mapping[str, Progress]:
         """How far the moves are that leave this host now, by VM."""
+
+    def tell(self, told: Note) -> None:
+        """Have a note of the API written down with those of the core. Never blocks."""
 
     def timeline(self, since_wall_s: float, limit: int) -> list[Mapping[str, object]]:
         """Notes of all hosts, oldest first: {"wall_s","host","code","sentence","fields"}."""
