@@ -107,6 +107,19 @@ class SlotRecord:
     power_off: str = ""  # the boot of it that shall be switched off
 
 
+@dataclass(frozen=True, slots=True)
+class JoinToken:
+    """What lets one machine join, once: the register `token/<id>`."""
+
+    id: str  # 8 hex digits
+    secret_hash: str  # SHA-256 of the secret, hex
+    until_wall_s: int  # good until then; 0 = taken back
+    host: str = ""  # the only name it is good for; "" = any
+    by: str = ""  # who made it
+    used_by: str = ""  # the host that joined with it
+    used_by_uuid: str = ""
+
+
 class ProofKind(Enum):
     """Why a term is known to be dead (docs/PROTOCOL.md, proofs of death)."""
 

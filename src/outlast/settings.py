@@ -103,6 +103,7 @@ class PoolSettings:
     restart_window_s: int = 600  # ... within this time; then it stays down until somebody looks
     ha_off: HaOff | None = None  # high availability is switched off for all VMs
     moves_at_once: int = 2  # live migrations a host sends, and receives, at the same time
+    join: str = "anyone"  # or "token": who may make a machine a host, from the second one on
     move_mib_s: int = 0  # what each of them may use of the network, MiB a second; 0 = all of it
 
 

@@ -16,7 +16,7 @@ from command_line import Outlast
 from memory_service import SETTINGS, block
 
 from outlast.agent.hostfile import load
-from outlast.cli import joining, machine
+from outlast.cli import joining, machine, this_host
 from outlast.errors import Conflict, InvalidInput, PoolTrouble, StorageTrouble
 from outlast.guard import host as guard_host
 from outlast.model import BlockState
@@ -30,11 +30,11 @@ JOIN = ("--address", "127.0.0.1", "--no-wait")
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Callable[[str], joining.Places]:
+def place(tmp_path: Path) -> Callable[[str], this_host.Places]:
     """Each name is another machine."""
 
-    def make(name: str) -> joining.Places:
-        return joining.Places(tmp_path / name / "etc", tmp_path / name / "var")
+    def make(name: str) -> this_host.Places:
+        return this_host.Places(tmp_path / name / "etc", tmp_path / name / "var")
 
     return make
 
@@ -102,7 +102,7 @@ def test_joining_twice(outlast: Outlast, pool: Path, tmp_path: Path) -> None:
 
 
 def test_hosts_get_the_lowest_free_slots(
-    pool: Path, place: Callable[[str], joining.Places], identity: Callable[[str], str]
+    pool: Path, place: Callable[[str], this_host.Places], identity: Callable[[str], str]
 ) -> None:
     for slot, name in enumerate(["a", "b", "c"], 1):
         identity(name)
@@ -118,15 +118,15 @@ def test_hosts_get_the_lowest_free_slots(
 
 
 def test_many_machines_join_at_once(
-    pool: Path, tmp_path: Path, place: Callable[[str], joining.Places]
+    pool: Path, tmp_path: Path, place: Callable[[str], this_host.Places]
 ) -> None:
     """Each from a process of its own; every one gets a slot of its own."""
     code = (
-        "import sys; from pathlib import Path; from outlast.cli import joining, machine\n"
+        "import sys; from pathlib import Path; from outlast.cli import joining, machine, this_host\n"
         "pool, root, n = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])\n"
         "machine.host_uuid = lambda var: f'00000000-0000-4000-8000-{n:012}'\n"
         "wish = joining.Wish(pool, f'h{n}', (f'127.0.0.1:{7000 + n}',), f'127.0.0.1:{8000 + n}')\n"
-        "joining.join(wish, joining.Places(root / f'{n}/etc', root / f'{n}/var'), lambda _: None)"
+        "joining.join(wish, this_host.Places(root / f'{n}/etc', root / f'{n}/var'), lambda _: None)"
     )
     running = [
         subprocess.Popen([sys.executable, "-c", code, pool, tmp_path, str(n)]) for n in range(6)
@@ -137,7 +137,7 @@ def test_many_machines_join_at_once(
 
 
 def test_names_ids_and_addresses_are_unique(
-    pool: Path, place: Callable[[str], joining.Places], identity: Callable[[str], str]
+    pool: Path, place: Callable[[str], this_host.Places], identity: Callable[[str], str]
 ) -> None:
     identity("a")
     joining.join(wish(pool, "a", 7000), place("a"), quiet)
@@ -153,7 +153,7 @@ def test_names_ids_and_addresses_are_unique(
 
 
 def test_a_lost_host_file_is_made_again(
-    pool: Path, place: Callable[[str], joining.Places], identity: Callable[[str], str]
+    pool: Path, place: Callable[[str], this_host.Places], identity: Callable[[str], str]
 ) -> None:
     uuid = identity("a")
     where = place("a")
@@ -176,7 +176,7 @@ def write(pool: Path, state: BlockState, uuid: str, seq: int = 1) -> None:
 
 
 def test_a_living_host_is_not_resumed(
-    pool: Path, place: Callable[[str], joining.Places], identity: Callable[[str], str]
+    pool: Path, place: Callable[[str], this_host.Places], identity: Callable[[str], str]
 ) -> None:
     uuid, where = identity("a"), place("a")
     joining.join(wish(pool, "a"), where, quiet)
@@ -205,7 +205,7 @@ def test_a_living_host_is_not_resumed(
 
 
 def test_a_slot_that_was_given_up_but_not_closed_is_not_reused(
-    pool: Path, place: Callable[[str], joining.Places], identity: Callable[[str], str]
+    pool: Path, place: Callable[[str], this_host.Places], identity: Callable[[str], str]
 ) -> None:
     uuid = identity("a")
     joining.join(wish(pool, "a"), place("a"), quiet)
@@ -219,7 +219,7 @@ def test_a_slot_that_was_given_up_but_not_closed_is_not_reused(
 
 
 def test_a_full_pool(
-    pool: Path, place: Callable[[str], joining.Places], identity: Callable[[str], str]
+    pool: Path, place: Callable[[str], this_host.Places], identity: Callable[[str], str]
 ) -> None:
     from outlast.model import SLOT_MAX, SlotRecord
     from outlast.storage.format import slot_to

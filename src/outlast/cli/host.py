@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from outlast.cli.context import options, print_json, say, stdout, warn
+from outlast.cli.context import Options, options, parse_span, print_json, say, stdout, warn
 from outlast.errors import InvalidInput, PoolTrouble
+
+if TYPE_CHECKING:
+    from outlast.model import JoinToken
 
 app = typer.Typer(no_args_is_help=True, help="Join machines to a pool and look at them.")
 
@@ -47,10 +54,16 @@ def join(
         str, typer.Option(metavar="SIZE", help="What VMs may use, like 60GiB. Default: all.")
     ] = "",
     vcpus: Annotated[int, typer.Option(min=0, help="The same of processors; 0 is all.")] = 0,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With a token; '-' is stdin. Default: you are asked."),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Until it is a member.")] = True,
     timeout: Annotated[float, typer.Option(help="Seconds to wait.")] = WAIT_S,
 ) -> None:
     """Make this machine a host of the pool in DIR.
+
+    From the second host on this takes a token: 'outlast host token' on a host makes one.
 
     \b
     Examples:
@@ -58,7 +71,7 @@ def join(
       outlast host join /srv/pool --name a --address 10.0.0.5 --address 10.1.0.5
       outlast host join /srv/pool --no-vms
     """
-    from outlast.cli import joining, machine
+    from outlast.cli import joining, machine, this_host
     from outlast.cli.waiting import telling, wait_for_host
     from outlast.wire.sizes import MIB, parse_size
 
@@ -66,9 +79,10 @@ def join(
     wish = joining.Wish(
         directory, name, tuple(address or ()), api_address, no_vms, reset, watchdog_device,
         accelerator, libvirt_uri, qemu, parse_size(memory) // MIB if memory else 0, vcpus,
+        token_file,
     )  # fmt: skip
     with telling(chosen.json) as tell:
-        made, settings, warnings = joining.join(wish, joining.places(), tell)
+        made, settings, warnings = joining.join(wish, this_host.places(), tell)
     for line in [*warnings, *machine.libvirt_settings()]:
         warn(line)
     if not chosen.json:
@@ -86,6 +100,60 @@ def join(
             {"host": made.host, "slot": made.slot, "generation": made.generation,
              "uuid": made.uuid, "pool": settings.name, "member": wait}
         )  # fmt: skip
+
+
+@app.command()
+def token(
+    ctx: typer.Context,
+    pool_dir: Annotated[
+        Path | None,
+        typer.Option("--pool", metavar="DIR", help="Its directory. Default: this host's pool."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="Good for a host of this name only.")] = "",
+    span: Annotated[str, typer.Option("--for", help="Good for so long: 30m, 1h, 2d.")] = "1h",
+    list_all: Annotated[bool, typer.Option("--list", help="The tokens there are.")] = False,
+    revoke: Annotated[str, typer.Option(metavar="ID", help="Take one back.")] = "",
+) -> None:
+    """A token that lets one machine join the pool, once. It is a secret until it was used.
+
+    \b
+    Examples:
+      outlast host token                   then 'outlast host join DIR' over there asks for it
+      outlast host token --name d --for 2d
+      outlast host token --list
+      outlast host token --revoke 3f2a90b1
+    """
+    from outlast.cli import this_host, tokens
+
+    chosen = options(ctx)
+    pool, register = this_host.opened(pool_dir, this_host.places())
+    if list_all:
+        _list_tokens(chosen, tokens.known(register))
+    elif revoke:
+        gone = tokens.revoke(register, revoke)
+        print_json({"revoked": gone.id}) if chosen.json else say(f"token {gone.id} is worthless")
+    else:
+        by = os.environ.get("SUDO_USER") or getpass.getuser()
+        made, until = tokens.issue(pool, register, name, by, round(parse_span(span)))
+        if chosen.json:
+            print_json({"token": str(made), "id": made.id, "until_wall_s": until})
+            return
+        say(str(made))
+        warn(f"good once, for {span}; over there: outlast host join {pool.root}")
+
+
+def _list_tokens(chosen: Options, known: list[JoinToken]) -> None:
+    if chosen.json:
+        shown = ({k: v for k, v in asdict(t).items() if k != "secret_hash"} for t in known)
+        print_json({"tokens": list(shown)})
+        return
+    for one in known:
+        until = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.until_wall_s))
+        over = "over" if one.until_wall_s <= time.time() else f"good until {until}"
+        state = f"used by {one.used_by}" if one.used_by else over
+        say(f"{one.id}  {state:28} made by {one.by}{f', for {one.host}' if one.host else ''}")
+    if not known:
+        say("there are no tokens")
 
 
 HostName = Annotated[str, typer.Argument(help="The host's name.")]
@@ -222,10 +290,10 @@ def renew(ctx: typer.Context) -> None:
     Example, after a key may have leaked:
       outlast host renew && outlast pool revoke b --pool /srv/pool --but-newest
     """
-    from outlast.cli import joining
+    from outlast.cli import this_host
 
     chosen = options(ctx)
-    host, warnings = joining.renew(joining.places())
+    host, warnings = this_host.renew(this_host.places())
     for line in warnings:
         warn(line)
     if chosen.json:

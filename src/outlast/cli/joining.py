@@ -8,25 +8,27 @@ Rules:
    when its former life is over: its block says closed, was never written, or does not change for
    as long as silence has to last to be a proof of death.
 3. The host file is written last: where it exists, everything else is there.
-4. Joining starts nothing and admits nobody: the services do that when the host file is there.
+4. A pool that has hosts asks for a token (tokens.py). It is looked at first and used up when the
+   slot is taken, before a certificate is made: what fails before that leaves it good.
+5. Joining starts nothing and admits nobody: the services do that when the host file is there.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from outlast.cli import machine, qemu_tls
+from outlast.cli import machine, qemu_tls, tokens
+from outlast.cli.this_host import Places
 from outlast.errors import (
     Conflict,
     InvalidInput,
-    NotFound,
     OutlastError,
     PoolTrouble,
+    Refused,
     StorageTrouble,
 )
 from outlast.model import SLOT_MAX, BlockState, SlotRecord
@@ -63,6 +65,7 @@ class Wish:
     qemu: str = "/usr/bin/qemu-system-x86_64"
     memory_mib: int = 0  # what VMs may use of this machine; 0: all
     vcpus: int = 0
+    token_file: Path | None = None  # None: the person is asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,21 +88,6 @@ class HostFile:
     qemu: str
     memory_mib: int
     vcpus: int
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where this host keeps things."""
-
-    etc: Path
-    var: Path
-
-
-def places() -> Places:
-    return Places(
-        Path(os.environ.get("OUTLAST_ETC", "/etc/outlast")),
-        Path(os.environ.get("OUTLAST_VAR", "/var/lib/outlast")),
-    )
 
 
 def join(wish: Wish, where: Places, tell: Tell) -> tuple[HostFile, PoolSettings, list[str]]:
@@ -126,7 +114,14 @@ def join(wish: Wish, where: Places, tell: Tell) -> tuple[HostFile, PoolSettings,
     mine = SlotRecord(
         0, name, machine.host_uuid(where.var), 1, True, beats, api, wish.no_vms
     )  # slot and generation are found now
+    first = not any(record.active for _, record in _slots(register).values())
+    token = None
+    if settings.join == "token" and not first:
+        token = tokens.ask(wish.token_file, settings.name)
+        tokens.check(pool, register, token, name, mine.uuid)
     record = _take_slot(pool, register, settings, mine, tell)
+    if token is not None:
+        _use(register, token, record)
     key, cert = issue_host(pool.pki, name, record.uuid, (*beats, api))
     install(where.etc / "pki", pool.pki, key, cert)
     note = qemu_tls.install(pool.pki, name, record.uuid, (*beats, api))
@@ -138,28 +133,6 @@ def join(wish: Wish, where: Places, tell: Tell) -> tuple[HostFile, PoolSettings,
     )  # fmt: skip
     write_file(host_path, json.dumps(asdict(host_file), indent=2).encode() + b"\n", 0o644)
     return host_file, settings, warnings
-
-
-def renew(where: Places) -> tuple[str, list[str]]:
-    """New certificates for this host, from its pool's authority; its name, and warnings.
-
-    The old ones stay good until they are revoked. Raises NotFound when this machine is no host,
-    StorageTrouble.
-    """
-    path = where.etc / "host.json"
-    try:
-        known = json.loads(path.read_bytes())
-        pool_dir, host, uuid = Path(known["pool_dir"]), str(known["host"]), str(known["uuid"])
-        addresses = (*map(str, known["beat_addresses"]), str(known["api_address"]))
-    except FileNotFoundError:
-        raise NotFound("this machine is no host of a pool", hint="outlast host join DIR") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StorageTrouble(f"{path} cannot be read: {error}") from error
-    pki = open_pool(pool_dir).pki
-    key, cert = issue_host(pki, host, uuid, addresses)
-    install(where.etc / "pki", pki, key, cert)
-    note = qemu_tls.install(pki, host, uuid, addresses)
-    return host, [note] if note else []
 
 
 def _check_new(host_path: Path) -> None:
@@ -353,6 +326,16 @@ def _swap(register: Register, version: int, record: SlotRecord) -> int:
             )
         time.sleep(0.1)
     return answer.version if answer.outcome is Outcome.OK else 0
+
+
+def _use(register: Register, token: tokens.Token, record: SlotRecord) -> None:
+    """Use the token up; the slot is given back when somebody else was faster."""
+    try:
+        tokens.use(register, token, record.host, record.uuid)
+    except Refused:
+        version, _ = register.read(f"slot/{record.slot}")
+        register.swap(f"slot/{record.slot}", version, slot_to(replace(record, active=False)))
+        raise
 
 
 def _check_alone(register: Register, version: int, record: SlotRecord) -> None:

@@ -51,6 +51,9 @@ def init(
     watchdog: Annotated[
         str, typer.Option(help="Whether hosts use theirs: off, automatic, required.")
     ] = "",
+    open_join: Annotated[
+        bool, typer.Option("--open-join", help="Hosts join without a token.")
+    ] = False,
     local: Annotated[
         bool, typer.Option("--local", help="DIR is on this machine's own disk: a pool of one host.")
     ] = False,
@@ -79,6 +82,7 @@ def init(
     _check_mounted(directory, own_disk_is_fine=lab or local)
     made = create_pool(
         directory, name, times, lab=lab, watchdog=watchdog or ("off" if lab else "automatic"),
+        join="anyone" if lab or open_join else "token",
         furnish=lambda root: _furnish(root / "pki", name),
     )  # fmt: skip
     if chosen.json:
@@ -90,6 +94,8 @@ def init(
         f"{times.dead_ns / S:g} s ({times.preset})"
     )
     say(f"now, on every host: outlast host join {directory}")
+    if not (lab or open_join):
+        say("from the second one on it asks for a token: 'outlast host token' on the first")
 
 
 @app.command()

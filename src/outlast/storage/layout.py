@@ -106,6 +106,7 @@ def create_pool(
     lab: bool = False,
     watchdog: str = "automatic",
     partition: str = "fence",
+    join: str = "token",
     furnish: Callable[[Path], None] | None = None,
     files: Files | None = None,
 ) -> PoolDir:
@@ -124,7 +125,7 @@ def create_pool(
         )
     root = Path(directory).absolute()
     _look(root)
-    settings = PoolSettings(name, str(uuids.uuid4()), timing, watchdog, partition)
+    settings = PoolSettings(name, str(uuids.uuid4()), timing, watchdog, partition, join=join)
     birth = _Birth(root, settings, files or Files(), furnish)
     try:
         with _locked(root):

@@ -23,7 +23,7 @@ from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from outlast.errors import InvalidInput, StorageTrouble
-from outlast.model import SLOT_MAX, Lease, OrderBook, SlotRecord, View, VmRecord, VmSpec
+from outlast.model import SLOT_MAX, JoinToken, Lease, OrderBook, SlotRecord, View, VmRecord, VmSpec
 from outlast.settings import PoolSettings, check
 
 Json = dict[str, object]
@@ -54,6 +54,15 @@ def slot_to(record: SlotRecord) -> Json:
 
 def slot_from(value: object) -> SlotRecord:
     return _thing(SlotRecord, value, "the slot record")
+
+
+def token_to(token: JoinToken) -> Json:
+    """The register `token/<id>`."""
+    return _object(token)
+
+
+def token_from(value: object) -> JoinToken:
+    return _thing(JoinToken, value, "the token")
 
 
 def lease_to(lease: Lease) -> Json:

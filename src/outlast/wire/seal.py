@@ -18,6 +18,7 @@ A holder has ca.pem, cert.pem and cert.key in `/etc/outlast/pki`, the pool ca.pe
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import json
 import ssl
@@ -177,6 +178,19 @@ def refresh(context: ssl.SSLContext, folder: Path) -> None:
     Connections that are open stay. Raises as server_context does.
     """
     _harden(context, folder)
+
+
+def fingerprint(certificate: Path) -> str:
+    """The first 128 bits of a certificate's SHA-256, hex. Raises NotFound, InvalidInput."""
+    try:
+        der = ssl.PEM_cert_to_DER_cert(certificate.read_text())
+    except OSError as error:
+        raise NotFound(
+            f"{certificate}: {error.strerror}", hint="is the storage mounted?"
+        ) from error
+    except ValueError as error:
+        raise InvalidInput(f"{certificate} is damaged") from error
+    return hashlib.sha256(der).hexdigest()[:32]
 
 
 def days_left(folder: Path, now_wall_s: float) -> float | None:
