@@ -31,7 +31,7 @@ MAY: Mapping[str, frozenset[str]] = {
     "storage": GROUND,
     "wire": frozenset({"model", "errors"}),
     "hypervisor": frozenset({"model", "errors"}),
-    "guard": GROUND | {"storage.format", "storage.heartbeat", "wire.beat"},
+    "guard": GROUND | {"__init__", "storage.format", "storage.heartbeat", "wire.beat"},
     "incident": GROUND | {"pool", "__init__"},
     "agent": GROUND | {"placement", "pool", "storage", "wire", "hypervisor", "guard", "incident"},
     "cli": GROUND | {"wire", "placement", "storage", "rack.client", "rack.lab", "incident"},

@@ -17,12 +17,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from outlast.errors import InvalidInput
+from outlast.errors import Conflict, InvalidInput
 from outlast.model import HaOff
 
 MS = 1_000_000
 S = 1_000_000_000
 RHO = 0.001  # bound on the difference of two hosts' clock rates
+PROTOCOL, PROTOCOL_OLDEST = 1, 1  # what this version speaks at best, and what it still speaks
 LINK_LOST_BEATS = 6  # network beats lost in a row until a link counts as down
 
 
@@ -103,6 +104,7 @@ class PoolSettings:
     restart_window_s: int = 600  # ... within this time; then it stays down until somebody looks
     ha_off: HaOff | None = None  # high availability is switched off for all VMs
     moves_at_once: int = 2  # live migrations a host sends, and receives, at the same time
+    protocol: int = 1  # what all hosts speak; raised by people when all hosts can
     join: str = "anyone"  # or "token": who may make a machine a host, from the second one on
     move_mib_s: int = 0  # what each of them may use of the network, MiB a second; 0 = all of it
 
@@ -117,6 +119,25 @@ def preset(name: str) -> Timing:
     except KeyError:
         names = ", ".join(PRESETS)
         raise InvalidInput(f"there is no timing preset '{name}'", hint=f"one of: {names}") from None
+
+
+def check_protocol(settings: PoolSettings) -> None:
+    """Refuse a pool whose protocol this version does not speak.
+
+    Raises Conflict saying which version is needed.
+    """
+    if settings.protocol > PROTOCOL:
+        raise Conflict(
+            f"pool '{settings.name}' speaks protocol {settings.protocol}, this version of Outlast "
+            f"at most {PROTOCOL}",
+            hint="install the version the other hosts have; 'outlast pool upgrade-check' names it",
+        )
+    if settings.protocol < PROTOCOL_OLDEST:
+        raise Conflict(
+            f"pool '{settings.name}' speaks protocol {settings.protocol}, this version of Outlast "
+            f"no older one than {PROTOCOL_OLDEST}",
+            hint="upgrade version by version, and end each with 'outlast pool upgrade'",
+        )
 
 
 def check(timing: Timing) -> None:

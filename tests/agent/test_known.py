@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
 from outlast.agent.registers import HINTS_KEPT, Known, Registers
-from outlast.model import Lease
+from outlast.model import Lease, VmRecord, VmSpec
 from outlast.settings import S
-from outlast.storage.format import lease_to
+from outlast.storage.format import lease_to, vm_to
 from outlast.storage.memory import MemoryRegister, MemoryShelf
 
 WAIT_S = 10.0
@@ -41,7 +42,7 @@ def until(happened: Callable[[], bool], what: str) -> None:
 
 def write(shelf: MemoryShelf, vm: str, slot: int = 0) -> None:
     name, other = f"lease/{vm}", MemoryRegister(shelf)
-    assert other.swap(name, other.read(name)[0], lease_to(Lease(vm, slot)))
+    assert other.swap(name, other.read(name)[0], lease_to(Lease(vm, slot))).ok
 
 
 class Bench:
@@ -151,3 +152,33 @@ def test_what_this_host_writes_is_known_and_named_at_once(bench: Bench) -> None:
     write(bench.shelf, "vm2", slot=2)
     assert not bench.registers.swap("lease/vm2", 1, Lease("vm2", 3)).ok
     until(lambda: bench.epoch("vm2") == 2, "a conflict is looked into")
+
+
+def test_what_a_newer_version_wrote_is_kept_when_it_is_written_again(bench: Bench) -> None:
+    """A neighbour of the next version has fields for VMs that this one does not know."""
+    newer, plain = MemoryRegister(bench.shelf), vm_to(VmRecord(VmSpec("web", "u", 64, 1)))
+    spec = {**plain["spec"], "tpm": True, "vcpus": 1}  # type: ignore[dict-item]
+    newer.swap("vm/web", 0, {**plain, "spec": spec, "priority": "high"})
+    bench.start()
+    held = bench.registers.known.vms["web"]
+    for version in (1, 2):  # its own write is followed by another one
+        value = replace(held.value, desired="running", start_seq=version)
+        assert bench.registers.swap("vm/web", version, value).version == version + 1
+    _, raw = newer.read("vm/web")
+    assert raw is not None
+    assert (raw["priority"], raw["start_seq"], raw["desired"]) == ("high", 2, "running")
+    assert raw["spec"] == spec
+    newer.swap("vm/web", 3, {**raw, "priority": "low"})
+    assert not bench.registers.swap("vm/web", 3, held.value).ok, "what it knows is old"
+    assert bench.registers.read_now("vm/web") is not None
+    assert bench.registers.swap("vm/web", 4, held.value).ok
+    assert (newer.read("vm/web")[1] or {})["priority"] == "low"
+
+
+def test_a_lease_is_written_as_it_is_meant(bench: Bench) -> None:
+    """Leases are whole values: nothing of another holder's stays in them."""
+    newer = MemoryRegister(bench.shelf)
+    newer.swap("lease/vm0", 1, {**lease_to(Lease("vm0", 2)), "strange": 1})
+    bench.start()
+    assert bench.registers.swap("lease/vm0", 2, Lease("vm0", 1)).ok
+    assert "strange" not in (newer.read("lease/vm0")[1] or {})

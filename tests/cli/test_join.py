@@ -122,7 +122,8 @@ def test_many_machines_join_at_once(
 ) -> None:
     """Each from a process of its own; every one gets a slot of its own."""
     code = (
-        "import sys; from pathlib import Path; from outlast.cli import joining, machine, this_host\n"
+        "import sys; from pathlib import Path; "
+        "from outlast.cli import joining, machine, this_host\n"
         "pool, root, n = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])\n"
         "machine.host_uuid = lambda var: f'00000000-0000-4000-8000-{n:012}'\n"
         "wish = joining.Wish(pool, f'h{n}', (f'127.0.0.1:{7000 + n}',), f'127.0.0.1:{8000 + n}')\n"

@@ -29,7 +29,7 @@ from outlast.hypervisor import accelerator
 from outlast.hypervisor.domain_xml import DomainOptions
 from outlast.hypervisor.libvirt_driver import LibvirtDriver, LibvirtOptions
 from outlast.pool.facts import Me
-from outlast.settings import PoolSettings
+from outlast.settings import PoolSettings, check_protocol
 from outlast.storage.format import pool_from
 from outlast.storage.posix import PosixRegister
 from outlast.wire.seal import client_context
@@ -41,13 +41,18 @@ CONNECT_S = 1.0  # a libvirt that is not there yet keeps the agent from its othe
 
 
 def wait_for_settings(register: PosixRegister, stopped: threading.Event) -> PoolSettings | None:
-    """The pool's settings, as soon as its storage answers; None when asked to stop before."""
+    """The pool's settings, as soon as its storage answers; None when asked to stop before.
+
+    Raises Conflict when this version does not speak the pool's protocol.
+    """
     told = ""
     while not stopped.is_set():
         try:
             version, value = register.read("pool")
             if value is not None:
-                return pool_from(value)
+                settings = pool_from(value)
+                check_protocol(settings)
+                return settings
             trouble = f"the pool's settings are not there (version {version})"
         except StorageTrouble as error:
             trouble = error.sentence

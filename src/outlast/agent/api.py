@@ -82,6 +82,7 @@ class Api:
                 "name": settings.name,
                 "uuid": settings.uuid,
                 "preset": settings.timing.preset,
+                "protocol": settings.protocol,
                 "answered_by": picture.me.host,
                 "sentence": _sentence(picture),
                 "trouble": _trouble(picture),

@@ -27,8 +27,10 @@ from outlast.agent.api import Place
 from outlast.agent.departures import Departures
 from outlast.agent.farewell import Farewell
 from outlast.agent.hands import Hands
+from outlast.agent.introduction import Introduction, Mine
 from outlast.agent.last_words import LastWords
 from outlast.agent.machine import LOOK_S, Machine
+from outlast.agent.macs import macs_of
 from outlast.agent.mending import Mending
 from outlast.agent.notebook import Notebook
 from outlast.agent.picture import Picture
@@ -45,7 +47,7 @@ from outlast.model import Lease, SlotRecord, VmRecord
 from outlast.pool.core import PoolCore
 from outlast.pool.facts import Held, Me
 from outlast.pool.journal import Note, note
-from outlast.settings import PoolSettings, S
+from outlast.settings import PROTOCOL, PoolSettings, S
 from outlast.storage.register import Register, Swap
 
 T = TypeVar("T")
@@ -113,6 +115,10 @@ class Engine:
         self._mending = Mending()
         self._told: deque[Note] = deque(maxlen=TOLD_MAX)  # by other threads, for the notebook
         self._ending_at_s, self._ending_said = 0.0, ""
+        self._introduction = Introduction(
+            Mine(__version__, PROTOCOL, macs_of),
+            lambda: self.read_slot(parts.me.slot), self.write_slot,
+        )  # fmt: skip
         self._farewell = Farewell(parts.boot_id, parts.pulse.leave, parts.power_off)
         self._picture = Picture(parts.me, parts.settings, None, None, "the agent has just begun")
         self._listener = threading.Thread(target=self._listen, name="pulse", daemon=True)
@@ -161,13 +167,12 @@ class Engine:
         if picture.facts is not None:
             self._hands.resume(self._mending.step(now_ns, picture.facts))
             self._notebook.write(self._farewell.step(picture.facts))
+            self._introduction.step(picture.facts, self._guard_said("version"))
         if picture.decision is None:
             return False
         if picture.facts is not None:
             self._ring.took(now_ns, picture.facts, picture.decision)
-            guard = (self._senses.snapshot or {}).get("guard") or {}
-            reason = str(guard.get("reason") or "")
-            self._words.keep(picture.facts, parts.settings.timing, reason)
+            self._words.keep(picture.facts, parts.settings.timing, self._guard_said("reason"))
         self._notebook.write(picture.decision.notes, picture.facts, parts.settings.timing)
         for one in picture.decision.notes:
             print(one.sentence, file=sys.stderr, flush=True)  # noqa: T201 - the service's log
@@ -183,6 +188,11 @@ class Engine:
         if len(troubles) > TROUBLES_TOLD:
             said.append(f"{len(troubles) - TROUBLES_TOLD} more registers cannot be read")
         return "; ".join(str(sentence) for sentence in said if sentence)
+
+    def _guard_said(self, what: str) -> str:
+        """A part of the guard's newest status; "" when it did not say."""
+        guard = (self._senses.snapshot or {}).get("guard") or {}
+        return str(guard.get(what) or "")
 
     def _ending(self) -> str:
         """What is to be said of this host's certificate; looked at now and then."""

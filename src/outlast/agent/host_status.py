@@ -81,6 +81,10 @@ def _host(
         "generation": record.generation,
         "addresses": list(record.addresses),
         "api": record.api,
+        "version": record.version,
+        "guard_version": record.guard_version,
+        "protocol": record.protocol,
+        "macs": list(record.macs),
     }
     members = view.slots if view else frozenset()
     if slot == facts.me.slot:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from outlast.agent.macs import bare
 from outlast.agent.service import Service
+from outlast.agent.wake import wake
 from outlast.errors import Conflict, NotFound, PoolTrouble, StorageTrouble
 from outlast.model import Move, SlotRecord, VmRecord
 from outlast.pool.facts import Facts, Held
@@ -27,8 +29,11 @@ Edit = Callable[[SlotRecord], SlotRecord]
 
 
 class HostWishes:
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(
+        self, service: Service, wake: Callable[[Iterable[str], Iterable[str]], int] = wake
+    ) -> None:
+        """wake: wakes these hardware addresses from these addresses of ours; packets sent."""
+        self._service, self._wake = service, wake
 
     def maintain(self, name: str, why: str) -> HostWish:
         """Let it run no VMs for a while. Raises NotFound, BadField, StorageTrouble."""
@@ -61,6 +66,29 @@ class HostWishes:
         boot_id = self._boot_id(name, facts)
         said = f"{name} shall be switched off"
         return self._change(name, lambda r: replace(r, power_off=boot_id), said)
+
+    def power_on(self, name: str) -> HostWish:
+        """Wake it, by the hardware addresses it gave when it was on.
+
+        Raises NotFound, Conflict when nobody knows how.
+        """
+        facts = self._facts()
+        slot = self._slot(name, facts)
+        record = facts.slots[slot]
+        if slot == facts.me.slot or (facts.view is not None and slot in facts.view.members):
+            return HostWish(name=name, changed=False, sentence=f"{name} is a member: it is on")
+        if not record.macs:
+            raise Conflict(f"{name} never said which network card would wake it",
+                           hint="switch it on by hand")  # fmt: skip
+        me = facts.slots.get(facts.me.slot)
+        sent = self._wake(record.macs, [bare(a) for a in me.addresses] if me else [])
+        if not sent:
+            raise Conflict(f"{facts.me.host} could not send the packets that wake {name}",
+                           hint="ask another host, with --agent")  # fmt: skip
+        return HostWish(
+            name=name, changed=True,
+            sentence=f"{name} is being woken: {sent} packets to {', '.join(record.macs)}",
+        )  # fmt: skip
 
     # ---- parts
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from outlast.agent.service import Service
-from outlast.errors import Conflict, StorageTrouble
+from outlast.errors import Conflict, PoolTrouble, StorageTrouble
 from outlast.model import HaOff
+from outlast.settings import PoolSettings
 from outlast.storage.register import Outcome
 from outlast.wire.shapes import HaSwitch, PoolWish
 
@@ -28,13 +30,31 @@ class PoolWishes:
     def set_ha(self, off: HaOff | None) -> PoolWish:
         """Switch HA of all VMs off, or on with None. Raises StorageTrouble, Conflict."""
         said = f"HA of the pool is {'off' if off else 'on'}"
+        return self._change(lambda settings: replace(settings, ha_off=off), said)
+
+    def upgrade(self) -> PoolWish:
+        """Speak the newest protocol that all hosts speak. Raises as set_ha does, PoolTrouble."""
+        facts = self._service.picture.facts
+        if facts is None or not facts.registers_ready:
+            raise PoolTrouble("this host knows nothing of the pool yet", hint="try again")
+        speak = {record.host: record.protocol for record in facts.slots.values() if record.active}
+        able = min(speak.values(), default=1)
+        slow = ", ".join(sorted(host for host, protocol in speak.items() if protocol == able))
+
+        def edit(settings: PoolSettings) -> PoolSettings:
+            return replace(settings, protocol=max(settings.protocol, able))
+
+        return self._change(edit, f"the pool speaks protocol {able}, as {slow} can at best")
+
+    def _change(self, edit: Callable[[PoolSettings], PoolSettings], said: str) -> PoolWish:
         for _ in range(TRIES):
             held = self._service.read_pool()
             if held is None:
                 raise StorageTrouble("the pool has no settings")
-            if held.value.ha_off == off:
+            settings = edit(held.value)
+            if settings == held.value:
                 return PoolWish(changed=False, sentence=f"{said} already")
-            answer = self._service.write_pool(held.version, replace(held.value, ha_off=off))
+            answer = self._service.write_pool(held.version, settings)
             if answer.outcome is Outcome.OK:
                 return PoolWish(changed=True, sentence=said)
             if answer.outcome is Outcome.UNKNOWN:

@@ -9,7 +9,9 @@ Rules:
    name is read before what is left of a full look.
 3. A value that cannot be read keeps its last known version and is named in `troubles`.
 4. Whatever this host writes is told to the others at once: `work_seq` grows, `hints` name it.
-5. What is read in one go is made known together, `TOGETHER_NS` after the first of it at the latest.
+5. What a newer version wrote into the wishes of people (KEEPING) and this one does not know is kept
+   when they are written again.
+6. What is read in one go is made known together, `TOGETHER_NS` after the first of it at the latest.
 """
 
 from __future__ import annotations
@@ -25,9 +27,11 @@ from outlast.model import Lease, OrderBook, SlotRecord, View, VmRecord
 from outlast.pool.facts import Held
 from outlast.settings import PoolSettings, S
 from outlast.storage import format as fmt
+from outlast.storage.records import unknown_fields, with_unknown
 from outlast.storage.register import Outcome, Register, Swap
 
 KINDS = ("pool", "slot", "vm", "lease", "order")
+KEEPING = ("pool", "slot", "vm")
 HINTS_KEPT = 16
 SWEEP_S = 30.0
 TOGETHER_NS = S // 20
@@ -89,6 +93,7 @@ class Registers:
         self._sweep_s = sweep_s
         self._lock = threading.Lock()
         self._held: dict[str, Held[Any]] = {}
+        self._unknown: dict[str, tuple[int, dict[str, object]]] = {}  # rule 5, with the version
         self._troubles: dict[str, str] = {}
         self._ready = False
         self._known = Known()
@@ -151,7 +156,7 @@ class Registers:
         read_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         if value is None:
             return None
-        held = Held(version, _DECODE[name.split("/")[0]](value), read_ns)
+        held = Held(version, self._decoded(name, version, value), read_ns)
         if self._store(name, held):
             self._publish()
         return held
@@ -161,8 +166,14 @@ class Registers:
 
         Raises StorageTrouble when nothing was written.
         """
-        answer = self._register.swap(name, expected, encode(value))
+        unknown_version, unknown = self._unknown.get(name, (0, {}))
+        plain = encode(value)
+        if unknown_version == expected:
+            plain = with_unknown(plain, unknown)
+        answer = self._register.swap(name, expected, plain)
         if answer.outcome is Outcome.OK:
+            if unknown_version == expected and unknown:
+                self._unknown[name] = (answer.version, unknown)
             now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
             if name.split("/")[0] in KINDS:
                 self._store(name, Held(answer.version, value, now_ns))
@@ -228,12 +239,12 @@ class Registers:
             self._publish()
 
     def _read(self, name: str) -> None:
-        kind = name.split("/")[0]
         try:
             version, value = self._register.read(name)
             read_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
             if value is not None:
-                new = self._store(name, Held(version, _DECODE[kind](value), read_ns))
+                held = Held(version, self._decoded(name, version, value), read_ns)
+                new = self._store(name, held)
                 if new and not self._unpublished_since:
                     self._unpublished_since = read_ns
             late = self._unpublished_since and read_ns - self._unpublished_since > TOGETHER_NS
@@ -249,6 +260,16 @@ class Registers:
         if self._troubles.get(name) != sentence:
             self._troubles[name] = sentence
             self._publish()
+
+    def _decoded(self, name: str, version: int, raw: dict[str, object]) -> Any:
+        kind = name.split("/")[0]
+        value = _DECODE[kind](raw)
+        if kind in KEEPING:
+            unknown = unknown_fields(value, raw)
+            with self._lock:
+                if unknown and self._unknown.get(name, (0,))[0] < version:
+                    self._unknown[name] = (version, unknown)
+        return value
 
     def _store(self, name: str, held: Held[Any]) -> bool:
         """True when it is news, which the caller has to publish."""

@@ -226,7 +226,9 @@ class Server:
             web.get("/v1/moves/{name}/way", self._way),
             web.post("/v1/hosts/{name}/maintenance", self._maintain),
             web.delete("/v1/hosts/{name}/maintenance", self._serve),
-            web.post("/v1/hosts/{name}/power-off", self._power_off),
+            web.post("/v1/hosts/{name}/power-off", self._wish(self.api.host_wishes.power_off)),
+            web.post("/v1/hosts/{name}/power-on", self._wish(self.api.host_wishes.power_on)),
+            web.post("/v1/pool/upgrade", self._upgrade),
             web.get(f"{vm}/why", self._why(self.api.why_vm)),
             web.get("/v1/hosts/{name}/why", self._why(self.api.why_host)),
         ]
@@ -301,17 +303,15 @@ class Server:
         done = await self.blocking(lambda: wishes.serve(name, bring_back=how.bring_back))
         return self._wished(request, done)
 
-    async def _power_off(self, request: web.Request) -> web.Response:
-        name = request.match_info["name"]
-        done = await self.blocking(lambda: self.api.host_wishes.power_off(name))
-        return self._wished(request, done)
+    async def _upgrade(self, request: web.Request) -> web.Response:
+        return self._wished(request, await self.blocking(self.api.pool_wishes.upgrade))
 
     async def _way(self, request: web.Request) -> web.StreamResponse:
         name, id_ = request.match_info["name"], request.query.get("id", "")
         caller = request[CALLER] if request[ROLE] == "host" else ""
         return await serve_way(self.blocking, self.api.service, request, name, id_, caller)
 
-    def _wish(self, act: Callable[[str], VmWish]) -> Handler:
+    def _wish(self, act: Callable[[str], VmWish | HostWish]) -> Handler:
         async def handler(request: web.Request) -> web.StreamResponse:
             name = request.match_info["name"]
             return self._wished(request, await self.blocking(lambda: act(name)))

@@ -282,6 +282,30 @@ def power_off(
     print_json(done) if chosen.json else say(f"{name} has left the pool and is switched off")
 
 
+@app.command("power-on")
+def power_on(
+    ctx: typer.Context,
+    name: HostName,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Until it is a member.")] = True,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait.")] = 600.0,
+) -> None:
+    """Wake a host that is off, over the network (Wake-on-LAN, which its BIOS must allow).
+
+    \b
+    Example:
+      outlast host power-on b
+    """
+    from outlast.cli import maintaining
+
+    chosen = options(ctx)
+    client = chosen.client()
+    done = client.power_on(name)
+    if wait and done.changed:
+        maintaining.wait_on(client, name, timeout, quiet=chosen.json)
+        done = done.model_copy(update={"sentence": f"{name} is on and a member again"})
+    print_json(done) if chosen.json else say(done.sentence)
+
+
 @app.command()
 def renew(ctx: typer.Context) -> None:
     """New certificates for this machine, while everything runs. The old ones stay good.

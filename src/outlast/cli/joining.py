@@ -32,7 +32,7 @@ from outlast.errors import (
     StorageTrouble,
 )
 from outlast.model import SLOT_MAX, BlockState, SlotRecord
-from outlast.settings import MS, RHO, PoolSettings, S
+from outlast.settings import MS, RHO, PoolSettings, S, check_protocol
 from outlast.storage.format import BadBlock, decode_block, pool_from, slot_from, slot_to
 from outlast.storage.heartbeat import HeartbeatFile
 from outlast.storage.layout import PoolDir, open_pool
@@ -102,6 +102,7 @@ def join(wish: Wish, where: Places, tell: Tell) -> tuple[HostFile, PoolSettings,
     pool = open_pool(pool_dir)
     register = PosixRegister(pool.root, WRITER)
     settings = _settings(register)
+    check_protocol(settings)
     name = machine.host_name(wish.name)
     addresses = wish.addresses or (machine.default_address(),)
     beats = tuple(machine.check_address(a, machine.BEAT_PORT) for a in addresses)

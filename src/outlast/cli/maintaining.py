@@ -103,3 +103,21 @@ def wait_off(client: AgentClient, host: str, timeout_s: float, *, quiet: bool) -
             tell(found.sentence)
             time.sleep(POLL_S)
     raise TimedOut(f"{host} is still there after {timeout_s:g} s", hint="outlast host list")
+
+
+def wait_on(client: AgentClient, host: str, timeout_s: float, *, quiet: bool) -> None:
+    """Wait until the pool has it back as a member. Raises TimedOut."""
+    until, said = time.monotonic() + timeout_s, ""
+    with telling(quiet) as tell:
+        while time.monotonic() < until:
+            try:
+                found = host_of(client.status(), host)
+                if found is not None and found.state == "member":
+                    return
+                said = found.sentence if found is not None else f"{host} is not there yet"
+            except (Unreachable, PoolTrouble) as trouble:
+                said = trouble.sentence
+            tell(said)
+            time.sleep(POLL_S)
+    raise TimedOut(f"{host} is no member after {timeout_s:g} s: {said}",
+                   hint="may its BIOS be woken over the network? switch it on by hand")  # fmt: skip

@@ -35,6 +35,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from enum import Enum
 
+from outlast import __version__
 from outlast.errors import BrokenInvariant, InvalidInput
 from outlast.guard.facts import (
     VM_NAME,
@@ -139,6 +140,7 @@ class GuardCore:
         remaining_ns = self.remaining_ns(now)
         return {
             "ok": True,
+            "version": __version__,
             "state": memory.state.value,
             "term": memory.term,
             "deadline_ns": now.boot_ns + remaining_ns if memory.timing.fence_ns else 0,

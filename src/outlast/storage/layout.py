@@ -278,6 +278,9 @@ class _Birth:
             aside = root / f"{_NEW}{secrets.token_hex(8)}"
             self._files.mkdir(aside)
             self._files.rename(root / "reg", aside / "reg")
+            if (root / "pool.json").exists():  # it was born while it was taken for a left-over
+                self._files.rename(aside / "reg", root / "reg")
+                raise _taken(root)
         for path in root.glob(f"{_NEW}*"):
             shutil.rmtree(path, ignore_errors=True)
 

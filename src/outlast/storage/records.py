@@ -116,6 +116,31 @@ def pool_from(value: object) -> PoolSettings:
     return pool
 
 
+def unknown_fields(thing: Any, raw: Mapping[str, object]) -> Json:
+    """What a value has that this version does not know, to be kept when it is written again.
+
+    Only fields of the value itself and of its `spec`: other parts are replaced as a whole.
+    """
+    kind = type(thing)
+    names = {f.name for f in fields(kind)}
+    found = {name: value for name, value in raw.items() if name not in names}
+    part = raw.get("spec")
+    if "spec" in names and isinstance(part, Mapping):
+        inner = unknown_fields(thing.spec, part)
+        if inner:
+            found["spec"] = inner
+    return found
+
+
+def with_unknown(value: Json, unknown: Mapping[str, object]) -> Json:
+    """A value with what was unknown in the version it follows."""
+    made = {**unknown, **value}
+    inner, part = unknown.get("spec"), value.get("spec")
+    if isinstance(inner, Mapping) and isinstance(part, Mapping):
+        made["spec"] = {**inner, **part}
+    return made
+
+
 def _object(thing: Any) -> Json:
     return {f.name: _plain(getattr(thing, f.name)) for f in fields(thing)}
 

@@ -137,6 +137,14 @@ class AgentClient:
             "DELETE", f"{_host(host)}/maintenance", HostServe(bring_back=bring_back)
         )
 
+    def power_on(self, host: str) -> HostWish:
+        """Wake a host that is off. Raises NotFound, Conflict."""
+        return self._host_wish("POST", f"{_host(host)}/power-on", None)
+
+    def upgrade(self) -> PoolWish:
+        """Have the pool speak the newest protocol that all its hosts speak."""
+        return parse(PoolWish, self._call("POST", "/v1/pool/upgrade"))
+
     def power_off(self, host: str) -> HostWish:
         """Switch a host off. Raises NotFound, Conflict."""
         return self._host_wish("POST", f"{_host(host)}/power-off", None)

@@ -259,6 +259,10 @@ class HostStatus(Answer):
     generation: int = 0
     addresses: list[str] = []
     api: str = ""
+    version: str = ""  # of its agent
+    guard_version: str = ""
+    protocol: int = 1  # the newest one it speaks
+    macs: list[str] = []
 
 
 class PoolStatus(Answer):
@@ -267,6 +271,7 @@ class PoolStatus(Answer):
     name: str
     uuid: str
     preset: str
+    protocol: int = 1  # what all hosts speak
     answered_by: str
     sentence: str
     trouble: str = ""  # why the answering host knows nothing, or what it cannot read

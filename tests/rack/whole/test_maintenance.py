@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -27,6 +29,14 @@ while time.monotonic() < end:
     except TimeoutError:
         pass
 open(sys.argv[2], "wb").write(got)
+"""
+EAR = """
+import socket, sys
+ear = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+ear.bind(("255.255.255.255", 9))
+ear.settimeout(15)
+print("listening", flush=True)
+sys.stdout.buffer.write(ear.recv(200))
 """
 TLS_DATA = b"\x17\x03\x03"  # a TLS record of application data begins so (RFC 8446, 5.1)
 
@@ -73,13 +83,28 @@ def test_a_host_is_switched_off_without_an_outage(lab: Lab) -> None:
     lab.wait(lambda: _power(lab, host) == "off", 10, f"{host} is still on")
     settle(lab, lab.vms)
     assert boots(lab) == before, "a VM has started anew"
-    lab.rack.power(host, "on")
-    lab.wait_members(lab.hosts)
+    _wake(lab, host, asked)
     assert not victims(lab, host), "it is still in maintenance"
     assert command(lab, asked, "host", "resume", host, "--bring-back").returncode == 0
     lab.wait(lambda: _at_rest(lab), 60, "not all came back")
     assert victims(lab, host), "nothing came back"
     assert _power(lab, host) == "on", "an old wish switched it off again"
+
+
+def _wake(lab: Lab, host: str, asked: str) -> None:
+    """A third host hears the packets; then this machine plays the card that does."""
+    third = next(h for h in lab.hosts if h not in {host, asked})
+    macs = next(h.macs for h in lab.client(asked).status().hosts if h.name == host)
+    ear = lab.rack.popen(third, [sys.executable, "-c", EAR], stdout=subprocess.PIPE)
+    assert ear.stdout is not None
+    assert ear.stdout.readline() == b"listening\n"
+    waker = threading.Thread(target=command, args=(lab, asked, "host", "power-on", host))
+    waker.start()
+    heard, _ = ear.communicate(timeout=20)
+    assert heard == b"\xff" * 6 + bytes.fromhex(macs[0].replace(":", "")) * 16
+    lab.rack.power(host, "on")
+    waker.join(60)
+    lab.wait_members(lab.hosts)
 
 
 @undisturbed
