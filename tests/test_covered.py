@@ -16,6 +16,7 @@ ELSEWHERE = {
     "agent-started": "rack/whole/test_failover.py",
     "host-leaves": "rack/whole/test_maintenance.py",
     "call-refused": "agent/test_refusals.py",
+    "cpu-baseline": "agent/test_processors.py",
     "guard-ended": "agent/test_last_words.py",
 }
 

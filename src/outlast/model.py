@@ -108,6 +108,8 @@ class SlotRecord:
     version: str = ""  # of the agent that runs there
     guard_version: str = ""  # of its guard, which goes on when the agent is upgraded
     protocol: int = 1  # the newest one it speaks
+    accelerator: str = ""  # kvm or tcg
+    cpu: str = ""  # the processor its VMs could see, in libvirt's words
     macs: tuple[str, ...] = ()  # hardware addresses to wake it by
 
 

@@ -104,6 +104,10 @@ class PoolSettings:
     restart_window_s: int = 600  # ... within this time; then it stays down until somebody looks
     ha_off: HaOff | None = None  # high availability is switched off for all VMs
     moves_at_once: int = 2  # live migrations a host sends, and receives, at the same time
+    cpu_mode: str = "auto"  # auto | baseline | host: which processor VMs see
+    cpu: str = ""  # what all hosts have in common, in libvirt's words; "" = the host's own
+    cpu_of: str = ""  # tells of which processors `cpu` was made
+    move_connections: int = 1  # connections of one live migration
     protocol: int = 1  # what all hosts speak; raised by people when all hosts can
     join: str = "anyone"  # or "token": who may make a machine a host, from the second one on
     move_mib_s: int = 0  # what each of them may use of the network, MiB a second; 0 = all of it

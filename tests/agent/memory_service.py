@@ -123,7 +123,7 @@ class MemoryService:
             local_ready=True,
             resources=HostResources(8192, 4, 4096, 4),
             wall_s=int(time.time()),
-            ha_off=self.settings.ha_off,
+            pool=self.settings,
         )
 
     def read_vm(self, name: str) -> Held[VmRecord] | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from memory_service import MemoryService
+from test_processors import Chips
 
 from outlast.agent.introduction import Introduction, Mine
 from outlast.agent.macs import bare, macs_of
@@ -15,11 +16,12 @@ from outlast.agent.wake import magic_packet, wake
 from outlast.errors import InvalidInput
 from outlast.model import SlotRecord
 
+CPU = "<cpu/>"
 MAC = "52:54:00:12:34:56"
 
 
 def introduction(service: MemoryService, version: str = "0.2.0") -> Introduction:
-    mine = Mine(version, 2, lambda addresses: (MAC,) if addresses else ())
+    mine = Mine(version, 2, lambda addresses: (MAC,) if addresses else (), Chips(CPU))
     return Introduction(mine, lambda: service.read_slot(1), service.write_slot)
 
 
@@ -43,6 +45,7 @@ def test_it_says_what_runs_here_and_keeps_what_people_wrote(tmp_path: Path) -> N
     record = until_said(introduction(service), service, "0.1.0")
     assert (record.version, record.guard_version, record.protocol) == ("0.2.0", "0.1.0", 2)
     assert (record.macs, record.maintenance) == ((MAC,), "more memory")
+    assert (record.cpu, record.accelerator) == (CPU, "kvm")
 
 
 def test_what_is_said_already_is_not_written_again(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from memory_service import TERMS, MemoryService
+from memory_service import SETTINGS, TERMS, MemoryService
 
 from outlast.agent import arrivals
 from outlast.agent.api import Place
@@ -263,6 +263,7 @@ def hand(tmp_path: Path, place: Place, hypervisor: Hypervisor, guard: Guard) -> 
     return Departures(
         hypervisor, lambda: guard, Machine(), tmp_path,  # type: ignore[arg-type,return-value]
         lambda slot: (place, "127.0.0.1"), lambda: seal.client_context(tmp_path / "a"),
+            lambda: SETTINGS,
     )  # fmt: skip
 
 

@@ -136,6 +136,7 @@ def main() -> int:
         settings = wait_for_settings(register, stopped)
         if settings is None:
             return 0
+        driver = make_driver(host)
         parts = Parts(
             me=Me(host.slot, host.host, host.uuid),
             settings=settings,
@@ -144,7 +145,8 @@ def main() -> int:
             register=register,
             open_guard=lambda: GuardClient(run_dir() / "guard.sock"),
             pulse=PulseClient(run_dir() / "pulse.sock"),
-            driver=make_driver(host),
+            driver=driver,
+            processors=driver.processors,
             run_dir=run_dir(),
             context=lambda: client_context(etc_dir() / "pki"),
             ending=lambda: ending(etc_dir() / "pki"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from pydantic import ValidationError
 
@@ -83,6 +83,7 @@ class Api:
                 "uuid": settings.uuid,
                 "preset": settings.timing.preset,
                 "protocol": settings.protocol,
+                "settings": asdict(facts.agreed(settings) if facts else settings),
                 "answered_by": picture.me.host,
                 "sentence": _sentence(picture),
                 "trouble": _trouble(picture),

@@ -28,6 +28,7 @@ from outlast.guard.client import GuardClient, GuardGone
 from outlast.hypervisor.mover import Departure, Mover, Progress, Way
 from outlast.pool.decision import Depart
 from outlast.pool.facts import Result
+from outlast.settings import PoolSettings
 
 LOOK_S = 0.02
 SIGN_S = 0.2  # libvirt's event that the VM stopped comes on another connection
@@ -41,12 +42,12 @@ class Departures:
     def __init__(
         self, mover: Mover, guard: Callable[[], GuardClient], machine: Machine, run_dir: Path,
         where: Callable[[int], tuple[Place, str]], context: Callable[[], ssl.SSLContext],
-        mib_s: int = 0,
+        settings: Callable[[], PoolSettings],
     ) -> None:  # fmt: skip
         """where: the agent of a slot, and the address its libvirt shall listen at."""
         self._mover, self._open_guard, self._machine = mover, guard, machine
         self._run_dir, self._where, self._context = run_dir, where, context
-        self._mib_s = mib_s
+        self._settings = settings
         self._under_way: dict[str, Departure] = {}
 
     @property
@@ -69,7 +70,7 @@ class Departures:
         relay = Relay(path, place, work.vm, work.id, self._context())
         relay.start()
         try:
-            departure = self._mover.depart(work.vm, Way(work.id, str(path), address, self._mib_s))
+            departure = self._mover.depart(work.vm, self._way(work.id, path, address))
         except BaseException:
             relay.close()
             raise
@@ -81,6 +82,10 @@ class Departures:
             relay.release()
             threading.Thread(target=_tidy, args=(departure, relay), daemon=True).start()
         return Result("move", work.vm, True)
+
+    def _way(self, id_: str, path: Path, address: str) -> Way:
+        limits = self._settings()
+        return Way(id_, str(path), address, limits.move_mib_s, limits.move_connections)
 
     def _until_gone(self, vm: str, relay: Relay, departure: Departure) -> None:
         """Rule 1. Raises HypervisorTrouble."""

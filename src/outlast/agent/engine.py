@@ -34,13 +34,14 @@ from outlast.agent.macs import macs_of
 from outlast.agent.mending import Mending
 from outlast.agent.notebook import Notebook
 from outlast.agent.picture import Picture
+from outlast.agent.processors import BaselineKeeper
 from outlast.agent.registers import Registers
 from outlast.agent.senses import Senses, boottime_ns
 from outlast.agent.tick import tick
 from outlast.errors import NotFound, PoolTrouble, StorageTrouble
 from outlast.guard.client import GuardClient
 from outlast.guard.pulse_client import PulseClient
-from outlast.hypervisor.driver import Console, Driver, GuardRefused
+from outlast.hypervisor.driver import Console, Driver, GuardRefused, Processors
 from outlast.hypervisor.mover import Mover, Progress
 from outlast.incident.ring import Ring
 from outlast.model import Lease, SlotRecord, VmRecord
@@ -72,6 +73,7 @@ class Parts:
     open_guard: Callable[[], GuardClient]
     pulse: PulseClient
     driver: MovingDriver
+    processors: Processors
     run_dir: Path
     context: Callable[[], ssl.SSLContext]  # to speak with other agents; raises OutlastError
     ending: Callable[[], str]  # says when this host's certificate ends soon
@@ -95,7 +97,7 @@ class Engine:
         )
         self._departures = Departures(
             parts.driver, parts.open_guard, self._machine, parts.run_dir, self._where,
-            parts.context, parts.settings.move_mib_s,
+            parts.context, lambda: self._registers.known.pool or parts.settings,
         )  # fmt: skip
         self._hands = Hands(
             self._registers, parts.driver, parts.open_guard, self._machine, self._wake.set,
@@ -116,9 +118,12 @@ class Engine:
         self._told: deque[Note] = deque(maxlen=TOLD_MAX)  # by other threads, for the notebook
         self._ending_at_s, self._ending_said = 0.0, ""
         self._introduction = Introduction(
-            Mine(__version__, PROTOCOL, macs_of),
+            Mine(__version__, PROTOCOL, macs_of, parts.processors),
             lambda: self.read_slot(parts.me.slot), self.write_slot,
         )  # fmt: skip
+        self._baseline = BaselineKeeper(
+            parts.processors, self.read_pool, self.write_pool, self.tell
+        )
         self._farewell = Farewell(parts.boot_id, parts.pulse.leave, parts.power_off)
         self._picture = Picture(parts.me, parts.settings, None, None, "the agent has just begun")
         self._listener = threading.Thread(target=self._listen, name="pulse", daemon=True)
@@ -168,6 +173,7 @@ class Engine:
             self._hands.resume(self._mending.step(now_ns, picture.facts))
             self._notebook.write(self._farewell.step(picture.facts))
             self._introduction.step(picture.facts, self._guard_said("version"))
+            self._baseline.step(picture.facts, self._registers.known.pool)
         if picture.decision is None:
             return False
         if picture.facts is not None:

@@ -1,4 +1,4 @@
-"""What this host says of itself in its slot record: which version runs here, how it is woken.
+"""What this host says of itself in its slot record: its version, its processor, how it is woken.
 
 Rules:
 1. Written when it differs from what the record says, so that every host, and who upgrades the pool,
@@ -8,15 +8,19 @@ Rules:
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from outlast.errors import StorageTrouble
+from outlast.errors import HypervisorTrouble, StorageTrouble
+from outlast.hypervisor.driver import Processors
 from outlast.model import SlotRecord
 from outlast.pool.facts import Facts, Held
 from outlast.storage.register import Swap
+
+log = logging.getLogger("outlast.agent.introduction")
 
 AGAIN_S = 5.0
 
@@ -28,6 +32,7 @@ class Mine:
     version: str
     protocol: int
     macs: Callable[[Iterable[str]], tuple[str, ...]]  # of the cards behind these addresses
+    processors: Processors
 
 
 class Introduction:
@@ -38,6 +43,7 @@ class Introduction:
         write: Callable[[int, SlotRecord], Swap],
     ) -> None:  # fmt: skip
         self._mine, self._read, self._write = mine, read, write
+        self._cpu = ""
         self._thread: threading.Thread | None = None
         self._not_before_s = 0.0
         self._macs: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())  # of which addresses
@@ -65,10 +71,15 @@ class Introduction:
             self._macs = (record.addresses, mine.macs(record.addresses))
         return replace(
             record, version=mine.version, protocol=mine.protocol, macs=self._macs[1],
+            accelerator=mine.processors.accelerator, cpu=self._cpu or record.cpu,
             guard_version=guard_version or record.guard_version,
         )  # fmt: skip
 
     def _run(self, guard_version: str) -> None:
+        try:
+            self._cpu = self._cpu or self._mine.processors.own()
+        except HypervisorTrouble as trouble:
+            log.info("which processor VMs could see here is not known: %s", trouble.sentence)
         try:
             held = self._read()
             if held is not None and not self._says(held.value, guard_version):

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from outlast.agent.service import Service
-from outlast.errors import Conflict, PoolTrouble, StorageTrouble
+from outlast.errors import Conflict, InvalidInput, PoolTrouble, StorageTrouble
 from outlast.model import HaOff
 from outlast.settings import PoolSettings
 from outlast.storage.register import Outcome
-from outlast.wire.shapes import HaSwitch, PoolWish
+from outlast.wire.shapes import HaSwitch, PoolChange, PoolWish
 
 TRIES, PAUSE_S = 5, 0.05
 
@@ -31,6 +31,14 @@ class PoolWishes:
         """Switch HA of all VMs off, or on with None. Raises StorageTrouble, Conflict."""
         said = f"HA of the pool is {'off' if off else 'on'}"
         return self._change(lambda settings: replace(settings, ha_off=off), said)
+
+    def set(self, wish: PoolChange) -> PoolWish:
+        """Change settings. Raises InvalidInput when nothing is given, and as set_ha does."""
+        wanted = wish.model_dump(exclude_none=True)
+        if not wanted:
+            raise InvalidInput("there is nothing to change", hint="outlast pool set --help")
+        said = ", ".join(f"{name} is {value}" for name, value in wanted.items())
+        return self._change(lambda settings: replace(settings, **wanted), said)
 
     def upgrade(self) -> PoolWish:
         """Speak the newest protocol that all hosts speak. Raises as set_ha does, PoolTrouble."""

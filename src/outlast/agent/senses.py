@@ -113,7 +113,7 @@ class Senses:
             results=self._hands.take_results(),
             exits=self._machine.take_exits(),
             wall_s=int(time.time()),
-            ha_off=known.pool.ha_off if known.pool else None,
+            pool=known.pool,
             unread=frozenset(known.troubles),
         )
 

@@ -46,6 +46,7 @@ from outlast.wire.shapes import (
     HostServe,
     HostWish,
     LocalVms,
+    PoolChange,
     PoolWish,
     VmCreate,
     VmDelete,
@@ -229,6 +230,7 @@ class Server:
             web.post("/v1/hosts/{name}/power-off", self._wish(self.api.host_wishes.power_off)),
             web.post("/v1/hosts/{name}/power-on", self._wish(self.api.host_wishes.power_on)),
             web.post("/v1/pool/upgrade", self._upgrade),
+            web.patch("/v1/pool/settings", self._set),
             web.get(f"{vm}/why", self._why(self.api.why_vm)),
             web.get("/v1/hosts/{name}/why", self._why(self.api.why_host)),
         ]
@@ -285,6 +287,10 @@ class Server:
     async def _pool_ha(self, request: web.Request) -> web.Response:
         off = switch(parse(HaSwitch, await request.read()), request[CALLER], time.time())
         return self._wished(request, await self.blocking(lambda: self.api.pool_wishes.set_ha(off)))
+
+    async def _set(self, request: web.Request) -> web.Response:
+        wish = parse(PoolChange, await request.read())
+        return self._wished(request, await self.blocking(lambda: self.api.pool_wishes.set(wish)))
 
     async def _migrate(self, request: web.Request) -> web.Response:
         how = parse(VmMigrate, await request.read() or b"{}")

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from outlast import __version__
-from outlast.cli import drill, host, incident, plan, pool, rack, storage, upgrade, vm
+from outlast.cli import drill, host, incident, plan, pool, pool_settings, rack, storage, upgrade, vm
 from outlast.cli.context import Options, options, print_error, print_json, stdout
 from outlast.errors import InvalidInput, OutlastError
 
@@ -25,6 +25,7 @@ app.command()(plan.plan)
 pool.app.command()(plan.snapshot)
 pool.app.command("what-if")(plan.what_if)
 pool.app.command()(drill.check)
+pool.app.command("set")(pool_settings.set_)
 pool.app.command("upgrade-check")(upgrade.upgrade_check)
 pool.app.command()(upgrade.upgrade)
 app.add_typer(pool.app, name="pool")

@@ -43,6 +43,7 @@ class DomainOptions:
     # usable for an unprivileged QEMU, "" = no graphics
     vnc_socket: str = ""
     pool: str = ""  # uuid of the pool, for people who look at the XML
+    cpu: str = ""  # the <cpu> element that VMs see; "" = the host's own
 
 
 def domain_xml(spec: VmSpec, options: DomainOptions) -> str:
@@ -123,12 +124,15 @@ def _processor(domain: ET.Element, spec: VmSpec, options: DomainOptions) -> None
     features = ET.SubElement(domain, "features")
     ET.SubElement(features, "acpi")
     ET.SubElement(features, "apic")
-    if options.accelerator == "kvm":
-        ET.SubElement(domain, "cpu", mode="host-model")
-    else:
+    if options.accelerator == "tcg":
         # QEMU would reserve up to 1 GiB for translated code, whatever the size of the VM
         cache_mib = 8 if spec.memory_mib < SMALL_MIB else 64
         _text(ET.SubElement(features, "tcg"), "tb-cache", str(cache_mib), unit="MiB")
+    if options.cpu:
+        domain.append(ET.fromstring(options.cpu))  # noqa: S314 - the hypervisor's own words
+    elif options.accelerator == "kvm":
+        ET.SubElement(domain, "cpu", mode="host-model")
+    else:
         _text(ET.SubElement(domain, "cpu", mode="custom", match="exact"), "model", "qemu64")
     ET.SubElement(domain, "clock", offset="utc")
 

@@ -19,7 +19,7 @@ After LibvirtGone from `start`, `shutdown` or `kill` the outcome is unknown: loo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -86,6 +86,29 @@ class Console(Protocol):
 
     def close(self) -> None:
         """End it, also under a waiting `recv`; a second call does nothing."""
+
+
+class Processors(Protocol):
+    """What processor the VMs of a host see."""
+
+    @property
+    def accelerator(self) -> str:
+        """kvm or tcg."""
+
+    def own(self) -> str:
+        """What this host could show its VMs, as the hypervisor describes it.
+
+        Raises HypervisorTrouble when it does not know.
+        """
+
+    def baseline(self, cpus: Sequence[str]) -> str:
+        """What all of these have, so that a VM that sees no more can move between their hosts.
+
+        Raises HypervisorTrouble when there is no such thing.
+        """
+
+    def use(self, cpu: str) -> None:
+        """Show this one to VMs that are started from now on; "" = whatever suits this host."""
 
 
 class Driver(Protocol):

@@ -18,7 +18,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +29,7 @@ from outlast.hypervisor import libvirt_words as words
 from outlast.hypervisor.domain_xml import DomainOptions, domain_xml
 from outlast.hypervisor.driver import Console, DriverEvent
 from outlast.hypervisor.libvirt_console import LibvirtConsole
+from outlast.hypervisor.libvirt_cpu import LibvirtProcessors
 from outlast.hypervisor.libvirt_ledger import Callback, Known, Ledger
 from outlast.hypervisor.libvirt_link import Happening, Link
 from outlast.hypervisor.libvirt_move import LibvirtDeparture, mark_of, unmark
@@ -72,6 +73,7 @@ class LibvirtDriver:
         self._link = Link(
             uri, self._look, self._ledger.arrived, self._ledger.audited, self._happened
         )
+        self.processors = LibvirtProcessors(self._link, self._options.domain, self._options.start_s)
         if not self._link.wait(self._options.connect_s):
             log.warning("libvirt at %s does not answer yet; it is tried again and again", uri)
 
@@ -95,7 +97,7 @@ class LibvirtDriver:
         return tuple(sorted(known.name for known, _, _ in found if not known.ours))
 
     def start(self, spec: VmSpec) -> None:
-        xml = domain_xml(spec, self._options.domain)
+        xml = domain_xml(spec, replace(self._options.domain, cpu=self.processors.shown))
         try:
             self._link.ask_alone(
                 "start", lambda conn: self._start(conn, spec, xml), self._options.start_s
@@ -173,14 +175,8 @@ class LibvirtDriver:
         It waits for libvirt to appear. Never raises: a start asks again by itself.
         """
         self._link.wait(self._options.start_s)
-        domain = self._options.domain
-        kind = "kvm" if domain.accelerator == "kvm" else "qemu"
-        with contextlib.suppress(libvirt.libvirtError, HypervisorTrouble):
-            self._link.ask_alone(
-                "capabilities",
-                lambda conn: conn.getDomainCapabilities(domain.emulator, "x86_64", None, kind),
-                self._options.start_s,
-            )
+        with contextlib.suppress(HypervisorTrouble):
+            self.processors.own()
 
     def _ask(self, what: str, call: Callable[[Any], T], limit_s: float = 0) -> T:
         return self._link.ask(what, call, limit_s or self._options.answer_s)

@@ -100,7 +100,8 @@ class LibvirtDeparture:
             try:
                 self._dom = conn.lookupByName(self._name)
                 uri = f"qemu+unix:///system?socket={self._way.socket}"
-                self._dom.migrateToURI3(uri, self._parameters(self._dom), FLAGS)
+                many = libvirt.VIR_MIGRATE_PARALLEL if self._way.connections > 1 else 0
+                self._dom.migrateToURI3(uri, self._parameters(self._dom), FLAGS | many)
             finally:
                 self._dom = None
                 conn.close()
@@ -124,6 +125,8 @@ class LibvirtDeparture:
         }
         if way.mib_s:
             parameters[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH] = way.mib_s
+        if way.connections > 1:
+            parameters[libvirt.VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS] = way.connections
         return parameters
 
 

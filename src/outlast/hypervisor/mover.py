@@ -22,6 +22,7 @@ class Way:
     socket: str
     address: str  # where the target listens for the VM's memory, an IP address
     mib_s: int = 0  # at most so much of the network, 0 = all
+    connections: int = 1  # the memory's streams
 
 
 @dataclass(frozen=True, slots=True)

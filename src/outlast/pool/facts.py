@@ -26,6 +26,7 @@ from outlast.model import (
     View,
     VmRecord,
 )
+from outlast.settings import PoolSettings
 
 T = TypeVar("T")
 
@@ -115,8 +116,17 @@ class Facts:
     results: tuple[Result, ...] = ()
     exits: tuple[Exit, ...] = field(default=())
     wall_s: int = 0  # what the clock on the wall says; for people's ends only
-    ha_off: HaOff | None = None  # the pool's switch, as its settings say now
+    pool: PoolSettings | None = None  # as they are now; None: not read yet
     unread: frozenset[str] = frozenset()  # names whose newest value is there and cannot be read
+
+    @property
+    def ha_off(self) -> HaOff | None:
+        """The pool's switch, as its settings say now."""
+        return self.pool.ha_off if self.pool else None
+
+    def agreed(self, before: PoolSettings) -> PoolSettings:
+        """What the pool's settings say now, or said before. Their timing never changes."""
+        return self.pool or before
 
     def holds(self, lease: Lease) -> bool:
         """True when this host holds it, in its present term."""

@@ -214,17 +214,18 @@ class Hosting:
     ) -> None:
         """It ended and is wanted: started here again, unless that happens too often."""
         wish = record.value
-        window_ns = self._settings.restart_window_s * S
+        settings = facts.agreed(self._settings)
+        window_ns = settings.restart_window_s * S
         deaths = [t for t in self._deaths.get(vm, []) if now_ns - t < window_ns] + [now_ns]
         self._deaths[vm] = deaths
         if not_ha := availability.off(facts, wish):
             self._hold_down(vm, record, f"it died, and {not_ha}", work)
-        elif len(deaths) > self._settings.restart_limit:
-            minutes = self._settings.restart_window_s // 60
+        elif len(deaths) > settings.restart_limit:
+            minutes = settings.restart_window_s // 60
             why = f"it died {len(deaths)} times within {minutes} minutes"
             self._hold_down(vm, record, why, work)
         else:
-            limit = self._settings.restart_limit
+            limit = settings.restart_limit
             self._why[vm] = f"it died here; restart {len(deaths)} of at most {limit}"
 
     def _hold_down(self, vm: str, record: Held[VmRecord], why: str, work: Work) -> None:
@@ -266,10 +267,10 @@ class Hosting:
             self._retry_at[vm] = now_ns + 2 * self._timing.beat_ns
             if held is None or record is None or not facts.holds(held.value):
                 continue
-            fails = held.value.fails + 1
-            if fails > self._settings.restart_limit:
+            fails, limit = held.value.fails + 1, facts.agreed(self._settings).restart_limit
+            if fails > limit:
                 why = f"{fails} starts in a row failed, the last one on {facts.me.host}: {why}"
-            hopeless = result.trouble == "missing" or fails > self._settings.restart_limit
+            hopeless = result.trouble == "missing" or fails > limit
             if hopeless and record.value.wanted:
                 self._hold_down(vm, record, why, work)
             elif vm not in facts.local and vm not in facts.guard.populated:

@@ -19,6 +19,7 @@ SENTENCES: Mapping[str, str] = {
     "storage-sick": "{host} does not reach the pool's storage: {why}",
     "guard-ended": "{host} went down {ago_s:.0f} s before its agent began again: {why}",
     "call-refused": "{host} refused {caller} the call {call}: {why}{more}",
+    "cpu-baseline": "{why}",
     "storage-back": "{host} reaches the pool's storage again after {away_s:.1f} s",
     # other hosts
     "host-silent": "{host} is silent: its block is unchanged for {still_s:.1f} s, "

@@ -45,7 +45,7 @@ class Moving:
     """What this life of the agent knows of its moves; losing it fails them, harmlessly."""
 
     def __init__(self, settings: PoolSettings) -> None:
-        self._at_once = settings.moves_at_once
+        self._settings = settings
         self._ours: dict[str, str] = {}  # vm -> id of the move that this life wrote into its lease
         self._begun: dict[str, str] = {}  # ... and that its hands have begun
         self._left: dict[str, str] = {}  # ... and whose VM has ended here, its copy complete
@@ -89,7 +89,7 @@ class Moving:
         target = facts.view.members.get(order.to_slot) if facts.view else None
         if target is None or order.to_slot == me:
             return "its target is no other member of the pool"
-        if len(self._under_way(facts)) >= self._at_once:
+        if len(self._under_way(facts)) >= facts.agreed(self._settings).moves_at_once:
             return ""
         move = Handover(order.move, me, order.to_slot, target.term)
         motion.swaps.append(Swap(f"lease/{vm}", held.version, replace(held.value, move=move), ""))

@@ -47,7 +47,7 @@ class Relocation:
     """The master's memory of moves; safe to lose."""
 
     def __init__(self, settings: PoolSettings) -> None:
-        self._at_once = settings.moves_at_once
+        self._settings = settings
         self._beat_ns = settings.timing.beat_ns
         self._given: dict[str, _Given] = {}
         self._again: dict[str, int] = {}  # vm -> when rule 4 lets it try again
@@ -106,6 +106,9 @@ class Relocation:
             if not same or now_ns - given.since_ns > LATE_BEATS * self._beat_ns:
                 del self._given[vm]
 
+    def _most(self, facts: Facts) -> int:
+        return facts.agreed(self._settings).moves_at_once
+
     def _busy(self, facts: Facts) -> dict[int, int]:
         """Moves under way from or to each slot."""
         busy: dict[int, int] = {}
@@ -124,13 +127,13 @@ class Relocation:
         held: Held[Lease], candidates: Candidates, busy: dict[int, int], round_: Round,
     ) -> None:  # fmt: skip
         wish, holder = record.value.move, held.value.slot
-        if wish is None or vm in self._given or busy.get(holder, 0) >= self._at_once:
+        if wish is None or vm in self._given or busy.get(holder, 0) >= self._most(facts):
             return
         if wish.to == view.members[holder].host:  # it came there by a take-over, or was there
             self._record(facts, vm, record, replace(record.value, move=None), round_)
             return
         choice = target(record.value, wish.to, holder, candidates())
-        if choice.slot and busy.get(choice.slot, 0) >= self._at_once:
+        if choice.slot and busy.get(choice.slot, 0) >= self._most(facts):
             return
         if not choice.slot:
             failed = replace(wish, failed=choice.why)
@@ -151,7 +154,7 @@ class Relocation:
     ) -> None:  # fmt: skip
         """Rule 1: the wishes that a host's maintenance stands for, a few at a time."""
         holder = held.value.slot
-        if busy.get(holder, 0) >= self._at_once:
+        if busy.get(holder, 0) >= self._most(facts):
             return
         host = facts.slots[holder].host
         id_ = f"{held.version:08x}{record.version:08x}"

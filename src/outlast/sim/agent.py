@@ -206,7 +206,7 @@ class SimAgent:
             local=self._local(), local_ready=True,
             resources=HostResources(mib, 64, mib - used, 64),
             busy=frozenset(self.busy), results=results, exits=exits, unread=self.unread,
-            wall_s=self.world.now_ns // S, ha_off=self.machine.pool_ha_off,
+            wall_s=self.world.now_ns // S, pool=self.machine.pool_settings,
         )  # fmt: skip
 
     def _local(self) -> dict[str, LocalVm]:

@@ -16,7 +16,7 @@ from outlast.guard.facts import Facts as GuardSeen
 from outlast.guard.facts import Reading
 from outlast.guard.pulse_facts import GuardFact
 from outlast.guard.pulse_windows import Instant
-from outlast.model import GuardState, HaOff, SlotRecord, VmState
+from outlast.model import GuardState, SlotRecord, VmState
 from outlast.pool.facts import Me
 from outlast.settings import MS, PoolSettings, S
 from outlast.sim.world import World
@@ -62,7 +62,7 @@ class Machine:
         self._guard_looks = 0
         self._dying = False
         self.start_takes_ns = 200 * MS  # from libvirt's start to a QEMU that asks the guard
-        self.pool_ha_off: HaOff | None = None  # as the pool's settings say
+        self.pool_settings = settings  # as they are now
         self.wrong: list[str] = []  # what this host did that it never may
         self.kill_takes_ns = 0  # from the guard's kill to the end of what it killed
         self.begin: Callable[[], None] = lambda: None

@@ -135,7 +135,8 @@ class Verbs:
                 self.pool.wish(vm, replace(self.pool.record(vm), ha_off=None))
             case ["ha", ("off" | "on") as word, *until]:
                 for host in self.pool.hosts.values():
-                    host.pool_ha_off = self._ha_off(until) if word == "off" else None
+                    off = self._ha_off(until) if word == "off" else None
+                    host.pool_settings = replace(host.pool_settings, ha_off=off)
             case ["vm", vm, "on", "shutdown", ("stay" | "restart") as word]:
                 self.pool.wish(vm, replace(self.pool.record(vm), on_shutdown=word))
             case ["vm", vm, "prefers", names]:

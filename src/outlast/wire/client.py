@@ -24,6 +24,7 @@ from outlast.wire.shapes import (
     HostMaintain,
     HostServe,
     HostWish,
+    PoolChange,
     PoolStatus,
     PoolWish,
     TimelineEntry,
@@ -140,6 +141,11 @@ class AgentClient:
     def power_on(self, host: str) -> HostWish:
         """Wake a host that is off. Raises NotFound, Conflict."""
         return self._host_wish("POST", f"{_host(host)}/power-on", None)
+
+    def pool_set(self, wish: PoolChange) -> PoolWish:
+        """Change settings of the pool. Raises InvalidInput."""
+        raw = wish.model_dump_json(exclude_none=True).encode()
+        return parse(PoolWish, self._call("PATCH", "/v1/pool/settings", raw))
 
     def upgrade(self) -> PoolWish:
         """Have the pool speak the newest protocol that all its hosts speak."""

@@ -94,6 +94,18 @@ class HaSwitch(Request):
     for_s: int | None = Field(default=None, gt=0, le=366 * 86400)  # None = until switched on
 
 
+class PoolChange(Request):
+    """New settings of the pool; what is not given stays as it is."""
+
+    moves_at_once: int | None = Field(default=None, ge=1, le=64)
+    move_mib_s: int | None = Field(default=None, ge=0, le=1_000_000)
+    move_connections: int | None = Field(default=None, ge=1, le=16)
+    cpu_mode: Literal["auto", "baseline", "host"] | None = None
+    join: Literal["token", "anyone"] | None = None
+    restart_limit: int | None = Field(default=None, ge=0, le=1000)
+    restart_window_s: int | None = Field(default=None, ge=1, le=30 * 86400)
+
+
 class VmDelete(Request):
     force: bool = False
     with_disks: bool = False
@@ -265,6 +277,19 @@ class HostStatus(Answer):
     macs: list[str] = []
 
 
+class PoolSettingsInfo(Answer):
+    """What people may change of a pool; see PoolChange."""
+
+    moves_at_once: int = 2
+    move_mib_s: int = 0
+    move_connections: int = 1
+    cpu_mode: str = "auto"
+    cpu: str = ""  # what VMs see; "" = their host's own
+    join: str = "anyone"
+    restart_limit: int = 5
+    restart_window_s: int = 600
+
+
 class PoolStatus(Answer):
     """The pool as one host sees it at one moment."""
 
@@ -281,6 +306,7 @@ class PoolStatus(Answer):
     age_ms: int | None = None  # of what the answering host knows
     refused_calls: int = 0
     ha_off: HaOffInfo | None = None  # for all VMs
+    settings: PoolSettingsInfo = PoolSettingsInfo()
     hosts: list[HostStatus] = []
     vms: list[VmStatus] = []
 

@@ -12,6 +12,8 @@ import contextlib
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from itertools import cycle, islice
@@ -171,3 +173,45 @@ def test_whatever_breaks_on_the_way(lab: Lab) -> None:
             print("\n".join(f"{e.wall_s:.2f} {e.host} {e.sentence}" for e in story.entries()))
         assert not bad, what
     print(outcomes)
+
+
+@undisturbed
+def test_vms_see_what_all_hosts_have_and_move_over_many_connections(lab: Lab) -> None:
+    host = lab.where("vm2")
+    target = next(h for h in lab.hosts if h != host)
+    story = Story(lab)
+    lab.outlast(host, "pool", "set", "--cpu", "baseline", "--move-connections", "4")
+    try:
+        story.wait("cpu-baseline")
+        assert "qemu64" in _seen_by(lab, "vm2", host), "what runs keeps what it saw"
+        lab.client().kill("vm2")
+        lab.wait(lambda: lab.statuses()["vm2"].state == "stopped", 20, "vm2 runs still")
+        lab.client().start("vm2")
+        lab.wait_running(["vm2"])
+        host = lab.where("vm2")
+        target = next(h for h in lab.hosts if h != host)
+        shown = _seen_by(lab, "vm2", host)
+        assert "qemu64" not in shown
+        assert "<feature policy='require'" in shown
+        most = _streams(lab, target, lambda: lab.client().migrate("vm2", target))
+        lab.wait(lambda: lab.where("vm2") == target, 20, "vm2 does not move")
+        assert most >= 4, f"{most} connections"
+    finally:
+        lab.outlast(target, "pool", "set", "--cpu", "auto", "--move-connections", "1")
+
+
+def _seen_by(lab: Lab, vm: str, host: str) -> str:
+    done = lab.rack.exec(host, ["virsh", "dumpxml", vm])
+    return done.stdout[done.stdout.index("<cpu ") : done.stdout.index("</cpu>")]
+
+
+def _streams(lab: Lab, target: str, act: Callable[[], object]) -> int:
+    """The most connections to the target's QEMU that were seen at once meanwhile."""
+    look = "import subprocess as s,time\nfor _ in range(300):\n"
+    look += " print(s.run(['ss','-Htn','sport >= :49152'],capture_output=1,text=1).stdout.count("
+    look += "chr(10)),flush=True);time.sleep(.01)"
+    watcher = lab.rack.popen(target, [sys.executable, "-c", look], stdout=subprocess.PIPE)
+    time.sleep(0.3)
+    act()
+    counts, _ = watcher.communicate(timeout=60)
+    return max(int(count) for count in counts.split())
