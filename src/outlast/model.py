@@ -108,6 +108,8 @@ class SlotRecord:
     version: str = ""  # of the agent that runs there
     guard_version: str = ""  # of its guard, which goes on when the agent is upgraded
     protocol: int = 1  # the newest one it speaks
+    cores: int = 0  # processors for VMs; 0 = not said yet
+    memory_mib: int = 0  # memory for VMs
     accelerator: str = ""  # kvm or tcg
     cpu: str = ""  # the processor its VMs could see, in libvirt's words
     macs: tuple[str, ...] = ()  # hardware addresses to wake it by
@@ -229,6 +231,15 @@ class HaOff:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupWish:
+    """This VM's place in a group: all VMs that name the same group and kind belong to it."""
+
+    name: str
+    kind: str = "apart"  # apart | together
+    hard: bool = True  # a group is hard when one of its VMs says so
+
+
+@dataclass(frozen=True, slots=True)
 class Move:
     """A wish to move a running VM to another host while it runs; a part of VmRecord."""
 
@@ -255,6 +266,11 @@ class VmRecord:
     away_from: str = ""  # the host it left for maintenance
     ha_off: HaOff | None = None
     on_shutdown: str = "stay"  # stay | restart: after the system inside has shut down
+    priority: str = "normal"  # high | normal | low | best-effort: who is started first
+    start_order: int = 0  # the lower starts first; the next when it runs
+    start_delay_s: int = 0  # ... and so long after that
+    likes: tuple[str, ...] = ()  # host names: where it runs when it can
+    groups: tuple[GroupWish, ...] = ()
 
     @property
     def wanted(self) -> bool:
@@ -293,6 +309,7 @@ class HostResources:
     free_mib: int
     free_vcpus: int
     accelerator: str = "tcg"
+    cores: int = 0  # processors that VMs may use; 0 = not known
 
 
 @dataclass(frozen=True, slots=True)

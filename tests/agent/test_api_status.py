@@ -99,7 +99,7 @@ def test_no_room_names_what_each_host_lacks(service: MemoryService) -> None:
     assert "b has 2000 MiB free" in said.sentence
     wish(service, preferred=("b",))
     service.seen[2] = Seen(block(2, agent_away_ms=9000), S)
-    assert "b has no agent at the moment" in vm(service).sentence
+    assert "b is closed: its agent is away" in vm(service).sentence
 
 
 def test_a_failed_start_is_told(service: MemoryService) -> None:

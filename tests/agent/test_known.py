@@ -158,7 +158,7 @@ def test_what_a_newer_version_wrote_is_kept_when_it_is_written_again(bench: Benc
     """A neighbour of the next version has fields for VMs that this one does not know."""
     newer, plain = MemoryRegister(bench.shelf), vm_to(VmRecord(VmSpec("web", "u", 64, 1)))
     spec = {**plain["spec"], "tpm": True, "vcpus": 1}  # type: ignore[dict-item]
-    newer.swap("vm/web", 0, {**plain, "spec": spec, "priority": "high"})
+    newer.swap("vm/web", 0, {**plain, "spec": spec, "colour": "red"})
     bench.start()
     held = bench.registers.known.vms["web"]
     for version in (1, 2):  # its own write is followed by another one
@@ -166,13 +166,13 @@ def test_what_a_newer_version_wrote_is_kept_when_it_is_written_again(bench: Benc
         assert bench.registers.swap("vm/web", version, value).version == version + 1
     _, raw = newer.read("vm/web")
     assert raw is not None
-    assert (raw["priority"], raw["start_seq"], raw["desired"]) == ("high", 2, "running")
+    assert (raw["colour"], raw["start_seq"], raw["desired"]) == ("red", 2, "running")
     assert raw["spec"] == spec
-    newer.swap("vm/web", 3, {**raw, "priority": "low"})
+    newer.swap("vm/web", 3, {**raw, "colour": "blue"})
     assert not bench.registers.swap("vm/web", 3, held.value).ok, "what it knows is old"
     assert bench.registers.read_now("vm/web") is not None
     assert bench.registers.swap("vm/web", 4, held.value).ok
-    assert (newer.read("vm/web")[1] or {})["priority"] == "low"
+    assert (newer.read("vm/web")[1] or {})["colour"] == "blue"
 
 
 def test_a_lease_is_written_as_it_is_meant(bench: Bench) -> None:

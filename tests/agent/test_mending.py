@@ -10,8 +10,8 @@ import pytest
 from memory_service import TERMS, MemoryService
 
 from outlast.agent.mending import RETRY_MAX_NS, Mending
-from outlast.hypervisor.driver import DISK_ERROR
-from outlast.model import GuardState, Lease, LocalVm, VmState
+from outlast.hypervisor.driver import DISK_ERROR, MIGRATION
+from outlast.model import GuardState, Handover, Lease, LocalVm, VmState
 from outlast.pool.facts import Facts, Held
 from outlast.settings import S
 
@@ -46,6 +46,18 @@ def test_what_somebody_paused_stays_paused(facts: Facts) -> None:
         LocalVm("web", VmState.RUNNING, ""),
     ):
         assert Mending().step(S, replace(facts, local={"web": vm})) == []
+
+
+def test_what_a_move_stopped_goes_on_when_the_move_is_over(facts: Facts) -> None:
+    stopped = LocalVm("web", VmState.PAUSED, MIGRATION)
+    facts = replace(facts, local={"web": stopped})
+    assert Mending().step(S, facts) == ["web"]
+    assert Mending().step(S, replace(facts, busy=frozenset({("move", "web")}))) == []
+    move = Handover("1" * 16, 1, 2, TERMS[2])
+    lease = replace(facts.leases["web"].value, move=move)
+    assert Mending().step(S, replace(facts, leases={"web": Held(4, lease, 0)})) == []
+    copy = replace(stopped, incoming="1" * 16)
+    assert Mending().step(S, replace(facts, local={"web": copy})) == []
 
 
 def test_a_vm_of_another_term_or_host_is_left_alone(facts: Facts) -> None:

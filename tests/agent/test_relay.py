@@ -311,3 +311,37 @@ def test_without_the_sign_that_it_stopped_libvirt_decides(
     threading.Timer(0.6, hypervisor.leaving.over.set).start()
     with pytest.raises(HypervisorTrouble, match="it went on"):
         hand(tmp_path, target[1], hypervisor, guard).go(Depart("web", WAY.id, 2))
+
+
+def test_what_was_given_up_is_cut_and_nothing_comes_back_before_libvirt_is_done(
+    tmp_path: Path, target: tuple[MemoryService, Place], daemon: Daemon
+) -> None:
+    hypervisor, guard = Hypervisor(daemon), Guard()
+    hypervisor.leaving.still = False  # it waits for libvirt's own word, which does not come
+    hypervisor.leaving.abort = lambda: None  # type: ignore[method-assign]
+    departures = hand(tmp_path, target[1], hypervisor, guard)
+    ended: list[str] = []
+
+    def go() -> None:
+        try:
+            departures.go(Depart("web", WAY.id, 2))
+        except HypervisorTrouble as trouble:
+            ended.append(trouble.sentence)
+
+    thread = threading.Thread(target=go)
+    thread.start()
+    until = time.monotonic() + 5
+    while not departures.any:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert not departures.settled("web", 0.05)
+    departures.abort("web")
+    hypervisor.near.settimeout(5)
+    while hypervisor.near.recv(100):
+        pass  # libvirt's end of the way is closed
+    hypervisor.leaving.trouble = "client socket is closed"
+    hypervisor.leaving.over.set()
+    thread.join(10)
+    assert ended == ["client socket is closed"]
+    assert departures.settled("web", 0)
+    assert departures.settled("other", 0)

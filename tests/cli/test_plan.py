@@ -48,7 +48,7 @@ def test_plans_are_told_with_their_cost(alone: Outlast) -> None:
 def test_a_vm_is_placed_with_reasons_or_refused_with_them(alone: Outlast) -> None:
     said = alone("plan", "--from", TIGHT, "--place", "memory=8GiB,vcpus=2,priority=high")
     assert said.code == 0
-    assert said.out.startswith("new goes to c: most is left on c ")
+    assert said.out.startswith("new goes to c: most is left on c: ")
     assert "d is closed: new memory arrives" in said.out
     refused = alone("plan", "--from", TIGHT, "--place", "memory=1TiB")
     assert (refused.code, refused.out) == (7, "")

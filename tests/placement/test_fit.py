@@ -75,7 +75,9 @@ def test_the_emptiest_host_is_chosen_with_the_score_of_each() -> None:
     assert [s.host for s in found.scores] == ["b", "a"]
     assert found.scores[0].memory == 0.75
     assert found.scores[0].cpu == 0.875
-    assert found.why.startswith("most is left on b 0.831 (memory 0.75, CPU 0.88, vCPUs 0.97)")
+    assert found.why.startswith(
+        "most is left on b: memory 75%, CPU 88%, vCPUs 97% free, 0.83; then a"
+    )
 
 
 @given(pools(), st.data())

@@ -19,7 +19,7 @@ from outlast.agent.host_wishes import HostWishes
 from outlast.agent.picture import Picture
 from outlast.agent.pool_wishes import PoolWishes
 from outlast.agent.service import Service
-from outlast.agent.vm_status import Peers, ha_off, local_vms, vm_status, vm_statuses
+from outlast.agent.vm_status import Peers, ha_off, local_vms, on_stage, vm_status, vm_statuses
 from outlast.agent.why import why_host, why_vm
 from outlast.agent.wishes import Wishes
 from outlast.errors import Conflict, NotFound, PoolTrouble
@@ -90,7 +90,7 @@ class Api:
                 "refused_calls": refused_calls,
                 "ha_off": ha_off(facts.ha_off, facts.wall_s) if facts else None,
                 "hosts": hosts,
-                "vms": vm_statuses(picture, hosts, peers, clock),
+                "vms": vm_statuses(picture, peers, clock),
             }
         )
 
@@ -98,7 +98,7 @@ class Api:
         """Raises PoolTrouble when this host knows nothing yet."""
         picture, clock = self._service.picture, self._clock()
         self._facts(picture)
-        return vm_statuses(picture, host_statuses(picture, clock), peers, clock)
+        return vm_statuses(picture, peers, clock)
 
     def vm(self, name: str, peers: Peers, recent: int = 0) -> VmDetail:
         """One VM with its newest `recent` notes.
@@ -114,8 +114,7 @@ class Api:
         if held is None or held.value.deleted:
             raise NotFound(f"there is no VM '{name}'", hint="outlast vm list")
         facts = replace(facts, vms={**facts.vms, name: held})
-        hosts = host_statuses(picture, clock)
-        status = vm_status(picture, facts, hosts, peers, clock, held)
+        status = vm_status(picture, facts, peers, clock, held, on_stage(picture, facts))
         notes: list[TimelineEntry] = []
         if recent:
             since = clock.wall_s - RECENT_DAYS * 86400

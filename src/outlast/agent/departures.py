@@ -10,6 +10,10 @@ Rules:
    that nothing of the VM is left, and either libvirt's word was still on hold with libvirt waiting
    for it and no sign that the VM had gone on, or libvirt itself said that it worked.
 2. Not being certain is a failure: the VM starts from its disk, which is always right.
+3. The hypervisor goes on with a move of its own for as long as its call has not returned, whatever
+   became of the VM, and then forgets the VM, even one that was started again meanwhile (seen with
+   libvirt 9.0). So a VM comes back to this host only after that (`settled`), and when a move has
+   failed or was given up the way is cut, which ends the call.
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ LOOK_S = 0.02
 SIGN_S = 0.2  # libvirt's event that the VM stopped comes on another connection
 GUARD_S = 3.0  # a guard that was killed is back by then; less than the relay holds its word
 AFTER_S = 60.0  # libvirt tidies up
+ABORT_S = 1.0
 
 
 class Departures:
@@ -49,6 +54,8 @@ class Departures:
         self._run_dir, self._where, self._context = run_dir, where, context
         self._settings = settings
         self._under_way: dict[str, Departure] = {}
+        self._relays: dict[str, Relay] = {}
+        self._ending: dict[str, Departure] = {}  # rule 3: their call may not have returned
 
     @property
     def any(self) -> bool:
@@ -59,9 +66,17 @@ class Departures:
         return {vm: departure.progress() for vm, departure in dict(self._under_way).items()}
 
     def abort(self, vm: str) -> None:
-        departure = self._under_way.get(vm)
-        if departure is not None:
+        """Give it up: in order, and if that does not work at once by cutting the way."""
+        departure, relay = self._under_way.get(vm), self._relays.get(vm)
+        if departure is not None and relay is not None:
             departure.abort()
+            if not departure.wait(ABORT_S):
+                relay.close()
+
+    def settled(self, vm: str, limit_s: float) -> bool:
+        """Wait until the hypervisor is done with the last move of this VM from here (rule 3)."""
+        departure = self._ending.get(vm)
+        return departure is None or departure.wait(limit_s)
 
     def go(self, work: Depart) -> Result:
         """Move it; takes as long as it takes. Raises OutlastError when it stays here."""
@@ -74,11 +89,15 @@ class Departures:
         except BaseException:
             relay.close()
             raise
-        self._under_way[work.vm] = departure
+        self._under_way[work.vm] = self._ending[work.vm] = departure
+        self._relays[work.vm] = relay
         try:
             self._until_gone(work.vm, relay, departure)
+        except BaseException:
+            relay.close()
+            raise
         finally:
-            del self._under_way[work.vm]
+            del self._under_way[work.vm], self._relays[work.vm]
             relay.release()
             threading.Thread(target=_tidy, args=(departure, relay), daemon=True).start()
         return Result("move", work.vm, True)

@@ -38,7 +38,7 @@ from outlast.agent.processors import BaselineKeeper
 from outlast.agent.registers import Registers
 from outlast.agent.senses import Senses, boottime_ns
 from outlast.agent.tick import tick
-from outlast.errors import NotFound, PoolTrouble, StorageTrouble
+from outlast.errors import Conflict, NotFound, PoolTrouble, StorageTrouble
 from outlast.guard.client import GuardClient
 from outlast.guard.pulse_client import PulseClient
 from outlast.hypervisor.driver import Console, Driver, GuardRefused, Processors
@@ -54,6 +54,7 @@ from outlast.storage.register import Register, Swap
 T = TypeVar("T")
 
 STORAGE_WAIT_S = 8.0
+COPY_WAIT_S = 5.0  # for the hypervisor to end the last move of a VM that comes back
 TROUBLES_TOLD = 3
 TOLD_MAX = 1000
 ENDING_S = 3600.0
@@ -280,6 +281,8 @@ class Engine:
         return self._in_time(lambda: self._registers.read_now(f"lease/{vm}"))
 
     def admit_copy(self, vm: str) -> None:
+        if not self._departures.settled(vm, COPY_WAIT_S):
+            raise Conflict(f"libvirt on {self._parts.me.host} has not ended its last move of {vm}")
         answer = self._parts.open_guard().admit(vm, incoming=True)
         if not answer.get("ok"):
             raise GuardRefused(f"the guard of {self._parts.me.host} refuses: {answer.get('error')}")

@@ -31,6 +31,7 @@ STARTS_AT_ONCE = 4
 SWAPS_AT_ONCE = 8
 ENDS_AT_ONCE = 16
 MOVES_AT_ONCE = 16  # the pool core allows fewer
+SETTLE_S = 10.0  # that a VM waits here for libvirt to end its last move
 
 
 Work = Kill | Stop | Swap | Start | Depart | Abort | str
@@ -170,6 +171,8 @@ class Hands:
         return Result("swap", work.name, ok, "" if ok else answer.outcome.value, work.why)
 
     def _start(self, work: Start) -> Result:
+        if self._departures is not None and not self._departures.settled(work.vm, SETTLE_S):
+            raise HypervisorTrouble("libvirt has not ended its last move from here")
         guard = self._open_guard()
         answer = guard.admit(work.vm)
         if not answer.get("ok"):

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from outlast.errors import HypervisorTrouble, StorageTrouble
 from outlast.hypervisor.driver import Processors
-from outlast.model import SlotRecord
+from outlast.model import HostResources, SlotRecord
 from outlast.pool.facts import Facts, Held
 from outlast.storage.register import Swap
 
@@ -50,39 +50,42 @@ class Introduction:
 
     def step(self, facts: Facts, guard_version: str) -> None:
         """Called at every tick; guard_version: of the guard that runs here, "" = not known."""
-        record = facts.slots.get(facts.me.slot)
-        if record is None or not facts.registers_ready or self._says(record, guard_version):
+        record, has = facts.slots.get(facts.me.slot), facts.resources
+        if record is None or not facts.registers_ready:
+            return
+        if self._cpu and self._says(record, guard_version, has):
             return
         now_s = time.monotonic()
         if now_s < self._not_before_s or (self._thread is not None and self._thread.is_alive()):
             return
         self._not_before_s = now_s + AGAIN_S
         self._thread = threading.Thread(
-            target=self._run, args=(guard_version,), name="introduction", daemon=True
+            target=self._run, args=(guard_version, has), name="introduction", daemon=True
         )
         self._thread.start()
 
-    def _says(self, record: SlotRecord, guard_version: str) -> bool:
-        return record == self._edited(record, guard_version)
+    def _says(self, record: SlotRecord, guard_version: str, has: HostResources) -> bool:
+        return record == self._edited(record, guard_version, has)
 
-    def _edited(self, record: SlotRecord, guard_version: str) -> SlotRecord:
+    def _edited(self, record: SlotRecord, guard_version: str, has: HostResources) -> SlotRecord:
         mine = self._mine
         if self._macs[0] != record.addresses:
             self._macs = (record.addresses, mine.macs(record.addresses))
         return replace(
             record, version=mine.version, protocol=mine.protocol, macs=self._macs[1],
             accelerator=mine.processors.accelerator, cpu=self._cpu or record.cpu,
+            cores=has.cores or record.cores, memory_mib=has.memory_mib or record.memory_mib,
             guard_version=guard_version or record.guard_version,
         )  # fmt: skip
 
-    def _run(self, guard_version: str) -> None:
+    def _run(self, guard_version: str, has: HostResources) -> None:
         try:
             self._cpu = self._cpu or self._mine.processors.own()
         except HypervisorTrouble as trouble:
             log.info("which processor VMs could see here is not known: %s", trouble.sentence)
         try:
             held = self._read()
-            if held is not None and not self._says(held.value, guard_version):
-                self._write(held.version, self._edited(held.value, guard_version))
+            if held is not None and not self._says(held.value, guard_version, has):
+                self._write(held.version, self._edited(held.value, guard_version, has))
         except StorageTrouble:
             return  # again at a later tick

@@ -1,18 +1,21 @@
-"""Which paused VMs go on: those that a disk error stopped, once the storage answers again (pure).
+"""Which paused VMs go on: those that a disk error or a move stopped that is over (pure).
 
 QEMU pauses a VM whose disk fails, so that no error reaches the system inside. Nobody else lets it
-go on.
+go on. A move that fails late leaves its VM stopped when the hypervisor lost its way to the target.
 
 Rules:
 1. Only a VM whose lease this host holds, while its guard is open and its beats are confirmed.
-2. What was paused for any other reason was paused by somebody: it is left alone.
-3. A disk that fails again pauses the VM again; the next try comes later, up to `RETRY_MAX_NS`.
+2. What a move stopped goes on only when no move of it is under way: neither in its lease, nor in
+   the hands of this host. Its copy elsewhere, if there is one, has no lease and never runs.
+3. What was paused for any other reason was paused by somebody: it is left alone.
+4. A disk that fails again pauses the VM again; the next try comes later, up to `RETRY_MAX_NS`.
 """
 
 from __future__ import annotations
 
-from outlast.hypervisor.driver import DISK_ERROR
-from outlast.model import GuardState, VmState
+from outlast.hypervisor.driver import DISK_ERROR, MIGRATION
+from outlast.model import GuardState, LocalVm, VmState
+from outlast.pool.decision import leaving
 from outlast.pool.facts import Facts
 from outlast.settings import S
 
@@ -33,7 +36,7 @@ class Mending:
         stopped = {
             vm.name
             for vm in facts.local.values()
-            if vm.state is VmState.PAUSED and vm.reason == DISK_ERROR and _held(facts, vm.name)
+            if vm.state is VmState.PAUSED and _over(facts, vm) and _held(facts, vm.name)
         }
         due = []
         for vm in sorted(stopped):
@@ -45,6 +48,15 @@ class Mending:
             if vm not in stopped and now_ns >= self._next[vm][0] + RETRY_MAX_NS:
                 del self._next[vm]
         return due
+
+
+def _over(facts: Facts, vm: LocalVm) -> bool:
+    """True when what paused it may be over."""
+    if vm.reason != MIGRATION:
+        return vm.reason == DISK_ERROR
+    held = facts.leases.get(vm.name)
+    moving = held is not None and leaving(held.value, facts.me.slot)
+    return not (moving or vm.incoming or ("move", vm.name) in facts.busy)
 
 
 def _held(facts: Facts, vm: str) -> bool:

@@ -62,7 +62,10 @@ class Service(Protocol):
         """A VM's lease, read from storage now. Raises StorageTrouble as read_vm does."""
 
     def admit_copy(self, vm: str) -> None:
-        """Have this host's guard let a copy of a VM in. Raises GuardRefused, GuardGone."""
+        """Have this host's guard let a copy of a VM in; may block for seconds.
+
+        Raises GuardRefused, GuardGone, Conflict while its last move from here has not ended.
+        """
 
     @property
     def moving(self) -> bool:

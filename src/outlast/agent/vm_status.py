@@ -18,21 +18,22 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 
 from outlast.agent.host_status import Clock, host_name, silent_sentence
 from outlast.agent.picture import Picture
 from outlast.hypervisor.mover import Progress
 from outlast.model import Desired, HaOff, Lease, StopMode, VmRecord, VmState
-from outlast.placement.choose import Candidate, choose
 from outlast.pool.availability import holds
 from outlast.pool.decision import leaving
 from outlast.pool.facts import Facts, Held
+from outlast.pool.landscape import landscape
 from outlast.pool.proof import of_death
+from outlast.pool.stage import Stage
 from outlast.wire.shapes import (
     HaOffInfo,
-    HostStatus,
     LocalVmInfo,
     LocalVms,
     MoveProgress,
@@ -40,6 +41,7 @@ from outlast.wire.shapes import (
     VmStatus,
 )
 
+OnStage = Callable[[], Stage]
 Peers = Mapping[int, LocalVms]  # slot -> what its agent said just now; absent: it did not answer
 
 
@@ -75,28 +77,38 @@ def local_vms(
     return LocalVms(host=picture.me.host, ready=facts.local_ready, vms=vms)
 
 
-def vm_statuses(
-    picture: Picture, hosts: list[HostStatus], peers: Peers, clock: Clock
-) -> list[VmStatus]:
+def on_stage(picture: Picture, facts: Facts) -> OnStage:
+    """The pool as placement sees it, made once when it is asked for."""
+
+    @cache
+    def made() -> Stage:
+        return Stage(landscape(facts, picture.settings))
+
+    return made
+
+
+def vm_statuses(picture: Picture, peers: Peers, clock: Clock) -> list[VmStatus]:
     """All VMs that were not deleted, by name; empty without facts."""
     facts = picture.facts
     if facts is None:
         return []
+    stage = on_stage(picture, facts)
     return [
-        vm_status(picture, facts, hosts, peers, clock, record)
+        vm_status(picture, facts, peers, clock, record, stage)
         for _, record in sorted(facts.vms.items())
         if not record.value.deleted or _held(facts, record.value)
     ]
 
 
 def vm_status(
-    picture: Picture, facts: Facts, hosts: list[HostStatus], peers: Peers, clock: Clock,
-    held: Held[VmRecord],
+    picture: Picture, facts: Facts, peers: Peers, clock: Clock, held: Held[VmRecord],
+    stage: OnStage,
 ) -> VmStatus:  # fmt: skip
+    """stage: the pool as placement sees it, made when a VM waits for a host (`on_stage`)."""
     record = held.value
     spec = record.spec
     lease = facts.leases.get(spec.name)
-    fate = _fate(picture, facts, hosts, peers, clock, record)
+    fate = _fate(picture, facts, stage, peers, clock, record)
     return VmStatus.model_validate(
         {
             "name": spec.name,
@@ -158,13 +170,12 @@ def _held(facts: Facts, record: VmRecord) -> bool:
 
 
 def _fate(
-    picture: Picture, facts: Facts, hosts: list[HostStatus], peers: Peers, clock: Clock,
-    record: VmRecord,
+    picture: Picture, facts: Facts, stage: OnStage, peers: Peers, clock: Clock, record: VmRecord,
 ) -> Fate:  # fmt: skip
     name = record.spec.name
     held = facts.leases.get(name)
     if held is None or not held.value.held:
-        return _free(facts, hosts, record, held.value if held else Lease(name))
+        return _free(facts, stage, record, held.value if held else Lease(name))
     lease = held.value
     if (lease.slot, lease.term) == (facts.me.slot, facts.term):
         said: LocalVms | None = peers.get(lease.slot) or local_vms(picture, clock)
@@ -230,7 +241,7 @@ def _doubtful(picture: Picture, facts: Facts, held: Held[Lease]) -> str:
     return ""
 
 
-def _free(facts: Facts, hosts: list[HostStatus], record: VmRecord, lease: Lease) -> Fate:
+def _free(facts: Facts, stage: OnStage, record: VmRecord, lease: Lease) -> Fate:
     """The VM nobody holds."""
     name = record.spec.name
     if name in facts.local:
@@ -250,30 +261,7 @@ def _free(facts: Facts, hosts: list[HostStatus], record: VmRecord, lease: Lease)
     failed = failed if lease.via == "failed" else ""
     if facts.view is None or facts.view.master not in facts.view.members:
         return Fate("waiting", f"{failed}the pool has no master at the moment")
-    choice = choose(record, candidates(facts, hosts))
-    if not choice.slot:
+    choice = stage().why(name)
+    if not choice.host:
         return Fate("waiting", f"{failed}no host can take it: {choice.why}")
     return Fate("waiting", f"{failed}a host is being chosen; {choice.why}")
-
-
-def candidates(facts: Facts, hosts: list[HostStatus]) -> list[Candidate]:
-    """The members as placement sees them, from what this host knows."""
-    members = facts.view.slots if facts.view else frozenset()
-    found = []
-    for host in hosts:
-        if host.slot not in members:
-            continue
-        closed = ""
-        if host.no_vms:
-            closed = "runs no VMs, it is a dedicated master"
-        elif host.maintenance:
-            closed = f"is in maintenance: {host.maintenance}"
-        elif host.state not in {"member", "unreachable"}:
-            closed = f"is {host.state}"
-        elif host.agent_away_ms:
-            closed = "has no agent at the moment"
-        elif not host.free_mib:
-            closed = "has no hypervisor that answers"
-        free_mib, vms = host.free_mib or 0, host.vm_count or 0
-        found.append(Candidate(host.slot, host.name, free_mib, vms, closed))
-    return found

@@ -31,6 +31,7 @@ from outlast.model import HostResources, LocalVm, VmSpec
 REFUSAL = "Outlast does not let VM"
 # LocalVm.reason of a VM that QEMU paused because one of its disks failed.
 DISK_ERROR = "disk error"
+MIGRATION = "migration"  # it was stopped to be moved
 # Detail of the `stopped` of a VM that its own driver killed.
 KILLED = "killed"
 

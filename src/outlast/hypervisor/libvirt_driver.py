@@ -149,6 +149,7 @@ class LibvirtDriver:
             free_mib=max(0, memory_mib - sum(known.memory_mib for known, _, _ in found)),
             free_vcpus=max(0, vcpus - sum(known.vcpus for known, _, _ in found)),
             accelerator=o.domain.accelerator,
+            cores=max(1, o.vcpus // o.vcpus_per_cpu) if o.vcpus else cpus,
         )
 
     def subscribe(self, callback: Callback) -> None:

@@ -14,6 +14,7 @@ import re
 from outlast.errors import Conflict, HypervisorTrouble, OutlastError
 from outlast.hypervisor.driver import (
     DISK_ERROR,
+    MIGRATION,
     REFUSAL,
     EventKind,
     GuardRefused,
@@ -67,7 +68,7 @@ _STATES = {
 # virDomainPausedReason
 _PAUSED_REASONS = {
     1: "paused through libvirt",
-    2: "migration",
+    2: MIGRATION,
     3: "save",
     4: "dump",
     5: DISK_ERROR,

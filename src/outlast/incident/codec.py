@@ -30,13 +30,14 @@ from outlast.pool import (
     moving,
     plan,
     relocation,
+    sequence,
     told,
 )
 
 DEPTH_MAX = 40
 MODULES: tuple[ModuleType, ...] = (
     model, settings, core, decision, facts, hosting, journal, links, membership, moving, plan,
-    relocation, told,
+    relocation, sequence, told,
 )  # fmt: skip
 
 

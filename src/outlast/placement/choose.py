@@ -2,69 +2,22 @@
 
 Rules:
 1. Memory is hard: a VM goes only where all of it fits (fit.py has all hard rules).
-2. `best` knows a whole picture: most is left there after the start, by memory, idle CPU and
-   vCPUs; wishes (soft preferred list, soft groups) count more than any of these.
-3. `choose` knows what a host's heartbeat says: the most free memory; ties: fewer VMs, then lower
-   slot. The list of preferred hosts is strict. It is what a pool's master asks today.
-4. The answer names every candidate: what it scored, or the rule that rejected it.
+2. The best host is where most is left after the start, by memory, idle CPU and vCPUs; wishes (soft
+   preferred list, soft groups) count more than any of these. Ties: the first in the picture.
+3. The answer names every candidate: what it scored, or the rule that rejected it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from outlast.model import VmRecord
 from outlast.placement import fit
 from outlast.placement.layout import Layout
 from outlast.placement.picture import Picture, Vm, checked
 
+NAMED = 4  # hosts named in a sentence
 MEMORY, CPU, VCPUS = 0.5, 0.3, 0.2  # weights of the parts; a wish weighs 1
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A host as placement sees it. `closed`: why it takes no VM now ("" = it does)."""
-
-    slot: int
-    host: str
-    free_mib: int
-    vms: int
-    closed: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    slot: int  # 0: nowhere
-    host: str
-    why: str
-
-
-def choose(record: VmRecord, candidates: Iterable[Candidate]) -> Choice:
-    """Where this VM should run now."""
-    need = record.spec.memory_mib
-    rejected: list[str] = []
-    fit: list[Candidate] = []
-    for c in sorted(candidates, key=lambda c: c.slot):
-        if record.preferred and c.host not in record.preferred:
-            rejected.append(f"{c.host} is not on its list of preferred hosts")
-        elif c.closed:
-            rejected.append(f"{c.host} {c.closed}")
-        elif c.free_mib < need:
-            rejected.append(f"{c.host} has {c.free_mib} MiB free of the {need} needed")
-        else:
-            fit.append(c)
-    if not fit:
-        return Choice(0, "", "; ".join(rejected) or "the pool has no host")
-    fit.sort(key=lambda c: (-c.free_mib, c.vms, c.slot))
-    best = fit[0]
-    others = ", ".join(f"{c.host} {c.free_mib} MiB" for c in fit[1:])
-    why = f"{best.host} has the most free memory, {best.free_mib} MiB"
-    if others:
-        why += f" (then {others})"
-    if rejected:
-        why += "; " + "; ".join(rejected)
-    return Choice(best.slot, best.host, why)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +32,9 @@ class Score:
     wishes: float  # 0 or below: wishes it would not meet
 
     def __str__(self) -> str:
-        parts = f"memory {self.memory:.2f}, CPU {self.cpu:.2f}, vCPUs {self.vcpus:.2f}"
-        wishes = f", wishes {self.wishes:+.1f}" if self.wishes else ""
-        return f"{self.host} {self.total:.3f} ({parts}{wishes})"
+        parts = f"memory {self.memory:.0%}, CPU {self.cpu:.0%}, vCPUs {self.vcpus:.0%} free"
+        wishes = f", {-self.wishes:.0f} of its wishes missed" if self.wishes else ""
+        return f"{self.host}: {parts}{wishes}, {self.total:.2f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +49,15 @@ class Answer:
     @property
     def why(self) -> str:
         said = [why for _, why in self.rejected]
+        if len(said) > NAMED:
+            said[NAMED:] = [f"and {len(said) - NAMED} more hosts refuse it"]
         if self.scores:
-            ranked = "; then ".join(str(s) for s in self.scores)
-            said.insert(0, f"most is left on {ranked}")
+            first, others = self.scores[0], self.scores[1:]
+            ranked = [f"{s.host} {s.total:.2f}" for s in others[:NAMED]]
+            if len(others) > NAMED:
+                ranked.append(f"{len(others) - NAMED} more")
+            then = f"; then {', '.join(ranked)}" if ranked else ""
+            said.insert(0, f"most is left on {first}{then}")
         return "; ".join(said) or "the pool has no host"
 
 

@@ -2,8 +2,8 @@
 
 Rules:
 1. The order is that of restarts: priority, start order, then the largest first, then the name.
-   (A pool's master knows no priorities yet; otherwise it goes "spread".) VMs that a hard group
-   keeps together follow each other, but nobody waits for best effort.
+   VMs that a hard group keeps together follow each other, but nobody waits for best effort. A
+   pool's master asks this very file, so what it does is what was foreseen.
 2. Three ways are tried, the next only when the last left somebody out who is promised a place:
    the emptiest host for each ("spread"), the tightest that still takes it ("tight"), and a
    search through the combinations, given up after SEARCH_STEPS ("searched").
@@ -132,21 +132,36 @@ def failure(layout: Layout, dead: Sequence[int]) -> Failure:
     was = {vm: layout.where[vm] for vm in lost}
     for vm in lost:
         layout.take(vm)
-    units = in_order(layout, [vm for vm in lost if layout.picture.vms[vm].ha])
     try:
-        way, proven, spots = "spread", True, _greedy(layout, units, gone, tight=False)
-        if _homeless(layout, spots):
-            tight = _greedy(layout, units, gone, tight=True)
-            if _misery(layout, tight) < _misery(layout, spots):
-                way, spots = "tight", tight
-        if _homeless(layout, spots):
-            exact, proven = _search(layout, units, gone)
-            if exact is not None:
-                way, spots, proven = "searched", exact, True
-        return _told(layout, dead, was, spots, way, proven, gone)
+        found = assign(layout, [vm for vm in lost if layout.picture.vms[vm].ha], gone)
+        return _told(layout, dead, was, found, gone)
     finally:
         for vm, host in was.items():
             layout.put(vm, host)
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """Where each VM goes, in the order of starts; NOWHERE = it does not fit."""
+
+    spots: dict[int, int]
+    way: str  # spread | tight | searched
+    proven: bool
+
+
+def assign(layout: Layout, vms: Iterable[int], gone: frozenset[int] = fit.NONE) -> Assigned:
+    """Places for VMs that run nowhere, by rules 1 and 2; the layout is as before afterwards."""
+    units = in_order(layout, vms)
+    way, proven, spots = "spread", True, _greedy(layout, units, gone, tight=False)
+    if _homeless(layout, spots):
+        tight = _greedy(layout, units, gone, tight=True)
+        if _misery(layout, tight) < _misery(layout, spots):
+            way, spots = "tight", tight
+    if _homeless(layout, spots):
+        exact, proven = _search(layout, units, gone)
+        if exact is not None:
+            way, spots, proven = "searched", exact, True
+    return Assigned(spots, way, proven)
 
 
 def in_order(layout: Layout, vms: Iterable[int]) -> list[list[int]]:
@@ -273,10 +288,10 @@ def _misery(layout: Layout, spots: dict[int, int]) -> tuple[int, ...]:
 
 
 def _told(
-    layout: Layout, dead: Sequence[int], was: dict[int, int], spots: dict[int, int],
-    way: str, proven: bool, gone: frozenset[int],
+    layout: Layout, dead: Sequence[int], was: dict[int, int], found: Assigned,
+    gone: frozenset[int],
 ) -> Failure:  # fmt: skip
-    picture = layout.picture
+    picture, spots = layout.picture, found.spots
     name = [h.name for h in picture.hosts]
     _undo_later = {vm: host for vm, host in spots.items() if host >= 0}
     for vm, host in _undo_later.items():
@@ -292,7 +307,8 @@ def _told(
             why = "it is not to be restarted elsewhere"
             restarts.append(Restart(picture.vms[vm].name, name[host], "", why))
     homeless = tuple(picture.vms[vm].name for vm in _homeless(layout, spots))
-    return Failure(tuple(name[h] for h in dead), tuple(restarts), homeless, way, proven)
+    hosts = tuple(name[h] for h in dead)
+    return Failure(hosts, tuple(restarts), homeless, found.way, found.proven)
 
 
 def why_nowhere(layout: Layout, vm: int, gone: frozenset[int]) -> str:

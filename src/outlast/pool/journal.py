@@ -39,6 +39,7 @@ SENTENCES: Mapping[str, str] = {
     "order-given": "{host} shall run {vm}: {why}",
     "order-refused": "an order to run {vm} is not carried out: {why}",
     "order-late": "{host} did not take {vm} within {late_s:.1f} s; choosing again",
+    "start-waits": "{vm} waits with its start: {why}",
     "no-room": "{vm} stays down: {why}",
     "lease-taken": "lease of {vm} taken{over}, epoch {epoch}",
     "lease-freed": "lease of {vm} freed: {why}",

@@ -5,7 +5,7 @@ Rules:
 2. Level-triggered: every round starts from wishes, leases and blocks alone. A new master needs
    nothing of the old one.
 3. A VM held by a listed, living term is its holder's business. A VM held by a term that is proven
-   dead, or by nobody, is given to the best host that is there.
+   dead, or by nobody, is given to the best host that is there, those of high priority first.
 4. Orders go into one register per host, the whole list at once; a list that would not change is
    not written. Lists of an older view are replaced.
 5. A host that does not take a VM in time, or failed to start it, is tried last.
@@ -15,16 +15,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache, partial
 
-from outlast.model import BlockState, Lease, Order, OrderBook, View, VmRecord
-from outlast.placement.choose import Candidate, choose
+from outlast.model import Lease, Order, OrderBook, View, VmRecord
+from outlast.placement.choose import Answer
 from outlast.pool import availability
 from outlast.pool.decision import Swap
 from outlast.pool.facts import Facts, Held
 from outlast.pool.journal import Note, note
+from outlast.pool.landscape import arrivals, landscape
 from outlast.pool.membership import Membership
 from outlast.pool.proof import Excluded, of_death
-from outlast.pool.relocation import Relocation, arrivals
+from outlast.pool.relocation import Relocation
+from outlast.pool.sequence import Sequence
+from outlast.pool.stage import Stage, evidence
 from outlast.settings import PoolSettings
 
 LATE_BEATS = 15  # an order not taken for so many beats is given to somebody else
@@ -48,7 +52,8 @@ class Plan:
         self._given: dict[str, Given] = {}
         self._late: dict[str, int] = {}  # vm -> slot that was late
         self._no_room: dict[str, str] = {}
-        self._recent: dict[str, tuple[int, int, int]] = {}  # vm -> (slot, MiB, taken at)
+        self._recent: dict[str, tuple[int, int]] = {}  # vm -> (slot, taken at)
+        self._sequence = Sequence()
         self._relocation = Relocation(settings)
 
     def step(
@@ -64,8 +69,8 @@ class Plan:
         notes: list[Note] = []
         swaps: list[Swap] = []
         self._settle(now_ns, facts, notes)
-        # the largest first: what is small still fits when they are placed
-        for vm, record in sorted(facts.vms.items(), key=_by_size):
+        needy: dict[str, str] = {}  # vm -> why it needs a host
+        for vm, record in sorted(facts.vms.items()):
             if not record.value.wanted or vm in self._given:
                 continue
             held = facts.leases.get(vm)
@@ -74,10 +79,13 @@ class Plan:
             if not_ha:
                 self._hold_down(facts, vm, record, f"{reason}; {not_ha}", swaps, notes)
             elif reason:
-                self._give(now_ns, facts, view, membership, vm, record, held, reason, notes)
-        moves = self._relocation.step(
-            now_ns, facts, view, lambda: self._candidates(facts, view, membership)
-        )
+                needy[vm] = reason
+        waiting = self._sequence.waiting(now_ns, facts, needy, frozenset(self._no_room), notes)
+        due = {vm: reason for vm, reason in needy.items() if vm not in waiting}
+        stage = cache(partial(self._on_stage, facts, membership))  # built when it is asked for
+        if due:
+            self._give(now_ns, facts, view, due, stage(), notes)
+        moves = self._relocation.step(now_ns, facts, view, stage)
         books = self._books(facts, view, moves.orders)
         return [*swaps, *moves.swaps, *books], [*notes, *moves.notes]
 
@@ -133,8 +141,7 @@ class Plan:
             elif version != given.order.lease_version:
                 del self._given[vm]
                 self._late.pop(vm, None)
-                mib = record.value.spec.memory_mib
-                self._recent[vm] = (given.slot, mib, now_ns)
+                self._recent[vm] = (given.slot, now_ns)
             elif record.version != given.order.def_version:
                 del self._given[vm]
             elif now_ns - given.since_ns > LATE_BEATS * self._timing.beat_ns:
@@ -143,78 +150,45 @@ class Plan:
                 late_s = (now_ns - given.since_ns) / 1e9
                 host = facts.view.members[given.slot].host if facts.view else ""
                 notes.append(note("order-late", vm=vm, host=host, late_s=late_s))
-        for vm, (_, _, at) in list(self._recent.items()):
+        for vm, (_, at) in list(self._recent.items()):
             if now_ns - at > 3 * self._timing.beat_ns:
                 del self._recent[vm]
 
     def _give(
-        self, now_ns: int, facts: Facts, view: View, membership: Membership, vm: str,
-        record: Held[VmRecord], held: Held[Lease] | None, reason: str, notes: list[Note],
+        self, now_ns: int, facts: Facts, view: View, due: Mapping[str, str], stage: Stage,
+        notes: list[Note],
     ) -> None:  # fmt: skip
-        lease = held.value if held else Lease(vm)
-        tried = {self._late.get(vm, 0), lease.failed_slot} - {0}
-        hosts = self._candidates(facts, view, membership)
-        fresh = [c for c in hosts if c.slot not in tried]
-        choice = choose(record.value, fresh)
-        if not choice.slot and tried:
-            choice = choose(record.value, hosts)
-        if not choice.slot:
-            self._say_no_room(vm, choice.why, notes)
-            return
-        self._no_room.pop(vm, None)
-        order = Order("start", vm, record.version, held.version if held else 0, reason)
-        self._given[vm] = Given(choice.slot, order, now_ns)
-        why = f"{reason}; {choice.why}"
-        notes.append(note("order-given", vm=vm, host=choice.host, why=why))
+        slots = {member.host: slot for slot, member in view.members.items()}
+        tried = {}
+        for vm in due:
+            held = facts.leases.get(vm)
+            failed = {self._late.get(vm, 0), held.value.failed_slot if held else 0} - {0}
+            tried[vm] = {facts.host(slot) for slot in failed}
+        for said in stage.place(list(due), tried):
+            vm, reason = said.vm, due[said.vm]
+            if not said.host:
+                self._say_no_room(said, notes)
+                continue
+            self._no_room.pop(vm, None)
+            held, record = facts.leases.get(vm), facts.vms[vm]
+            order = Order("start", vm, record.version, held.version if held else 0, reason)
+            self._given[vm] = Given(slots[said.host], order, now_ns)
+            why = f"{reason}; {said.why}"
+            notes.append(note("order-given", vm=vm, host=said.host, why=why, **evidence(said)))
 
-    def _say_no_room(self, vm: str, why: str, notes: list[Note]) -> None:
-        if self._no_room.get(vm) != why:
-            self._no_room[vm] = why
-            notes.append(note("no-room", vm=vm, why=why))
+    def _say_no_room(self, said: Answer, notes: list[Note]) -> None:
+        if self._no_room.get(said.vm) != said.why:
+            self._no_room[said.vm] = said.why
+            notes.append(note("no-room", vm=said.vm, why=said.why, **evidence(said)))
 
-    def _candidates(self, facts: Facts, view: View, membership: Membership) -> list[Candidate]:
-        taken = arrivals(self._relocation.promised, facts)
-        count: dict[int, int] = {}
-        for given in self._given.values():
-            mib = facts.vms[given.order.vm].value.spec.memory_mib
-            taken[given.slot] = taken.get(given.slot, 0) + mib
-        for slot, mib, _ in self._recent.values():
-            taken[slot] = taken.get(slot, 0) + mib
-        for held in facts.leases.values():
-            count[held.value.slot] = count.get(held.value.slot, 0) + 1
-        for given in self._given.values():
-            count[given.slot] = count.get(given.slot, 0) + 1
-        return [
-            self._candidate(facts, view, membership, slot, taken.get(slot, 0), count.get(slot, 0))
-            for slot in sorted(view.members)
-        ]
-
-    def _candidate(
-        self, facts: Facts, view: View, membership: Membership, slot: int, taken_mib: int, vms: int
-    ) -> Candidate:  # fmt: skip
-        host = view.members[slot].host
-        record = facts.slots.get(slot)
-        closed = "runs no VMs, it is a dedicated master" if record and record.no_vms else ""
-        if record and record.maintenance:
-            closed = f"is in maintenance: {record.maintenance}"
-        if slot == facts.me.slot:
-            if not facts.local_ready:
-                closed = closed or "has no hypervisor that answers"
-            return Candidate(slot, host, max(0, facts.resources.free_mib - taken_mib), vms, closed)
-        seen = facts.seen.get(slot)
-        block = seen.block if seen else None
-        if slot in membership.dead:
-            closed = "is dead"
-        elif block is None or block.term != view.members[slot].term:
-            closed = "shows no valid block"
-        elif block.state is not BlockState.MEMBER:
-            closed = f"is {block.state.value}"
-        elif block.agent_away_ms:
-            closed = "has no agent at the moment"
-        elif block.free_mib == 0:
-            closed = closed or "has no hypervisor that answers"
-        free_mib = max(0, (block.free_mib if block else 0) - taken_mib)
-        return Candidate(slot, host, free_mib, vms, closed)
+    def _on_stage(self, facts: Facts, membership: Membership) -> Stage:
+        """The pool with all that was ordered before this round."""
+        placed = {vm: given.slot for vm, given in self._given.items()}
+        placed |= {vm: slot for vm, (slot, _) in self._recent.items()}
+        arriving = arrivals(self._relocation.promised, facts)
+        return Stage(
+            landscape(facts, self._settings, dead=membership.dead, placed=placed, arriving=arriving)
+        )
 
     def _books(self, facts: Facts, view: View, moves: Mapping[int, list[Order]]) -> list[Swap]:
         wanted = {slot: list(moves.get(slot, ())) for slot in view.members}
@@ -242,8 +216,3 @@ def _same(known: Held[OrderBook] | None, book: OrderBook) -> bool:
 def plans(books: Mapping[int, Held[OrderBook]]) -> int:
     """How many orders stand in all books; for status displays."""
     return sum(len(b.value.orders) for b in books.values())
-
-
-def _by_size(entry: tuple[str, Held[VmRecord]]) -> tuple[int, str]:
-    vm, record = entry
-    return -record.value.spec.memory_mib, vm

@@ -11,20 +11,20 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from outlast.model import Lease, Move, Order, View, VmRecord
-from outlast.placement.choose import Candidate, Choice, choose
 from outlast.pool.decision import Swap, leaving
 from outlast.pool.facts import Facts, Held
 from outlast.pool.journal import Note, note
+from outlast.pool.stage import Stage, evidence
 from outlast.settings import PoolSettings
 
 AGAIN_BEATS = 30  # rule 4
 LATE_BEATS = 15  # an order to move that its holder does not take is decided anew
 
-Candidates = Callable[[], list[Candidate]]
+OnStage = Callable[[], Stage]  # built when it is asked for
 
 
 @dataclass(slots=True)
@@ -64,7 +64,7 @@ class Relocation:
         self._again.clear()
         self._maintained = frozenset()
 
-    def step(self, now_ns: int, facts: Facts, view: View, candidates: Candidates) -> Round:
+    def step(self, now_ns: int, facts: Facts, view: View, stage: OnStage) -> Round:
         round_ = Round()
         self._tell(facts, view, round_)
         self._settle(now_ns, facts)
@@ -81,9 +81,9 @@ class Relocation:
             if wish is not None and held.value.move is not None and held.value.move.id == wish.id:
                 continue  # it is there; its host fulfils the wish
             if wish is not None and not wish.failed:
-                self._order(now_ns, facts, view, vm, record, held, candidates, busy, round_)
+                self._order(now_ns, facts, view, vm, record, held, stage, busy, round_)
             elif held.value.slot in self._maintained and now_ns >= self._again.get(vm, 0):
-                self._wish(now_ns, facts, vm, record, held, candidates, busy, round_)
+                self._wish(now_ns, facts, vm, record, held, stage, busy, round_)
         for given in self._given.values():
             round_.orders.setdefault(given.holder, []).append(given.order)
         return round_
@@ -124,7 +124,7 @@ class Relocation:
 
     def _order(
         self, now_ns: int, facts: Facts, view: View, vm: str, record: Held[VmRecord],
-        held: Held[Lease], candidates: Candidates, busy: dict[int, int], round_: Round,
+        held: Held[Lease], stage: OnStage, busy: dict[int, int], round_: Round,
     ) -> None:  # fmt: skip
         wish, holder = record.value.move, held.value.slot
         if wish is None or vm in self._given or busy.get(holder, 0) >= self._most(facts):
@@ -132,25 +132,30 @@ class Relocation:
         if wish.to == view.members[holder].host:  # it came there by a take-over, or was there
             self._record(facts, vm, record, replace(record.value, move=None), round_)
             return
-        choice = target(record.value, wish.to, holder, candidates())
-        if choice.slot and busy.get(choice.slot, 0) >= self._most(facts):
+        choice = stage().target(vm, wish.to)
+        slots = {member.host: slot for slot, member in view.members.items()}
+        slot = slots.get(choice.host, 0)
+        if slot and busy.get(slot, 0) >= self._most(facts):
             return
-        if not choice.slot:
+        if not slot:
             failed = replace(wish, failed=choice.why)
             self._record(facts, vm, record, replace(record.value, move=failed), round_)
             host = view.members[holder].host
             round_.notes.append(note("move-failed", vm=vm, host=host, why=choice.why))
             return
-        order = Order("move", vm, record.version, held.version, wish.why, choice.slot, wish.id)
+        order = Order("move", vm, record.version, held.version, wish.why, slot, wish.id)
         self._given[vm] = _Given(order, holder, now_ns)
-        for slot in (holder, choice.slot):
-            busy[slot] = busy.get(slot, 0) + 1
+        stage().reserve(vm, choice.host)
+        for end in (holder, slot):
+            busy[end] = busy.get(end, 0) + 1
         why = f"{wish.why}; {choice.why}" if wish.why else choice.why
-        round_.notes.append(note("order-given", vm=vm, host=choice.host, why=why))
+        round_.notes.append(
+            note("order-given", vm=vm, host=choice.host, why=why, **evidence(choice))
+        )
 
     def _wish(
         self, now_ns: int, facts: Facts, vm: str, record: Held[VmRecord], held: Held[Lease],
-        candidates: Candidates, busy: dict[int, int], round_: Round,
+        stage: OnStage, busy: dict[int, int], round_: Round,
     ) -> None:  # fmt: skip
         """Rule 1: the wishes that a host's maintenance stands for, a few at a time."""
         holder = held.value.slot
@@ -159,8 +164,8 @@ class Relocation:
         host = facts.slots[holder].host
         id_ = f"{held.version:08x}{record.version:08x}"
         wish = Move(id_, "", f"{host} is in maintenance", host)
-        choice = target(record.value, "", holder, candidates())
-        if not choice.slot:
+        choice = stage().target(vm)
+        if not choice.host:
             before = record.value.move
             if before is not None and before.failed == choice.why:
                 self._again[vm] = now_ns + AGAIN_BEATS * self._beat_ns
@@ -176,27 +181,3 @@ class Relocation:
     ) -> None:
         why = value.move.failed or value.move.why if value.move else ""
         round_.swaps.append(Swap(f"vm/{vm}", held.version, value, why))
-
-
-def target(record: VmRecord, to: str, holder: int, candidates: list[Candidate]) -> Choice:
-    """Where a VM of `holder` shall move; slot 0 with the reason when nowhere."""
-    others = [c for c in candidates if c.slot != holder]
-    if not to:
-        return choose(record, others) if others else Choice(0, "", "the pool has no other host")
-    named = [c for c in others if c.host == to]
-    if not named:
-        return Choice(0, "", f"{to} is no member of the pool")
-    return choose(record, named)
-
-
-def arrivals(promised: Mapping[str, int], facts: Facts) -> dict[int, int]:
-    """MiB that moves under way or ordered will need on each slot and that no block shows yet."""
-    coming = dict(promised)
-    for vm, held in facts.leases.items():
-        if held.value.held and held.value.move and leaving(held.value, held.value.slot):
-            coming[vm] = held.value.move.to_slot
-    found: dict[int, int] = {}
-    for vm, slot in coming.items():
-        if vm in facts.vms:
-            found[slot] = found.get(slot, 0) + facts.vms[vm].value.spec.memory_mib
-    return found

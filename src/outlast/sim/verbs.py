@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from outlast.errors import InvalidInput
-from outlast.model import HaOff, VmRecord, VmSpec
+from outlast.model import GroupWish, HaOff, VmRecord, VmSpec
 from outlast.settings import MS, S
 from outlast.sim.agent import encode
 from outlast.sim.host import SimHost
@@ -139,6 +140,9 @@ class Verbs:
                     host.pool_settings = replace(host.pool_settings, ha_off=off)
             case ["vm", vm, "on", "shutdown", ("stay" | "restart") as word]:
                 self.pool.wish(vm, replace(self.pool.record(vm), on_shutdown=word))
+            case ["vm", vm, "is", *options]:
+                pairs = dict(option.split("=", 1) for option in options)
+                self.pool.wish(vm, replace(self.pool.record(vm), **placement(pairs)))
             case ["vm", vm, "prefers", names]:
                 preferred = () if names == "any" else tuple(names.split(","))
                 self.pool.wish(vm, replace(self.pool.record(vm), preferred=preferred))
@@ -228,3 +232,26 @@ def seconds(time: str) -> float:
     if not time.endswith("s"):
         raise InvalidInput(f"a time ends with s, as 2.5s does: {time}")
     return float(time[:-1])
+
+
+def placement(options: Mapping[str, str]) -> dict[str, Any]:
+    """What a story says of where and when a VM runs: priority=high order=2 delay=3s likes=a,b
+    apart=GROUP together=GROUP; a "?" behind the group makes it soft.
+    """
+    found: dict[str, Any] = {}
+    groups = []
+    for name, value in options.items():
+        match name:
+            case "priority":
+                found["priority"] = value
+            case "order":
+                found["start_order"] = int(value)
+            case "delay":
+                found["start_delay_s"] = round(seconds(value))
+            case "likes":
+                found["likes"] = tuple(value.split(","))
+            case "apart" | "together":
+                groups.append(GroupWish(value.rstrip("?"), name, hard=not value.endswith("?")))
+            case _:
+                raise InvalidInput(f"a VM has no '{name}'")
+    return found | ({"groups": tuple(groups)} if groups else {})
