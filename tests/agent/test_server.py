@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from memory_service import MemoryService
 
-from outlast.agent import server as server_module
+from outlast.agent import workers
 from outlast.agent.server import Server
 from outlast.agent.server_thread import ServerThread
 from outlast.errors import Conflict, InvalidInput, NotFound, Refused, StorageTrouble, Unreachable
@@ -228,7 +228,7 @@ def test_a_bug_is_internal_and_tells_no_secrets(a: Host) -> None:
 
 
 def test_a_hanging_storage_never_hangs_the_server(a: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "CALLS_MAX", 3)
+    monkeypatch.setattr(workers, "CALLS_MAX", 3)
     gate = threading.Event()
 
     def hang(_since: float, _limit: int) -> list[dict[str, object]]:

@@ -121,9 +121,13 @@ class Api:
             notes = [e for e in self.timeline(since, TIMELINE_MAX) if e.fields.get("vm") == name]
         return VmDetail(**status.model_dump(), recent=notes[-recent:] if recent else [])
 
-    def local(self) -> LocalVms:
-        """What this host's hypervisor says; for other agents."""
-        return local_vms(self._service.picture, self._clock(), self._service.move_progress())
+    def local(self, *, moves: bool = True) -> LocalVms:
+        """What this host's hypervisor says; for other agents.
+
+        moves: also how far those are that leave it, for which it is asked and may hang.
+        """
+        progress = self._service.move_progress() if moves else {}
+        return local_vms(self._service.picture, self._clock(), progress)
 
     @property
     def slot(self) -> int:

@@ -37,8 +37,9 @@ from outlast.settings import PoolSettings
 LOOK_S = 0.02
 SIGN_S = 0.2  # libvirt's event that the VM stopped comes on another connection
 GUARD_S = 3.0  # a guard that was killed is back by then; less than the relay holds its word
-AFTER_S = 60.0  # libvirt tidies up
+AFTER_S = 60.0  # libvirt decides by itself
 ABORT_S = 1.0
+TIDY_S = 2.0
 
 
 class Departures:
@@ -55,6 +56,7 @@ class Departures:
         self._settings = settings
         self._under_way: dict[str, Departure] = {}
         self._relays: dict[str, Relay] = {}
+        self._asking, self._progress = threading.Lock(), dict[str, Progress]()
         self._ending: dict[str, Departure] = {}  # rule 3: their call may not have returned
 
     @property
@@ -62,8 +64,16 @@ class Departures:
         return bool(self._under_way)
 
     def all_progress(self) -> dict[str, Progress]:
-        """How far each of them is, by VM."""
-        return {vm: departure.progress() for vm, departure in dict(self._under_way).items()}
+        """How far each of them is, by VM. Asks the hypervisor, which may hang: one at a time, the
+        others get what was known before."""
+        if not self._asking.acquire(blocking=False):
+            return self._progress
+        try:
+            under_way = dict(self._under_way)
+            self._progress = {vm: departure.progress() for vm, departure in under_way.items()}
+            return self._progress
+        finally:
+            self._asking.release()
 
     def abort(self, vm: str) -> None:
         """Give it up: in order, and if that does not work at once by cutting the way."""
@@ -151,7 +161,8 @@ def _settled(relay: Relay, departure: Departure) -> bool:
 
 
 def _tidy(departure: Departure, relay: Relay) -> None:
-    departure.wait(AFTER_S)
+    """libvirt says good-bye to the other daemon and waits for its answer, also to a dead one."""
+    departure.wait(TIDY_S)
     relay.close()
 
 

@@ -7,8 +7,7 @@ Rules:
 2. Every refused call is counted (`refused_calls` in the status) and a note (refusals.py).
 3. Every failure is JSON: {"error": {code, sentence, hint, field}}. A bug is code "internal", its
    traceback goes to the log only.
-4. Nothing that may block runs on the event loop; calls that hang on storage are counted, and above
-   CALLS_MAX new ones are turned away, so that the server itself never hangs.
+4. Nothing that may block runs on the event loop (workers.py), so that the server never hangs.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ import secrets
 import socket
 import ssl
 import struct
-import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -38,7 +36,8 @@ from outlast.agent.peers import AgentPeers
 from outlast.agent.pool_wishes import switch
 from outlast.agent.refusals import Refusals
 from outlast.agent.service import Service
-from outlast.errors import Conflict, InvalidInput, NotFound, OutlastError, Refused, StorageTrouble
+from outlast.agent.workers import Workers
+from outlast.errors import Conflict, InvalidInput, NotFound, OutlastError, Refused
 from outlast.wire.seal import client_context, peer_name, peer_role, server_context
 from outlast.wire.shapes import (
     HaSwitch,
@@ -59,8 +58,8 @@ from outlast.wire.shapes import (
 
 log = logging.getLogger("outlast.agent.server")
 
-CALLS_MAX = 32
 BODY_MAX = 1 << 20
+PROGRESS_S = 0.5
 STOP_WAIT_S = 1.0  # for calls under way when the server stops
 READS = frozenset(
     {
@@ -94,8 +93,7 @@ class Server:
         self._peer_context: ssl.SSLContext | None = None
         self._peers = AgentPeers(None)
         self.contexts: tuple[ssl.SSLContext, ...] = ()  # in use, once started
-        self._calls = 0
-        self._calls_lock = threading.Lock()
+        self.blocking = Workers().run
 
     async def start(self) -> None:
         """Listen. Raises OutlastError saying what is in the way."""
@@ -244,11 +242,18 @@ class Server:
         """What other hosts say, and this one when it has more to say than its picture."""
         peers = await self._peers.look(places)
         if self.api.moving:
-            peers[self.api.slot] = await self.blocking(self.api.local)
+            peers[self.api.slot] = await self._local_now()
         return peers
 
+    async def _local_now(self) -> LocalVms:
+        """With the progress of moves, when the hypervisor says it soon."""
+        if self.api.moving:
+            with contextlib.suppress(TimeoutError):
+                return await asyncio.wait_for(self.blocking(self.api.local), PROGRESS_S)
+        return self.api.local(moves=False)
+
     async def _local(self, _: web.Request) -> web.Response:
-        return _json(await self.blocking(self.api.local) if self.api.moving else self.api.local())
+        return _json(await self._local_now())
 
     async def _vms(self, _: web.Request) -> web.Response:
         return _json_list(self.api.vms(await self._look(self.api.holders())))
@@ -335,41 +340,6 @@ class Server:
         place = await self.blocking(lambda: self.api.console_place(name, only_here=only_here))
         desk = Desk(self.blocking, self.api.service.open_console, self._peer_context)
         return await serve_console(desk, request, name, place)
-
-    async def blocking(self, work: Callable[[], T]) -> T:
-        """Run what may block in a thread of its own. Raises StorageTrouble when too many hang."""
-        with self._calls_lock:
-            if self._calls >= CALLS_MAX:
-                raise StorageTrouble(
-                    f"{self._calls} calls are waiting for the pool's storage already",
-                    hint="is the storage reachable? see 'outlast status'",
-                )
-            self._calls += 1
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        threading.Thread(target=self._run, args=(loop, future, work), daemon=True).start()
-        return await future
-
-    def _run(
-        self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[T], work: Callable[[], T]
-    ) -> None:
-        def settle(result: T | None, error: BaseException | None) -> None:
-            if future.done():  # the caller has gone
-                return
-            if error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(result)  # type: ignore[arg-type]
-
-        result, error = None, None
-        try:
-            result = work()
-        except BaseException as caught:
-            error = caught
-        with self._calls_lock:
-            self._calls -= 1
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-            loop.call_soon_threadsafe(settle, result, error)
 
 
 def _json(shape: BaseModel, status: int = 200) -> web.Response:
