@@ -32,6 +32,8 @@ ACTIONS = (
     "tasks", "people", "tokens", "audit", "pools", "webhooks",  # the manager itself
 )  # fmt: skip
 ROLES = ("admin", "operator", "viewer", "own")
+COOKIE = "__Host-outlast"  # holds Session.cookie_token; Secure, HttpOnly, SameSite=Strict, Path=/
+CSRF_HEADER = "X-CSRF-Token"  # Session.csrf, on each change that comes with the cookie
 
 
 @dataclass(frozen=True, slots=True)
