@@ -56,6 +56,10 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
+class OutcomeUnknown(Unreachable):
+    """The connection broke after a wish was sent: whether it was taken is not known."""
+
+
 class AgentClient:
     """One agent. Raises InvalidInput for a target that is none."""
 
@@ -224,10 +228,11 @@ class AgentClient:
         reason = str(error) or type(error).__name__
         if isinstance(error, TimeoutError):
             reason = f"no answer within {timeout_s:g} s"
-        hint = "try again"
-        if method != "GET":
-            hint = "whether the wish was taken is not known; look with 'outlast vm list'"
-        return Unreachable(f"the connection to {where} broke: {reason}", hint=hint)
+        sentence = f"the connection to {where} broke: {reason}"
+        if method == "GET":
+            return Unreachable(sentence, hint="try again")
+        hint = "whether the wish was taken is not known; look with 'outlast vm list'"
+        return OutcomeUnknown(sentence, hint=hint)
 
 
 def _host(name: str) -> str:
