@@ -60,19 +60,24 @@ class Accounts:
             self._set_up = await self._repository.read(people.count_users) > 0
         return not self._set_up
 
-    async def new_code(self) -> str:
-        """A new one-time code; older ones are void. Raises Conflict when there are users."""
+    async def new_code(self, *, only_first: bool = False) -> str:
+        """A new one-time code; older ones are void. Raises Conflict when there are users.
+
+        only_first: "" when there is a code already, maybe another manager's.
+        """
         code = "-".join(secrets.token_hex(2) for _ in range(5))
 
-        def put(c: Connection) -> None:
+        def put(c: Connection) -> bool:
             if people.count_users(c):
                 raise Conflict(
                     "this manager has been set up already", hint="outlast manager user add NAME"
                 )
+            if only_first and people.setup_code(c):
+                return False
             people.put_setup_code(c, secret_hash(code))
+            return True
 
-        await self._repository.write(put)
-        return code
+        return code if await self._repository.write(put) else ""
 
     async def set_up(self, code: str, name: str, password: str, address: str = "") -> Session:
         self._guesses.check("setup", f"address:{address}")

@@ -87,7 +87,7 @@ def add_events(c: Connection, pool_id: str, entries: Iterable[TimelineEntry]) ->
     added = 0
     for start in range(0, len(rows), 500):
         wish = make(events).values(rows[start : start + 500])
-        added += c.execute(wish.on_conflict_do_nothing()).rowcount
+        added += len(c.execute(wish.on_conflict_do_nothing().returning(events.c.id)).all())
     return added
 
 
