@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from calling import wait
 from desk import Desk, Postgres
 from pretend import RealPool
+
+from outlast.manager.ports import Grant
 
 _numbers = itertools.count()
 
@@ -54,3 +57,25 @@ def desk(tmp_path: Path, real: RealPool) -> Iterator[Desk]:
     made.follow(real.link())
     yield made
     made.close()
+
+
+@pytest.fixture
+def admin(desk: Desk, real: RealPool) -> str:
+    """A token that may everything, once the pool has answered."""
+    token = desk.user("anna", Grant("admin"))
+    wait(lambda: not desk.manager.reads.pool(real.id).stale)
+    return token
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Desk, RealPool, str]]:
+    """One desk for tests that change nothing."""
+    root = tmp_path_factory.mktemp("shared")
+    real = RealPool(root)
+    desk = Desk(root / "manager")
+    desk.follow(real.link())
+    token = desk.user("anna", Grant("admin"))
+    wait(lambda: not desk.manager.reads.pool(real.id).stale)
+    yield desk, real, token
+    desk.close()
+    real.close()

@@ -136,7 +136,8 @@ async def _http(request: Request, error: Exception) -> Response:
     if error.status_code in (404, 405):
         said = f"there is no {request.method} {request.url.path[:200]}"
         return failure(NotFound(said, hint=f"see {PREFIX}/openapi.json"))
-    return failure(InvalidInput(f"the request is refused: {error.detail}"), error.status_code)
+    status = 422 if error.status_code == 400 else error.status_code
+    return failure(InvalidInput(f"the request is refused: {error.detail}"), status)
 
 
 async def _bug(request: Request, error: Exception) -> Response:

@@ -11,7 +11,7 @@ Rules:
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,15 +112,15 @@ async def person_of(request: Request) -> Person:
     if person is None:
         raise NotLoggedIn("nobody is logged in", hint="log in, or send a token")
     if request.method not in SAFE:
-        await _check_forgery(request, people.csrf(cookie))
+        _check_forgery(request, await people.csrf(cookie))
     return person
 
 
-async def _check_forgery(request: Request, asked: Awaitable[str]) -> None:
+def _check_forgery(request: Request, csrf: str) -> None:
     origin, host = request.headers.get("origin"), request.headers.get("host", "")
     if origin is not None and origin.partition("://")[2] != host:
         raise Refused("this call comes out of another site's page")
-    sent, csrf = request.headers.get(CSRF_HEADER, ""), await asked
+    sent = request.headers.get(CSRF_HEADER, "")
     if not csrf or not hmac.compare_digest(sent.encode(), csrf.encode()):
         raise Refused(f"the header {CSRF_HEADER} is missing or wrong", hint="load the page again")
 

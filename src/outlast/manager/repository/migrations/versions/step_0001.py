@@ -12,6 +12,13 @@ NUMBER = BigInteger().with_variant(Integer, "sqlite")
 
 
 def upgrade() -> None:
+    _people()
+    _records()
+    _rest()
+    _keep_audit()
+
+
+def _people() -> None:
     op.create_table(
         "users",
         Column("name", Text, primary_key=True),
@@ -46,6 +53,9 @@ def upgrade() -> None:
         Column("expires_wall_s", Double, nullable=False),
     )  # fmt: skip
     op.create_index("ix_sessions_name", "sessions", ["name"])
+
+
+def _records() -> None:
     op.create_table(
         "audit",
         Column("id", NUMBER, primary_key=True, autoincrement=True),
@@ -91,6 +101,9 @@ def upgrade() -> None:
         Column("wish", Text, nullable=False),
     )  # fmt: skip
     op.create_index("tasks_open", "tasks", ["done", "started_wall_s"])
+
+
+def _rest() -> None:
     op.create_table(
         "pools",
         Column("id", Text, primary_key=True),
@@ -118,6 +131,9 @@ def upgrade() -> None:
         Column("key", Text, primary_key=True),
         Column("value", Text, nullable=False),
     )  # fmt: skip
+
+
+def _keep_audit() -> None:
     if op.get_bind().dialect.name == "sqlite":
         for what in ("update", "delete"):
             op.execute(
