@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from argon2 import PasswordHasher
 
+from outlast.manager.accounts import Accounts
 from outlast.manager.api.app import build
 from outlast.manager.config import Config, Place
 from outlast.manager.passwords import Passwords
@@ -96,10 +97,13 @@ class Desk:
 
     def user(self, name: str, *roles: Grant) -> str:
         """A user with these roles, and a token that may all the user may."""
-        people = self.manager.people
-        self.run(people.add_user(BOSS, name, f"a long password of {name}", roles))
-        token, _ = self.run(people.add_token(BOSS, name, "test", roles, 1))
-        return token
+        return self.run(user(self.manager.people, name, *roles))
+
+
+async def user(people: Accounts, name: str, *roles: Grant) -> str:
+    """A user, and a token that may the same."""
+    await people.add_user(BOSS, name, f"a long password of {name}", roles)
+    return (await people.add_token(BOSS, name, "test", roles, 1))[0]
 
 
 async def ask(app: Any, method: str, path: str, content: bytes, headers: dict[str, str]) -> Said:

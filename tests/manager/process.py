@@ -15,6 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pretend import RealPool
+
+from outlast.manager.config import Config, Place, make_certificate
+
 RUN = "from outlast.cli.main import run; run()"
 SRC = Path(__file__).parents[2] / "src"
 
@@ -28,18 +32,26 @@ def free_port() -> int:
 class Process:
     """One management server with folders of its own."""
 
-    def __init__(self, root: Path, database: str = "") -> None:
+    def __init__(self, root: Path, database: str = "", *, real: RealPool | None = None) -> None:
+        """real: a pool to follow; then it is set up without commands, which is quicker."""
         self.root, self.port = root, free_port()
         root.mkdir(parents=True, exist_ok=True)
         self.environment = os.environ | {
             "OUTLAST_ETC": str(root / "etc"), "OUTLAST_VAR": str(root / "var"),
             "PYTHONPATH": str(SRC),
         }  # fmt: skip
+        self.process: subprocess.Popen[bytes] | None = None
+        if real is not None:
+            place = Place(root / "etc", root / "var/manager")
+            place.write(Config(listen=f"127.0.0.1:{self.port}", database=database))
+            make_certificate(root / "var/manager/tls", ["127.0.0.1"])
+            place.pool_pki(real.id).parent.mkdir(parents=True)
+            place.pool_pki(real.id).symlink_to(real.pki)
+            return
         more = ["--database", database] if database else []
         self.init = json.loads(
             self.command("--json", "manager", "init", "--listen", f"127.0.0.1:{self.port}", *more)
         )
-        self.process: subprocess.Popen[bytes] | None = None
 
     def command(self, *arguments: str, typed: str = "", fails: bool = False) -> str:
         done = subprocess.run(

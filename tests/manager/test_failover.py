@@ -2,33 +2,56 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 from calling import wait
+from desk import QUICK, Postgres, user
 from pretend import RealPool
 from process import Process
+from sqlalchemy import insert
+
+from outlast.manager.accounts import Accounts
+from outlast.manager.passwords import Passwords
+from outlast.manager.ports import Grant
+from outlast.manager.repository import records, schema
+from outlast.manager.repository.store import Repository
+from outlast.wire.client import AgentClient
+from outlast.wire.shapes import VmCreate, make
 
 V = "/api/v1"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPool]:
+    made = RealPool(tmp_path_factory.mktemp("pool"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
 def three(
-    tmp_path: Path, real: RealPool, new_postgres_database: Callable[[], str]
+    tmp_path_factory: pytest.TempPathFactory, real: RealPool, postgres: Postgres
 ) -> Iterator[tuple[list[Process], str]]:
-    url = new_postgres_database()
-    made = [Process(tmp_path / f"m{n}", url) for n in range(3)]
-    made[0].command("manager", "user", "add", "anna", "--role", "admin", typed="a good long one\n")
-    token = made[0].command("manager", "token", "add", "anna", "ci", "--role", "admin").strip()
+    url = postgres.create("failover")
+    repository = Repository(url)
+    repository.migrate()
+    link = real.link()
+    repository.write_now(lambda c: records.put_pool(c, link.pool_id, link.name, link.agents, 1.0))
+    people = Accounts(repository, passwords=Passwords(QUICK))
+    token = asyncio.run(user(people, "anna", Grant("admin")))
+    root = tmp_path_factory.mktemp("managers")
+    made = [Process(root / f"m{n}", url, real=real) for n in range(3)]
     for one in made:
-        one.command("manager", "add-pool", real.url("a"), real.url("b"), "--pki", str(real.pki))
         one.start()
     yield made, token
     for one in made:
         one.kill()
+    people.close()
+    repository.close()
 
 
 def leaders(managers: list[Process], token: str) -> list[Process]:
@@ -111,13 +134,6 @@ def test_a_wish_of_a_manager_that_was_killed_is_looked_for_in_the_pool(
     three: tuple[list[Process], str], real: RealPool
 ) -> None:
     """Killed between writing a wish down and the pool's answer: one that the pool took, one not."""
-    from sqlalchemy import insert
-
-    from outlast.manager.repository import schema
-    from outlast.manager.repository.store import Repository
-    from outlast.wire.client import AgentClient
-    from outlast.wire.shapes import VmCreate, make
-
     managers, token = three
     client = AgentClient(real.url("a"), pki=real.pki)
     for name in ("web", "db"):

@@ -18,7 +18,7 @@ from outlast.errors import InvalidInput, OutlastError, StorageTrouble
 from outlast.manager.ports import Grant, Task
 from outlast.manager.repository import people, records, schema
 from outlast.manager.repository.records import AuditRow
-from outlast.manager.repository.store import Repository
+from outlast.manager.repository.store import HEAD, STEPS, Repository
 from outlast.wire.shapes import TimelineEntry
 
 
@@ -35,6 +35,9 @@ def test_the_steps_lead_to_the_tables_that_the_code_knows(repository: Repository
         return compare_metadata(MigrationContext.configure(c), schema.metadata)
 
     assert repository.read_now(differences) == []
+    assert repository.schema() == HEAD
+    steps = sorted((STEPS / "versions").glob("step_*.py"))
+    assert steps[-1].stem == f"step_{HEAD}"
 
 
 def test_an_older_schema_is_migrated_and_keeps_what_is_in_it(database: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import ssl
 import stat
@@ -14,6 +15,10 @@ import pytest
 from calling import wait
 from pretend import RealPool
 from process import Process
+
+from outlast.errors import OutlastError
+from outlast.manager.config import Config, Place, make_certificate
+from outlast.manager.serve import serve
 
 V = "/api/v1"
 
@@ -124,6 +129,17 @@ def test_it_ends_gracefully_with_open_streams_and_comes_back(
     ],
 )
 def test_trouble_at_the_start_is_a_sentence(tmp_path: Path, config: str, said: str) -> None:
-    made = Process(tmp_path)
-    (tmp_path / "etc/manager.json").write_text(config)
-    assert said in made.command("manager", "run", fails=True)
+    place = Place(tmp_path / "etc", tmp_path / "var")
+    make_certificate(place.var / "tls", ["127.0.0.1"])
+    place.write(Config())
+    place.file.write_text(config)
+    with pytest.raises(OutlastError, match=said) as caught:
+        asyncio.run(serve(place, place.config()))
+    assert caught.value.sentence
+
+
+def test_without_init_it_says_what_to_do(tmp_path: Path) -> None:
+    place = Place(tmp_path / "etc", tmp_path / "var")
+    with pytest.raises(OutlastError) as caught:
+        asyncio.run(serve(place, place.config()))
+    assert caught.value.hint == "outlast manager init"

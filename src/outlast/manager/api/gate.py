@@ -63,7 +63,7 @@ def needs(action: str) -> Any:
                     hint="an administrator gives roles",
                 )
         except (Refused, NotFound) as error:
-            if isinstance(error, NotFound) and scope.everything:
+            if isinstance(error, NotFound) and _sees_all(manager, request, scope):
                 raise
             if request.method not in SAFE:
                 await manager.people.audit(
@@ -134,6 +134,16 @@ def _place(manager: Manager, request: Request) -> tuple[str, str, str]:
     vm = manager.reads.vm(pool_id, names["vm"]).vm.name if "vm" in names else ""
     host = manager.reads.host(pool_id, names["host"]).name if "host" in names else ""
     return pool_id, vm, host
+
+
+def _sees_all(manager: Manager, request: Request, scope: Scope) -> bool:
+    """May the caller know what there is where the path leads?"""
+    if scope.everything:
+        return True
+    try:
+        return scope.sees_pool(manager.reads.find(request.path_params["pool"]).id)
+    except (NotFound, KeyError):
+        return False
 
 
 def action_of(dependency: Callable[..., Any]) -> str | None:

@@ -62,12 +62,21 @@ async def one_task(
         float, Query(ge=0, le=WAIT_MAX_S, description="answer when it ended, or after so long")
     ] = 0,
 ) -> TaskOut:  # fmt: skip
-    found = caller.manager.acts.task(task)
+    found = await _task(caller, task)
     if not _sees_task(caller, found):
         raise NotFound(f"there is no task '{task[:80]}'")
     if wait_s and not found.done:
         found = await _wait(caller, task, wait_s)
     return TaskOut(**asdict(found))
+
+
+async def _task(caller: Caller, task_id: str) -> Task:
+    """One that another manager has just made is not known here yet. Raises NotFound."""
+    try:
+        return caller.manager.acts.task(task_id)
+    except NotFound:
+        await caller.manager.tasks.sync()
+        return caller.manager.acts.task(task_id)
 
 
 async def _wait(caller: Caller, task_id: str, wait_s: float) -> Task:

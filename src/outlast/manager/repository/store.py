@@ -21,12 +21,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util.exc import CommandError
-from sqlalchemy import Connection, Engine, create_engine, event, exc, make_url, pool, text
+from sqlalchemy import (
+    Connection,
+    Engine,
+    create_engine,
+    event,
+    exc,
+    inspect,
+    make_url,
+    pool,
+    text,
+)
 
 from outlast.errors import InvalidInput, OutlastError, StorageTrouble
 
@@ -37,6 +42,7 @@ THREADS = 8
 MIGRATE_LOCK = 0x6F75746C_0001  # advisory locks of PostgreSQL; one number a purpose
 LEADER_LOCK = 0x6F75746C_0002
 STEPS = Path(__file__).parent / "migrations"
+HEAD = "0002"  # the newest of them
 
 
 class Repository:
@@ -91,13 +97,20 @@ class Repository:
         """
         if self._file is not None:
             _make_file(self._file)
-        self.write_now(lambda connection: self._migrate(connection, to))
+        if self.schema() != HEAD or to != "head":
+            self.write_now(lambda connection: self._migrate(connection, to))
 
     def schema(self) -> str:
         """The step the schema is at; "" = there is none yet."""
         return self.read_now(_present_step)
 
     def _migrate(self, connection: Connection, to: str) -> None:
+        # most starts and commands find nothing to do and are spared half a second of imports
+        from alembic import command
+        from alembic.config import Config
+        from alembic.script import ScriptDirectory
+        from alembic.util.exc import CommandError
+
         if self.shared:
             connection.execute(text(f"select pg_advisory_xact_lock({MIGRATE_LOCK})"))
         config = Config(attributes={"connection": connection})
@@ -134,7 +147,9 @@ class Repository:
 
 
 def _present_step(connection: Connection) -> str:
-    return MigrationContext.configure(connection).get_current_revision() or ""
+    if not inspect(connection).has_table("alembic_version"):
+        return ""
+    return str(connection.execute(text("select version_num from alembic_version")).scalar() or "")
 
 
 def _engine(url: str) -> tuple[Engine, str, Path | None]:
