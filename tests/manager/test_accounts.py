@@ -125,14 +125,22 @@ async def test_guessing_is_slowed_down_by_name_and_by_address(
         raise AssertionError("a wrong password fits")
 
     assert [await guess("anna", f"10.0.0.{n}") for n in range(6)] == [Refused] * 5 + [TooOften]
-    assert [await guess(f"nobody{n}", "10.9.9.9") for n in range(6)] == [Refused] * 5 + [TooOften]
+    said = [await guess(f"nobody{n}", "10.9.9.9") for n in range(21)]
+    assert said == [Refused] * 20 + [TooOften]
+    for n in range(20):
+        with pytest.raises(Refused):
+            await accounts.bearer(f"olt_{n}", "10.8.8.8")
+    with pytest.raises(TooOften):
+        await accounts.bearer("olt_x", "10.8.8.8")
+    token, _row = await accounts.add_token(BOSS, "anna", "ci", (ADMIN,), 1)
+    assert (await accounts.bearer(token, "10.8.8.8")).name == "anna/ci"
     with pytest.raises(TooOften):
         await accounts.login("anna", WORD, "10.0.0.77")
     clock.now_s += 3
     await accounts.login("anna", WORD, "10.0.0.77")
     assert await guess("anna", "10.0.0.78") is Refused
     rows, _ = await repository.read(lambda c: records.list_audit(c, action="login", limit=99))
-    assert sum(not row.ok for row in rows) == 11
+    assert sum(not row.ok for row in rows) == 26
 
 
 @accounts_test

@@ -154,9 +154,6 @@ class Accounts:
     async def _bearer(
         self, token: str, hash_: str, address: str
     ) -> tuple[float, Person, str, float]:
-        key = f"token:{address}"
-        self._guesses.check(key)
-
         def find(c: Connection) -> tuple[TokenRow | None, UserRow | None]:
             row = people.token_by_hash(c, hash_) if token.startswith(TOKEN_PREFIX) else None
             return row, people.user(c, row.owner) if row else None
@@ -164,8 +161,9 @@ class Accounts:
         row, owner = await self._repository.read(find)
         if row is None or owner is None or owner.disabled:
             self._known.pop(hash_, None)
+            # only those that are none are slowed down: a good one is never in doubt
+            self._guesses.check(f"address:{address}")
             raise Refused("there is no such token", hint="was it removed, or its owner?")
-        self._guesses.right(key)
         held = tuple(g for g in row.grants if rights.covers(owner.grants, g))
         person = Person(f"{row.owner}/{row.name}", held, row.id)
         return self._remember(hash_, person, "", row.expires_wall_s)

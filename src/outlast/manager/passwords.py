@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 PASSWORD_MIN, PASSWORD_MAX = 10, 500
 HASHERS = 2
-FREE_TRIES = 5
+FREE_TRIES, FREE_TRIES_ADDRESS = 5, 20
 WAIT_FIRST_S, WAIT_MAX_S = 2.0, 300.0
 FORGET_S = 900.0
 KEPT_KEYS = 10_000
@@ -100,12 +100,15 @@ class Guesses:
         self._failed: OrderedDict[str, tuple[int, float]] = OrderedDict()  # count, newest
 
     def check(self, *keys: str) -> None:
-        """Raises TooOften. Notes a guess; `right` takes it back."""
+        """Raises TooOften. Notes a guess, so that many at a time are no way round; `right` takes
+        it back."""
         now_s = self._clock()
         for key in keys:
             count, last_s = self._failed.get(key, (0, 0.0))
-            if count >= FREE_TRIES:
-                wait_s = min(WAIT_FIRST_S * 2 ** (count - FREE_TRIES), WAIT_MAX_S)
+            # many people may come from one address
+            free = FREE_TRIES_ADDRESS if key.startswith("address:") else FREE_TRIES
+            if count >= free:
+                wait_s = min(WAIT_FIRST_S * 2 ** min(count - free, 20), WAIT_MAX_S)
                 left_s = last_s + wait_s - now_s
                 if left_s > 0:
                     raise TooOften(left_s)
