@@ -38,11 +38,12 @@ from outlast.manager.api.app import build
 from outlast.manager.config import Config, Place, make_certificate
 from outlast.manager.passwords import Passwords
 from outlast.manager.ports import Grant, Person
+from outlast.manager.serve import STREAMS_MAX
 from outlast.manager.service import Manager
 from outlast.wire.shapes import HostStatus, PoolStatus, VmStatus
 
 POOLS, VMS = 20, 500
-CONNECTIONS, REQUESTS = 16, 3000
+CONNECTIONS, REQUESTS = 16, 4000
 READERS, EVENTS_S, STREAM_S = 200, 20, 10.0
 STATES = ("running", "running", "running", "stopped", "waiting", "down")
 TICKS_S = os.sysconf("SC_CLK_TCK")
@@ -81,6 +82,7 @@ async def serve(app: Any, root: Path, port: int) -> None:
     server = Server(
         app, address="127.0.0.1", port=port, interface=Interfaces.ASGINL,
         ssl_cert=root / "tls/cert.pem", ssl_key=root / "tls/cert.key", log_level=LogLevels.error,
+        backlog=1024, backpressure=STREAMS_MAX,
     )  # fmt: skip
     await server.serve()
 

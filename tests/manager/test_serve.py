@@ -95,7 +95,7 @@ def test_it_ends_gracefully_with_open_streams_and_comes_back(
     server: tuple[Process, RealPool, str],
 ) -> None:
     made, _real, token = server
-    heard: list[list[str]] = [[] for _ in range(3)]
+    heard: list[list[str]] = [[] for _ in range(150)]  # more than the server takes by default
     ended = threading.Semaphore(0)
 
     def follow(lines: list[str]) -> None:
@@ -108,7 +108,7 @@ def test_it_ends_gracefully_with_open_streams_and_comes_back(
     wait(lambda: all(heard))
     begun = time.monotonic()
     assert made.stop() == 0
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 10
     assert all(ended.acquire(timeout=2) for _ in heard)
     assert "Traceback" not in made.log and "ERROR" not in made.log, made.log
     made.start()

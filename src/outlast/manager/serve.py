@@ -13,6 +13,7 @@ import contextlib
 import importlib
 import importlib.util
 import logging
+import resource
 import signal
 import socket
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from outlast.manager.service import Manager
 log = logging.getLogger("outlast.manager.serve")
 
 STOP_S = 10.0
+STREAMS_MAX = 10_000  # calls at a time; each open stream is one
 PAGES = "outlast.manager.web"
 
 
@@ -49,12 +51,13 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError, RuntimeError):  # not in the main thread
             loop.add_signal_handler(number, ending.set)
+    _allow_files()
     manager = Manager(place, config)
     await manager.start()
     server = Server(
         pages(build(manager), manager), address=host, port=port, interface=Interfaces.ASGINL,
         http=HTTPModes.auto, ssl_cert=cert, ssl_key=key, log_level=LogLevels.warning,
-        websockets=True,
+        websockets=True, backlog=1024, backpressure=STREAMS_MAX,
     )  # fmt: skip
     serving = asyncio.ensure_future(server.serve())
     ended = asyncio.ensure_future(ending.wait())
@@ -81,6 +84,13 @@ def pages(app: FastAPI, manager: Manager) -> FastAPI:
         if attach is not None:
             attach(app, manager.reads, manager.acts, manager.people)
     return app
+
+
+def _allow_files() -> None:
+    """As many open connections as the system allows; the soft limit is made for other programs."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 2 * STREAMS_MAX), hard), hard))
 
 
 def _check_free(host: str, port: int) -> None:
