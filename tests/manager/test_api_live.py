@@ -145,3 +145,27 @@ def test_a_wish_as_an_agent_takes_it_is_one_here() -> None:
     from outlast.manager.api.vms import VmCreateBody
 
     assert VmCreateBody(**wish.model_dump(exclude_unset=True)).start is False
+
+
+# ---- trouble of the database
+
+
+def test_a_database_that_is_away_is_said_and_comes_back_without_a_restart(
+    desk: Desk, real: RealPool, admin: str
+) -> None:
+    ended(desk, create(desk, real, admin), admin)
+    file = desk.place.var / "manager.db"
+    file.rename(file.with_name("away"))
+    wait(lambda: desk.call("GET", f"{V}/health").status == 503)
+    for method, path in (("GET", "users"), ("GET", "audit"), ("GET", "events"),
+                         ("POST", "pools/lab/vms/web/start")):  # fmt: skip
+        said = desk.call(method, f"{V}/{path}", token=admin)
+        assert (said.status, said.error["code"]) == (503, "storage-trouble")
+        assert said.error["hint"]
+    # no wish without a line in the audit; what is seen goes on for those who are known
+    assert real.a.read_vm("web").value.start_seq == 0  # type: ignore[union-attr]
+    assert desk.manager.reads.pool(real.id).stale is False
+    file.with_name("away").rename(file)
+    wait(lambda: desk.call("GET", f"{V}/health").status == 200)
+    said = desk.call("POST", f"{V}/pools/lab/vms/web/start", token=admin)
+    assert not ended(desk, said, admin)["failed"]

@@ -113,7 +113,9 @@ def test_the_matrix(place: tuple[Desk, RealPool]) -> None:
         for method, path, action in routes(desk):
             if not action or method == "HEAD":
                 continue
-            at = path.format(pool=real.id, vm="web", host="b", user="none", task="none")
+            at = path.format(
+                pool=real.id, vm="web", host="b", user="none", task="none", webhook="none"
+            )
             if "web" not in [v.name for v in desk.manager.reads.pool(real.id).status.vms]:
                 make_vm(desk, real, "web")
             where = (real.id, "web" if "{vm}" in path else "") if "{pool}" in path else ("", "")

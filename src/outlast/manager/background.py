@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 
 from outlast.errors import OutlastError
 from outlast.manager.asking import Pools
-from outlast.manager.repository import people, records
+from outlast.manager.repository import hooks, people, records
 from outlast.manager.repository.store import Repository
 
 log = logging.getLogger("outlast.manager.background")
@@ -43,7 +43,6 @@ class Background:
         self._events_s, self._tasks_s = events_days * 86400.0, tasks_days * 86400.0
         self._copied: dict[str, int] = {}  # pool -> version of its entry at the last copy
         self._next_forget_s = 0.0
-        self.after: Callable[[], None] = lambda: None  # new events were written
 
     async def run(self, leads: Callable[[], bool]) -> None:
         """Until it is cancelled."""
@@ -63,8 +62,6 @@ class Background:
                 self._copied[entry.id] = entry.version
             except OutlastError as error:
                 log.warning("the history of pool %s: %s", entry.name, error.sentence)
-        if added:
-            self.after()
         if self._wall() >= self._next_forget_s:
             try:
                 await self.forget()
@@ -87,6 +84,7 @@ class Background:
 
         def forget(c: Connection) -> None:
             records.forget_events(c, wall_s - self._events_s)
+            hooks.forget(c, records.oldest_event_id(c))
             records.forget_tasks(c, wall_s - self._tasks_s)
             records.forget_calls(c, wall_s - CALLS_KEPT_S)
             records.forget_managers(c, wall_s - MANAGERS_KEPT_S)

@@ -27,6 +27,7 @@ from outlast.manager.passwords import Passwords
 from outlast.manager.repository import records
 from outlast.manager.repository.store import Repository
 from outlast.manager.tasks import Tasks
+from outlast.manager.webhooks import Webhooks
 
 log = logging.getLogger("outlast.manager")
 
@@ -51,6 +52,7 @@ class Manager:
             tasks_days=config.tasks_days,
         )  # fmt: skip
         self.leader = Leader(self.repository, self._leads)
+        self.webhooks = Webhooks(self.repository)
         self.trouble = ""  # of the database; "" = it works
         self.started_wall_s = time.time()
         self._period_s = period_s
@@ -72,6 +74,7 @@ class Manager:
         for work in (
             self._age(), self._sync(), self.leader.run(),
             self.background.run(lambda: self.leader.leads),
+            self.webhooks.run(lambda: self.leader.leads),
         ):  # fmt: skip
             self._loops.append(asyncio.ensure_future(self._guarded(work)))
 

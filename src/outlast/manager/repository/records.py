@@ -134,6 +134,11 @@ def newest_event_id(c: Connection) -> int:
     return int(c.execute(select(func.max(events.c.id))).scalar() or 0)
 
 
+def oldest_event_id(c: Connection) -> int:
+    """0 when there is none."""
+    return int(c.execute(select(func.min(events.c.id))).scalar() or 0)
+
+
 def forget_events(c: Connection, before_wall_s: float) -> int:
     return c.execute(delete(events).where(events.c.wall_s < before_wall_s)).rowcount
 
