@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 SOURCES := src tests $(wildcard bench)
 
-.PHONY: help setup demo test lint types unit rack-test sim soak mutants bench-failover bench-migrate bench-placement chaos format clean model
+.PHONY: help setup demo test lint types unit rack-test sim soak mutants bench-failover bench-migrate bench-placement bench-manager chaos format clean model
 
 help: ## this list
 	@echo "Outlast: VMs outlast their hosts."
@@ -54,6 +54,9 @@ bench-migrate: setup ## what a live migration costs beside plain libvirt (needs 
 
 bench-placement: setup ## how good and how fast placement is; LARGE=1 adds 1,000 hosts
 	@PYTHONPATH=src $(PYTHON) -m bench.placement $(if $(LARGE),--large)
+
+bench-manager: setup ## what the manager's lists and streams cost beside the same done bare
+	@PYTHONPATH=src $(PYTHON) -m bench.manager
 
 chaos: setup ## random faults on real hosts for MINUTES=10, judged by the VMs' own disks (needs root or sudo)
 	@OUTLAST_CHAOS_S=$$(( $(or $(MINUTES),10) * 60 )) scripts/as-root.sh $(PYTHON) -m pytest -s tests/rack/whole/test_chaos.py

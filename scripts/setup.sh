@@ -32,6 +32,7 @@ readonly PACKAGES=(
   "util-linux:unshare and nsenter, the walls between the rack's hosts"
   "systemd-container:boots a host with all its services, to test them"
   "busybox-static:the inside of the demo's VM"
+  "postgresql:a real database for the manager's tests, which run one of their own"
 )
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -86,11 +87,20 @@ install_packages() {
     printf '    %-28s %s\n' "$name" "$why"
     names+=("$name")
   done <<<"$missing"
+  no_database_of_the_machine
   as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq ||
     die "apt-get update failed: is there a network? (see the lines above)"
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y -o Dpkg::Use-Pty=0 \
     --no-install-recommends \
     "${names[@]}" </dev/null || die "apt-get could not install: ${names[*]} (see the lines above)"
+}
+
+no_database_of_the_machine() {
+  # Debian's package would make a database and start it at every boot; the tests want the programs only
+  local place=/etc/postgresql-common/createcluster.d
+  case " $installed " in *" postgresql "*) return ;; esac
+  as_root mkdir -p "$place"
+  echo "create_main_cluster = false" | as_root tee "$place/outlast.conf" >/dev/null
 }
 
 make_folders() {

@@ -152,7 +152,7 @@ def test_the_changelog_knows_the_version() -> None:
 
 
 def test_lock_files_pin_and_hash_everything() -> None:
-    for name in ("run.lock", "dev.lock", "tools.lock", "build.lock"):
+    for name in ("run.lock", "manager.lock", "dev.lock", "tools.lock", "build.lock"):
         text = (ROOT / "requirements" / name).read_text()
         pins = re.findall(r"^[a-z0-9._-]+==\S+", text, flags=re.MULTILINE)
         blocks = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]

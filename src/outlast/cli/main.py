@@ -11,7 +11,19 @@ from typing import Annotated
 import typer
 
 from outlast import __version__
-from outlast.cli import drill, host, incident, plan, pool, pool_settings, rack, storage, upgrade, vm
+from outlast.cli import (
+    drill,
+    host,
+    incident,
+    manager,
+    plan,
+    pool,
+    pool_settings,
+    rack,
+    storage,
+    upgrade,
+    vm,
+)  # fmt: skip
 from outlast.cli.context import Options, options, print_error, print_json, stdout
 from outlast.errors import InvalidInput, OutlastError
 
@@ -34,6 +46,7 @@ app.add_typer(vm.app, name="vm")
 app.add_typer(storage.app, name="storage")
 app.add_typer(rack.app, name="rack")
 app.add_typer(incident.app, name="incident")
+app.add_typer(manager.app, name="manager")
 app.command()(incident.replay)
 app.command()(drill.drill)
 

@@ -12,6 +12,7 @@ import http.client
 import json
 import socket
 import ssl
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote, urlencode
 
@@ -56,15 +57,24 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
+class OutcomeUnknown(Unreachable):
+    """The connection broke after a wish was sent: whether it was taken is not known."""
+
+
 class AgentClient:
     """One agent. Raises InvalidInput for a target that is none."""
 
     def __init__(
-        self, target: str | Target = "", *, timeout_s: float = 12, wish_timeout_s: float = 45
-    ) -> None:
-        """timeout_s: for questions; wishes may wait for the storage and for a VM's end."""
+        self, target: str | Target = "", *, timeout_s: float = 12, wish_timeout_s: float = 45,
+        pki: Path | None = None,
+    ) -> None:  # fmt: skip
+        """timeout_s: for questions; wishes may wait for the storage and for a VM's end.
+
+        pki: the folder with the caller's certificate; None = this user's or host's own.
+        """
         self.target = parse_target(target) if isinstance(target, str) else target
         self._timeout_s, self._wish_timeout_s = timeout_s, wish_timeout_s
+        self._pki = pki
 
     # ---- questions
 
@@ -201,7 +211,7 @@ class AgentClient:
         target = self.target
         if target.socket:
             return _UnixConnection(target.socket, timeout_s)
-        context = client_context(certificates())
+        context = client_context(self._pki or certificates())
         return http.client.HTTPSConnection(
             target.host, target.port, timeout=timeout_s, context=context
         )
@@ -232,10 +242,11 @@ class AgentClient:
         reason = str(error) or type(error).__name__
         if isinstance(error, TimeoutError):
             reason = f"no answer within {timeout_s:g} s"
-        hint = "try again"
-        if method != "GET":
-            hint = "whether the wish was taken is not known; look with 'outlast vm list'"
-        return Unreachable(f"the connection to {where} broke: {reason}", hint=hint)
+        sentence = f"the connection to {where} broke: {reason}"
+        if method == "GET":
+            return Unreachable(sentence, hint="try again")
+        hint = "whether the wish was taken is not known; look with 'outlast vm list'"
+        return OutcomeUnknown(sentence, hint=hint)
 
 
 def _host(name: str) -> str:

@@ -1,0 +1,145 @@
+"""What people may wish of pools, each as one call of the agents' API (ports.Acts).
+
+Nothing is decided here: the pool takes a wish or refuses it, and says why.
+"""
+
+from __future__ import annotations
+
+from outlast.manager.accounts import Accounts
+from outlast.manager.fleet import Fleet
+from outlast.manager.outcome import Wish
+from outlast.manager.ports import Task
+from outlast.manager.tasks import Tasks
+from outlast.wire.shapes import HaSwitch, VmCreate, VmDelete
+
+WHY_MAX = 200
+
+
+class Acts:
+    """VMs may be named by uuid as well; pools know them by name."""
+
+    def __init__(self, tasks: Tasks, fleet: Fleet, accounts: Accounts) -> None:
+        self._tasks, self._fleet, self._accounts = tasks, fleet, accounts
+        tasks.ended = self._ended
+
+    def tasks(self, *, open_only: bool = False) -> list[Task]:
+        return self._tasks.tasks(open_only=open_only)
+
+    def task(self, task_id: str) -> Task:
+        return self._tasks.task(task_id)
+
+    async def start(self, pool_id: str, vm: str, who: str, *, address: str = "") -> Task:
+        name = self._name(pool_id, vm)
+        return await self._tasks.wish(
+            "start", pool_id, name, who, lambda c: c.start(name), address=address
+        )
+
+    async def stop(self, pool_id: str, vm: str, who: str, *, address: str = "") -> Task:
+        name = self._name(pool_id, vm)
+        return await self._tasks.wish(
+            "stop", pool_id, name, who, lambda c: c.stop(name), address=address
+        )
+
+    async def kill(self, pool_id: str, vm: str, who: str, *, address: str = "") -> Task:
+        name = self._name(pool_id, vm)
+        return await self._tasks.wish(
+            "kill", pool_id, name, who, lambda c: c.kill(name), address=address
+        )
+
+    async def migrate(
+        self, pool_id: str, vm: str, who: str, to: str = "", *, address: str = ""
+    ) -> Task:
+        found = self._fleet.vm(pool_id, vm).vm
+        wish = Wish(source=found.host, to=to)
+        return await self._tasks.wish(
+            "migrate", pool_id, found.name, who, lambda c: c.migrate(found.name, to), wish,
+            address=address, before=found.host, said=to and f"to {to}",
+        )  # fmt: skip
+
+    async def stay(self, pool_id: str, vm: str, who: str, *, address: str = "") -> Task:
+        name = self._name(pool_id, vm)
+        return await self._tasks.wish(
+            "stay", pool_id, name, who, lambda c: c.stay(name), address=address
+        )
+
+    async def ha(
+        self, pool_id: str, vm: str, who: str, switch: HaSwitch, *, address: str = ""
+    ) -> Task:
+        name, wish = self._name(pool_id, vm), _by(switch, who)
+        return await self._tasks.wish(
+            "ha", pool_id, name, who, lambda c: c.vm_ha(name, wish), address=address,
+            said=_ha_words(switch),
+        )  # fmt: skip
+
+    async def pool_ha(self, pool_id: str, who: str, switch: HaSwitch, *, address: str = "") -> Task:
+        wish = _by(switch, who)
+        return await self._tasks.wish(
+            "pool-ha", pool_id, "", who, lambda c: c.pool_ha(wish), address=address,
+            said=_ha_words(switch),
+        )  # fmt: skip
+
+    async def create(
+        self, pool_id: str, who: str, wish: VmCreate, *, start: bool = False, address: str = ""
+    ) -> Task:
+        task = await self._tasks.wish(
+            "create", pool_id, wish.name, who, lambda c: c.create(wish), Wish(start=start),
+            address=address, said=wish.model_dump_json(exclude_unset=True),
+        )  # fmt: skip
+        await self._accounts.made_vm(who, pool_id, wish.name)
+        return task
+
+    async def delete(
+        self, pool_id: str, vm: str, who: str, how: VmDelete, *, address: str = ""
+    ) -> Task:
+        found = self._fleet.vm(pool_id, vm).vm
+        return await self._tasks.wish(
+            "delete", pool_id, found.name, who,
+            lambda c: c.delete(found.name, force=how.force, with_disks=how.with_disks),
+            address=address, before=found.model_dump_json(), said=how.model_dump_json(),
+        )  # fmt: skip
+
+    async def maintain(
+        self, pool_id: str, host: str, who: str, why: str = "", *, address: str = ""
+    ) -> Task:
+        self._fleet.host(pool_id, host)
+        status = self._fleet.pool(pool_id).status
+        count = sum(vm.host == host and vm.state != "stopped" for vm in status.vms)
+        said = f"{why} ({who})" if why else who
+        return await self._tasks.wish(
+            "maintain", pool_id, host, who, lambda c: c.maintain(host, said), Wish(count=count),
+            address=address, said=why,
+        )  # fmt: skip
+
+    async def resume(
+        self, pool_id: str, host: str, who: str, *, bring_back: bool = False, address: str = ""
+    ) -> Task:
+        self._fleet.host(pool_id, host)
+        return await self._tasks.wish(
+            "resume", pool_id, host, who, lambda c: c.serve(host, bring_back=bring_back),
+            Wish(bring_back=bring_back), address=address,
+        )  # fmt: skip
+
+    async def power_off(self, pool_id: str, host: str, who: str, *, address: str = "") -> Task:
+        self._fleet.host(pool_id, host)
+        return await self._tasks.wish(
+            "power-off", pool_id, host, who, lambda c: c.power_off(host), address=address
+        )
+
+    def _name(self, pool_id: str, vm: str) -> str:
+        return self._fleet.vm(pool_id, vm).vm.name
+
+    async def _ended(self, task: Task) -> None:
+        if task.verb == "delete" and not task.failed:
+            await self._accounts.gone_vm(task.pool_id, task.object)
+
+
+def _by(switch: HaSwitch, who: str) -> HaSwitch:
+    """Pools note the manager as the one who did it: the person goes into the reason."""
+    if switch.on:
+        return switch
+    return HaSwitch(**(switch.model_dump() | {"why": f"{switch.why} ({who})".strip()[:WHY_MAX]}))
+
+
+def _ha_words(switch: HaSwitch) -> str:
+    span = f" for {switch.for_s} s" if switch.for_s else ""
+    return f"HA {'on' if switch.on else 'off'}{span}" + (f": {switch.why}" if switch.why else "")

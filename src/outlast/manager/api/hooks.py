@@ -1,0 +1,119 @@
+"""Webhooks over the API: made, listed, tried, removed, with the log of their deliveries.
+
+Rules: a webhook's secret is in the answer that made it, and in no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import asdict
+from typing import Annotated
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from outlast.errors import NotFound
+from outlast.manager.api.answers import ERRORS, Cursor, Limit, Page, Request, pack, unpack_id
+from outlast.manager.api.gate import Caller, needs
+from outlast.manager.repository import hooks
+from outlast.manager.repository.hooks import Delivery, Due, Hook
+from outlast.manager.repository.store import Repository
+from outlast.manager.webhooks import new_hook, post
+from outlast.wire.shapes import Answer
+
+router = APIRouter(tags=["webhooks"], responses=ERRORS)
+
+
+class HookBody(Request):
+    url: str = Field(max_length=1000)
+    codes: list[str] = Field(default=[], max_length=100)  # beginnings of codes; [] = every event
+
+
+class HookOut(Answer):
+    id: str
+    url: str
+    codes: list[str]
+    created_wall_s: float
+
+
+class NewHookOut(HookOut):
+    secret: str  # shown this once
+
+
+class DeliveryOut(Answer):
+    id: int
+    event_id: int
+    tries: int
+    next_wall_s: float  # 0 = it is over
+    status: int  # of the last answer; 0 = none
+    sentence: str
+
+
+class TriedOut(Answer):
+    status: int
+    sentence: str
+
+
+@router.get("/webhooks")
+async def list_hooks(caller: Annotated[Caller, needs("webhooks")]) -> list[HookOut]:
+    return [_hook(hook) for hook in await caller.manager.repository.read(hooks.all_hooks)]
+
+
+@router.post("/webhooks", status_code=201)
+async def add_hook(body: HookBody, caller: Annotated[Caller, needs("webhooks")]) -> NewHookOut:
+    """It gets what happens from now on."""
+    hook = new_hook(body.url, tuple(body.codes), time.time())
+    await caller.manager.repository.write(lambda c: hooks.add_hook(c, hook))
+    await caller.manager.people.audit(
+        caller.person, "webhook-add", hook.id, address=caller.address, after=hook.url
+    )
+    return NewHookOut(secret=hook.secret, **_hook(hook).model_dump())
+
+
+@router.delete("/webhooks/{webhook}", status_code=204)
+async def remove_hook(webhook: str, caller: Annotated[Caller, needs("webhooks")]) -> None:
+    await caller.manager.repository.write(lambda c: hooks.remove_hook(c, webhook))
+    await caller.manager.people.audit(
+        caller.person, "webhook-remove", webhook, address=caller.address
+    )
+
+
+@router.post("/webhooks/{webhook}/test")
+async def try_hook(webhook: str, caller: Annotated[Caller, needs("webhooks")]) -> TriedOut:
+    """Post a made-up event now; the answer is the receiver's."""
+    hook = await _find(caller.manager.repository, webhook)
+    body = '{"code": "test", "sentence": "this is a test"}'
+    due = Due(Delivery(0, hook.id, 0, 1, 0, 0, ""), hook.url, hook.secret, body)
+    status, sentence = await asyncio.to_thread(post, due, time.time())
+    return TriedOut(status=status, sentence=sentence)
+
+
+@router.get("/webhooks/{webhook}/deliveries")
+async def list_deliveries(
+    webhook: str, caller: Annotated[Caller, needs("webhooks")], limit: Limit = 50,
+    cursor: Cursor = "",
+) -> Page[DeliveryOut]:  # fmt: skip
+    """Newest first."""
+    repository, before = caller.manager.repository, unpack_id(cursor)
+    await _find(repository, webhook)
+    rows, total = await repository.read(
+        lambda c: hooks.list_deliveries(c, webhook, before, limit + 1)
+    )
+    more = pack([rows[limit - 1].id]) if len(rows) > limit else ""
+    items = [DeliveryOut(**asdict(row)) for row in rows[:limit]]
+    return Page(items=items, total=total, next_cursor=more)
+
+
+async def _find(repository: Repository, hook_id: str) -> Hook:
+    """Raises NotFound."""
+    for hook in await repository.read(hooks.all_hooks):
+        if hook.id == hook_id:
+            return hook
+    raise NotFound(f"there is no webhook '{hook_id[:80]}'")
+
+
+def _hook(hook: Hook) -> HookOut:
+    return HookOut(
+        id=hook.id, url=hook.url, codes=list(hook.codes), created_wall_s=hook.created_wall_s
+    )

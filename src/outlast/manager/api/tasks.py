@@ -1,0 +1,211 @@
+"""Tasks, live changes and the history of all pools."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query
+from starlette.responses import StreamingResponse
+
+from outlast.errors import InvalidInput, NotFound
+from outlast.manager.api.answers import (
+    ERRORS,
+    Cursor,
+    EventOut,
+    Limit,
+    Page,
+    TaskOut,
+    Text,
+    pack,
+    page_of,
+    unpack_id,
+)
+from outlast.manager.api.gate import Caller, logged_in
+from outlast.manager.hub import RESET, Batch, Hub
+from outlast.manager.ports import Change, Scope, Task
+from outlast.manager.repository import records
+
+router = APIRouter()
+PING_S = 15.0
+WAIT_MAX_S = 60.0
+
+
+@router.get("/tasks", tags=["tasks"])
+async def list_tasks(
+    caller: Annotated[Caller, logged_in()], open: bool | None = None, pool: Text = "",
+    object: Text = "", verb: Text = "", sort: Text = "started", descending: bool = True,
+    limit: Limit = 50, cursor: Cursor = "",
+) -> Page[TaskOut]:  # fmt: skip
+    """Wishes on their way, and those that ended within the last hour."""
+    found = [
+        task for task in caller.manager.acts.tasks()
+        if _sees_task(caller, task) and open in (None, not task.done)
+        and pool in ("", task.pool_id) and object in ("", task.object) and verb in ("", task.verb)
+    ]  # fmt: skip
+    keys = {"started": lambda t: t.started_wall_s, "verb": lambda t: t.verb,
+            "object": lambda t: t.object, "who": lambda t: t.who}  # fmt: skip
+    rows, total, next_cursor = page_of(
+        found, keys, lambda t: t.id, sort=sort, descending=descending, limit=limit, cursor=cursor
+    )
+    items = [TaskOut(**asdict(task)) for task in rows]
+    return Page(items=items, total=total, next_cursor=next_cursor)
+
+
+@router.get("/tasks/{task}", tags=["tasks"])
+async def one_task(
+    task: str, caller: Annotated[Caller, logged_in()],
+    wait_s: Annotated[
+        float, Query(ge=0, le=WAIT_MAX_S, description="answer when it ended, or after so long")
+    ] = 0,
+) -> TaskOut:  # fmt: skip
+    found = await _task(caller, task)
+    if not _sees_task(caller, found):
+        raise NotFound(f"there is no task '{task[:80]}'")
+    if wait_s and not found.done:
+        found = await _wait(caller, task, wait_s)
+    return TaskOut(**asdict(found))
+
+
+async def _task(caller: Caller, task_id: str) -> Task:
+    """One that another manager has just made is not known here yet. Raises NotFound."""
+    try:
+        return caller.manager.acts.task(task_id)
+    except NotFound:
+        await caller.manager.tasks.sync()
+        return caller.manager.acts.task(task_id)
+
+
+async def _wait(caller: Caller, task_id: str, wait_s: float) -> Task:
+    hub, acts = caller.manager.reads.hub, caller.manager.acts
+
+    async def ended() -> None:
+        async for change in hub.changes():
+            told = change.kind == RESET or change.name == task_id
+            if told and acts.task(task_id).done:
+                return
+
+    waiting = asyncio.ensure_future(ended())
+    await asyncio.sleep(0)  # it listens from here on; what ended before is seen now
+    if not acts.task(task_id).done:
+        await asyncio.wait([waiting], timeout=wait_s)
+    waiting.cancel()
+    return acts.task(task_id)
+
+
+def _sees_task(caller: Caller, task: Task) -> bool:
+    scope = caller.scope
+    if task.verb in ("maintain", "resume", "power-off", "pool-ha"):
+        return scope.sees_pool(task.pool_id)
+    return scope.sees_vm(task.pool_id, task.object) or task.who == caller.person.name
+
+
+# ---- history
+
+
+@router.get("/events", tags=["events"], responses=ERRORS)
+async def list_events(
+    caller: Annotated[Caller, logged_in()], pool: Text = "", vm: Text = "", host: Text = "",
+    code: Text = "", limit: Limit = 50, cursor: Cursor = "",
+) -> Page[EventOut]:  # fmt: skip
+    """What happened in all pools, newest first. Somebody who sees single VMs only names one."""
+    manager, scope = caller.manager, caller.scope
+    pool_id = manager.reads.find(pool).id if pool else ""
+    seen = None if scope.everything else sorted(scope.pools)
+    if pool_id and vm and scope.sees_vm(pool_id, vm):
+        seen = [pool_id]
+    before = unpack_id(cursor)
+    rows, total = await manager.repository.read(
+        lambda c: records.list_events(
+            c, pools_seen=seen, pool_id=pool_id, vm=vm, host=host, code=code, before_id=before,
+            limit=limit + 1,
+        )
+    )  # fmt: skip
+    more = pack([rows[limit - 1].id]) if len(rows) > limit else ""
+    items = [EventOut(**asdict(row)) for row in rows[:limit]]
+    return Page(items=items, total=total, next_cursor=more)
+
+
+# ---- live
+
+
+@router.get("/events/stream", tags=["events"], response_class=StreamingResponse, responses=ERRORS)
+async def stream_events(
+    caller: Annotated[Caller, logged_in()],
+    after: Annotated[int | None, Query(ge=0, lt=1 << 62)] = None,
+    last_event_id: Annotated[str, Header(alias="Last-Event-ID", max_length=40)] = "",
+) -> StreamingResponse:  # fmt: skip
+    """Changes as server-sent events: event = kind, data = {id, kind, pool_id, name}.
+
+    With Last-Event-ID (or `after`) those since that id first. "reset" means: changes were missed,
+    read everything again. Data names what changed; the newest values are in the API.
+    """
+    if last_event_id:
+        if not last_event_id.isdigit() or int(last_event_id) >= 1 << 62:
+            raise InvalidInput("Last-Event-ID is none", hint="begin without one")
+        after = int(last_event_id)
+    hub = caller.manager.reads.hub
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    source = stream(hub, caller.scope, after, caller)
+    return StreamingResponse(source, media_type="text/event-stream", headers=headers)
+
+
+async def stream(
+    hub: Hub, scope: Scope, after: int | None, caller: Caller | None = None
+) -> AsyncIterator[bytes]:
+    """The text of the stream; a comment now and then, so that a broken line is noticed."""
+    yield b"retry: 1000\n: this is live\n\n"
+    batches = hub.batches(after)
+    following = asyncio.ensure_future(anext(batches, None))
+    try:
+        while True:
+            await asyncio.wait([following], timeout=PING_S)
+            if not following.done():
+                yield b": still here\n\n"
+                continue
+            batch = following.result()
+            if batch is None:
+                return
+            text = _text(batch, scope, caller)
+            if text:
+                yield text
+            following = asyncio.ensure_future(anext(batches, None))
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await batches.aclose()  # type: ignore[attr-defined]
+
+
+_made: dict[int, tuple[Batch, bytes]] = {}  # by id(batch): the newest few, for those who see all
+
+
+def _text(batch: Batch, scope: Scope, caller: Caller | None) -> bytes:
+    if not scope.everything:
+        return b"".join(_event(c) for c in batch.changes if _sees(c, scope, caller))
+    made = _made.get(id(batch))
+    if made is None or made[0] is not batch:
+        if len(_made) > 8:
+            _made.clear()
+        made = _made[id(batch)] = batch, b"".join(_event(c) for c in batch.changes)
+    return made[1]
+
+
+def _sees(change: Change, scope: Scope, caller: Caller | None) -> bool:
+    if change.kind in (RESET, "pool"):
+        return change.kind == RESET or scope.touches(change.pool_id)
+    if change.kind == "host":
+        return scope.sees_pool(change.pool_id)
+    if change.kind == "task":
+        try:
+            return caller is not None and _sees_task(caller, caller.manager.acts.task(change.name))
+        except NotFound:
+            return False
+    return scope.sees_vm(change.pool_id, change.name)
+
+
+def _event(change: Change) -> bytes:
+    data = {"id": change.id, "kind": change.kind, "pool_id": change.pool_id, "name": change.name}
+    return f"id: {change.id}\nevent: {change.kind}\ndata: {json.dumps(data)}\n\n".encode()

@@ -1,0 +1,93 @@
+"""What one manager does for all: history, what is forgotten, how tasks end.
+
+Rules:
+1. Everything here may be done twice, by two managers that both think they lead: events are known by
+   the ids of their notes, a task ends once, forgetting is forgetting.
+2. The audit is never forgotten.
+3. A pool that does not answer, or a database that is away, costs one round; the next catches up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from sqlalchemy import Connection
+
+from outlast.errors import OutlastError
+from outlast.manager.asking import Pools
+from outlast.manager.repository import hooks, people, records
+from outlast.manager.repository.store import Repository
+
+log = logging.getLogger("outlast.manager.background")
+
+COPY_EVERY_S = 10.0
+OVERLAP_S = 3600.0  # notes of a host that was away come late
+FIRST_DAYS = 7.0  # how far back the history of a new pool is taken over
+FORGET_EVERY_S = 3600.0
+CALLS_KEPT_S = 86400.0
+MANAGERS_KEPT_S = 86400.0
+COPY_MAX = 5000
+
+
+class Background:
+    """Runs while this manager leads."""
+
+    def __init__(
+        self, repository: Repository, pools: Pools, *, events_days: int, tasks_days: int,
+        wall: Callable[[], float] = time.time,
+    ) -> None:  # fmt: skip
+        self._repository, self._pools, self._wall = repository, pools, wall
+        self._events_s, self._tasks_s = events_days * 86400.0, tasks_days * 86400.0
+        self._copied: dict[str, int] = {}  # pool -> version of its entry at the last copy
+        self._next_forget_s = 0.0
+
+    async def run(self, leads: Callable[[], bool]) -> None:
+        """Until it is cancelled."""
+        while True:
+            if leads():
+                await self.round()
+            await asyncio.sleep(COPY_EVERY_S)
+
+    async def round(self) -> int:
+        """Copy what is new, forget what is old; how many events were new."""
+        added = 0
+        for entry in self._pools.pools():
+            if entry.stale or self._copied.get(entry.id) == entry.version:
+                continue
+            try:
+                added += await self.copy(entry.id)
+                self._copied[entry.id] = entry.version
+            except OutlastError as error:
+                log.warning("the history of pool %s: %s", entry.name, error.sentence)
+        if self._wall() >= self._next_forget_s:
+            try:
+                await self.forget()
+                self._next_forget_s = self._wall() + FORGET_EVERY_S
+            except OutlastError as error:
+                log.warning("forgetting what is old: %s", error.sentence)
+        return added
+
+    async def copy(self, pool_id: str) -> int:
+        """A pool's new notes into the history; how many. Raises OutlastError."""
+        newest_s = await self._repository.read(lambda c: records.newest_event_s(c, pool_id))
+        first_s = self._wall() - min(FIRST_DAYS * 86400.0, self._events_s)
+        since_s = max(newest_s - OVERLAP_S, first_s) if newest_s else first_s
+        entries = await self._pools.timeline(pool_id, COPY_MAX, since_s)
+        return await self._repository.write(lambda c: records.add_events(c, pool_id, entries))
+
+    async def forget(self) -> None:
+        """Raises StorageTrouble."""
+        wall_s = self._wall()
+
+        def forget(c: Connection) -> None:
+            records.forget_events(c, wall_s - self._events_s)
+            hooks.forget(c, records.oldest_event_id(c))
+            records.forget_tasks(c, wall_s - self._tasks_s)
+            records.forget_calls(c, wall_s - CALLS_KEPT_S)
+            records.forget_managers(c, wall_s - MANAGERS_KEPT_S)
+            people.remove_old_sessions(c, wall_s)
+
+        await self._repository.write(forget)

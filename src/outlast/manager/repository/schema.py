@@ -1,0 +1,161 @@
+"""The tables as they are now. What changes here needs a step in migrations/versions too.
+
+Rules: times are seconds of the wall clock; texts that hold JSON say so; secrets are hashes, except
+what signs webhooks, which must be known to be used.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+NUMBER = BigInteger().with_variant(Integer, "sqlite")
+
+users = Table(
+    "users", metadata,
+    Column("name", Text, primary_key=True),
+    Column("password", Text, nullable=False),  # Argon2's own text
+    Column("disabled", Boolean, nullable=False),
+    Column("created_wall_s", Double, nullable=False),
+)  # fmt: skip
+
+grants = Table(
+    "grants", metadata,
+    Column("holder", Text, primary_key=True),  # user:NAME or token:ID
+    Column("role", Text, primary_key=True),
+    Column("pool_id", Text, primary_key=True),  # "" = everything
+    Column("vm", Text, primary_key=True),  # "" = the whole pool
+)  # fmt: skip
+
+tokens = Table(
+    "tokens", metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("owner", Text, nullable=False),  # name of a user
+    Column("hash", Text, nullable=False, unique=True),
+    Column("created_wall_s", Double, nullable=False),
+    Column("expires_wall_s", Double, nullable=False),
+    Column("used_wall_s", Double, nullable=False),  # 0 = never
+)  # fmt: skip
+
+sessions = Table(
+    "sessions", metadata,
+    Column("hash", Text, primary_key=True),
+    Column("name", Text, nullable=False, index=True),
+    Column("csrf", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("created_wall_s", Double, nullable=False),
+    Column("expires_wall_s", Double, nullable=False),
+)  # fmt: skip
+
+audit = Table(  # rows are added only; triggers refuse everything else
+    "audit", metadata,
+    Column("id", NUMBER, primary_key=True, autoincrement=True),
+    Column("wall_s", Double, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("object", Text, nullable=False),
+    Column("ok", Boolean, nullable=False),
+    Column("sentence", Text, nullable=False),
+    Column("before", Text, nullable=False),
+    Column("after", Text, nullable=False),
+)  # fmt: skip
+
+events = Table(  # the journals of all pools
+    "events", metadata,
+    Column("id", NUMBER, primary_key=True, autoincrement=True),
+    Column("pool_id", Text, nullable=False),
+    Column("note", Text, nullable=False),  # its id in the journal, or a hash of it
+    Column("wall_s", Double, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("vm", Text, nullable=False),  # "" = about no VM
+    Column("sentence", Text, nullable=False),
+    Column("fields", Text, nullable=False),  # JSON
+    UniqueConstraint("pool_id", "note", name="events_note"),
+    Index("events_time", "wall_s", "id"),
+)  # fmt: skip
+
+tasks = Table(
+    "tasks", metadata,
+    Column("id", Text, primary_key=True),
+    Column("verb", Text, nullable=False),
+    Column("pool_id", Text, nullable=False),
+    Column("object", Text, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("started_wall_s", Double, nullable=False),
+    Column("ended_wall_s", Double, nullable=False),  # 0 = not yet
+    Column("phase", Text, nullable=False),
+    Column("sentence", Text, nullable=False),
+    Column("hint", Text, nullable=False),
+    Column("done", Boolean, nullable=False),
+    Column("failed", Boolean, nullable=False),
+    Column("manager", Text, nullable=False),  # id of the one that asks the pool
+    Column("wish", Text, nullable=False),  # JSON: what to look for in the pool
+    Index("tasks_open", "done", "started_wall_s"),
+)  # fmt: skip
+
+pools = Table(
+    "pools", metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("agents", Text, nullable=False),  # JSON: addresses
+    Column("added_wall_s", Double, nullable=False),
+)  # fmt: skip
+
+calls = Table(  # answers to calls with an Idempotency-Key
+    "calls", metadata,
+    Column("who", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("request", Text, nullable=False),  # hash of method, path and body
+    Column("status", Integer, nullable=False),  # 0 = not answered yet
+    Column("body", Text, nullable=False),
+    Column("wall_s", Double, nullable=False),
+)  # fmt: skip
+
+managers = Table(  # those that run, or ran
+    "managers", metadata,
+    Column("id", Text, primary_key=True),
+    Column("address", Text, nullable=False),
+    Column("seen_wall_s", Double, nullable=False),
+)  # fmt: skip
+
+settings = Table(
+    "settings", metadata,
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)  # fmt: skip
+
+webhooks = Table(
+    "webhooks", metadata,
+    Column("id", Text, primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("secret", Text, nullable=False),
+    Column("codes", Text, nullable=False),  # prefixes of event codes, with commas; "" = all
+    Column("after_id", NUMBER, nullable=False),  # the last event that was handed over to it
+    Column("created_wall_s", Double, nullable=False),
+)  # fmt: skip
+
+deliveries = Table(
+    "deliveries", metadata,
+    Column("id", NUMBER, primary_key=True, autoincrement=True),
+    Column("webhook", Text, nullable=False, index=True),
+    Column("event_id", NUMBER, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("next_wall_s", Double, nullable=False),  # 0 = it is over
+    Column("status", Integer, nullable=False),  # of the last answer; 0 = none
+    Column("sentence", Text, nullable=False),
+    UniqueConstraint("webhook", "event_id", name="deliveries_once"),
+)  # fmt: skip

@@ -1,0 +1,128 @@
+"""Events of pools, posted to addresses of the administrators' choice, signed.
+
+Promises:
+1. Each event is delivered at least once, or tried TRIES times over about a day; the newest try is
+   in the delivery log. Receivers tell repeats apart by X-Outlast-Event.
+2. X-Outlast-Signature is "t=SECONDS,v1=HEX": HMAC-SHA-256 with the webhook's secret over
+   "SECONDS.BODY". The time is in it, so that an old call cannot be played again.
+3. No redirect is followed, no answer is read beyond its first KiB, nothing waits beyond TIMEOUT_S.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import http.client
+import logging
+import secrets
+import ssl
+import time
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from outlast.errors import OutlastError
+from outlast.manager.repository import hooks
+from outlast.manager.repository.hooks import Due, Hook
+from outlast.manager.repository.store import Repository
+from outlast.wire.shapes import BadField
+
+log = logging.getLogger("outlast.manager.webhooks")
+
+EVERY_S = 2.0
+TIMEOUT_S = 10.0
+TRIES = 10
+FIRST_WAIT_S, MOST_WAIT_S = 10.0, 4 * 3600.0
+AT_A_TIME = 20
+URL_MAX = 1000
+
+
+class Webhooks:
+    """Runs on the manager that leads."""
+
+    def __init__(self, repository: Repository, wall: Callable[[], float] = time.time) -> None:
+        self._repository, self._wall = repository, wall
+
+    async def run(self, leads: Callable[[], bool]) -> None:
+        """Until it is cancelled."""
+        while True:
+            await asyncio.sleep(EVERY_S)
+            if leads():
+                try:
+                    await self.round()
+                except OutlastError as error:
+                    log.warning("webhooks: %s", error.sentence)
+
+    async def round(self) -> int:
+        """Hand over what is new, deliver what is due; how many. Raises StorageTrouble."""
+        wall_s = self._wall()
+        await self._repository.write(lambda c: hooks.hand_over(c, wall_s))
+        due = await self._repository.write(lambda c: hooks.claim(c, wall_s, AT_A_TIME))
+        await asyncio.gather(*(self._deliver(one) for one in due))
+        return len(due)
+
+    async def _deliver(self, due: Due) -> None:
+        status, sentence = await asyncio.to_thread(post, due, self._wall())
+        wait_s, tries = 0.0, due.delivery.tries
+        if not 200 <= status < 300:
+            if tries < TRIES:
+                wait_s = self._wall() + min(FIRST_WAIT_S * 3 ** (tries - 1), MOST_WAIT_S)
+            log.warning("webhook %s, try %d: %s", due.delivery.webhook, tries, sentence)
+        one = due.delivery.id
+        await self._repository.write(lambda c: hooks.end(c, one, wait_s, status, sentence))
+
+
+def new_hook(url: str, codes: tuple[str, ...], wall_s: float) -> Hook:
+    """Raises BadField for an address that is none."""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("https", "http") and bool(parts.hostname) and not parts.username
+        parts.port  # noqa: B018 - raises
+    except ValueError:
+        good = False
+    if not good or len(url) > URL_MAX or not url.isascii() or any(c.isspace() for c in url):
+        raise BadField(
+            f"{url[:80]!r} is no address to post to", field="url",
+            hint="https://host/path; secrets belong into the path or nowhere",
+        )  # fmt: skip
+    if not all(code.replace("-", "").isalnum() and len(code) <= 60 for code in codes):
+        raise BadField("codes are beginnings of event codes", field="codes", hint="like 'vm-'")
+    return Hook(secrets.token_hex(6), url, secrets.token_urlsafe(32), codes, 0, wall_s)
+
+
+def signature(secret: str, body: str, wall_s: float) -> str:
+    """What stands in X-Outlast-Signature."""
+    at = str(int(wall_s))
+    mac = hmac.new(secret.encode(), f"{at}.{body}".encode(), hashlib.sha256)
+    return f"t={at},v1={mac.hexdigest()}"
+
+
+def post(due: Due, wall_s: float) -> tuple[int, str]:
+    """In a thread: the status of the answer, 0 without one, and a sentence."""
+    parts = urlsplit(due.url)
+    host, path = parts.hostname or "", parts.path or "/"
+    headers = {
+        "Content-Type": "application/json", "User-Agent": "outlast",
+        "X-Outlast-Event": str(due.delivery.event_id),
+        "X-Outlast-Signature": signature(due.secret, due.body, wall_s),
+    }  # fmt: skip
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        context = ssl.create_default_context()
+        connection = http.client.HTTPSConnection(
+            host, parts.port, timeout=TIMEOUT_S, context=context
+        )
+    else:
+        connection = http.client.HTTPConnection(host, parts.port, timeout=TIMEOUT_S)
+    try:
+        query = f"?{parts.query}" if parts.query else ""
+        connection.request("POST", path + query, due.body.encode(), headers)
+        answer = connection.getresponse()
+        answer.read(1024)
+        if 200 <= answer.status < 300:
+            return answer.status, "delivered"
+        return answer.status, f"the receiver answered {answer.status} {answer.reason}"[:200]
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return 0, f"the receiver cannot be reached: {error or type(error).__name__}"[:200]
+    finally:
+        connection.close()

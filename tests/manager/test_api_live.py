@@ -1,0 +1,171 @@
+"""Streams of changes, history, metrics, the document of the API."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from calling import V, create, ended, wait
+from desk import Desk, _messages
+from pretend import RealPool
+
+from outlast.manager.ports import Grant
+from outlast.wire.shapes import VmCreate, make
+
+# ---- streams
+
+
+def read_stream(desk: Desk, token: str, enough: Callable[[str], bool], **headers: str) -> str:
+    async def read() -> str:
+        text = ""
+        sent = {"authorization": f"Bearer {token}", **headers}
+        source = _messages(desk.app, "GET", f"{V}/events/stream", b"", sent)
+        async for message in source:
+            text += message.get("body", b"").decode()
+            if enough(text):
+                break
+        await source.aclose()  # type: ignore[attr-defined]
+        return text
+
+    return desk.run(asyncio.wait_for(read(), 10))
+
+
+def events(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: ")]
+
+
+def test_changes_stream_and_resume(desk: Desk, real: RealPool, admin: str) -> None:
+    start = desk.manager.reads.hub.last
+    ended(desk, create(desk, real, admin), admin)
+    ended(desk, create(desk, real, admin, "db"), admin)
+    text = read_stream(
+        desk, admin, lambda t: '"db"' in t and '"web"' in t, **{"last-event-id": str(start)}
+    )
+    told = events(text)
+    assert {"pool_id": real.id, "kind": "vm", "name": "web"}.items() <= told[
+        [e["name"] for e in told].index("web")
+    ].items()
+    assert {e["kind"] for e in told} <= {"vm", "task", "pool", "host"}
+    ids = [e["id"] for e in told]
+    assert ids == sorted(set(ids))
+    # what was told is not told again
+    later = read_stream(desk, admin, lambda t: "live" in t, **{"last-event-id": str(ids[-1])})
+    assert [e for e in events(later) if e["id"] <= ids[-1]] == []
+    bad = desk.call("GET", f"{V}/events/stream", token=admin, last_event_id="x")
+    assert bad.status == 422
+
+
+def test_a_stream_tells_only_what_may_be_seen(desk: Desk, real: RealPool, admin: str) -> None:
+    bert = desk.user("bert", Grant("viewer", real.id, "db"))
+    start = desk.manager.reads.hub.last
+    ended(desk, create(desk, real, admin), admin)
+    ended(desk, create(desk, real, admin, "db"), admin)
+    text = read_stream(desk, bert, lambda t: '"db"' in t, **{"last-event-id": str(start)})
+    assert "web" not in text
+    kinds = {(e["kind"], e["name"]) for e in events(text) if e["kind"] in ("vm", "host")}
+    assert kinds == {("vm", "db")}
+
+
+def test_streams_end_when_the_manager_stops(tmp_path: Path, real: RealPool) -> None:
+    desk = Desk(tmp_path / "manager")
+    token = desk.user("anna", Grant("admin"))
+
+    async def follow() -> int:
+        sent = {"authorization": f"Bearer {token}"}
+        return len([m async for m in _messages(desk.app, "GET", f"{V}/events/stream", b"", sent)])
+
+    streams = [asyncio.run_coroutine_threadsafe(follow(), desk._loop) for _ in range(5)]
+    wait(lambda: desk.manager.reads.hub.readers == 5)
+    desk.close()
+    assert all(s.result(1) >= 2 for s in streams)
+
+
+# ---- history, metrics, the document
+
+
+def test_history_is_copied_from_the_pools(desk: Desk, real: RealPool, admin: str) -> None:
+    now_s = time.time()
+    real.a.notes = [
+        {"wall_s": now_s - 60 + n, "host": "a", "code": "x", "sentence": f"n{n}", "id": f"i{n}",
+         "fields": {"vm": "web"}} for n in range(5)
+    ]  # fmt: skip
+    real.b.notes = real.a.notes
+    assert desk.run(desk.manager.background.copy(real.id)) in (0, 5)
+    assert desk.run(desk.manager.background.copy(real.id)) == 0
+    said = desk.call("GET", f"{V}/events?vm=web&limit=2", token=admin).json
+    assert (said["total"], [e["sentence"] for e in said["items"]]) == (5, ["n4", "n3"])
+    more = desk.call("GET", f"{V}/events?vm=web&cursor={said['next_cursor']}", token=admin).json
+    assert [e["sentence"] for e in more["items"]] == ["n2", "n1", "n0"]
+    web = desk.user("bert", Grant("viewer", real.id, "web"))
+    assert desk.call("GET", f"{V}/events", token=web).json["total"] == 0
+    assert desk.call("GET", f"{V}/events?pool=lab&vm=web", token=web).json["total"] == 5
+    asked = desk.call("GET", f"{V}/pools/lab/timeline?limit=1", token=admin).json
+    assert [e["sentence"] for e in asked] == ["n4"]
+
+
+def test_metrics_have_their_documented_names(desk: Desk, real: RealPool, admin: str) -> None:
+    from outlast.manager.metrics import HELP
+
+    ended(desk, create(desk, real, admin), admin)
+    text = desk.call("GET", "/metrics", token=admin).body.decode()
+    shown = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
+    assert shown == set(HELP)
+    assert f'outlast_pool_vms{{pool="lab",pool_id="{real.id}",state="stopped"}} 1.0' in text
+    document = (Path(__file__).parents[2] / "docs/operating/manager.md").read_text()
+    assert [name for name in HELP if f"`{name}`" not in document] == []
+    bert = desk.user("bert", Grant("viewer", real.id))
+    assert desk.call("GET", "/metrics", token=bert).status == 403
+    assert desk.call("GET", "/metrics").status == 401
+
+
+def test_the_document_describes_every_route(shared: tuple[Desk, RealPool, str]) -> None:
+    desk, _, _ = shared
+    document = desk.call("GET", f"{V}/openapi.json").json
+    assert document["openapi"].startswith("3.1")
+    operations = [
+        (path, method, operation)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
+    assert len(operations) > 35
+    for path, method, operation in operations:
+        assert path.startswith(V), path
+        if path != f"{V}/health":
+            assert {"4XX", "5XX"} & set(operation["responses"]), (method, path)
+    names = {o["operationId"] for _, _, o in operations}
+    assert len(names) == len(operations)
+
+
+def test_a_wish_as_an_agent_takes_it_is_one_here() -> None:
+    wish = make(VmCreate, name="web", memory="1GiB", disks=[{"size": "1M"}])
+    from outlast.manager.api.vms import VmCreateBody
+
+    assert VmCreateBody(**wish.model_dump(exclude_unset=True)).start is False
+
+
+# ---- trouble of the database
+
+
+def test_a_database_that_is_away_is_said_and_comes_back_without_a_restart(
+    desk: Desk, real: RealPool, admin: str
+) -> None:
+    ended(desk, create(desk, real, admin), admin)
+    file = desk.place.var / "manager.db"
+    file.rename(file.with_name("away"))
+    wait(lambda: desk.call("GET", f"{V}/health").status == 503)
+    for method, path in (("GET", "users"), ("GET", "audit"), ("GET", "events"),
+                         ("POST", "pools/lab/vms/web/start")):  # fmt: skip
+        said = desk.call(method, f"{V}/{path}", token=admin)
+        assert (said.status, said.error["code"]) == (503, "storage-trouble")
+        assert said.error["hint"]
+    # no wish without a line in the audit; what is seen goes on for those who are known
+    assert real.a.read_vm("web").value.start_seq == 0  # type: ignore[union-attr]
+    assert desk.manager.reads.pool(real.id).stale is False
+    file.with_name("away").rename(file)
+    wait(lambda: desk.call("GET", f"{V}/health").status == 200)
+    said = desk.call("POST", f"{V}/pools/lab/vms/web/start", token=admin)
+    assert not ended(desk, said, admin)["failed"]
