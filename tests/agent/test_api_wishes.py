@@ -264,7 +264,7 @@ def test_others_who_write_meanwhile_lose_nothing(wishes: Wishes, service: Memory
 def test_a_lost_reply_is_found_out(wishes: Wishes, service: MemoryService) -> None:
     wishes.create(spec())
     fates = iter([Fate.DONE, Fate.REPLY_LOST])
-    service.obedient = False
+    service.obedient, service.trouble = False, "its picture reads no register"
     service.register.fate = lambda _name: next(fates, Fate.DONE)
     assert wishes.start("web").version == 2
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from command_line import Outlast
 from memory_service import MemoryService
 
-from outlast.cli.plan import picture_of, vm_of
-from outlast.errors import InvalidInput, NotFound
+from outlast.cli.plan import vm_of
+from outlast.errors import InvalidInput
 from outlast.placement.picture import HostState
 from outlast.placement.snapshot import read
-from outlast.placement.spare import what_if
-from outlast.wire.shapes import HostStatus, PoolStatus, VmStatus
 
 TIGHT = str(Path(__file__).parent.parent / "placement/golden/tight.json")
 
@@ -89,26 +88,16 @@ def test_the_picture_of_an_agent_is_one_that_can_be_read(
     assert outlast("pool", "what-if", "--fail", picture.hosts[0].name).code == 0
 
 
-def test_hosts_that_say_nothing_are_down_and_what_they_hold_is_known() -> None:
-    vm = VmStatus(name="x", uuid="", state="running", sentence="", desired="running", host="b",
-                  memory_mib=4, vcpus=2, ha=True)  # fmt: skip
-    shown = [
-        HostStatus(name="a", slot=1, state="member", sentence="", free_mib=8, free_vcpus=4),
-        HostStatus(name="b", slot=2, state="silent", sentence="b is silent"),
-        HostStatus(name="c", slot=3, state="member", sentence="", free_mib=8, no_vms=True),
-    ]
-    status = PoolStatus(name="p", uuid="", preset="", answered_by="a", sentence="", vms=[vm],
-                        hosts=shown)  # fmt: skip
-    picture = picture_of(status)
-    states = [h.state for h in picture.hosts]
-    assert states == [HostState.OPEN, HostState.DOWN, HostState.CLOSED]
-    assert picture.vm("x").host == "b"
-    elsewhere = vm.model_copy(update={"preferred": ["gone"]})
-    picture = picture_of(status.model_copy(update={"vms": [elsewhere]}))
-    assert [h.state for h in picture.hosts if h.name == "gone"] == [HostState.DOWN]
-    assert not what_if(picture, ["b"]).survived, "a strict list of unknown hosts is no free choice"
-    with pytest.raises(NotFound, match="no picture of the pool"):
-        picture_of(status.model_copy(update={"hosts": []}))
+def test_a_strict_list_of_hosts_that_are_gone_is_no_free_choice(
+    agent: MemoryService, outlast: Outlast
+) -> None:
+    outlast("vm", "create", "web", "--memory", "512MiB", "--start", "--no-wait")
+    held = agent.read_vm("web")
+    assert held is not None
+    agent.write_vm(held.version, replace(held.value, preferred=("gone",)))
+    picture = read(outlast("pool", "snapshot").out)
+    assert picture.host("gone").state is HostState.DOWN
+    assert outlast("pool", "what-if", "--fail", "a").code == 0
 
 
 def test_a_vm_in_short() -> None:

@@ -94,14 +94,12 @@ def test_wishes_come_along() -> None:
     told = story().wants(wish).wants(record("db", groups=(GroupWish("g", "together", False),)))
     picture = seen(told.facts)
     web = picture.vm("web")
-    assert (web.priority, web.start_order, web.preferred, web.strict) == (
-        Priority.HIGH, 2, ("b",), False,
-    )  # fmt: skip
+    assert (web.priority, web.start_order, web.likes) == (Priority.HIGH, 2, ("b",))
     assert [(g.name, g.kind, g.vms, g.hard) for g in picture.groups] == [
         ("g", GroupKind.TOGETHER, ("db", "web"), True)
     ]
-    strict = story().wants(record("web", preferred=("a",), likes=("b",))).facts
-    assert (seen(strict).vm("web").preferred, seen(strict).vm("web").strict) == (("a",), True)
+    both = seen(story().wants(record("web", preferred=("a", "c"), likes=("c",))).facts)
+    assert Stage(both).place(["web"], {})[0].host == "c"
 
 
 def test_groups_of_one_name_and_two_kinds_are_two() -> None:

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 
 from pydantic import ValidationError
 
+from outlast.agent import placing
 from outlast.agent.host_status import Clock, host_name, host_statuses
 from outlast.agent.host_wishes import HostWishes
 from outlast.agent.picture import Picture
@@ -23,6 +24,7 @@ from outlast.agent.vm_status import Peers, ha_off, local_vms, on_stage, vm_statu
 from outlast.agent.why import why_host, why_vm
 from outlast.agent.wishes import Wishes
 from outlast.errors import Conflict, NotFound, PoolTrouble
+from outlast.placement.snapshot import write
 from outlast.pool.facts import Facts
 from outlast.settings import MS
 from outlast.storage.names import check_name
@@ -137,6 +139,11 @@ class Api:
     def moving(self) -> bool:
         """True while a VM leaves this host: asking how far it is may block."""
         return self._service.moving
+
+    def picture(self) -> str:
+        """The pool as placement sees it here, as a snapshot's text. Raises PoolTrouble."""
+        picture = self._service.picture
+        return write(placing.picture(self._facts(picture), picture.settings))
 
     def timeline(self, since_wall_s: float, limit: int) -> list[TimelineEntry]:
         """Notes of all hosts, oldest first. Raises StorageTrouble."""

@@ -47,6 +47,7 @@ from outlast.wire.shapes import (
     LocalVms,
     PoolChange,
     PoolWish,
+    VmChange,
     VmCreate,
     VmDelete,
     VmMigrate,
@@ -213,6 +214,8 @@ class Server:
             web.get("/v1/vms", self._vms),
             web.post("/v1/vms", self._create),
             web.get(vm, self._vm),
+            web.patch(vm, self._place),
+            web.get("/v1/picture", self._picture),
             web.delete(vm, self._delete),
             web.post(f"{vm}/start", self._wish(wishes.start)),
             web.post(f"{vm}/stop", self._wish(wishes.stop)),
@@ -277,6 +280,14 @@ class Server:
     async def _create(self, request: web.Request) -> web.Response:
         wish = parse(VmCreate, await request.read())
         return self._wished(request, await self.blocking(lambda: self.api.wishes.create(wish)), 201)
+
+    async def _place(self, request: web.Request) -> web.Response:
+        name, change = request.match_info["name"], parse(VmChange, await request.read())
+        done = await self.blocking(lambda: self.api.wishes.place(name, change))
+        return self._wished(request, done)
+
+    async def _picture(self, _: web.Request) -> web.Response:
+        return web.Response(text=self.api.picture(), content_type="application/json")
 
     async def _delete(self, request: web.Request) -> web.Response:
         how = parse(VmDelete, await request.read() or b"{}")

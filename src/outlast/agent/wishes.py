@@ -20,13 +20,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from outlast.agent import images
+from outlast.agent.placing import admission, check_possible, edited
 from outlast.agent.service import Service
 from outlast.errors import Conflict, NotFound, OutlastError, PoolTrouble, StorageTrouble, TimedOut
 from outlast.model import Desired, Disk, HaOff, Move, StopMode, VmRecord, VmSpec
 from outlast.pool.facts import Facts, Held
 from outlast.storage.names import check_name
 from outlast.storage.register import Outcome
-from outlast.wire.shapes import BadField, VmCreate, VmDelete, VmWish
+from outlast.wire.shapes import BadField, VmChange, VmCreate, VmDelete, VmWish
 from outlast.wire.sizes import MIB
 
 TRIES = 8
@@ -87,11 +88,14 @@ class Wishes:
         return VmWish(name=name, version=version, changed=True, sentence=f"{name} is created")
 
     def start(self, name: str) -> VmWish:
-        """Raises NotFound, Conflict, StorageTrouble."""
+        """Raises NotFound, Conflict, PoolTrouble when the pool admits no more, StorageTrouble."""
+        careful = ""
 
         def edit(record: VmRecord) -> VmRecord:
+            nonlocal careful
             if record.wanted:
                 return record
+            careful = admission(self._service, record)
             return replace(
                 record,
                 desired=Desired.RUNNING,
@@ -100,7 +104,27 @@ class Wishes:
                 start_seq=record.start_seq + 1,
             )
 
-        return self._change(name, edit, f"{name} shall run", f"{name} shall run already")
+        done = self._change(name, edit, f"{name} shall run", f"{name} shall run already")
+        if not (done.changed and careful):
+            return done
+        return done.model_copy(update={"sentence": f"{done.sentence}; {careful}"})
+
+    def place(self, name: str, change: VmChange) -> VmWish:
+        """Change where and when it runs; what runs stays where it is.
+
+        Raises NotFound, BadField, StorageTrouble.
+        """
+        picture = self._service.picture
+        _check_hosts(change, picture.facts)
+
+        def edit(record: VmRecord) -> VmRecord:
+            after = edited(record, change)
+            if picture.facts is not None:
+                check_possible(picture.facts, picture.settings, after)
+            return after
+
+        said = f"{name} is placed so from its next start on"
+        return self._change(name, edit, said, f"{name} is placed so already")
 
     def stop(self, name: str) -> VmWish:
         """Ask the system inside to shut down. Raises NotFound, Conflict, StorageTrouble."""
@@ -223,6 +247,10 @@ class Wishes:
         record = VmRecord(
             spec, ha=wish.ha, preferred=tuple(wish.preferred), on_shutdown=wish.on_shutdown
         )
+        _check_hosts(wish.placing, facts)
+        record = edited(record, wish.placing)
+        if facts is not None:
+            check_possible(facts, self._service.picture.settings, record)
         return record, planned
 
     def _existing(self, name: str) -> Held[VmRecord]:
@@ -324,6 +352,12 @@ class Wishes:
 def _check_preferred(names: list[str], facts: Facts | None) -> None:
     for name in names:
         _check_host(name, "preferred", facts)
+
+
+def _check_hosts(change: VmChange, facts: Facts | None) -> None:
+    for field, hosts in (("preferred", change.preferred), ("likes", change.likes)):
+        for host in hosts or []:
+            _check_host(host, field, facts)
 
 
 def _check_host(name: str, field: str, facts: Facts | None) -> None:

@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from outlast.cli.context import options, print_json, say
-from outlast.cli.plan import picture_of
-from outlast.errors import InvalidInput, NotFound
+from outlast.cli.plan import picture_now
+from outlast.errors import InvalidInput, PoolTrouble
 
 HISTORY_DAYS = 30
 NOTES_MAX = 5000
@@ -29,10 +29,11 @@ def check(ctx: typer.Context) -> None:
     from outlast.cli.readiness import RANK, local_lights, pool_lights, worst
 
     chosen = options(ctx)
-    status = chosen.client().status()
+    client = chosen.client()
+    status = client.status()
     try:
-        picture = picture_of(status)
-    except NotFound:
+        picture = picture_now(client)
+    except PoolTrouble:
         picture = None
     lights = pool_lights(status, picture)
     if not chosen.agent:
@@ -75,7 +76,7 @@ def drill(
         )
     client = chosen.client()
     status = client.status()
-    picture = picture_of(status)
+    picture = picture_now(client)
     entries = client.timeline(time.time() - HISTORY_DAYS * 86400, NOTES_MAX)
     timing = preset(status.preset)
     found = rehearse(status, picture, timing, host, kind, start_seconds(entries))

@@ -181,7 +181,7 @@ def maintain(
 
     chosen = options(ctx)
     client = chosen.client()
-    lines = maintaining.plan_of(client.status(), name)
+    lines = maintaining.plan_of(client, client.status(), name)
     maintaining.ask(chosen, lines, f"Put {name} into maintenance?", yes=yes)
     done = client.maintain(name, why)
     if not wait:
@@ -254,7 +254,7 @@ def power_off(
     status = client.status()
     here = [vm for vm in status.vms if vm.host == name]
     if migrate == "all":
-        lines = maintaining.plan_of(status, name)
+        lines = maintaining.plan_of(client, status, name)
     else:
         chosen_ones = set(migrate.split(",")) if migrate else set()
         what = "is shut down" if stop else "starts elsewhere"

@@ -27,17 +27,16 @@ POLL_S = 0.5
 SETTLED_S = 3.0  # a host may have no wish to move yet for each VM that is still there
 
 
-def plan_of(status: PoolStatus, host: str) -> list[str]:
+def plan_of(client: AgentClient, status: PoolStatus, host: str) -> list[str]:
     """What its maintenance would do, in sentences. Raises NotFound."""
-    from outlast.cli.plan import picture_of
+    from outlast.cli.plan import picture_now
     from outlast.placement.evacuate import evacuate
 
     names = [h.name for h in status.hosts]
     if host not in names:
         raise NotFound(f"there is no host '{host}' in this pool",
                        hint=f"its hosts: {', '.join(names)}")  # fmt: skip
-    picture = picture_of(status)
-    found = evacuate(picture, host)
+    found = evacuate(picture_now(client), host)
     lines = [f"  {move}" for move in found.moves]
     lines += [f"  {vm} stays: {why}" for vm, why in found.left]
     head = f"{len(found.moves)} VMs move away from {host}, {found.mib} MiB, "

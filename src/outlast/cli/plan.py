@@ -3,8 +3,8 @@
 Rules:
 1. A plan is advice: nothing here changes a pool.
 2. With --from nothing but the file is read; no agent is asked.
-3. What an agent does not say (measured load, groups, priorities) is not made up: it is left at
-   the picture's defaults, and docs/operating/placement.md says which.
+3. What an agent does not know (measured load) is not made up: it is left at the picture's defaults,
+   and docs/operating/placement.md says which.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from outlast.errors import InvalidInput, NotFound
 if TYPE_CHECKING:
     from outlast.placement.picture import Picture, Vm
     from outlast.placement.plan import Plan
-    from outlast.wire.shapes import PoolStatus
+    from outlast.wire.client import AgentClient
 
 SIZE_MAX_BYTES = 256 << 20
 HOSTS = typer.Option(metavar="HOST[,HOST]", help="What if these die at once?")
@@ -60,7 +60,7 @@ def plan(
         raise InvalidInput("one question at a time", hint="--fail, --evacuate, --balance or ...")
     if at_once < 1:
         raise InvalidInput(f"--at-once {at_once} moves nothing", hint="at least 1")
-    picture = _read(source) if source else picture_of(chosen.client().status())
+    picture = _read(source) if source else picture_now(chosen.client())
     if fail:
         _print_failure(chosen, picture, fail)
     elif evacuate or balance or consolidate:
@@ -87,7 +87,7 @@ def snapshot(ctx: typer.Context) -> None:
     """
     from outlast.placement.snapshot import write
 
-    print(write(picture_of(options(ctx).client().status())), end="")
+    print(write(picture_now(options(ctx).client())), end="")
 
 
 def what_if(ctx: typer.Context, fail: Annotated[str, HOSTS]) -> None:
@@ -98,40 +98,14 @@ def what_if(ctx: typer.Context, fail: Annotated[str, HOSTS]) -> None:
       outlast pool what-if --fail b,c
     """
     chosen = options(ctx)
-    _print_failure(chosen, picture_of(chosen.client().status()), fail)
+    _print_failure(chosen, picture_now(chosen.client()), fail)
 
 
-def picture_of(status: PoolStatus) -> Picture:
-    """What an agent knows, as a picture. A host's memory is what is free and what its VMs have."""
-    from outlast.placement.picture import Host, HostState, Picture, Vm, checked
+def picture_now(client: AgentClient) -> Picture:
+    """The pool as the agent's placement sees it. Raises PoolTrouble while it knows too little."""
+    from outlast.placement.snapshot import read
 
-    if status.trouble or not status.hosts:
-        why = status.trouble or "it knows no host"
-        raise NotFound(f"{status.answered_by or 'the agent'} has no picture of the pool: {why}",
-                       hint="ask again when outlast status shows the pool")  # fmt: skip
-    names = {h.name for h in status.hosts}
-    vms = tuple(
-        Vm(v.name, v.memory_mib, v.vcpus, v.host if v.host in names else "",
-           networks=tuple(v.networks), preferred=tuple(v.preferred), ha=v.ha)
-        for v in status.vms
-    )  # fmt: skip
-    hosts = []
-    for h in status.hosts:
-        mine = [v for v in vms if v.host == h.name]
-        state, why = HostState.OPEN, ""
-        if h.state != "member" or h.free_mib is None:
-            state, why = HostState.DOWN, h.sentence
-        elif h.maintenance:
-            state, why = HostState.CLOSED, f"it is in maintenance: {h.maintenance}"
-        elif h.no_vms or h.agent_away_ms or h.free_mib == 0:
-            state, why = HostState.CLOSED, "it takes no VMs now"
-        mib = (h.free_mib or 0) + sum(v.memory_mib for v in mine)
-        cores = (h.free_vcpus or 0) + sum(v.vcpus for v in mine)
-        hosts.append(Host(h.name, max(1, mib), max(1, cores), state, why=why))
-    # a list of preferred hosts is strict, even if it names only hosts that are not there
-    for name in sorted({p for v in vms for p in v.preferred} - names):
-        hosts.append(Host(name, 1, 1, HostState.DOWN, why="it is no host of the pool"))
-    return checked(Picture(tuple(hosts), vms))
+    return read(client.picture())
 
 
 def vm_of(spec: str) -> Vm:

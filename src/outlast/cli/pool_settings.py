@@ -27,6 +27,16 @@ def set_(
             "(host), or auto: baseline when all hosts have KVM."
         ),
     ] = None,
+    admission: Annotated[
+        str | None,
+        typer.Option(help="Starts after which a host may not fail any more: off, warn, refuse."),
+    ] = None,
+    vcpu_ratio: Annotated[
+        float | None, typer.Option(help="Virtual processors that a processor may carry.")
+    ] = None,
+    memory_ratio: Annotated[
+        float | None, typer.Option(help="1: memory is never promised twice; 1.2: a fifth is.")
+    ] = None,
     join: Annotated[
         str | None, typer.Option(help="Who may join: with a 'token', or 'anyone'.")
     ] = None,
@@ -52,6 +62,7 @@ def set_(
     window_s = round(parse_span(restart_window)) if restart_window else None
     given = {
         "moves_at_once": moves_at_once, "move_mib_s": move_rate, "cpu_mode": cpu, "join": join,
+        "admission": admission, "vcpu_ratio": vcpu_ratio, "memory_ratio": memory_ratio,
         "move_connections": move_connections, "restart_limit": restarts,
         "restart_window_s": window_s,
     }  # fmt: skip

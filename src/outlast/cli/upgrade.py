@@ -98,15 +98,16 @@ def upgrade_check(ctx: typer.Context) -> None:
       apt install outlast           or however it is installed; VMs run on
       outlast pool upgrade-check    before the next one
     """
-    from outlast.cli.plan import picture_of
-    from outlast.errors import NotFound
+    from outlast.cli.plan import picture_now
+    from outlast.errors import PoolTrouble
     from outlast.placement.spare import every
 
     chosen = options(ctx)
-    status = chosen.client().status()
+    client = chosen.client()
+    status = client.status()
     try:
-        lost = [f.sentence for f in every(picture_of(status)).values() if not f.survived]
-    except NotFound as trouble:
+        lost = [f.sentence for f in every(picture_now(client)).values() if not f.survived]
+    except PoolTrouble as trouble:
         lost = [trouble.sentence]
     found = judge(status, lost)
     if chosen.json:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from outlast.cli import placing
 from outlast.cli.context import Options, options, print_error, print_json, say, stdout
 from outlast.errors import OutlastError
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Create, start, stop, watch and delete VMs.")
 
 START_S, STOP_S, KILL_S, MOVE_S = 120.0, 180.0, 60.0, 3600.0
+
+app.command("set")(placing.set_)
 
 Name = Annotated[str, typer.Argument(help="The VM's name.")]
 Names = Annotated[list[str], typer.Argument(help="One or more VMs.")]
@@ -61,6 +64,11 @@ def create(
         list[str] | None,
         typer.Option(metavar="HOST", help="Run only on these hosts. Repeat for more."),
     ] = None,
+    priority: placing.Priority = None,
+    start_order: placing.Order = None,
+    start_delay: placing.Delay = None,
+    like: placing.Likes = None,
+    group: placing.Groups = None,
     start: Annotated[bool, typer.Option("--start", help="Start it at once.")] = False,
     wait: Wait = True,
     timeout: Annotated[float, typer.Option(help="Seconds to wait with --start.")] = START_S,
@@ -91,6 +99,7 @@ def create(
         ha=not no_ha,
         on_shutdown=on_shutdown,
         preferred=prefer or [],
+        placing=placing.change_of(priority, start_order, start_delay, None, like, group),
     )
     client = chosen.client()
     done = client.create(wish)

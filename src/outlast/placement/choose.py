@@ -100,7 +100,8 @@ def score(layout: Layout, vm: int, host: int) -> Score:
 
 def wishes_missed(layout: Layout, vm: int, host: int) -> float:
     v, missed = layout.picture.vms[vm], 0
-    if not v.strict and v.preferred and layout.picture.hosts[host].name not in v.preferred:
+    liked = v.likes or (() if v.strict else v.preferred)
+    if liked and layout.picture.hosts[host].name not in liked:
         missed += 1
     here = layout.where[vm] == host
     for g in layout.soft_apart.get(vm, ()):
@@ -135,4 +136,4 @@ def best_host(layout: Layout, vm: int, leaving: Collection[int] = fit.NONE) -> i
 def _has_wishes(layout: Layout, vm: int) -> bool:
     v = layout.picture.vms[vm]
     soft = vm in layout.soft_apart or vm in layout.soft_together
-    return soft or (bool(v.preferred) and not v.strict)
+    return soft or bool(v.likes) or (bool(v.preferred) and not v.strict)

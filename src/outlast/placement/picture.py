@@ -76,6 +76,7 @@ class Vm:
     storage: tuple[str, ...] = ()
     preferred: tuple[str, ...] = ()
     strict: bool = True  # False: the preferred list is a wish, not a rule
+    likes: tuple[str, ...] = ()  # a wish beside a strict list; hosts that are gone do not matter
     priority: Priority = Priority.NORMAL
     start_order: int = 0  # within a priority, low numbers first
     ha: bool = True  # False: nobody restarts it elsewhere

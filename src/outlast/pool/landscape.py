@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 
-from outlast.model import BlockState, GroupWish, VmRecord
+from outlast.model import BlockState, GroupWish, VmRecord, VmSpec
 from outlast.placement.picture import (
     Admission,
     Group,
@@ -56,8 +56,16 @@ def landscape(
             where[vm] = lease.slot
     records = {vm: held.value for vm, held in facts.vms.items() if not held.value.deleted}
     usual = facts.agreed(settings)
+    there: dict[int, list[VmSpec]] = {}  # what each block shows
+    for vm, at in where.items():
+        if vm not in placed and vm in records:
+            there.setdefault(at, []).append(records[vm].spec)
+    coming: dict[int, int] = {}  # MiB
+    for vm, at in arriving.items():
+        if vm in records:
+            coming[at] = coming.get(at, 0) + records[vm].spec.memory_mib
     hosts = tuple(
-        _host(facts, usual, n, name, records, where, dead, placed, arriving)
+        _host(facts, usual, n, name, there.get(n, []), coming.get(n, 0), dead)
         for n, name in names.items()
     )
     vms = tuple(
@@ -94,24 +102,19 @@ def groups(records: Mapping[str, VmRecord]) -> tuple[Group, ...]:
 def _vm(facts: Facts, record: VmRecord, host: str) -> Vm:
     spec = record.spec
     return Vm(
-        spec.name, spec.memory_mib, spec.vcpus, host,
-        preferred=record.preferred or record.likes, strict=bool(record.preferred),
+        spec.name, spec.memory_mib, spec.vcpus, host, networks=spec.networks,
+        preferred=record.preferred, likes=record.likes,
         priority=Priority(record.priority), start_order=record.start_order,
         ha=record.wanted and not availability.off(facts, record),
     )  # fmt: skip
 
 
 def _host(
-    facts: Facts, settings: PoolSettings, slot: int, name: str, records: Mapping[str, VmRecord],
-    where: Mapping[str, int], dead: Collection[int], placed: Mapping[str, int],
-    arriving: Mapping[str, int],
+    facts: Facts, settings: PoolSettings, slot: int, name: str, shown: Collection[VmSpec],
+    coming: int, dead: Collection[int],
 ) -> Host:  # fmt: skip
     state, why = _state(facts, settings, slot, dead)
     free_mib, free_vcpus = _free(facts, slot)
-    shown = [records[vm].spec for vm, at in where.items()
-             if at == slot and vm not in placed and vm in records]  # fmt: skip
-    coming = sum(records[vm].spec.memory_mib for vm, at in arriving.items()
-                 if at == slot and vm in records)  # fmt: skip
     record = facts.slots.get(slot)
     cores = record.cores if record else 0
     if not cores:

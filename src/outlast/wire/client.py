@@ -29,6 +29,7 @@ from outlast.wire.shapes import (
     PoolStatus,
     PoolWish,
     TimelineEntry,
+    VmChange,
     VmCreate,
     VmDelete,
     VmDetail,
@@ -124,6 +125,14 @@ class AgentClient:
         """Switch high availability of all VMs."""
         raw = wish.model_dump_json(exclude_unset=True).encode()
         return parse(PoolWish, self._call("POST", "/v1/pool/ha", raw))
+
+    def place(self, name: str, change: VmChange) -> VmWish:
+        """Change where and when it runs. Raises NotFound, BadField."""
+        return self._wish("PATCH", _vm(name), change)
+
+    def picture(self) -> str:
+        """The pool as placement sees it, the text of a snapshot. Raises PoolTrouble."""
+        return self._call("GET", "/v1/picture").decode()
 
     def migrate(self, name: str, to: str = "") -> VmWish:
         """Move it while it runs; to: a host, "" = the pool chooses. Raises Conflict, NotFound."""

@@ -61,6 +61,25 @@ class DiskWish(Request):
     bus: Literal["virtio", "sata", "scsi", "ide"] = "virtio"
 
 
+class GroupEntry(Request):
+    """A VM's place in a group: all VMs that name the same group and kind belong to it."""
+
+    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+    kind: Literal["apart", "together"] = "apart"
+    hard: bool = True
+
+
+class VmChange(Request):
+    """Where and when a VM runs; what is not given stays as it is."""
+
+    priority: Literal["high", "normal", "low", "best-effort"] | None = None
+    start_order: int | None = Field(default=None, ge=0, le=1000)
+    start_delay_s: int | None = Field(default=None, ge=0, le=3600)
+    preferred: list[str] | None = Field(default=None, max_length=64)  # the only hosts for it
+    likes: list[str] | None = Field(default=None, max_length=64)  # hosts when there is a choice
+    groups: list[GroupEntry] | None = Field(default=None, max_length=16)
+
+
 class VmCreate(Request):
     """A new VM. It is stopped until somebody starts it."""
 
@@ -78,6 +97,7 @@ class VmCreate(Request):
     ha: bool = True
     on_shutdown: Literal["stay", "restart"] = "stay"
     preferred: list[str] = []
+    placing: VmChange = VmChange()
 
 
 class VmMigrate(Request):
@@ -101,6 +121,9 @@ class PoolChange(Request):
     move_mib_s: int | None = Field(default=None, ge=0, le=1_000_000)
     move_connections: int | None = Field(default=None, ge=1, le=16)
     cpu_mode: Literal["auto", "baseline", "host"] | None = None
+    vcpu_ratio: float | None = Field(default=None, gt=0, le=1000)
+    memory_ratio: float | None = Field(default=None, ge=1, le=10)
+    admission: Literal["off", "warn", "refuse"] | None = None
     join: Literal["token", "anyone"] | None = None
     restart_limit: int | None = Field(default=None, ge=0, le=1000)
     restart_window_s: int | None = Field(default=None, ge=1, le=30 * 86400)
@@ -210,6 +233,11 @@ class VmStatus(Answer):
     ha_off: HaOffInfo | None = None  # switched off for now, whatever `ha` says
     on_shutdown: str = "stay"
     preferred: list[str] = []
+    priority: str = "normal"
+    start_order: int = 0
+    start_delay_s: int = 0
+    likes: list[str] = []
+    groups: list[str] = []  # like "apart db", "together app (soft)"
     held_down: str = ""
     disks: list[DiskInfo] = []
     kernel: str = ""
@@ -283,6 +311,9 @@ class PoolSettingsInfo(Answer):
     moves_at_once: int = 2
     move_mib_s: int = 0
     move_connections: int = 1
+    vcpu_ratio: float = 8.0
+    memory_ratio: float = 1.0
+    admission: str = "warn"
     cpu_mode: str = "auto"
     cpu: str = ""  # what VMs see; "" = their host's own
     join: str = "anyone"

@@ -1,0 +1,90 @@
+"""`outlast vm set`: where and when a VM runs. Its options are those of `vm create`, too."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from outlast.cli.context import options, parse_span, print_json, say
+from outlast.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from outlast.wire.shapes import VmChange
+
+Priority = Annotated[
+    str | None,
+    typer.Option(help="high, normal, low, or best-effort: who gets a place when room is short."),
+]
+Order = Annotated[
+    int | None, typer.Option("--start-order", help="0 starts first; the next when it runs.")
+]
+Delay = Annotated[
+    str | None, typer.Option("--start-delay", metavar="SPAN", help="... and so long after it: 30s.")
+]
+Likes = Annotated[
+    list[str] | None,
+    typer.Option("--like", metavar="HOST", help="Where it runs when it can. Repeat for more."),
+]
+Groups = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--group",
+        metavar="apart:NAME|together:NAME",
+        help="VMs of a group run on different hosts, or on one. A ? behind the name: if possible.",
+    ),
+]
+
+
+def change_of(
+    priority: str | None = None, order: int | None = None, delay: str | None = None,
+    prefer: list[str] | None = None, likes: list[str] | None = None,
+    groups: list[str] | None = None,
+) -> VmChange:  # fmt: skip
+    """The wish. "any" as the only host, or "none" as the only group, empties a list."""
+    from outlast.wire.shapes import VmChange, make
+
+    given = {
+        "priority": priority, "start_order": order,
+        "start_delay_s": round(parse_span(delay)) if delay else None,
+        "preferred": [] if prefer == ["any"] else prefer or None,
+        "likes": [] if likes == ["any"] else likes or None,
+        "groups": [] if groups == ["none"] else [_group(g) for g in groups or []] or None,
+    }  # fmt: skip
+    return make(VmChange, **{name: value for name, value in given.items() if value is not None})
+
+
+def _group(text: str) -> dict[str, object]:
+    kind, colon, name = text.partition(":")
+    if not colon or kind not in {"apart", "together"}:
+        raise InvalidInput(f"--group {text[:60]!r}?", hint="like apart:db or together:app?")
+    return {"name": name.removesuffix("?"), "kind": kind, "hard": not name.endswith("?")}
+
+
+def set_(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="The VM's name.")],
+    priority: Priority = None,
+    start_order: Order = None,
+    start_delay: Delay = None,
+    prefer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST", help="Run only on these hosts; 'any' lifts that."),
+    ] = None,
+    like: Likes = None,
+    group: Groups = None,
+) -> None:
+    """Change where and when a VM runs, from its next start on. What runs stays where it is.
+
+    \b
+    Examples:
+      outlast vm set db --priority high --like a
+      outlast vm set web --start-order 1 --start-delay 20s --group apart:web
+      outlast vm set web --group none --prefer any
+    """
+    chosen = options(ctx)
+    change = change_of(priority, start_order, start_delay, prefer, like, group)
+    if not change.model_fields_set:
+        raise InvalidInput("there is nothing to change", hint="outlast vm set --help")
+    done = chosen.client().place(name, change)
+    print_json(done) if chosen.json else say(done.sentence)

@@ -1,0 +1,57 @@
+"""`outlast vm set`, and the same options of `vm create`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from command_line import Outlast
+from memory_service import MemoryService
+
+from outlast.model import GroupWish
+from outlast.placement.snapshot import read
+
+
+def test_set_and_create_know_the_same(agent: MemoryService, outlast: Outlast) -> None:
+    made = outlast("vm", "create", "web", "--memory", "512MiB", "--priority", "high",
+                   "--start-order", "1", "--start-delay", "20s", "--like", "b",
+                   "--group", "apart:front", "--group", "together:app?")  # fmt: skip
+    assert made.code == 0, made.err
+    held = agent.read_vm("web")
+    assert held is not None
+    record = held.value
+    assert (record.priority, record.start_order, record.start_delay_s) == ("high", 1, 20)
+    assert record.groups == (GroupWish("front"), GroupWish("app", "together", False))
+    shown = json.loads(outlast("--json", "vm", "show", "web").out)
+    assert shown["groups"] == ["apart front", "together app (soft)"]
+    picture = read(outlast("pool", "snapshot").out)
+    assert picture.vm("web").priority.value == "high"
+    assert {g.name for g in picture.groups} == {"front", "app"}
+    assert (
+        outlast("vm", "set", "web", "--like", "any", "--group", "none", "--prefer", "a").code == 0
+    )
+    held = agent.read_vm("web")
+    assert held is not None
+    assert (held.value.likes, held.value.groups, held.value.preferred) == ((), (), ("a",))
+
+
+@pytest.mark.parametrize(
+    ("args", "why"),
+    [
+        ((), "nothing to change"),
+        (("--priority", "urgent"), "priority"),
+        (("--group", "near:db"), "apart:db"),
+        (("--group", "apart:No Name"), "groups"),
+        (("--start-delay", "soon"), "span of time"),
+        (("--prefer", "zeus"), "there is no host 'zeus'"),
+    ],
+)
+def test_bad_wishes(
+    agent: MemoryService, outlast: Outlast, args: tuple[str, ...], why: str
+) -> None:
+    outlast("vm", "create", "web", "--memory", "512MiB")
+    before = agent.read_vm("web")
+    said = outlast("vm", "set", "web", *args)
+    assert said.code == 2
+    assert why in said.err
+    assert agent.read_vm("web") == before
