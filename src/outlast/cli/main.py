@@ -12,6 +12,7 @@ import typer
 
 from outlast import __version__
 from outlast.cli import (
+    balancing,
     drill,
     host,
     incident,
@@ -23,7 +24,7 @@ from outlast.cli import (
     storage,
     upgrade,
     vm,
-)  # fmt: skip
+)
 from outlast.cli.context import Options, options, print_error, print_json, stdout
 from outlast.errors import InvalidInput, OutlastError
 
@@ -38,6 +39,7 @@ pool.app.command()(plan.snapshot)
 pool.app.command("what-if")(plan.what_if)
 pool.app.command()(drill.check)
 pool.app.command("set")(pool_settings.set_)
+pool.app.command()(balancing.balance)
 pool.app.command("upgrade-check")(upgrade.upgrade_check)
 pool.app.command()(upgrade.upgrade)
 app.add_typer(pool.app, name="pool")
