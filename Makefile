@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 SOURCES := src tests $(wildcard bench)
 
-.PHONY: help setup demo test lint types unit rack-test sim soak mutants bench-failover bench-migrate bench-placement bench-manager chaos format clean model
+.PHONY: help setup demo test lint types unit rack-test sim soak mutants bench-failover bench-migrate bench-placement bench-manager chaos soak-moves soak-kills format clean model
 
 help: ## this list
 	@echo "Outlast: VMs outlast their hosts."
@@ -60,6 +60,13 @@ bench-manager: setup ## what the manager's lists and streams cost beside the sam
 
 chaos: setup ## random faults on real hosts for MINUTES=10, judged by the VMs' own disks (needs root or sudo)
 	@OUTLAST_CHAOS_S=$$(( $(or $(MINUTES),10) * 60 )) scripts/as-root.sh $(PYTHON) -m pytest -s tests/rack/whole/test_chaos.py
+
+soak-moves: setup ## MOVES=200 live migrations, each with a fault at a random instant (needs root or sudo)
+	@OUTLAST_MOVES=$(or $(MOVES),200) OUTLAST_BACK_AND_FORTH=$$(( $(or $(MOVES),200) / 2 )) \
+	  scripts/as-root.sh $(PYTHON) -m pytest -s tests/rack/whole/test_migration.py
+
+soak-kills: setup ## kill -9 of every process of the product, KILLS=100 times (needs root or sudo)
+	@OUTLAST_KILLS=$(or $(KILLS),100) scripts/as-root.sh $(PYTHON) -m pytest -s tests/rack/whole/test_processes_killed.py
 
 format: setup ## rewrite the sources in the house format
 	@.venv/bin/ruff check --fix-only $(SOURCES)

@@ -77,6 +77,7 @@ PURE_FILES = frozenset(
         "hypervisor.mover",
         "hypervisor.rpc_frames",
         "agent.tick",
+        "agent.margin",
         "agent.picture",
         "agent.service",
         "rack.ledger",

@@ -17,6 +17,7 @@ ELSEWHERE = {
     "host-leaves": "rack/whole/test_maintenance.py",
     "call-refused": "agent/test_refusals.py",
     "cpu-baseline": "agent/test_processors.py",
+    "margin-small": "agent/test_margin.py",
     "guard-ended": "agent/test_last_words.py",
 }
 

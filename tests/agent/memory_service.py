@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from outlast.agent.margin import Measured
 from outlast.agent.picture import Picture
 from outlast.errors import NotFound
 from outlast.hypervisor.mover import Progress
@@ -81,6 +82,7 @@ class MemoryService:
         self.guard = GuardFacts(GuardState.OPEN, TERMS[slot], 39 * S, frozenset())
         self.trouble = ""
         self.told: list[Note] = []
+        self.beats = Measured()
         self.notes: list[Mapping[str, object]] = []
         self.consoles: list[EchoConsole] = []
         self.settings, self.pool_version = SETTINGS, 1
@@ -170,6 +172,10 @@ class MemoryService:
 
     def move_progress(self) -> Mapping[str, Progress]:
         return self.progress
+
+    @property
+    def measured(self) -> Measured:
+        return self.beats
 
     def tell(self, told: Note) -> None:
         self.told.append(told)

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from outlast.agent import placing
 from outlast.agent.host_status import Clock, host_name, host_statuses
 from outlast.agent.host_wishes import HostWishes
+from outlast.agent.margin import advice
 from outlast.agent.picture import Picture
 from outlast.agent.pool_wishes import PoolWishes
 from outlast.agent.service import Service
@@ -26,8 +27,9 @@ from outlast.agent.wishes import Wishes
 from outlast.errors import Conflict, NotFound, PoolTrouble
 from outlast.placement.snapshot import write
 from outlast.pool.facts import Facts
-from outlast.settings import MS
+from outlast.settings import MS, Timing
 from outlast.storage.names import check_name
+from outlast.wire.margin import MarginInfo
 from outlast.wire.shapes import LocalVms, PoolStatus, TimelineEntry, VmDetail, VmStatus, Why
 
 TIMELINE_MAX = 5000
@@ -91,10 +93,20 @@ class Api:
                 "trouble": _trouble(picture),
                 "refused_calls": refused_calls,
                 "ha_off": ha_off(facts.ha_off, facts.wall_s) if facts else None,
+                "margin": self._margin(settings.timing),
                 "hosts": hosts,
                 "vms": vm_statuses(picture, peers, clock),
             }
         )
+
+    def _margin(self, timing: Timing) -> MarginInfo:
+        known = self._service.measured
+        times = (known.median_ns, known.p99_ns, known.p999_ns, known.longest_ns, timing.fence_ns)
+        median, p99, p999, longest, fence = (round(ns / MS, 1) for ns in times)
+        return MarginInfo(
+            beats=known.beats, median_ms=median, p99_ms=p99, p999_ms=p999, longest_ms=longest,
+            fence_ms=fence, advice=advice(known, timing),
+        )  # fmt: skip
 
     def vms(self, peers: Peers) -> list[VmStatus]:
         """Raises PoolTrouble when this host knows nothing yet."""

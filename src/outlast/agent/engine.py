@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from outlast import __version__
 from outlast.agent import notebook
@@ -31,6 +31,7 @@ from outlast.agent.introduction import Introduction, Mine
 from outlast.agent.last_words import LastWords
 from outlast.agent.machine import LOOK_S, Machine
 from outlast.agent.macs import macs_of
+from outlast.agent.margin import Margin, Measured, advice
 from outlast.agent.mending import Mending
 from outlast.agent.notebook import Notebook
 from outlast.agent.picture import Picture
@@ -114,6 +115,7 @@ class Engine:
         )
         self._core = PoolCore(parts.settings)
         self._ring = Ring(parts.notes_path.parent / "record", parts.me.host, parts.settings)
+        self._margin = Margin(timing)
         self._words = LastWords(parts.notes_path.parent / "last-words.json", parts.me.host)
         self._mending = Mending()
         self._told: deque[Note] = deque(maxlen=TOLD_MAX)  # by other threads, for the notebook
@@ -214,12 +216,25 @@ class Engine:
         for snapshot in self._parts.pulse.snapshots():
             if snapshot is not None:
                 self._senses.hear(snapshot)
+                sample = snapshot.get("sample")
+                self._beat(sample if isinstance(sample, dict) else {})
                 if not started:
                     started = True
                     self._registers.start(_number(snapshot.get("work_seq")))
             self._wake.set()
             if self._stop.is_set():
                 return
+
+    def _beat(self, sample: Mapping[str, Any]) -> None:
+        """A confirmed beat is measured; one that took long is told."""
+        numbers = [_number(sample.get(key)) for key in ("seq", "started_ns", "finished_ns")]
+        took_ns = self._margin.hear(*numbers) if sample.get("good") else 0
+        if self._margin.alarm(took_ns, numbers[2]):
+            timing = self._parts.settings.timing
+            better = advice(self._margin.measured(), timing)
+            said = f"; preset '{better}' would suit this storage better" if better else ""
+            fields = {"took_s": took_ns / S, "fence_s": timing.fence_ns / S, "advice": said}
+            self.tell(note("margin-small", host=self._parts.me.host, **fields))
 
     def _where(self, slot: int) -> tuple[Place, str]:
         """The agent of a host, and the address at which its libvirt takes VMs in."""
@@ -293,6 +308,10 @@ class Engine:
 
     def move_progress(self) -> Mapping[str, Progress]:
         return self._departures.all_progress()
+
+    @property
+    def measured(self) -> Measured:
+        return self._margin.measured()
 
     def tell(self, told: Note) -> None:
         self._told.append(told)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from outlast.agent.margin import Measured
 from outlast.agent.picture import Picture
 from outlast.hypervisor.driver import Console
 from outlast.hypervisor.mover import Progress
@@ -73,6 +74,10 @@ class Service(Protocol):
 
     def move_progress(self) -> Mapping[str, Progress]:
         """How far the moves are that leave this host now, by VM."""
+
+    @property
+    def measured(self) -> Measured:
+        """How long this host's beats took. Never blocks."""
 
     def tell(self, told: Note) -> None:
         """Have a note of the API written down with those of the core. Never blocks."""

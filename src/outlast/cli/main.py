@@ -22,6 +22,7 @@ from outlast.cli import (
     pool_settings,
     rack,
     storage,
+    timing,
     upgrade,
     vm,
 )
@@ -40,6 +41,7 @@ pool.app.command("what-if")(plan.what_if)
 pool.app.command()(drill.check)
 pool.app.command("set")(pool_settings.set_)
 pool.app.command()(balancing.balance)
+pool.app.command()(timing.timing)
 pool.app.command("upgrade-check")(upgrade.upgrade_check)
 pool.app.command()(upgrade.upgrade)
 app.add_typer(pool.app, name="pool")

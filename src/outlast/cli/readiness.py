@@ -22,6 +22,7 @@ RED, YELLOW, GREEN = "red", "yellow", "green"
 RANK = {RED: 2, YELLOW: 1, GREEN: 0}
 KINDS = ("power", "network", "storage", "agent")
 CERTIFICATE_DAYS = 30
+MARGIN_SHARE = 0.5  # of the fence window
 ACT_BEATS = 4  # silence seen, order, lease, start: each shows at the next beat or sooner
 STARTS_MAX = 200  # newest starts that count for a prediction
 SOUND_CLOCKS = frozenset({"tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page"})
@@ -53,6 +54,7 @@ def pool_lights(status: PoolStatus, picture: Picture | None) -> list[Light]:
     if len(takers) < 2:
         names = " and ".join(h.name for h in takers) or "no host"
         lights.append(Light(RED, "hosts", f"only {names} can run VMs: nobody could take over"))
+    lights += _margin(status)
     lights += [light for host in status.hosts for light in _host_lights(host)]
     if picture is not None:
         lights += _room(picture)
@@ -62,6 +64,20 @@ def pool_lights(status: PoolStatus, picture: Picture | None) -> list[Light]:
         if vm.state in {"waiting", "down"} and vm.ha
     ]
     return lights or [Light(GREEN, "pool", "any one host may fail: every VM has a place")]
+
+
+def _margin(status: PoolStatus) -> list[Light]:
+    """A storage that comes near to ending VMs, as the answering host measured it."""
+    margin = status.margin
+    if margin is None or margin.longest_ms < MARGIN_SHARE * margin.fence_ms:
+        return []
+    said = (
+        f"a beat of {status.answered_by} took {margin.longest_ms / 1000:.1f} s within a day; "
+        f"after {margin.fence_ms / 1000:g} s its VMs are ended"
+    )
+    if margin.advice:
+        said += f"; preset '{margin.advice}' would suit this storage better"
+    return [Light(YELLOW, "margin", said)]
 
 
 def _host_lights(host: HostStatus) -> list[Light]:

@@ -18,6 +18,8 @@ SENTENCES: Mapping[str, str] = {
     "not-member": "{host} is no longer a member: {why}; its VMs are ended here",
     "storage-sick": "{host} does not reach the pool's storage: {why}",
     "guard-ended": "{host} went down {ago_s:.0f} s before its agent began again: {why}",
+    "margin-small": "a beat of {host} took {took_s:.1f} s of the {fence_s:g} s after which its VMs "
+    "are ended{advice}",
     "call-refused": "{host} refused {caller} the call {call}: {why}{more}",
     "cpu-baseline": "{why}",
     "storage-back": "{host} reaches the pool's storage again after {away_s:.1f} s",

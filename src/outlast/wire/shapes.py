@@ -15,6 +15,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from outlast.errors import InvalidInput, OutlastError
+from outlast.wire.margin import MarginInfo
 from outlast.wire.sizes import SIZE_MAX, parse_size
 
 VCPUS_MAX = 512
@@ -338,6 +339,7 @@ class PoolStatus(Answer):
     refused_calls: int = 0
     ha_off: HaOffInfo | None = None  # for all VMs
     settings: PoolSettingsInfo = PoolSettingsInfo()
+    margin: MarginInfo | None = None  # of the answering host's beats
     hosts: list[HostStatus] = []
     vms: list[VmStatus] = []
 
