@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from command_line import Outlast
-from memory_service import MemoryService
+from memory_service import MemoryService, block
+
+from outlast.pool.facts import Seen
+from outlast.settings import S
 
 
 @pytest.fixture
@@ -73,3 +77,17 @@ def test_ha_of_a_vm_and_of_the_pool(web: MemoryService, outlast: Outlast) -> Non
     assert outlast("pool", "ha", "on").out == "HA of the pool is on\n"
     assert "on or off" in outlast("vm", "ha", "web", "maybe").err
     assert "for off" in outlast("pool", "ha", "on", "--for", "2h").err
+
+
+def test_maintenance_that_leaves_no_reserve_is_told_or_refused(
+    web: MemoryService, outlast: Outlast
+) -> None:
+    web.seen = {2: Seen(block(2, free_mib=600), S), 3: Seen(block(3, free_mib=100), S)}
+    said = outlast("host", "maintain", "a")
+    assert "web: a -> b" in said.out
+    assert "careful: after this the pool does not survive b" in said.out
+    web.settings = replace(web.settings, admission="refuse")
+    refused = outlast("host", "maintain", "a", "--yes")
+    assert refused.code != 0
+    assert "refused: after this the pool does not survive b" in refused.err
+    assert web.slots[1].maintenance == ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import typer
@@ -20,6 +21,8 @@ from outlast.cli.waiting import telling
 from outlast.errors import InvalidInput, NotFound, OutlastError, PoolTrouble, TimedOut, Unreachable
 
 if TYPE_CHECKING:
+    from outlast.placement.picture import Picture
+    from outlast.placement.plan import Plan
     from outlast.wire.client import AgentClient
     from outlast.wire.shapes import HostStatus, PoolStatus, VmStatus
 
@@ -36,12 +39,32 @@ def plan_of(client: AgentClient, status: PoolStatus, host: str) -> list[str]:
     if host not in names:
         raise NotFound(f"there is no host '{host}' in this pool",
                        hint=f"its hosts: {', '.join(names)}")  # fmt: skip
-    found = evacuate(picture_now(client), host)
+    picture = picture_now(client)
+    found = evacuate(picture, host)
     lines = [f"  {move}" for move in found.moves]
     lines += [f"  {vm} stays: {why}" for vm, why in found.left]
     head = f"{len(found.moves)} VMs move away from {host}, {found.mib} MiB, "
     head += f"about {found.copy_s:.0f} s of copying"
-    return [f"{head}:" if lines else f"{host} runs no VMs", *lines]
+    return [f"{head}:" if lines else f"{host} runs no VMs", *lines, *_reserve(picture, found, host)]
+
+
+def _reserve(picture: Picture, found: Plan, host: str) -> list[str]:
+    """What the pool would not survive while this host is away, by its admission policy.
+
+    Raises PoolTrouble when the policy refuses.
+    """
+    from outlast.placement.picture import HostState
+    from outlast.placement.plan import follow
+    from outlast.placement.spare import admit
+
+    after = follow(picture, found.moves)
+    closed = tuple(
+        replace(h, state=HostState.CLOSED, why="it is in maintenance") if h.name == host else h
+        for h in after.hosts
+    )
+    verdict = admit(picture, replace(after, hosts=closed))
+    verdict.enforce()
+    return [verdict.warning] if verdict.warning else []
 
 
 def ask(chosen: Options, lines: list[str], question: str, *, yes: bool) -> None:
