@@ -92,7 +92,7 @@ def test_hosts_of_two_versions_mix(lab: Lab, newer: Path) -> None:
         lab.wait(lambda: lab.statuses()["vm2"].state == "stopped", BACK_S, "vm2 runs still")
         assert _record(lab, "vm/vm2")["later"] == "later"
         lab.client(old).start("vm2")
-        lab.wait_running(["vm2"], BACK_S)
+        wait_back(lab, {"vm2": before["vm2"]})
         assert _record(lab, "vm/vm2")["later"] == "later", "an older host threw it away"
         before |= boots(lab, ["vm2"])
 
