@@ -22,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 
 import outlast
+from outlast.errors import TimedOut
 from outlast.rack import ledger
 from outlast.rack.lab import CHUNK, Lab
 from outlast.settings import PRESETS, S
@@ -96,11 +97,15 @@ def wait_back(lab: Lab, before: dict[str, int], timeout_s: float = BACK_S) -> fl
 def settle(lab: Lab, names: Iterable[str]) -> None:
     """Each of these VMs is up and writes: "running" is said of a VM that has not yet begun to."""
     before = {vm: len(lab.log(vm)) for vm in names}
-    lab.wait(
-        lambda: all(_writes(lab.log(vm), size) for vm, size in before.items()),
-        BACK_S,
-        f"not all write: {', '.join(before)}",
-    )
+
+    def still() -> list[str]:
+        return [vm for vm, size in before.items() if not _writes(lab.log(vm), size)]
+
+    try:
+        lab.wait(lambda: not still(), BACK_S, "not all write")
+    except TimedOut:
+        seen = {vm: (lab.statuses()[vm], lab.processes().get(vm)) for vm in still()}
+        raise TimedOut(f"after {BACK_S:g} s these do not write: {seen}") from None
 
 
 def _writes(log: str, since: int) -> bool:

@@ -30,8 +30,15 @@ def restore(lab: Lab, before: Callable[[Lab], None] = lambda _: None) -> None:
                 lab.rack.link(host, True, net)
     lab.wait_members(lab.hosts, BACK_S)
     before(lab)
-    lab.wait(lambda: all_wanted_run(lab), BACK_S, "not all wanted VMs run")
-    settle(lab, [vm for vm in lab.vms if lab.statuses()[vm].desired == "running"])
+    wanted: list[str] = []
+
+    def all_run() -> bool:
+        states = lab.statuses()
+        wanted[:] = [vm for vm in lab.vms if states[vm].desired == "running"]
+        return all(states[vm].state == "running" for vm in wanted)
+
+    lab.wait(all_run, BACK_S, "not all wanted VMs run")
+    settle(lab, wanted)
 
 
 def undisturbed(test: Callable[..., None]) -> Callable[..., None]:
@@ -64,8 +71,3 @@ def serve_all(lab: Lab) -> None:
     """End every maintenance that a test has left."""
     for host in lab.hosts:
         lab.client().serve(host)
-
-
-def all_wanted_run(lab: Lab) -> bool:
-    states = lab.statuses()
-    return all(states[vm].state == "running" for vm in lab.vms if states[vm].desired == "running")
