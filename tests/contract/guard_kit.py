@@ -160,6 +160,21 @@ class GuardKit:
         assert not bench.start("web")["ok"]
         assert bench.alive("web") == 0
 
+    def test_an_extension_keeps_what_runs_and_starts_nothing(self, bench: GuardBench) -> None:
+        open_term(bench, T1)
+        bench.ask("admit", vm="web")
+        bench.start("web")
+        bench.wait(FENCE_NS - MARGIN_NS + 10 * MS)
+        assert confirm(bench, T1, op="extend")["ok"]
+        assert bench.ask("status")["extended"] is True
+        assert not bench.ask("admit", vm="db")["ok"]
+        bench.wait(FENCE_NS // 2)
+        assert bench.alive("web") == 1
+        bench.restart()
+        assert bench.ask("status")["extended"] is True
+        assert confirm(bench, T1)["ok"]
+        assert bench.ask("admit", vm="db")["ok"]
+
     def test_the_future_is_clamped_and_the_past_ignored(self, bench: GuardBench) -> None:
         open_term(bench, T1)
         before = int(str(bench.ask("status")["deadline_ns"]))
@@ -227,10 +242,10 @@ def open_term(bench: GuardBench, term: str, /, *, ahead_ns: int = 0, **changes: 
     return bench.ask("open", **fields)
 
 
-def confirm(bench: GuardBench, term: str, *, ahead_ns: int = 0) -> Reply:
+def confirm(bench: GuardBench, term: str, *, ahead_ns: int = 0, op: str = "confirm") -> Reply:
     now = bench.reading()
     return bench.ask(
-        "confirm", term=term,
+        op, term=term,
         start_boot_ns=max(0, now.boot_ns + ahead_ns), start_raw_ns=max(0, now.raw_ns + ahead_ns),
     )  # fmt: skip
 
@@ -299,6 +314,8 @@ class MemoryGuard:
                 return self.core.open(now, facts, fields)
             case "confirm":
                 return self.core.confirm(now, fields)
+            case "extend":
+                return self.core.confirm(now, fields, extend=True)
             case "close":
                 return self.core.close(now, facts, fields)
             case "admit":

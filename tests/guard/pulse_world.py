@@ -17,6 +17,7 @@ from outlast.guard.pulse_facts import (
     Command,
     Confirm,
     Desk,
+    Extend,
     GuardFact,
     Identity,
     Open,
@@ -57,6 +58,7 @@ class World:
         self.guard_mute = False  # it does what it is told, but its replies are lost
         self.terms = 0
         self.boot = BOOT
+        self.sample: Sample | None = None  # of the newest cycle
         self.restart_pulse()
         self.confirms = 0
         self.good_since_quiet: tuple[str, Instant] | None = None  # (term, first good cycle's end)
@@ -165,6 +167,7 @@ class World:
             area=area if read != "error" else None, views=tuple(newer),
             error="" if read != "error" and write != "error" else "EIO", view_error=view_error,
         )  # fmt: skip
+        self.sample = sample
         self._keep_books(sample, block)
         self.heed()
         commands = self.core.finish(sample, self.now())
@@ -230,8 +233,8 @@ class World:
                 self.guard.close(self._reading(), self._facts(), request)
                 continue
             request |= {"start_boot_ns": c.start.boot_ns, "start_raw_ns": c.start.raw_ns}
-            if isinstance(c, Confirm):
-                self.guard.confirm(self._reading(), request)
+            if isinstance(c, Confirm | Extend):
+                self.guard.confirm(self._reading(), request, extend=isinstance(c, Extend))
                 continue
             request |= {
                 "fence_ns": TIMING.fence_ns, "kill_ns": TIMING.kill_ns,

@@ -103,7 +103,7 @@ class Engine:
         )  # fmt: skip
         self._hands = Hands(
             self._registers, parts.driver, parts.open_guard, self._machine, self._wake.set,
-            self._departures,
+            self._departures, parts.pulse.propose,
         )  # fmt: skip
         self._senses = Senses(
             parts.me, timing, self._registers, self._machine, self._hands, boottime_ns

@@ -215,6 +215,8 @@ class Guard:
                 return self._open(now, facts, fields)
             case "confirm":
                 return self.core.confirm(now, fields)
+            case "extend":
+                return self.core.confirm(now, fields, extend=True)
             case "close":
                 return self.core.close(now, facts, fields)
             case "admit":

@@ -24,6 +24,8 @@ The states and what moves them are the table NEXT; a cause that is not in it is 
     queued write may land whenever the storage answers again. Where nothing can reset the host
     (a lab), status says so in `unsafe_reset`, and after a close that asked for it
     `quiesced_possible` is false.
+11. An extension, given by all other hosts while nobody has storage, moves D as a confirmed beat
+    does, but is none: nothing starts on it, and rule 10 looks back to the last real beat.
 
 What it does not do: it reads no clock and no file, writes nothing, kills nothing. It says what is
 to be done (Duty, in order) and the shell does it.
@@ -117,10 +119,10 @@ class GuardCore:
         return self._memory.timing.fence_ns - now.since(self._memory.start)
 
     def may_start(self, now: Reading) -> bool:
-        """Rules 4 and 5: is there still time to let a VM in?"""
-        return (
-            self.state is GuardState.OPEN and self.remaining_ns(now) > self._memory.timing.margin_ns
-        )
+        """Rules 4, 5 and 11: is there still time to let a VM in?"""
+        timing = self._memory.timing
+        beat_ns = timing.fence_ns - now.since(self._memory.beat)
+        return self.state is GuardState.OPEN and beat_ns > timing.margin_ns
 
     def may_pet(self, now: Reading, facts: Facts) -> bool:
         """Rule 8."""
@@ -148,6 +150,7 @@ class GuardCore:
             "reason": memory.reason,
             "empty": not facts.populated,
             "closed_ns": memory.closed_ns,
+            "extended": memory.start != memory.beat and self.state is GuardState.OPEN,
             "quiesced_possible": memory.quiesced_possible,
             "unsafe_reset": memory.unsafe_reset,
             "reset": facts.reset,
@@ -222,8 +225,9 @@ class GuardCore:
             return no(refusal)
         self._move(
             Cause.OPENED,
-            term=term, start=start, timing=timing, watchdog_s=facts.watchdog_s, closed_ns=0,
-            reason="the term is open", reset_wanted=False, quiesced_possible=True, unsafe_reset="",
+            term=term, start=start, beat=start, timing=timing, watchdog_s=facts.watchdog_s,
+            closed_ns=0, reason="the term is open", reset_wanted=False, quiesced_possible=True,
+            unsafe_reset="",
         )  # fmt: skip
         return self._timed(now)
 
@@ -240,8 +244,8 @@ class GuardCore:
             return "processes of an earlier term are still being killed"
         return ""
 
-    def confirm(self, now: Reading, request: Mapping[str, object]) -> Json:
-        """Move the deadline: {"term", "start_boot_ns", "start_raw_ns"}."""
+    def confirm(self, now: Reading, request: Mapping[str, object], *, extend: bool = False) -> Json:
+        """Move the deadline: {"term", "start_boot_ns", "start_raw_ns"}. extend: rule 11."""
         try:
             term, start = read_term(request), read_start(request).min(now)
         except InvalidInput as trouble:
@@ -251,8 +255,10 @@ class GuardCore:
             return no(f"no term is open: {memory.reason}")
         if term != memory.term:
             return no(f"the open term is {memory.term[:8]}, not {term[:8]}")
-        if start.boot_ns > memory.start.boot_ns and start.raw_ns > memory.start.raw_ns:
-            self._memory = replace(memory, start=start)
+        if _after(start, memory.start):
+            self._memory = replace(self._memory, start=start)
+        if not extend and _after(start, memory.beat):
+            self._memory = replace(self._memory, beat=start)
         return self._timed(now)
 
     def close(self, now: Reading, facts: Facts, request: Mapping[str, object]) -> Json:
@@ -269,11 +275,10 @@ class GuardCore:
         sick = request.get("reset_if_running", False) is True
         if memory.state is GuardState.OPEN:
             reason = str(request.get("reason", ""))[:200]
-            sick_since = memory.start  # before the close moves it
             start = memory.start.min(now.earlier(memory.timing.fence_ns))
             self._close(Cause.ORDERED, reason or "closed on request")
             if sick:
-                self._want_reset(facts, asked=True, since=sick_since)
+                self._want_reset(facts, asked=True)
             self._memory = replace(self._memory, start=start)
         elif memory.state is GuardState.CLOSING and sick:
             self._want_reset(facts, asked=True)
@@ -329,10 +334,9 @@ class GuardCore:
         closed = (*self._memory.closed_terms, self._memory.term)
         self._move(cause, reason=reason, closed_terms=closed)
 
-    def _want_reset(self, facts: Facts, *, asked: bool, since: Reading | None = None) -> None:
+    def _want_reset(self, facts: Facts, *, asked: bool) -> None:
         """Rule 10, after any move to CLOSING with sick storage."""
-        began = since or self._memory.start
-        if not facts.populated and self._ran_ns < began.boot_ns:
+        if not facts.populated and self._ran_ns < self._memory.beat.boot_ns:
             return  # nothing ran since the storage last answered: nothing can be queued
         if facts.reset != "none":
             self._memory = replace(self._memory, reset_wanted=True)
@@ -354,6 +358,10 @@ class GuardCore:
             "deadline_ns": now.boot_ns + remaining_ns,
             "remaining_ns": max(0, remaining_ns),
         }
+
+
+def _after(later: Reading, earlier: Reading) -> bool:
+    return later.boot_ns > earlier.boot_ns and later.raw_ns > earlier.raw_ns
 
 
 def no(sentence: str) -> Json:

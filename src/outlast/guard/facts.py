@@ -74,7 +74,9 @@ class Memory:
 
     state: GuardState = GuardState.IDLE
     term: str = NO_TERM
-    start: Reading = Reading(0, 0)
+    start: Reading = Reading(0, 0)  # D is this + F
+    beat: Reading = Reading(0, 0)  # start of the newest confirmed beat; older than `start` while
+    # the others give this host more time
     timing: GuardTiming = GuardTiming()
     watchdog_s: int = 0  # read back from the device when the term opened
     reason: str = "no term was opened yet"

@@ -91,13 +91,21 @@ class Confirm:
 
 
 @dataclass(frozen=True, slots=True)
+class Extend:
+    """More time without a beat; see pulse_grant."""
+
+    term: str
+    start: Instant
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
     term: str
     reason: str
     reset_if_running: bool = False
 
 
-Command = Open | Confirm | Close
+Command = Open | Confirm | Extend | Close
 
 
 @dataclass(slots=True)

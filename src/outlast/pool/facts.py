@@ -74,6 +74,14 @@ class Held(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
+class Extension:
+    """What came of asking all others for time, while this host has no storage."""
+
+    given: int = 0  # times since the last confirmed beat
+    refused: Mapping[int, str] = field(default_factory=dict)  # slot -> why, of the newest question
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """The outcome of one piece of work a hand was given."""
 
@@ -117,6 +125,7 @@ class Facts:
     exits: tuple[Exit, ...] = field(default=())
     wall_s: int = 0  # what the clock on the wall says; for people's ends only
     pool: PoolSettings | None = None  # as they are now; None: not read yet
+    extension: Extension = Extension()
     unread: frozenset[str] = frozenset()  # names whose newest value is there and cannot be read
 
     @property

@@ -17,6 +17,8 @@ SENTENCES: Mapping[str, str] = {
     "member": "{host} is a member of view {view}, slot {slot}",
     "not-member": "{host} is no longer a member: {why}; its VMs are ended here",
     "storage-sick": "{host} does not reach the pool's storage: {why}",
+    "time-given": "nobody reaches the pool's storage: all others give {host} more time",
+    "time-refused": "{host} gets no more time without storage: {why}",
     "guard-ended": "{host} went down {ago_s:.0f} s before its agent began again: {why}",
     "margin-small": "a beat of {host} took {took_s:.1f} s of the {fence_s:g} s after which its VMs "
     "are ended{advice}",

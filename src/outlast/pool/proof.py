@@ -8,6 +8,8 @@ Rules:
    guard cannot have been fed since.
 4. P4 a power fence confirmed off (register `fence/<slot>`); not part of this file yet.
 5. Nothing else proves death: no ping, no libvirt, no timer.
+6. P2 and P3 count only while no block names a view newer than the one followed: a host may live on
+   time that the members of the view its block names have given it.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ def of_death(
     known_ns: when the record that names the term was read; a block read before proves nothing.
     """
     made = _by_block(facts, slot, term, known_ns)
-    if made:
+    if made or _blind(facts):
         return made
     seen = facts.seen.get(slot)
     if seen and seen.block and silent(seen, facts.sample, timing, term, extra_ns):
@@ -50,6 +52,12 @@ def of_death(
         evidence = f"out of the views announced here for {waited:.1f} s, limit {limit / S:g} s"
         return Proof(ProofKind.EXCLUDED, slot, term, facts.me.slot, evidence)
     return None
+
+
+def _blind(facts: Facts) -> bool:
+    """Rule 6."""
+    followed = facts.view.version if facts.view else 0
+    return any(s.block and s.block.view_version > followed for s in facts.seen.values())
 
 
 def _by_block(facts: Facts, slot: int, term: str, known_ns: int) -> Proof | None:

@@ -37,11 +37,13 @@ HARM = (
     "slow",
     "move",
     "maintain",
+    "blackout",
 )
 UNDO = {
     "off": ("on", "on"), "stuck": ("ok", "ok"), "failing": ("ok",), "cut": ("join", "join"),
     "oneway": ("join",), "freeze": ("thaw", "thaw"), "stop": ("start", "start"), "slow": ("fast",),
     "move": ("move", "move", "back"), "maintain": ("serve", "move"),
+    "blackout": ("light", "ok", "ok"),
 }  # fmt: skip
 TIMINGS = ("lab", "lab", "quick", "standard")
 HOSTS = "abcde"
@@ -127,6 +129,9 @@ class Run:
             case "stuck" | "failing" | "ok":
                 path = {"stuck": Path.STUCK, "failing": Path.FAIL, "ok": Path.OK}[what]
                 world.set_path(name, path)
+            case "blackout" | "light":  # of everybody's storage
+                for each in pool.hosts:
+                    world.set_path(each, Path.STUCK if what == "blackout" else Path.OK)
             case "cut" | "join" if name != other:
                 world.link(name, other, what == "join")
             case "oneway" if name != other:
