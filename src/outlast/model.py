@@ -128,6 +128,18 @@ class JoinToken:
     used_by_uuid: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """A host is off for certain: the register `fence/<n>`. It speaks of one term only."""
+
+    slot: int
+    term: str
+    by: str  # who says so: a person, or a host that asked the power switch
+    how: str = "person"  # person | switch
+    why: str = ""
+    wall_s: int = 0
+
+
 class ProofKind(Enum):
     """Why a term is known to be dead (docs/PROTOCOL.md, proofs of death)."""
 

@@ -45,7 +45,7 @@ from outlast.guard.pulse_client import PulseClient
 from outlast.hypervisor.driver import Console, Driver, GuardRefused, Processors
 from outlast.hypervisor.mover import Mover, Progress
 from outlast.incident.ring import Ring
-from outlast.model import Lease, SlotRecord, VmRecord
+from outlast.model import Fence, Lease, SlotRecord, VmRecord
 from outlast.pool.core import PoolCore
 from outlast.pool.facts import Held, Me
 from outlast.pool.journal import Note, note
@@ -285,6 +285,13 @@ class Engine:
     def write_slot(self, expected: int, record: SlotRecord) -> Swap:
         name = f"slot/{record.slot}"
         return self._in_time(lambda: self._registers.swap(name, expected, record))
+
+    def read_fence(self, slot: int) -> Held[Fence] | None:
+        return self._in_time(lambda: self._registers.read_now(f"fence/{slot}"))
+
+    def write_fence(self, expected: int, fence: Fence) -> Swap:
+        name = f"fence/{fence.slot}"
+        return self._in_time(lambda: self._registers.swap(name, expected, fence))
 
     def read_pool(self) -> Held[PoolSettings] | None:
         return self._in_time(lambda: self._registers.read_now("pool"))

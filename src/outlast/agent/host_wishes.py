@@ -4,6 +4,7 @@ Rules:
 1. As for VMs (wishes.py): read, change, write if nobody else wrote meanwhile, durable before the
    answer. The pool carries it out, whoever is master.
 2. A power-off is wished for one boot of the host: the same wish says nothing after it is on again.
+3. That a host is off is believed of one term only, and refused of a host that is heard or writes.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from outlast.agent.macs import bare
 from outlast.agent.service import Service
 from outlast.agent.wake import wake
 from outlast.errors import Conflict, NotFound, PoolTrouble, StorageTrouble
-from outlast.model import Move, SlotRecord, VmRecord
+from outlast.model import Fence, Move, SlotRecord, VmRecord
 from outlast.pool.facts import Facts, Held
+from outlast.settings import S, Timing
 from outlast.storage.names import check_name
 from outlast.storage.register import Outcome
 from outlast.wire.shapes import BadField, HostWish
@@ -90,6 +92,28 @@ class HostWishes:
             sentence=f"{name} is being woken: {sent} packets to {', '.join(record.macs)}",
         )  # fmt: skip
 
+    def confirm_off(self, name: str, why: str, caller: str) -> HostWish:
+        """Somebody has seen that it is off: its VMs need not wait for T_dead.
+
+        Raises NotFound, Conflict while it shows any sign of life, StorageTrouble.
+        """
+        facts, timing = self._facts(), self._service.picture.settings.timing
+        slot = self._slot(name, facts)
+        term = _silent_term(facts, timing, slot)
+        held = self._service.read_fence(slot)
+        if held is not None and held.value.term == term:
+            return HostWish(name=name, changed=False, sentence=f"{name} counts as off already")
+        fence = Fence(slot, term, caller, "person", why.strip()[:WHY_MAX], int(time.time()))
+        answer = self._service.write_fence(held.version if held else 0, fence)
+        if answer.outcome is not Outcome.OK:
+            raise StorageTrouble(
+                f"the storage did not say whether it is written that {name} is off",
+                hint="say it again; that does no harm",
+            )
+        wait_s = max(timing.settle_ns, 3 * timing.beat_ns) / S
+        said = f"{name} counts as off; what it ran starts elsewhere within about {wait_s:.0f} s"
+        return HostWish(name=name, changed=True, sentence=said)
+
     # ---- parts
 
     def _facts(self) -> Facts:
@@ -155,3 +179,22 @@ class HostWishes:
                 return True
             time.sleep(PAUSE_S)
         return False
+
+
+def _silent_term(facts: Facts, timing: Timing, slot: int) -> str:
+    """The term of a host that shows no sign of life. Raises Conflict when it shows one."""
+    seen, name = facts.seen.get(slot), facts.host(slot)
+    sign = ""
+    if slot == facts.me.slot:
+        sign = "it answers this very call"
+    elif facts.links.get(slot, timing.dead_ns) < timing.link_lost_ns:
+        sign = "its heartbeat is heard over the network"
+    elif seen is not None and seen.block is not None and seen.still_ns < timing.gap_ns:
+        sign = "it writes to the storage"
+    if sign:
+        raise Conflict(f"{name} is on: {sign}", hint="nothing was changed")
+    if seen is None or seen.block is None:
+        raise Conflict(f"the storage shows no readable heartbeat of {name}",
+                       hint="so nobody can know which of its lives would be meant")  # fmt: skip
+    listed = facts.view.members.get(slot) if facts.view else None
+    return listed.term if listed else seen.block.term

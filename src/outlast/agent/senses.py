@@ -115,6 +115,7 @@ class Senses:
             wall_s=int(time.time()),
             pool=known.pool,
             extension=_extension(snapshot),
+            fences=known.fences,
             unread=frozenset(known.troubles),
         )
 

@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 from outlast.model import (
     Block,
     BlockState,
+    Fence,
     GuardState,
     HaOff,
     HostResources,
@@ -126,6 +127,7 @@ class Facts:
     wall_s: int = 0  # what the clock on the wall says; for people's ends only
     pool: PoolSettings | None = None  # as they are now; None: not read yet
     extension: Extension = Extension()
+    fences: Mapping[int, Held[Fence]] = field(default_factory=dict)  # by slot
     unread: frozenset[str] = frozenset()  # names whose newest value is there and cannot be read
 
     @property

@@ -28,6 +28,7 @@ SENTENCES: Mapping[str, str] = {
     # other hosts
     "host-silent": "{host} is silent: its block is unchanged for {still_s:.1f} s, "
     "limit {limit_s:g} s",
+    "host-off": "{host} is off for certain: {why}",
     "host-closed": "{host} ended its term in order: its block says {state}",
     "host-anew": "{host} begins a new term, so its old one is over",
     "block-unreadable": "the block of {host} cannot be read; that proves nothing about {host}",

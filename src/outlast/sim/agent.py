@@ -50,6 +50,7 @@ DECODE = {
     "lease": fmt.lease_from,
     "slot": fmt.slot_from,
     "order": fmt.order_from,
+    "fence": fmt.fence_from,
 }
 
 
@@ -207,6 +208,7 @@ class SimAgent:
             local=self._local(), local_ready=True,
             resources=HostResources(mib, 64, mib - used, 64),
             busy=frozenset(self.busy), results=results, exits=exits, unread=self.unread,
+            fences={int(n): h for n, h in by_kind["fence"].items()},
             wall_s=self.world.now_ns // S, pool=self.machine.pool_settings,
             extension=Extension(
                 self.pulse.extensions.given, self.pulse.extensions.refusals()
