@@ -105,6 +105,7 @@ class SlotRecord:
     no_vms: bool = False  # a dedicated master runs none (W4)
     maintenance: str = ""  # why it shall run no VMs for a while; "" = it is in service
     power_off: str = ""  # the boot of it that shall be switched off
+    leave: str = ""  # the boot of it that shall leave the pool and stay on
     version: str = ""  # of the agent that runs there
     guard_version: str = ""  # of its guard, which goes on when the agent is upgraded
     protocol: int = 1  # the newest one it speaks

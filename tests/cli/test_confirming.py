@@ -39,3 +39,16 @@ def test_a_host_that_lives_is_refused(agent: MemoryService, outlast: Outlast) ->
     said = outlast("host", "confirm-off", "b", "--yes", "b")
     assert said.code != 0 and "b is on" in said.err
     assert "no host 'x'" in outlast("host", "confirm-off", "x", "--yes", "x").err
+
+
+def test_a_dead_host_is_removed_without_ado(agent: MemoryService, outlast: Outlast) -> None:
+    assert agent.view is not None
+    members = {slot: m for slot, m in agent.view.members.items() if slot != 2}
+    agent.view = replace(agent.view, members=members)
+    said = outlast("host", "remove", "b")
+    assert said.code != 0 and "--yes" in said.err
+    said = outlast("host", "remove", "b", "--yes")
+    assert said.code == 0 and "no host of this pool any more" in said.out
+    assert "outlast pool revoke b" in said.out
+    assert not agent.slots[2].active
+    assert "no host 'x'" in outlast("host", "remove", "x", "--yes").err

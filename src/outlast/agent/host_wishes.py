@@ -51,7 +51,9 @@ class HostWishes:
         Raises NotFound, StorageTrouble.
         """
         done = self._change(
-            name, lambda r: replace(r, maintenance="", power_off=""), f"{name} is in service"
+            name,
+            lambda r: replace(r, maintenance="", power_off="", leave=""),
+            f"{name} is in service",
         )
         back = self._bring_back(name) if bring_back else []
         if not back:
@@ -68,6 +70,34 @@ class HostWishes:
         boot_id = self._boot_id(name, facts)
         said = f"{name} shall be switched off"
         return self._change(name, lambda r: replace(r, power_off=boot_id), said)
+
+    def leave(self, name: str) -> HostWish:
+        """Let it leave the pool and stay on. HA VMs still on it are started elsewhere at once.
+
+        Raises as power_off does.
+        """
+        boot_id = self._boot_id(name, self._facts())
+        said = f"{name} shall leave the pool"
+        return self._change(name, lambda r: replace(r, leave=boot_id), said)
+
+    def remove(self, name: str) -> HostWish:
+        """Take its slot away for good. Raises NotFound, Conflict while it is a member."""
+        facts = self._facts()
+        slot = self._slot(name, facts)
+        if facts.view is not None and slot in facts.view.members:
+            raise Conflict(
+                f"{name} is a member of the pool",
+                hint=f"'outlast host remove {name}' moves its VMs away and lets it leave first",
+            )
+        said = f"{name} is no host of this pool any more"
+        bound = sorted(vm for vm, held in facts.vms.items() if list(held.value.preferred) == [name])
+        if bound:
+            said += f"; {', '.join(bound)} may run nowhere else: see 'outlast vm set --help'"
+        return self._change(
+            name,
+            lambda r: replace(r, active=False, maintenance="", power_off="", leave=""),
+            said,
+        )
 
     def power_on(self, name: str) -> HostWish:
         """Wake it, by the hardware addresses it gave when it was on.

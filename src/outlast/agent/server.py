@@ -229,6 +229,8 @@ class Server:
             web.post("/v1/hosts/{name}/maintenance", self._maintain),
             web.delete("/v1/hosts/{name}/maintenance", self._serve),
             web.post("/v1/hosts/{name}/off", self._confirm_off),
+            web.post("/v1/hosts/{name}/leave", self._wish(self.api.host_wishes.leave)),
+            web.delete("/v1/hosts/{name}", self._wish(self.api.host_wishes.remove)),
             web.post("/v1/hosts/{name}/power-off", self._wish(self.api.host_wishes.power_off)),
             web.post("/v1/hosts/{name}/power-on", self._wish(self.api.host_wishes.power_on)),
             web.post("/v1/pool/upgrade", self._upgrade),

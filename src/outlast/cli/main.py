@@ -22,6 +22,7 @@ from outlast.cli import (
     pool,
     pool_settings,
     rack,
+    removing,
     storage,
     timing,
     upgrade,
@@ -47,6 +48,7 @@ pool.app.command("upgrade-check")(upgrade.upgrade_check)
 pool.app.command()(upgrade.upgrade)
 app.add_typer(pool.app, name="pool")
 host.app.command("confirm-off")(confirming.confirm_off)
+host.app.command()(removing.remove)
 app.add_typer(host.app, name="host")
 app.add_typer(vm.app, name="vm")
 app.add_typer(storage.app, name="storage")

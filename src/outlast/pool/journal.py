@@ -63,7 +63,7 @@ SENTENCES: Mapping[str, str] = {
     "lease-given": "lease of {vm} given to {to}: it ended on {host} with its copy there complete",
     "vm-moved": "{vm} came from {other} without a stop and runs on {host}",
     "maintenance": "{host} is in maintenance: {why}; its VMs move away",
-    "host-leaves": "{host} is switched off by wish: what it still runs is started elsewhere",
+    "host-leaves": "{host} {what}: what it still runs is started elsewhere",
     "in-service": "{host} is in service again",
     "start-failed": "{vm} did not start on {host}: {why}",
     "start-locked": "the disk of {vm} is still locked by its former host; trying again",
