@@ -21,6 +21,7 @@ from outlast.guard.pulse_facts import (
     GuardFact,
     Identity,
     Open,
+    Retime,
     Sample,
 )
 from outlast.guard.pulse_windows import Instant
@@ -232,6 +233,9 @@ class World:
                 request |= {"reason": c.reason, "reset_if_running": c.reset_if_running}
                 self.guard.close(self._reading(), self._facts(), request)
                 continue
+            if isinstance(c, Retime):
+                self.retime(c)
+                continue
             request |= {"start_boot_ns": c.start.boot_ns, "start_raw_ns": c.start.raw_ns}
             if isinstance(c, Confirm | Extend):
                 self.guard.confirm(self._reading(), request, extend=isinstance(c, Extend))
@@ -245,8 +249,19 @@ class World:
                 self.core.open_refused(str(said["error"]))
         self.heed()
 
+    def retime(self, c: Retime) -> None:
+        request: dict[str, object] = {
+            "term": c.term, "start_boot_ns": c.start.boot_ns, "start_raw_ns": c.start.raw_ns,
+            "fence_ns": c.timing.fence_ns, "kill_ns": c.timing.kill_ns,
+            "margin_ns": c.timing.margin_ns, "watchdog_s": c.timing.watchdog_s,
+        }  # fmt: skip
+        if self.guard.retime(self._reading(), self._facts(), request)["ok"] is True:
+            self.core.retimed(c.timing)
+
     def late_open(self) -> None:
         """An open that was sent long ago and waited in a socket reaches the guard."""
+        if not self.core._asked_open:
+            return  # none was ever sent
         self.obey([Open(self.core.term, self.now())])
 
     # the world's own books --------------------------------------------------------------------
@@ -321,6 +336,10 @@ class World:
     def _check_commands(self, commands: list[Command], s: Sample, block: Block | None) -> None:
         for c in commands:
             if isinstance(c, Close):
+                continue
+            assert isinstance(c, Open) or block is not None
+            if isinstance(c, Retime):  # never more than what stands on the disk
+                assert block is not None and c.timing.dead_after_ms <= block.dead_after_ms
                 continue
             assert block is not None and s.written is not None and s.acked is not None
             assert s.area is not None and s.area[1] == s.written

@@ -25,6 +25,7 @@ from outlast.guard.pulse_core import PulseCore
 from outlast.guard.pulse_facts import Command, Confirm, Extend, Life, Open
 from outlast.guard.pulse_facts import Sample as Cycle
 from outlast.guard.pulse_grant import Extensions
+from outlast.guard.pulse_promise import Promise
 from outlast.guard.pulse_windows import Instant, Windows
 from outlast.model import NO_TERM, BlockState, Lease, LocalVm, Proof, ProofKind, View
 from outlast.pool import decision, hosting, plan, proof, silence
@@ -204,6 +205,11 @@ def _kept(self: Extensions, now: Instant, nonce: str) -> tuple[list[Packet], Ext
     return _ask(self, now, nonce)
 
 
+def _not_promised(self: Promise, written_ms: int) -> Timing | None:
+    """The guard counts with a longer timing that the block never promises."""
+    return self._wanted if self._wanted != self.timing else None
+
+
 # ---- membership and hosting
 
 
@@ -281,6 +287,11 @@ MUTANTS = (
         ((PulseCore, "_begin_term", _old_term_again),),
     ),
     Mutant("watchdog", "a host that stands still is reset", ((Machine, "_watchdog", _nothing),)),
+    Mutant(
+        "unpromised",
+        "a longer timing is promised before it is used",
+        ((Promise, "confirmed", _not_promised),),
+    ),
     Mutant(
         "one-grant", "all others must give time", ((Extensions, "heed_answer", _one_is_enough),)
     ),

@@ -170,6 +170,11 @@ class Engine:
         now_ns = boottime_ns()
         self._ring.before(self._core)
         picture = tick(now_ns, parts.me, parts.settings, self._core, self._senses, self._hands)
+        known = self._registers.known.pool
+        if known is not None and known.timing != parts.settings.timing:
+            told = {"host": parts.me.host, "preset": known.timing.preset}
+            self._notebook.write([note("timing-changed", **told)])
+            self.stop()  # whatever started this agent starts it anew
         said = [sentence for sentence in (picture.trouble, self._trouble()) if sentence]
         self._picture = replace(picture, trouble=": ".join(said))
         if picture.facts is not None:

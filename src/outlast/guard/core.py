@@ -26,6 +26,7 @@ The states and what moves them are the table NEXT; a cause that is not in it is 
     `quiesced_possible` is false.
 11. An extension, given by all other hosts while nobody has storage, moves D as a confirmed beat
     does, but is none: nothing starts on it, and rule 10 looks back to the last real beat.
+12. The timing of an open term may change while D, by the new one, is ahead and the watchdog fits.
 
 What it does not do: it reads no clock and no file, writes nothing, kills nothing. It says what is
 to be done (Duty, in order) and the shell does it.
@@ -50,6 +51,7 @@ from outlast.guard.facts import (
     parse_open,
     read_start,
     read_term,
+    watchdog_refusal,
 )
 from outlast.model import GuardState
 
@@ -218,7 +220,7 @@ class GuardCore:
         if self.state is GuardState.OPEN and term == self._memory.term:
             return self.confirm(now, request)
         start = start.min(now)
-        refusal = self.refusal(term, facts) or _watchdog_refusal(timing, facts)
+        refusal = self.refusal(term, facts) or watchdog_refusal(timing, facts)
         if not refusal and now.since(start) >= timing.fence_ns:
             refusal = "the beat that should open the term is older than the fence window"
         if refusal:
@@ -260,6 +262,30 @@ class GuardCore:
         if not extend and _after(start, memory.beat):
             self._memory = replace(self._memory, beat=start)
         return self._timed(now)
+
+    def retime(self, now: Reading, facts: Facts, request: Mapping[str, object]) -> Json:
+        """Rule 12: {"term", timing, start of a confirmed beat}."""
+        try:
+            term, _, timing = parse_open(request)
+        except InvalidInput as trouble:
+            return no(trouble.sentence)
+        if refusal := self.retime_refusal(now, term, timing) or watchdog_refusal(timing, facts):
+            return no(refusal)
+        self._memory = replace(self._memory, timing=timing, watchdog_s=facts.watchdog_s)
+        return self._timed(now)
+
+    def retime_refusal(self, now: Reading, term: str, timing: GuardTiming) -> str:
+        """Why these times may not be used now, the watchdog left aside; "" if they may."""
+        memory = self._memory
+        if (
+            memory.state is not GuardState.OPEN
+            or term != memory.term
+            or self.remaining_ns(now) <= 0
+        ):
+            return f"term {term[:8]} is not open here"
+        if now.since(memory.beat) >= timing.fence_ns - timing.margin_ns:
+            return "the newest beat is too old for the new fence window"
+        return ""
 
     def close(self, now: Reading, facts: Facts, request: Mapping[str, object]) -> Json:
         """End the term for good: {"term", "reason", "reset_if_running"?: bool}."""
@@ -367,14 +393,3 @@ def _after(later: Reading, earlier: Reading) -> bool:
 def no(sentence: str) -> Json:
     """A refusal."""
     return {"ok": False, "error": sentence}
-
-
-def _watchdog_refusal(timing: GuardTiming, facts: Facts) -> str:
-    if facts.watchdog_problem:
-        return facts.watchdog_problem
-    if facts.watchdog_s * S > timing.kill_ns:
-        return (
-            f"the watchdog fires after {facts.watchdog_s} s, later than the kill window "
-            f"of {timing.kill_ns / S:g} s"
-        )
-    return ""

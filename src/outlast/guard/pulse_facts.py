@@ -11,6 +11,7 @@ from enum import Enum
 
 from outlast.guard.pulse_windows import Instant
 from outlast.model import GuardState, View
+from outlast.settings import Timing
 
 
 class Life(Enum):
@@ -99,13 +100,22 @@ class Extend:
 
 
 @dataclass(frozen=True, slots=True)
+class Retime:
+    """The open term goes on with another timing; see pulse_promise."""
+
+    term: str
+    start: Instant
+    timing: Timing
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
     term: str
     reason: str
     reset_if_running: bool = False
 
 
-Command = Open | Confirm | Extend | Close
+Command = Open | Confirm | Extend | Retime | Close
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from outlast.errors import Unreachable
 from outlast.guard.client import GuardClient
 from outlast.guard.pulse_core import PulseCore
-from outlast.guard.pulse_facts import Close, Command, Confirm, Extend, GuardFact, Open
+from outlast.guard.pulse_facts import Close, Command, Confirm, Extend, GuardFact, Open, Retime
 from outlast.guard.pulse_io import now
 from outlast.model import GuardState
 from outlast.settings import Timing
@@ -49,6 +49,8 @@ class GuardLine:
             except Unreachable:
                 continue
             moved = isinstance(command, Confirm | Extend) and said.get("ok") is True
+            if isinstance(command, Retime) and said.get("ok") is True:
+                core.retimed(command.timing)
             if said.get("ok") is not True:
                 error = str(said.get("error", ""))
                 core.trouble = f"the guard refused: {error}"
@@ -70,7 +72,10 @@ class GuardLine:
             return self._guard.confirm(command.term, start.boot_ns, start.raw_ns)
         if isinstance(command, Extend):
             return self._guard.extend(command.term, start.boot_ns, start.raw_ns)
-        return self._guard.open(
+        if isinstance(command, Retime):
+            timing = command.timing
+        ask = self._guard.retime if isinstance(command, Retime) else self._guard.open
+        return ask(
             command.term, fence_ns=timing.fence_ns, kill_ns=timing.kill_ns,
             margin_ns=timing.margin_ns, watchdog_s=timing.watchdog_s, watchdog=self.watchdog,
             start_boot_ns=start.boot_ns, start_raw_ns=start.raw_ns,

@@ -42,6 +42,11 @@ def elapsed_least(since: Instant, now: Instant) -> int:
     return min(now.boot_ns - since.boot_ns, now.raw_ns - since.raw_ns)
 
 
+def not_before(later: Instant, earlier: Instant) -> bool:
+    """By both clocks."""
+    return later.boot_ns >= earlier.boot_ns and later.raw_ns >= earlier.raw_ns
+
+
 @dataclass(slots=True)
 class Seen:
     """One slot as the reads showed it."""

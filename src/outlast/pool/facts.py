@@ -136,7 +136,7 @@ class Facts:
         return self.pool.ha_off if self.pool else None
 
     def agreed(self, before: PoolSettings) -> PoolSettings:
-        """What the pool's settings say now, or said before. Their timing never changes."""
+        """What the pool's settings say now, or said before. An agent keeps its timing for life."""
         return self.pool or before
 
     def holds(self, lease: Lease) -> bool:

@@ -24,6 +24,7 @@ SENTENCES: Mapping[str, str] = {
     "are ended{advice}",
     "call-refused": "{host} refused {caller} the call {call}: {why}{more}",
     "cpu-baseline": "{why}",
+    "timing-changed": "{host} goes on with the timing '{preset}'; its agent begins anew",
     "storage-back": "{host} reaches the pool's storage again after {away_s:.1f} s",
     # other hosts
     "host-silent": "{host} is silent: its block is unchanged for {still_s:.1f} s, "

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from outlast.guard.pulse_core import PulseCore
-from outlast.guard.pulse_facts import Close, Command, Desk, Extend, Identity, Open
+from outlast.guard.pulse_facts import Close, Command, Desk, Extend, Identity, Open, Retime
 from outlast.guard.pulse_facts import Sample as Cycle
 from outlast.guard.pulse_grant import Extensions
 from outlast.guard.pulse_windows import Instant, Windows
@@ -149,7 +149,7 @@ class SimPulse:
         self._cycled()
 
     def _command(self, commands: Iterable[Command]) -> None:
-        timing, guard = self.machine.settings.timing, self.machine.guard
+        guard = self.machine.guard
         for command in commands:
             now, seen = self.machine.reading(), self.machine.guard_seen()
             at: dict[str, object] = {"term": command.term}
@@ -160,11 +160,16 @@ class SimPulse:
             else:
                 start = command.start
                 at |= {"start_boot_ns": start.boot_ns, "start_raw_ns": start.raw_ns}
-                if isinstance(command, Open):
+                if isinstance(command, Open | Retime):
+                    timing = command.timing if isinstance(command, Retime) else self.core.timing
                     at |= {
                         "fence_ns": timing.fence_ns, "kill_ns": timing.kill_ns,
                         "margin_ns": timing.margin_ns, "watchdog_s": timing.watchdog_s,
                     }  # fmt: skip
+                    if isinstance(command, Retime):
+                        if guard.retime(now, seen, at)["ok"]:
+                            self.core.retimed(timing)
+                        continue
                     answer = guard.open(now, seen, at)
                     if not answer.get("ok"):
                         self.core.open_refused(str(answer.get("error")))
