@@ -74,6 +74,7 @@ PURE_FILES = frozenset(
         "guard.facts",
         "guard.pulse_core",
         "guard.pulse_grant",
+        "guard.pulse_promise",
         "guard.pulse_facts",
         "guard.pulse_windows",
         "hypervisor.driver",

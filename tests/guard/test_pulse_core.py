@@ -9,7 +9,6 @@ from pulse_world import BEAT, ME, MS, TIMING, World, peer_block
 
 from outlast.guard.pulse_facts import Close, Confirm, Life, Open, Retime
 from outlast.model import BlockState, GuardState, SlotRecord
-from outlast.settings import preset
 
 
 def kinds(commands: list[object]) -> list[type]:
@@ -346,48 +345,6 @@ def test_a_slow_read_counts_from_its_ends_and_breaks_the_run() -> None:
     w.cycle(read_ns=10 * BEAT)
     assert w.core.windows.still_ns(2) <= still + BEAT + 10 * MS  # not the ten beats of the read
     assert w.core.windows.run_ns() == 0
-
-
-def promise(w: World) -> int:
-    own = w.own()
-    assert own is not None
-    return own.dead_after_ms
-
-
-def test_a_longer_timing_is_promised_before_the_guard_may_use_it() -> None:
-    w, new = World(), preset("quick")
-    w.become_member()
-    w.core.set_timing(new)
-    assert kinds(w.cycle()) == [Confirm] and promise(w) == TIMING.dead_after_ms
-    assert kinds(w.cycle()) == [Confirm, Retime] and promise(w) == new.dead_after_ms
-    assert w.guard.memory().timing.fence_ns == new.fence_ns and w.core.timing == new
-    assert kinds(w.cycle()) == [Confirm]
-
-
-def test_a_shorter_timing_is_the_guards_before_it_is_promised() -> None:
-    w, old = World(), preset("quick")
-    w.become_member()
-    w.core.set_timing(old)
-    w.beats(3)
-    assert promise(w) == old.dead_after_ms
-    w.core.set_timing(TIMING)
-    assert kinds(w.cycle()) == [Confirm, Retime] and promise(w) == old.dead_after_ms
-    assert w.guard.memory().timing.fence_ns == TIMING.fence_ns
-    w.cycle()
-    assert promise(w) in {old.dead_after_ms, TIMING.dead_after_ms}
-    w.cycle()
-    assert promise(w) == TIMING.dead_after_ms
-
-
-def test_a_guard_that_takes_no_other_timing_keeps_the_longer_promise() -> None:
-    w, old = World(), preset("quick")
-    w.become_member()
-    w.core.set_timing(old)
-    w.beats(3)
-    w.retime = lambda c: None  # type: ignore[method-assign]  # it refuses
-    w.core.set_timing(TIMING)
-    w.beats(5)
-    assert promise(w) == old.dead_after_ms and w.core.timing == old
 
 
 def test_announced_and_excluded_count_from_the_read_back() -> None:
