@@ -260,8 +260,6 @@ class World:
 
     def late_open(self) -> None:
         """An open that was sent long ago and waited in a socket reaches the guard."""
-        if not self.core._asked_open:
-            return  # none was ever sent
         self.obey([Open(self.core.term, self.now())])
 
     # the world's own books --------------------------------------------------------------------
