@@ -31,14 +31,16 @@ MAY: Mapping[str, frozenset[str]] = {
     "storage": GROUND,
     "wire": frozenset({"model", "errors"}),
     "hypervisor": frozenset({"model", "errors"}),
-    "guard": GROUND | {"__init__", "storage.format", "storage.heartbeat", "wire.beat"},
+    "guard": GROUND
+    | {"__init__", "storage.format", "storage.heartbeat", "wire.beat", "wire.grant"},
     "incident": GROUND | {"pool", "__init__"},
     "agent": GROUND | {"placement", "pool", "storage", "wire", "hypervisor", "guard", "incident"},
     "cli": GROUND | {"wire", "placement", "storage", "rack.client", "rack.lab", "incident"},
     "sim": GROUND
     | {"pool", "placement", "agent.tick", "storage.register", "storage.format"}
     | {"guard.core", "guard.facts"}
-    | {"guard.pulse_core", "guard.pulse_facts", "guard.pulse_windows"},
+    | {"guard.pulse_core", "guard.pulse_facts", "guard.pulse_grant", "guard.pulse_windows"}
+    | {"wire.grant"},
     "rack": GROUND | {"wire"},
     "manager": GROUND | {"wire", "placement", "__init__"},
 }
@@ -67,9 +69,12 @@ PURE_FILES = frozenset(
         "storage.names",
         "storage.records",
         "wire.beat",
+        "wire.grant",
         "guard.core",
         "guard.facts",
         "guard.pulse_core",
+        "guard.pulse_grant",
+        "guard.pulse_promise",
         "guard.pulse_facts",
         "guard.pulse_windows",
         "hypervisor.driver",

@@ -105,6 +105,7 @@ class SlotRecord:
     no_vms: bool = False  # a dedicated master runs none (W4)
     maintenance: str = ""  # why it shall run no VMs for a while; "" = it is in service
     power_off: str = ""  # the boot of it that shall be switched off
+    leave: str = ""  # the boot of it that shall leave the pool and stay on
     version: str = ""  # of the agent that runs there
     guard_version: str = ""  # of its guard, which goes on when the agent is upgraded
     protocol: int = 1  # the newest one it speaks
@@ -126,6 +127,18 @@ class JoinToken:
     by: str = ""  # who made it
     used_by: str = ""  # the host that joined with it
     used_by_uuid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """A host is off for certain: the register `fence/<n>`. It speaks of one term only."""
+
+    slot: int
+    term: str
+    by: str  # who says so: a person, or a host that asked the power switch
+    how: str = "person"  # person | switch
+    why: str = ""
+    wall_s: int = 0
 
 
 class ProofKind(Enum):

@@ -19,6 +19,7 @@ from outlast.hypervisor.mover import Progress
 from outlast.model import (
     Block,
     BlockState,
+    Fence,
     GuardState,
     HostResources,
     Lease,
@@ -86,6 +87,8 @@ class MemoryService:
         self.notes: list[Mapping[str, object]] = []
         self.consoles: list[EchoConsole] = []
         self.settings, self.pool_version = SETTINGS, 1
+        self.fences: dict[int, Held[Fence]] = {}
+        self.fence_fate = Outcome.OK
         self.slot_versions: dict[int, int] = {}
         self.admitted: list[str] = []
         self.refuses = ""  # why no VM moves
@@ -149,6 +152,15 @@ class MemoryService:
             return Swap(Outcome.CONFLICT, expected + 1)
         self.slots[record.slot] = record
         self.slot_versions[record.slot] = expected + 1
+        return Swap(Outcome.OK, expected + 1)
+
+    def read_fence(self, slot: int) -> Held[Fence] | None:
+        return self.fences.get(slot)
+
+    def write_fence(self, expected: int, fence: Fence) -> Swap:
+        if self.fence_fate is not Outcome.OK:
+            return Swap(self.fence_fate, 0)
+        self.fences[fence.slot] = Held(expected + 1, fence, 0)
         return Swap(Outcome.OK, expected + 1)
 
     def read_pool(self) -> Held[PoolSettings] | None:

@@ -160,6 +160,38 @@ class GuardKit:
         assert not bench.start("web")["ok"]
         assert bench.alive("web") == 0
 
+    def test_an_open_term_goes_on_with_another_timing(self, bench: GuardBench) -> None:
+        open_term(bench, T1)
+        bench.ask("admit", vm="web")
+        bench.start("web")
+        said = open_term(bench, T1, op="retime", fence_ns=2 * FENCE_NS)
+        assert said["ok"] and int(str(said["remaining_ns"])) > FENCE_NS
+        bench.wait(FENCE_NS)
+        assert bench.alive("web") == 1
+        assert not open_term(bench, T1, op="retime")["ok"], "its newest beat is too old"
+        assert confirm(bench, T1)["ok"]
+        assert not open_term(bench, T2, op="retime")["ok"], "another term"
+        assert open_term(bench, T1, op="retime")["ok"]
+        bench.restart()
+        bench.wait(FENCE_NS + 100 * MS)
+        assert bench.alive("web") == 0, "the shorter window does not count"
+        assert not open_term(bench, T1, op="retime")["ok"], "a closed term"
+
+    def test_an_extension_keeps_what_runs_and_starts_nothing(self, bench: GuardBench) -> None:
+        open_term(bench, T1)
+        bench.ask("admit", vm="web")
+        bench.start("web")
+        bench.wait(FENCE_NS - MARGIN_NS + 10 * MS)
+        assert confirm(bench, T1, op="extend")["ok"]
+        assert bench.ask("status")["extended"] is True
+        assert not bench.ask("admit", vm="db")["ok"]
+        bench.wait(FENCE_NS // 2)
+        assert bench.alive("web") == 1
+        bench.restart()
+        assert bench.ask("status")["extended"] is True
+        assert confirm(bench, T1)["ok"]
+        assert bench.ask("admit", vm="db")["ok"]
+
     def test_the_future_is_clamped_and_the_past_ignored(self, bench: GuardBench) -> None:
         open_term(bench, T1)
         before = int(str(bench.ask("status")["deadline_ns"]))
@@ -217,20 +249,22 @@ class GuardKit:
             assert not bench.ask(op, vm=vm)["ok"], op
 
 
-def open_term(bench: GuardBench, term: str, /, *, ahead_ns: int = 0, **changes: object) -> Reply:
+def open_term(
+    bench: GuardBench, term: str, /, *, ahead_ns: int = 0, op: str = "open", **changes: object
+) -> Reply:
     now = bench.reading()
     fields: Reply = {
         "term": term, "fence_ns": FENCE_NS, "kill_ns": KILL_NS, "margin_ns": MARGIN_NS,
         "watchdog_s": 1, "start_boot_ns": max(0, now.boot_ns + ahead_ns),
         "start_raw_ns": max(0, now.raw_ns + ahead_ns), **changes,
     }  # fmt: skip
-    return bench.ask("open", **fields)
+    return bench.ask(op, **fields)
 
 
-def confirm(bench: GuardBench, term: str, *, ahead_ns: int = 0) -> Reply:
+def confirm(bench: GuardBench, term: str, *, ahead_ns: int = 0, op: str = "confirm") -> Reply:
     now = bench.reading()
     return bench.ask(
-        "confirm", term=term,
+        op, term=term,
         start_boot_ns=max(0, now.boot_ns + ahead_ns), start_raw_ns=max(0, now.raw_ns + ahead_ns),
     )  # fmt: skip
 
@@ -299,6 +333,10 @@ class MemoryGuard:
                 return self.core.open(now, facts, fields)
             case "confirm":
                 return self.core.confirm(now, fields)
+            case "retime":
+                return self.core.retime(now, facts, fields)
+            case "extend":
+                return self.core.confirm(now, fields, extend=True)
             case "close":
                 return self.core.close(now, facts, fields)
             case "admit":

@@ -17,9 +17,11 @@ from outlast.guard.pulse_facts import (
     Command,
     Confirm,
     Desk,
+    Extend,
     GuardFact,
     Identity,
     Open,
+    Retime,
     Sample,
 )
 from outlast.guard.pulse_windows import Instant
@@ -57,6 +59,7 @@ class World:
         self.guard_mute = False  # it does what it is told, but its replies are lost
         self.terms = 0
         self.boot = BOOT
+        self.sample: Sample | None = None  # of the newest cycle
         self.restart_pulse()
         self.confirms = 0
         self.good_since_quiet: tuple[str, Instant] | None = None  # (term, first good cycle's end)
@@ -165,6 +168,7 @@ class World:
             area=area if read != "error" else None, views=tuple(newer),
             error="" if read != "error" and write != "error" else "EIO", view_error=view_error,
         )  # fmt: skip
+        self.sample = sample
         self._keep_books(sample, block)
         self.heed()
         commands = self.core.finish(sample, self.now())
@@ -229,9 +233,12 @@ class World:
                 request |= {"reason": c.reason, "reset_if_running": c.reset_if_running}
                 self.guard.close(self._reading(), self._facts(), request)
                 continue
+            if isinstance(c, Retime):
+                self.retime(c)
+                continue
             request |= {"start_boot_ns": c.start.boot_ns, "start_raw_ns": c.start.raw_ns}
-            if isinstance(c, Confirm):
-                self.guard.confirm(self._reading(), request)
+            if isinstance(c, Confirm | Extend):
+                self.guard.confirm(self._reading(), request, extend=isinstance(c, Extend))
                 continue
             request |= {
                 "fence_ns": TIMING.fence_ns, "kill_ns": TIMING.kill_ns,
@@ -241,6 +248,15 @@ class World:
             if said["ok"] is not True and not self.guard_mute:
                 self.core.open_refused(str(said["error"]))
         self.heed()
+
+    def retime(self, c: Retime) -> None:
+        request: dict[str, object] = {
+            "term": c.term, "start_boot_ns": c.start.boot_ns, "start_raw_ns": c.start.raw_ns,
+            "fence_ns": c.timing.fence_ns, "kill_ns": c.timing.kill_ns,
+            "margin_ns": c.timing.margin_ns, "watchdog_s": c.timing.watchdog_s,
+        }  # fmt: skip
+        if self.guard.retime(self._reading(), self._facts(), request)["ok"] is True:
+            self.core.retimed(c.timing)
 
     def late_open(self) -> None:
         """An open that was sent long ago and waited in a socket reaches the guard."""
@@ -318,6 +334,10 @@ class World:
     def _check_commands(self, commands: list[Command], s: Sample, block: Block | None) -> None:
         for c in commands:
             if isinstance(c, Close):
+                continue
+            assert isinstance(c, Open) or block is not None
+            if isinstance(c, Retime):  # never more than what stands on the disk
+                assert block is not None and c.timing.dead_after_ms <= block.dead_after_ms
                 continue
             assert block is not None and s.written is not None and s.acked is not None
             assert s.area is not None and s.area[1] == s.written

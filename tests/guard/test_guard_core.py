@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
-from guard_oracle import MS, W_S, F, K, Oracle, S
+from guard_oracle import MARGIN, MS, W_S, F, K, Oracle, S
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -301,3 +301,49 @@ def test_a_save_stays_due_until_it_worked() -> None:
     assert Duty.SAVE in core.tick(now, facts)
     core.saved()
     assert Duty.SAVE not in core.tick(now, facts)
+
+
+# ---- more time without a beat
+
+
+def _extended(age_ns: int = 0) -> Oracle:
+    """A term that others have given time, 1.5 s after its last beat."""
+    oracle = _running("watchdog", W_S)
+    oracle.guard.wait(1500 * MS)
+    oracle.beat("extend", 1, age_ns)
+    return oracle
+
+
+def test_an_extension_moves_the_deadline_from_the_question_on() -> None:
+    oracle = _extended(100 * MS)
+    assert oracle.guard.core.remaining_ns(oracle.guard.reading()) == F - 100 * MS
+    assert oracle.guard.ask("status")["extended"] is True
+    oracle.beat("confirm", 1, 0)
+    assert oracle.guard.ask("status")["extended"] is False
+
+
+def test_nothing_starts_on_an_extension() -> None:
+    oracle = _extended()
+    oracle.guard.wait(F - 1500 * MS - MARGIN)
+    assert oracle.guard.core.state is GuardState.OPEN
+    said = oracle.guard.ask("admit", vm="db")
+    assert "too near" in str(said["error"])
+
+
+def test_after_an_extension_the_host_is_reset_for_what_ran_since_the_last_beat() -> None:
+    oracle = _extended()
+    oracle.guard.inside.clear()  # it ended by itself, its writes may be queued
+    oracle.guard.wait(500 * MS)
+    oracle.beat("extend", 1, 0)
+    oracle.guard.wait(F)
+    assert oracle.guard.core.state is GuardState.RESETTING
+
+
+def test_an_extension_opens_nothing_and_revives_nothing() -> None:
+    oracle = Oracle(reset="watchdog", watchdog_s=W_S, immortal=False, permille=1000)
+    oracle.beat("extend", 1, 0)
+    assert oracle.guard.core.state is GuardState.IDLE
+    oracle = _extended()
+    oracle.guard.wait(F)
+    oracle.beat("extend", 1, 0)
+    assert oracle.guard.core.state is not GuardState.OPEN

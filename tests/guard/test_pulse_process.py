@@ -123,6 +123,37 @@ def test_hanging_storage_confirms_nothing_while_beats_go_on(
     a.until(lambda: a.said("state") == "joining" and a.said("term") != term, "a comes back")
 
 
+def test_while_nobody_has_storage_all_live_on(pool: PoolDir, a: Host, b: Host) -> None:
+    join(pool, a, b, hanging=True)
+    a.until(lambda: a.said("links", "2", "hears_me"), "they hear each other")
+    terms = a.said("term"), b.said("term")
+    for host in (a, b):
+        (host.run / "hang").touch()
+    until_ns = time.monotonic_ns() + TIMING.fence_ns * 2
+    while time.monotonic_ns() < until_ns:
+        time.sleep(0.05)
+        assert (a.said("guard", "state"), b.said("guard", "state")) == ("open", "open")
+    assert a.said("extension", "given") >= 1 and a.said("guard", "extended") is True
+    (a.run / "hang").unlink()
+    b.until(lambda: b.said("extension", "refused") == {"1": "has storage"}, "a grants no more")
+    b.until(lambda: b.said("guard", "state") == "closed", "b ends")
+    assert (a.said("term"), a.said("guard", "state")) == (terms[0], "open")
+
+
+def test_a_view_about_to_be_written_is_known_before(pool: PoolDir, a: Host) -> None:
+    join(pool, a, hanging=True)
+    assert a.client.propose(2)
+    assert a.said("proposed") == 2
+    a.kill9()
+    a.snapshot = None
+    assert not a.client.propose(3)
+    a.launch(hanging=True)
+    a.until_state("member")
+    assert a.said("proposed") == 2
+    (a.run / "hang").touch()  # alone in its view, but there may be a newer one
+    a.until(lambda: a.said("guard", "state") == "closed", "it asks for no time")
+
+
 def test_beats_go_on_while_the_guard_hangs(pool: PoolDir, a: Host, b: Host) -> None:
     join(pool, a, b)
     b.until(lambda: b.said("links", "1", "hears_me"), "they hear each other")

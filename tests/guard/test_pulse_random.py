@@ -58,7 +58,7 @@ def play(w: World, kind: str, value: object) -> None:
     elif kind == "guard":
         w.guard_answers, w.guard_mute = value != "gone", value == "mute"
     elif kind == "late open":
-        if w.core.life is not Life.LOOKING:
+        if w.core.life is not Life.LOOKING and w.core._asked_open:  # else none was ever sent
             w.late_open()
     elif kind == "populated":
         w.populated = bool(value) and w.guard.state is GuardState.OPEN

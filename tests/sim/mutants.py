@@ -22,8 +22,11 @@ from outlast.guard.core import Duty, GuardCore
 from outlast.guard.facts import Facts as GuardSeen
 from outlast.guard.facts import Reading
 from outlast.guard.pulse_core import PulseCore
-from outlast.guard.pulse_facts import Command, Confirm, Life, Open
+from outlast.guard.pulse_facts import Command, Confirm, Extend, Life, Open
 from outlast.guard.pulse_facts import Sample as Cycle
+from outlast.guard.pulse_grant import Extensions
+from outlast.guard.pulse_promise import Promise
+from outlast.guard.pulse_windows import Instant, Windows
 from outlast.model import NO_TERM, BlockState, Lease, LocalVm, Proof, ProofKind, View
 from outlast.pool import decision, hosting, plan, proof, silence
 from outlast.pool.decision import Resume
@@ -35,6 +38,7 @@ from outlast.sim.machine import Machine
 from outlast.sim.moves import SimMove
 from outlast.sim.seeds import TIMINGS, play
 from outlast.sim.world import Disk
+from outlast.wire.grant import Packet, Word
 
 SEEDS_MAX = 400
 Patch = tuple[object, str, Callable[..., object]]
@@ -177,6 +181,35 @@ def _old_term_again(self: PulseCore, fresh_term: str) -> None:
     _begin_term(self, old if old != NO_TERM else fresh_term)
 
 
+# ---- more time while nobody has storage
+
+
+_heed_answer = Extensions.heed_answer
+
+
+def _one_is_enough(self: Extensions, packet: Packet, now: Instant) -> Extend | None:
+    question = self._question
+    extend = _heed_answer(self, packet, now)
+    granted = packet.word is Word.GRANTED and question and packet.nonce == question.nonce
+    return extend or (self._extend(question) if granted and question else None)
+
+
+_ask = Extensions.ask
+
+
+def _kept(self: Extensions, now: Instant, nonce: str) -> tuple[list[Packet], Extend | None]:
+    """Asked once and kept: what was granted is taken again without asking."""
+    view = self._core.view
+    if self.given and view is not None and self._wants(view, now):
+        return [], Extend(self._core.term, now)
+    return _ask(self, now, nonce)
+
+
+def _not_promised(self: Promise, written_ms: int) -> Timing | None:
+    """The guard counts with a longer timing that the block never promises."""
+    return self._wanted if self._wanted != self.timing else None
+
+
 # ---- membership and hosting
 
 
@@ -254,6 +287,18 @@ MUTANTS = (
         ((PulseCore, "_begin_term", _old_term_again),),
     ),
     Mutant("watchdog", "a host that stands still is reset", ((Machine, "_watchdog", _nothing),)),
+    Mutant(
+        "unpromised",
+        "a longer timing is promised before it is used",
+        ((Promise, "confirmed", _not_promised),),
+    ),
+    Mutant(
+        "one-grant", "all others must give time", ((Extensions, "heed_answer", _one_is_enough),)
+    ),
+    Mutant("kept-grant", "time is asked for anew each time", ((Extensions, "ask", _kept),)),
+    Mutant(
+        "free-grant", "who gives time counts silence anew", ((Windows, "restart_slot", _nothing),)
+    ),
     Mutant("by-slot", "a lease names a term, not a slot", ((Facts, "holds", _by_slot),)),
     Mutant(
         "overwrite", "a swap succeeds only on the version it read", ((Disk, "swap", _overwrite),)
@@ -263,7 +308,8 @@ MUTANTS = (
 BACKED = {
     "P2: from reads that began after": "every step looks again before it acts",
     "P1: a block read after the record": "who takes a lease must find the proof himself",
-    "windows begin at the own admission": "matters only with grants (tests/model, joinwin)",
+    "time is given within one view only": "hosts that follow a newer view have storage",
+    "windows begin at the own admission": "who lets a host in gives nobody time (tests/model)",
     "the guard kills past its deadline": "it resets the host before D + K",
     "no VM starts near the deadline": "an admission ends with its term",
     "only members with an open guard act": "the guard admits nothing",

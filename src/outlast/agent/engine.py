@@ -45,7 +45,7 @@ from outlast.guard.pulse_client import PulseClient
 from outlast.hypervisor.driver import Console, Driver, GuardRefused, Processors
 from outlast.hypervisor.mover import Mover, Progress
 from outlast.incident.ring import Ring
-from outlast.model import Lease, SlotRecord, VmRecord
+from outlast.model import Fence, Lease, SlotRecord, VmRecord
 from outlast.pool.core import PoolCore
 from outlast.pool.facts import Held, Me
 from outlast.pool.journal import Note, note
@@ -103,7 +103,7 @@ class Engine:
         )  # fmt: skip
         self._hands = Hands(
             self._registers, parts.driver, parts.open_guard, self._machine, self._wake.set,
-            self._departures,
+            self._departures, parts.pulse.propose,
         )  # fmt: skip
         self._senses = Senses(
             parts.me, timing, self._registers, self._machine, self._hands, boottime_ns
@@ -170,6 +170,11 @@ class Engine:
         now_ns = boottime_ns()
         self._ring.before(self._core)
         picture = tick(now_ns, parts.me, parts.settings, self._core, self._senses, self._hands)
+        known = self._registers.known.pool
+        if known is not None and known.timing != parts.settings.timing:
+            told = {"host": parts.me.host, "preset": known.timing.preset}
+            self._notebook.write([note("timing-changed", **told)])
+            self.stop()  # whatever started this agent starts it anew
         said = [sentence for sentence in (picture.trouble, self._trouble()) if sentence]
         self._picture = replace(picture, trouble=": ".join(said))
         if picture.facts is not None:
@@ -285,6 +290,13 @@ class Engine:
     def write_slot(self, expected: int, record: SlotRecord) -> Swap:
         name = f"slot/{record.slot}"
         return self._in_time(lambda: self._registers.swap(name, expected, record))
+
+    def read_fence(self, slot: int) -> Held[Fence] | None:
+        return self._in_time(lambda: self._registers.read_now(f"fence/{slot}"))
+
+    def write_fence(self, expected: int, fence: Fence) -> Swap:
+        name = f"fence/{fence.slot}"
+        return self._in_time(lambda: self._registers.swap(name, expected, fence))
 
     def read_pool(self) -> Held[PoolSettings] | None:
         return self._in_time(lambda: self._registers.read_now("pool"))

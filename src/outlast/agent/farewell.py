@@ -1,9 +1,9 @@
-"""A host that is switched off by wish says goodbye first, so that nobody waits for its silence.
+"""A host that is switched off or leaves by wish says goodbye first: nobody waits for its silence.
 
 Rules:
 1. It waits while a VM here still has a wish to move; then the pulse leaves the pool: the guard ends
    what is left, and the block says so. The machine is switched off when that block was written.
-2. The wish names this boot: after the next one it says nothing.
+2. The wish names this boot: after the next one it says nothing. Who only leaves stays on.
 3. Once begun it is carried through: what was said on the storage cannot be taken back.
 """
 
@@ -33,18 +33,21 @@ class Farewell:
     def step(self, facts: Facts) -> list[Note]:
         """What to say; called at every tick."""
         record = facts.slots.get(facts.me.slot)
-        if record is None or record.power_off != self._boot_id or self._off:
+        if record is None or self._boot_id not in (record.power_off, record.leave) or self._off:
             return []
+        switch_off = record.power_off == self._boot_id
         if not self._left:
             if moving(facts):
                 return []
             self._left = True
             self._leave()
-            return [note("host-leaves", host=facts.me.host)]
+            what = "is switched off by wish" if switch_off else "leaves the pool by wish"
+            return [note("host-leaves", host=facts.me.host, what=what)]
         ended = facts.guard.state is not GuardState.OPEN and not facts.guard.populated
         if ended and facts.block_state is BlockState.CLOSED and self._written(facts):
             self._off = True
-            self._power_off()
+            if switch_off:
+                self._power_off()
         return []
 
     def _written(self, facts: Facts) -> bool:

@@ -7,6 +7,7 @@ Rules:
 4. A start asks the guard first; the emulator wrapper asks it again. After a start or an end the
    machine is looked at before the result is reported, so that no tick sees a stale list.
 5. A hand decides nothing: every trouble becomes a Result.
+6. The pulse knows of a view before it is written, so that this host gives nobody time meanwhile.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from outlast.agent.departures import Departures
 from outlast.agent.machine import Machine
 from outlast.agent.registers import Registers
-from outlast.errors import HypervisorTrouble, OutlastError
+from outlast.errors import HypervisorTrouble, OutlastError, Unreachable
 from outlast.guard.client import GuardClient
 from outlast.hypervisor.driver import Driver, GuardRefused, ImageMissing, StartLocked
 from outlast.model import StopMode
@@ -46,6 +47,7 @@ class Hands:
         machine: Machine,
         changed: Callable[[], None],
         departures: Departures | None = None,
+        propose: Callable[[int], bool] = lambda _version: True,
     ) -> None:
         self._registers = registers
         self._driver = driver
@@ -53,6 +55,7 @@ class Hands:
         self._machine = machine
         self._changed = changed
         self._departures = departures
+        self._propose = propose
         self._lock = threading.Lock()
         self._busy: set[tuple[str, str]] = set()
         self._results: list[Result] = []
@@ -166,6 +169,8 @@ class Hands:
         return Result("abort", work.vm, True)
 
     def _swap(self, work: Swap) -> Result:
+        if work.name == "view" and not self._propose(work.expected + 1):
+            raise Unreachable("the pulse does not say that it knows of the new view")
         answer = self._registers.swap(work.name, work.expected, work.value)
         ok = answer.outcome is Outcome.OK
         return Result("swap", work.name, ok, "" if ok else answer.outcome.value, work.why)

@@ -4,6 +4,7 @@ Rules:
 1. As for VMs (wishes.py): read, change, write if nobody else wrote meanwhile, durable before the
    answer. The pool carries it out, whoever is master.
 2. A power-off is wished for one boot of the host: the same wish says nothing after it is on again.
+3. That a host is off is believed of one term only, and refused of a host that is heard or writes.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from outlast.agent.macs import bare
 from outlast.agent.service import Service
 from outlast.agent.wake import wake
 from outlast.errors import Conflict, NotFound, PoolTrouble, StorageTrouble
-from outlast.model import Move, SlotRecord, VmRecord
+from outlast.model import Fence, Move, SlotRecord, VmRecord
 from outlast.pool.facts import Facts, Held
+from outlast.settings import S, Timing
 from outlast.storage.names import check_name
 from outlast.storage.register import Outcome
 from outlast.wire.shapes import BadField, HostWish
@@ -49,7 +51,9 @@ class HostWishes:
         Raises NotFound, StorageTrouble.
         """
         done = self._change(
-            name, lambda r: replace(r, maintenance="", power_off=""), f"{name} is in service"
+            name,
+            lambda r: replace(r, maintenance="", power_off="", leave=""),
+            f"{name} is in service",
         )
         back = self._bring_back(name) if bring_back else []
         if not back:
@@ -66,6 +70,34 @@ class HostWishes:
         boot_id = self._boot_id(name, facts)
         said = f"{name} shall be switched off"
         return self._change(name, lambda r: replace(r, power_off=boot_id), said)
+
+    def leave(self, name: str) -> HostWish:
+        """Let it leave the pool and stay on. HA VMs still on it are started elsewhere at once.
+
+        Raises as power_off does.
+        """
+        boot_id = self._boot_id(name, self._facts())
+        said = f"{name} shall leave the pool"
+        return self._change(name, lambda r: replace(r, leave=boot_id), said)
+
+    def remove(self, name: str) -> HostWish:
+        """Take its slot away for good. Raises NotFound, Conflict while it is a member."""
+        facts = self._facts()
+        slot = self._slot(name, facts)
+        if facts.view is not None and slot in facts.view.members:
+            raise Conflict(
+                f"{name} is a member of the pool",
+                hint=f"'outlast host remove {name}' moves its VMs away and lets it leave first",
+            )
+        said = f"{name} is no host of this pool any more"
+        bound = sorted(vm for vm, held in facts.vms.items() if list(held.value.preferred) == [name])
+        if bound:
+            said += f"; {', '.join(bound)} may run nowhere else: see 'outlast vm set --help'"
+        return self._change(
+            name,
+            lambda r: replace(r, active=False, maintenance="", power_off="", leave=""),
+            said,
+        )
 
     def power_on(self, name: str) -> HostWish:
         """Wake it, by the hardware addresses it gave when it was on.
@@ -89,6 +121,28 @@ class HostWishes:
             name=name, changed=True,
             sentence=f"{name} is being woken: {sent} packets to {', '.join(record.macs)}",
         )  # fmt: skip
+
+    def confirm_off(self, name: str, why: str, caller: str) -> HostWish:
+        """Somebody has seen that it is off: its VMs need not wait for T_dead.
+
+        Raises NotFound, Conflict while it shows any sign of life, StorageTrouble.
+        """
+        facts, timing = self._facts(), self._service.picture.settings.timing
+        slot = self._slot(name, facts)
+        term = _silent_term(facts, timing, slot)
+        held = self._service.read_fence(slot)
+        if held is not None and held.value.term == term:
+            return HostWish(name=name, changed=False, sentence=f"{name} counts as off already")
+        fence = Fence(slot, term, caller, "person", why.strip()[:WHY_MAX], int(time.time()))
+        answer = self._service.write_fence(held.version if held else 0, fence)
+        if answer.outcome is not Outcome.OK:
+            raise StorageTrouble(
+                f"the storage did not say whether it is written that {name} is off",
+                hint="say it again; that does no harm",
+            )
+        wait_s = max(timing.settle_ns, 3 * timing.beat_ns) / S
+        said = f"{name} counts as off; what it ran starts elsewhere within about {wait_s:.0f} s"
+        return HostWish(name=name, changed=True, sentence=said)
 
     # ---- parts
 
@@ -155,3 +209,22 @@ class HostWishes:
                 return True
             time.sleep(PAUSE_S)
         return False
+
+
+def _silent_term(facts: Facts, timing: Timing, slot: int) -> str:
+    """The term of a host that shows no sign of life. Raises Conflict when it shows one."""
+    seen, name = facts.seen.get(slot), facts.host(slot)
+    sign = ""
+    if slot == facts.me.slot:
+        sign = "it answers this very call"
+    elif facts.links.get(slot, timing.dead_ns) < timing.link_lost_ns:
+        sign = "its heartbeat is heard over the network"
+    elif seen is not None and seen.block is not None and seen.still_ns < timing.gap_ns:
+        sign = "it writes to the storage"
+    if sign:
+        raise Conflict(f"{name} is on: {sign}", hint="nothing was changed")
+    if seen is None or seen.block is None:
+        raise Conflict(f"the storage shows no readable heartbeat of {name}",
+                       hint="so nobody can know which of its lives would be meant")  # fmt: skip
+    listed = facts.view.members.get(slot) if facts.view else None
+    return listed.term if listed else seen.block.term

@@ -9,7 +9,7 @@ from dataclasses import replace
 from outlast.agent.service import Service
 from outlast.errors import Conflict, InvalidInput, PoolTrouble, StorageTrouble
 from outlast.model import HaOff
-from outlast.settings import PoolSettings
+from outlast.settings import PoolSettings, Timing, preset
 from outlast.storage.register import Outcome
 from outlast.wire.shapes import HaSwitch, PoolChange, PoolWish
 
@@ -38,7 +38,19 @@ class PoolWishes:
         if not wanted:
             raise InvalidInput("there is nothing to change", hint="outlast pool set --help")
         said = ", ".join(f"{name} is {value}" for name, value in wanted.items())
+        if wish.timing is not None:
+            wanted["timing"] = self._timing(wish.timing)
         return self._change(lambda settings: replace(settings, **wanted), said)
+
+    def _timing(self, name: str) -> Timing:
+        """Raises InvalidInput for one that is not there, or not for this pool."""
+        timing, now = preset(name), self._service.picture.settings.timing
+        if name == "lab" and now.preset != "lab":
+            raise InvalidInput(
+                "the timing 'lab' is for hosts that are emulated on one machine",
+                hint="'quick' is the fastest for real ones",
+            )
+        return timing
 
     def upgrade(self) -> PoolWish:
         """Speak the newest protocol that all hosts speak. Raises as set_ha does, PoolTrouble."""

@@ -23,21 +23,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from outlast.errors import StorageTrouble
-from outlast.model import Lease, OrderBook, SlotRecord, View, VmRecord
+from outlast.model import Fence, Lease, OrderBook, SlotRecord, View, VmRecord
 from outlast.pool.facts import Held
 from outlast.settings import PoolSettings, S
 from outlast.storage import format as fmt
 from outlast.storage.records import unknown_fields, with_unknown
 from outlast.storage.register import Outcome, Register, Swap
 
-KINDS = ("pool", "slot", "vm", "lease", "order")
+KINDS = ("pool", "slot", "vm", "lease", "order", "fence")
 KEEPING = ("pool", "slot", "vm")
 HINTS_KEPT = 16
 SWEEP_S = 30.0
 TOGETHER_NS = S // 20
 RETRY_S = 1.0  # what could not be read is tried again
 
-Value = VmRecord | Lease | SlotRecord | OrderBook | View | PoolSettings
+Value = VmRecord | Lease | SlotRecord | OrderBook | View | PoolSettings | Fence
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,7 @@ class Known:
     leases: Mapping[str, Held[Lease]] = field(default_factory=dict)
     slots: Mapping[int, SlotRecord] = field(default_factory=dict)
     books: Mapping[int, Held[OrderBook]] = field(default_factory=dict)
+    fences: Mapping[int, Held[Fence]] = field(default_factory=dict)
     pool: PoolSettings | None = None
     troubles: Mapping[str, str] = field(default_factory=dict)
 
@@ -68,6 +69,8 @@ def encode(value: Value) -> dict[str, object]:
             return fmt.order_to(value)
         case PoolSettings():
             return fmt.pool_to(value)
+        case Fence():
+            return fmt.fence_to(value)
 
 
 _DECODE: Mapping[str, Callable[[object], Any]] = {
@@ -76,6 +79,7 @@ _DECODE: Mapping[str, Callable[[object], Any]] = {
     "lease": fmt.lease_from,
     "slot": fmt.slot_from,
     "order": fmt.order_from,
+    "fence": fmt.fence_from,
 }
 
 
@@ -293,6 +297,7 @@ class Registers:
                 parts["lease"],
                 {int(n): h.value for n, h in parts["slot"].items()},
                 {int(n): h for n, h in parts["order"].items()},
+                {int(n): h for n, h in parts["fence"].items()},
                 parts["pool"][""].value if parts["pool"] else None,
                 dict(self._troubles),
             )

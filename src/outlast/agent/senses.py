@@ -21,7 +21,7 @@ from outlast.agent.machine import Machine
 from outlast.agent.machine import Seen as MachineSeen
 from outlast.agent.registers import Registers
 from outlast.model import NO_TERM, Block, BlockState, GuardState, View
-from outlast.pool.facts import Facts, GuardFacts, Me, Sample, Seen
+from outlast.pool.facts import Extension, Facts, GuardFacts, Me, Sample, Seen
 from outlast.settings import Timing
 from outlast.storage.format import block_from_json, view_from
 
@@ -114,6 +114,8 @@ class Senses:
             exits=self._machine.take_exits(),
             wall_s=int(time.time()),
             pool=known.pool,
+            extension=_extension(snapshot),
+            fences=known.fences,
             unread=frozenset(known.troubles),
         )
 
@@ -187,6 +189,12 @@ def _deadline_ns(seen: MachineSeen, snapshot: Json) -> int:
     if seen.guard.state is not GuardState.OPEN or _told(said)[:2] != _known(seen)[:2]:
         return seen.guard_deadline_ns
     return max(seen.guard_deadline_ns, int((said or {}).get("deadline_ns") or 0))
+
+
+def _extension(snapshot: Json) -> Extension:
+    said = snapshot.get("extension") or {}
+    refused = {int(slot): str(why) for slot, why in (said.get("refused") or {}).items()}
+    return Extension(int(said.get("given") or 0), refused)
 
 
 def _announced(snapshot: Json) -> int:

@@ -228,6 +228,9 @@ class Server:
             web.get("/v1/moves/{name}/way", self._way),
             web.post("/v1/hosts/{name}/maintenance", self._maintain),
             web.delete("/v1/hosts/{name}/maintenance", self._serve),
+            web.post("/v1/hosts/{name}/off", self._confirm_off),
+            web.post("/v1/hosts/{name}/leave", self._wish(self.api.host_wishes.leave)),
+            web.delete("/v1/hosts/{name}", self._wish(self.api.host_wishes.remove)),
             web.post("/v1/hosts/{name}/power-off", self._wish(self.api.host_wishes.power_off)),
             web.post("/v1/hosts/{name}/power-on", self._wish(self.api.host_wishes.power_on)),
             web.post("/v1/pool/upgrade", self._upgrade),
@@ -317,6 +320,12 @@ class Server:
     async def _maintain(self, request: web.Request) -> web.Response:
         how, name = parse(HostMaintain, await request.read() or b"{}"), request.match_info["name"]
         done = await self.blocking(lambda: self.api.host_wishes.maintain(name, how.why))
+        return self._wished(request, done)
+
+    async def _confirm_off(self, request: web.Request) -> web.Response:
+        how, name = parse(HostMaintain, await request.read() or b"{}"), request.match_info["name"]
+        by = request[CALLER]
+        done = await self.blocking(lambda: self.api.host_wishes.confirm_off(name, how.why, by))
         return self._wished(request, done)
 
     async def _serve(self, request: web.Request) -> web.Response:

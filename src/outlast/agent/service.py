@@ -15,7 +15,7 @@ from outlast.agent.margin import Measured
 from outlast.agent.picture import Picture
 from outlast.hypervisor.driver import Console
 from outlast.hypervisor.mover import Progress
-from outlast.model import Lease, SlotRecord, VmRecord
+from outlast.model import Fence, Lease, SlotRecord, VmRecord
 from outlast.pool.facts import Held
 from outlast.pool.journal import Note
 from outlast.settings import PoolSettings
@@ -51,6 +51,12 @@ class Service(Protocol):
         """A host's record, read from storage now. Raises StorageTrouble as read_vm does."""
 
     def write_slot(self, expected: int, record: SlotRecord) -> Swap:
+        """As write_vm."""
+
+    def read_fence(self, slot: int) -> Held[Fence] | None:
+        """What is said of a host that is off. Raises StorageTrouble as read_vm does."""
+
+    def write_fence(self, expected: int, fence: Fence) -> Swap:
         """As write_vm."""
 
     def read_pool(self) -> Held[PoolSettings] | None:

@@ -13,6 +13,7 @@ import typer
 from outlast import __version__
 from outlast.cli import (
     balancing,
+    confirming,
     drill,
     host,
     incident,
@@ -21,6 +22,7 @@ from outlast.cli import (
     pool,
     pool_settings,
     rack,
+    removing,
     storage,
     timing,
     upgrade,
@@ -45,6 +47,8 @@ pool.app.command()(timing.timing)
 pool.app.command("upgrade-check")(upgrade.upgrade_check)
 pool.app.command()(upgrade.upgrade)
 app.add_typer(pool.app, name="pool")
+host.app.command("confirm-off")(confirming.confirm_off)
+host.app.command()(removing.remove)
 app.add_typer(host.app, name="host")
 app.add_typer(vm.app, name="vm")
 app.add_typer(storage.app, name="storage")

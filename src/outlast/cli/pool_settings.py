@@ -11,6 +11,10 @@ from outlast.cli.context import options, parse_span, print_json, say
 
 def set_(
     ctx: typer.Context,
+    timing: Annotated[
+        str | None,
+        typer.Option(metavar="PRESET", help="How soon a silent host counts as dead."),
+    ] = None,
     moves_at_once: Annotated[
         int | None, typer.Option(help="Live migrations a host sends, and takes, at a time.")
     ] = None,
@@ -54,6 +58,7 @@ def set_(
       outlast pool set
       outlast pool set --moves-at-once 4 --move-rate 500
       outlast pool set --cpu host
+      outlast pool set --timing tolerant
     """
     from outlast.wire.shapes import PoolChange, make
 
@@ -61,6 +66,7 @@ def set_(
     client = chosen.client()
     window_s = round(parse_span(restart_window)) if restart_window else None
     given = {
+        "timing": timing,
         "moves_at_once": moves_at_once, "move_mib_s": move_rate, "cpu_mode": cpu, "join": join,
         "admission": admission, "vcpu_ratio": vcpu_ratio, "memory_ratio": memory_ratio,
         "move_connections": move_connections, "restart_limit": restarts,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def timing(ctx: typer.Context) -> None:
     """How soon a silent host counts as dead, and how near this host's storage came to that.
 
-    Nothing is ever changed by itself: a preset is chosen when a pool is made.
+    Nothing is ever changed by itself: 'outlast pool set --timing' chooses another preset.
 
     \b
     Example:

@@ -32,7 +32,7 @@ from outlast.errors import Conflict, InvalidInput, OutlastError
 from outlast.guard import host, killer, priority, state
 from outlast.guard.core import Duty, GuardCore, no
 from outlast.guard.facts import VM_NAME, Facts, Json, Reading, S, parse_open
-from outlast.guard.watchdog import MODES, Watchdog, sysrq, sysrq_problem
+from outlast.guard.watchdog import Watchdog, sysrq, sysrq_problem
 from outlast.guard.wire import Peer, Request, Server
 from outlast.model import GuardState
 
@@ -215,6 +215,10 @@ class Guard:
                 return self._open(now, facts, fields)
             case "confirm":
                 return self.core.confirm(now, fields)
+            case "retime":
+                return self._retime(now, facts, fields)
+            case "extend":
+                return self.core.confirm(now, fields, extend=True)
             case "close":
                 return self.core.close(now, facts, fields)
             case "admit":
@@ -259,19 +263,25 @@ class Guard:
         self.subtree.tidy()
         return self.core.open(now, facts, fields)
 
+    def _retime(self, now: Reading, facts: Facts, fields: Mapping[str, object]) -> Json:
+        """The watchdog first; if the core then refuses, it gets its former time-out back."""
+        try:
+            term, _, timing = parse_open(fields)
+        except InvalidInput as trouble:
+            return no(trouble.sentence)
+        before_s = self.watchdog.timeout_s
+        if not self.core.retime_refusal(now, term, timing):
+            self.watchdog.retime(timing.watchdog_s)
+            now, facts = self._look()
+        answer = self.core.retime(now, facts, fields)
+        if answer["ok"] is not True:
+            self.watchdog.retime(before_s)
+        return answer
+
     def _arm(self, mode: str, timeout_s: int) -> None:
-        if mode not in MODES:
-            raise InvalidInput(f"watchdog must be one of {', '.join(MODES)}")
-        unwanted = self.part.reset == "none" and mode != "required"
-        self.watchdog.mode = "off" if unwanted else mode
-        self.watchdog.path = self.part.watchdog_device
+        self.watchdog.choose(mode, self.part.reset, self.part.watchdog_device)
         if self.part.reset == "sysrq":
             self.problems["sysrq"] = sysrq_problem()
-        if self.part.reset == "none" and mode == "required":
-            raise InvalidInput(
-                "this pool requires a watchdog, but the host file says that nothing may reset "
-                "this host"
-            )
         self.watchdog.arm(timeout_s)
 
     def _kill(self, now: Reading, peer: Peer, vm: object) -> Json | None:

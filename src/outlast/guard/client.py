@@ -56,11 +56,26 @@ class GuardClient:
             watchdog=watchdog,
         )  # fmt: skip
 
+    def retime(
+        self, term: str, *, fence_ns: int, kill_ns: int, margin_ns: int, watchdog_s: int,
+        start_boot_ns: int, start_raw_ns: int, watchdog: str = "",
+    ) -> Reply:  # fmt: skip
+        """The open term goes on with these times."""
+        return self.ask(
+            "retime", term=term, fence_ns=fence_ns, kill_ns=kill_ns, margin_ns=margin_ns,
+            watchdog_s=watchdog_s, start_boot_ns=start_boot_ns, start_raw_ns=start_raw_ns,
+            watchdog=watchdog,
+        )  # fmt: skip
+
     def confirm(self, term: str, start_boot_ns: int, start_raw_ns: int) -> Reply:
         """Move the deadline to start + F. Gives {"deadline_ns", "remaining_ns"}."""
         return self.ask(
             "confirm", term=term, start_boot_ns=start_boot_ns, start_raw_ns=start_raw_ns
         )
+
+    def extend(self, term: str, start_boot_ns: int, start_raw_ns: int) -> Reply:
+        """The same without a beat: all other hosts gave this one more time."""
+        return self.ask("extend", term=term, start_boot_ns=start_boot_ns, start_raw_ns=start_raw_ns)
 
     def close(self, term: str, reason: str, *, reset_if_running: bool = False) -> Reply:
         """End the term for good. `reset_if_running`: the storage is sick."""

@@ -24,6 +24,9 @@ The states and what moves them are the table NEXT; a cause that is not in it is 
     queued write may land whenever the storage answers again. Where nothing can reset the host
     (a lab), status says so in `unsafe_reset`, and after a close that asked for it
     `quiesced_possible` is false.
+11. An extension, given by all other hosts while nobody has storage, moves D as a confirmed beat
+    does, but is none: nothing starts on it, and rule 10 looks back to the last real beat.
+12. The timing of an open term may change while D, by the new one, is ahead and the watchdog fits.
 
 What it does not do: it reads no clock and no file, writes nothing, kills nothing. It says what is
 to be done (Duty, in order) and the shell does it.
@@ -48,6 +51,7 @@ from outlast.guard.facts import (
     parse_open,
     read_start,
     read_term,
+    watchdog_refusal,
 )
 from outlast.model import GuardState
 
@@ -117,10 +121,10 @@ class GuardCore:
         return self._memory.timing.fence_ns - now.since(self._memory.start)
 
     def may_start(self, now: Reading) -> bool:
-        """Rules 4 and 5: is there still time to let a VM in?"""
-        return (
-            self.state is GuardState.OPEN and self.remaining_ns(now) > self._memory.timing.margin_ns
-        )
+        """Rules 4, 5 and 11: is there still time to let a VM in?"""
+        timing = self._memory.timing
+        beat_ns = timing.fence_ns - now.since(self._memory.beat)
+        return self.state is GuardState.OPEN and beat_ns > timing.margin_ns
 
     def may_pet(self, now: Reading, facts: Facts) -> bool:
         """Rule 8."""
@@ -148,6 +152,7 @@ class GuardCore:
             "reason": memory.reason,
             "empty": not facts.populated,
             "closed_ns": memory.closed_ns,
+            "extended": memory.start != memory.beat and self.state is GuardState.OPEN,
             "quiesced_possible": memory.quiesced_possible,
             "unsafe_reset": memory.unsafe_reset,
             "reset": facts.reset,
@@ -215,15 +220,16 @@ class GuardCore:
         if self.state is GuardState.OPEN and term == self._memory.term:
             return self.confirm(now, request)
         start = start.min(now)
-        refusal = self.refusal(term, facts) or _watchdog_refusal(timing, facts)
+        refusal = self.refusal(term, facts) or watchdog_refusal(timing, facts)
         if not refusal and now.since(start) >= timing.fence_ns:
             refusal = "the beat that should open the term is older than the fence window"
         if refusal:
             return no(refusal)
         self._move(
             Cause.OPENED,
-            term=term, start=start, timing=timing, watchdog_s=facts.watchdog_s, closed_ns=0,
-            reason="the term is open", reset_wanted=False, quiesced_possible=True, unsafe_reset="",
+            term=term, start=start, beat=start, timing=timing, watchdog_s=facts.watchdog_s,
+            closed_ns=0, reason="the term is open", reset_wanted=False, quiesced_possible=True,
+            unsafe_reset="",
         )  # fmt: skip
         return self._timed(now)
 
@@ -240,8 +246,8 @@ class GuardCore:
             return "processes of an earlier term are still being killed"
         return ""
 
-    def confirm(self, now: Reading, request: Mapping[str, object]) -> Json:
-        """Move the deadline: {"term", "start_boot_ns", "start_raw_ns"}."""
+    def confirm(self, now: Reading, request: Mapping[str, object], *, extend: bool = False) -> Json:
+        """Move the deadline: {"term", "start_boot_ns", "start_raw_ns"}. extend: rule 11."""
         try:
             term, start = read_term(request), read_start(request).min(now)
         except InvalidInput as trouble:
@@ -251,9 +257,35 @@ class GuardCore:
             return no(f"no term is open: {memory.reason}")
         if term != memory.term:
             return no(f"the open term is {memory.term[:8]}, not {term[:8]}")
-        if start.boot_ns > memory.start.boot_ns and start.raw_ns > memory.start.raw_ns:
-            self._memory = replace(memory, start=start)
+        if _after(start, memory.start):
+            self._memory = replace(self._memory, start=start)
+        if not extend and _after(start, memory.beat):
+            self._memory = replace(self._memory, beat=start)
         return self._timed(now)
+
+    def retime(self, now: Reading, facts: Facts, request: Mapping[str, object]) -> Json:
+        """Rule 12: {"term", timing, start of a confirmed beat}."""
+        try:
+            term, _, timing = parse_open(request)
+        except InvalidInput as trouble:
+            return no(trouble.sentence)
+        if refusal := self.retime_refusal(now, term, timing) or watchdog_refusal(timing, facts):
+            return no(refusal)
+        self._memory = replace(self._memory, timing=timing, watchdog_s=facts.watchdog_s)
+        return self._timed(now)
+
+    def retime_refusal(self, now: Reading, term: str, timing: GuardTiming) -> str:
+        """Why these times may not be used now, the watchdog left aside; "" if they may."""
+        memory = self._memory
+        if (
+            memory.state is not GuardState.OPEN
+            or term != memory.term
+            or self.remaining_ns(now) <= 0
+        ):
+            return f"term {term[:8]} is not open here"
+        if now.since(memory.beat) >= timing.fence_ns - timing.margin_ns:
+            return "the newest beat is too old for the new fence window"
+        return ""
 
     def close(self, now: Reading, facts: Facts, request: Mapping[str, object]) -> Json:
         """End the term for good: {"term", "reason", "reset_if_running"?: bool}."""
@@ -269,11 +301,10 @@ class GuardCore:
         sick = request.get("reset_if_running", False) is True
         if memory.state is GuardState.OPEN:
             reason = str(request.get("reason", ""))[:200]
-            sick_since = memory.start  # before the close moves it
             start = memory.start.min(now.earlier(memory.timing.fence_ns))
             self._close(Cause.ORDERED, reason or "closed on request")
             if sick:
-                self._want_reset(facts, asked=True, since=sick_since)
+                self._want_reset(facts, asked=True)
             self._memory = replace(self._memory, start=start)
         elif memory.state is GuardState.CLOSING and sick:
             self._want_reset(facts, asked=True)
@@ -329,10 +360,9 @@ class GuardCore:
         closed = (*self._memory.closed_terms, self._memory.term)
         self._move(cause, reason=reason, closed_terms=closed)
 
-    def _want_reset(self, facts: Facts, *, asked: bool, since: Reading | None = None) -> None:
+    def _want_reset(self, facts: Facts, *, asked: bool) -> None:
         """Rule 10, after any move to CLOSING with sick storage."""
-        began = since or self._memory.start
-        if not facts.populated and self._ran_ns < began.boot_ns:
+        if not facts.populated and self._ran_ns < self._memory.beat.boot_ns:
             return  # nothing ran since the storage last answered: nothing can be queued
         if facts.reset != "none":
             self._memory = replace(self._memory, reset_wanted=True)
@@ -356,17 +386,10 @@ class GuardCore:
         }
 
 
+def _after(later: Reading, earlier: Reading) -> bool:
+    return later.boot_ns > earlier.boot_ns and later.raw_ns > earlier.raw_ns
+
+
 def no(sentence: str) -> Json:
     """A refusal."""
     return {"ok": False, "error": sentence}
-
-
-def _watchdog_refusal(timing: GuardTiming, facts: Facts) -> str:
-    if facts.watchdog_problem:
-        return facts.watchdog_problem
-    if facts.watchdog_s * S > timing.kill_ns:
-        return (
-            f"the watchdog fires after {facts.watchdog_s} s, later than the kill window "
-            f"of {timing.kill_ns / S:g} s"
-        )
-    return ""

@@ -74,7 +74,9 @@ class Memory:
 
     state: GuardState = GuardState.IDLE
     term: str = NO_TERM
-    start: Reading = Reading(0, 0)
+    start: Reading = Reading(0, 0)  # D is this + F
+    beat: Reading = Reading(0, 0)  # start of the newest confirmed beat; older than `start` while
+    # the others give this host more time
     timing: GuardTiming = GuardTiming()
     watchdog_s: int = 0  # read back from the device when the term opened
     reason: str = "no term was opened yet"
@@ -115,3 +117,15 @@ def _number(request: Mapping[str, object], name: str, least: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value < _YEARS_NS:
         raise InvalidInput(f"{name} must be a whole number, at least {least}")
     return value
+
+
+def watchdog_refusal(timing: GuardTiming, facts: Facts) -> str:
+    """Why this host's watchdog does not fit these times; "" if it does."""
+    if facts.watchdog_problem:
+        return facts.watchdog_problem
+    if facts.watchdog_s * S > timing.kill_ns:
+        return (
+            f"the watchdog fires after {facts.watchdog_s} s, later than the kill window "
+            f"of {timing.kill_ns / S:g} s"
+        )
+    return ""

@@ -9,6 +9,8 @@ Rules:
 2. A pulse that is not there is waited for. The iterator yields None when a connection was lost, so
    that the caller knows that it knows nothing.
 3. The last publication is sent again after each reconnect: a restarted pulse has forgotten it.
+4. A view is written only after the pulse has said that it knows of it (`propose`). A pulse of
+   version 0.1.0 knows nothing of that and gives nobody time, so it need not be told.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from pathlib import Path
 from types import TracebackType
 
 RETRY_S = 0.2
+PROPOSE_S = 2.0
+EVERY_VIEW = 1 << 62  # what a pulse says that need not be told
 _LINE_MAX = 4 * 1024 * 1024
 
 Json = dict[str, object]
@@ -36,6 +40,8 @@ class PulseClient:
         self._sock: socket.socket | None = None
         self._closed = threading.Event()
         self._last: bytes = b""
+        self._knows = threading.Condition(self._lock)
+        self._proposed: int | None = None  # what the pulse's newest word says; None: nothing yet
 
     def snapshots(self) -> Iterator[Json | None]:
         """Snapshots as they come, None after each loss; ends after `close`."""
@@ -48,9 +54,10 @@ class PulseClient:
                 for snapshot in self._lines(sock):
                     if self._closed.is_set():
                         break
+                    self._heard(snapshot)
                     yield snapshot
             with self._lock:
-                self._sock = None
+                self._sock = self._proposed = None
             sock.close()
             if not self._closed.is_set():
                 yield None
@@ -73,6 +80,22 @@ class PulseClient:
         Returns False when no pulse got it: say it again then.
         """
         return self._send({"leave": wish}, keep=False)
+
+    def propose(self, version: int) -> bool:
+        """Tell the pulse which view is about to be written; True when it surely knows (rule 4)."""
+        if not self._send({"proposing": version}, keep=False):
+            return False
+        with self._knows:
+            known = self._knows.wait_for(
+                lambda: self._proposed is not None and self._proposed >= version, PROPOSE_S
+            )
+        return bool(known)
+
+    def _heard(self, snapshot: Json) -> None:
+        said = snapshot.get("proposed", EVERY_VIEW)
+        with self._knows:
+            self._proposed = said if isinstance(said, int) else None
+            self._knows.notify_all()
 
     def close(self) -> None:
         """End `snapshots`, from any thread."""

@@ -20,7 +20,7 @@ P: pure; every instant, every fresh term, every byte read is an argument. Rules:
  8. A slot record that is missing, inactive, or names another host or generation: nothing is written
     and the guard is closed. Two sightings of a stranger in the own slot: the same, until restart.
  9. A term whose guard is not OPEN any more is closing, whoever closed it. No term ever comes back.
-10. New timing is used from the next term on: a promise given is kept.
+10. New timing is used at once by the rules of pulse_promise: a promise given is kept.
 
 It does not judge other hosts and does not write views or leases.
 """
@@ -40,9 +40,11 @@ from outlast.guard.pulse_facts import (
     Identity,
     Life,
     Open,
+    Retime,
     Sample,
 )
-from outlast.guard.pulse_windows import Instant, Windows, elapsed_least
+from outlast.guard.pulse_promise import Promise
+from outlast.guard.pulse_windows import Instant, Windows, elapsed_least, not_before
 from outlast.model import NO_TERM, Block, BlockState, GuardState, SlotRecord, View
 from outlast.settings import MS, RHO, Timing
 from outlast.storage.format import BadBlock, decode_block
@@ -58,25 +60,20 @@ class PulseCore:
 
     def __init__(self, me: Identity, timing: Timing) -> None:
         self.me = me
-        self.timing = timing
+        self._promise = Promise(timing)
         self.windows = Windows(self._decode, timing.gap_ns)
         self.life = Life.LOOKING
-        self.term = NO_TERM
-        self.prev_term = NO_TERM
-        self.seq = 0
-        self.work_seq = 0
+        self.term = self.prev_term = NO_TERM
+        self.seq = self.work_seq = 0
         self.view: View | None = None
         self.guard: GuardFact | None = None
         self.good = False
         self.leaving = False
         self.denied = "the own slot record was not read yet"
-        self.conflict = ""
-        self.reason = ""  # why the term is closing
+        self.conflict = self.reason = ""  # reason: why the term is closing
         self.trouble = ""  # why the newest cycle confirmed nothing
         self.gone: dict[int, Gone] = {}
         self.announced: tuple[int, Instant] | None = None
-        self._next_timing = timing
-        self._promise_ms = timing.dead_after_ms
         self._listed = False
         self._asked_open = False
         self._closed_good = False
@@ -97,14 +94,19 @@ class PulseCore:
 
     # what the shell tells -------------------------------------------------------------------
 
+    @property
+    def timing(self) -> Timing:
+        return self._promise.timing
+
     def set_timing(self, timing: Timing) -> None:
         """Rule 10."""
-        self._next_timing = timing
+        self._promise.want(timing)
         if self.life is Life.LOOKING:
-            self._use_timing(timing)
+            self.windows.gap_ns = self._promise.begin().gap_ns
 
-    def _use_timing(self, timing: Timing) -> None:
-        self.timing, self._promise_ms = timing, timing.dead_after_ms
+    def retimed(self, timing: Timing) -> None:
+        """The guard counts with it from now on."""
+        self._promise.taken(timing)
         self.windows.gap_ns = timing.gap_ns
 
     def slot_record(self, record: SlotRecord | None) -> None:
@@ -171,7 +173,7 @@ class PulseCore:
         me = self.me
         self._wrote = Block(
             me.pool_uuid, me.host_uuid, me.boot_id, me.slot, me.generation, self.term,
-            self.prev_term, self._block_state(), self.seq, self._promise_ms,
+            self.prev_term, self._block_state(), self.seq, self._promise.ms,
             self.timing.beat_ns // MS, self.view.version if self.view else 0, desk.heard,
             desk.agent_away_ms, desk.vm_count, desk.free_mib, desk.free_vcpus, self.work_seq,
             desk.hints,
@@ -206,7 +208,7 @@ class PulseCore:
         self.prev_term, self.term = self.term, fresh_term
         self.life, self.reason = Life.JOINING, ""
         self._listed = self._asked_open = self._closed_good = False
-        self._use_timing(self._next_timing)
+        self.windows.gap_ns = self._promise.begin().gap_ns
 
     def finish(self, sample: Sample, now: Instant) -> list[Command]:
         """What the guard is to be told after this cycle, in this order."""
@@ -254,7 +256,7 @@ class PulseCore:
         if sample.written is None:
             self.good = self._own is None or own == self._own
         else:
-            after = sample.acked is not None and _not_before(sample.read_start, sample.acked)
+            after = sample.acked is not None and not_before(sample.read_start, sample.acked)
             self.good = after and own == sample.written
         self._mind_strangers(sample, own)
         if sample.written is not None and not self.good and not self.trouble:
@@ -326,7 +328,7 @@ class PulseCore:
     def _count_calm(self, sample: Sample) -> None:
         """Good cycles in a row, all begun after the guard was heard to be quiet."""
         heard = self._quiet_at
-        if not self.good or heard is None or not _not_before(sample.started, heard):
+        if not self.good or heard is None or not not_before(sample.started, heard):
             self._calm = None
         elif self._calm is None or self.windows.run_reads == 1:
             self._calm = sample.read_end
@@ -368,7 +370,7 @@ class PulseCore:
             return
         self.seq, self.work_seq = max(self.seq, own.seq), max(self.work_seq, own.work_seq)
         self.prev_term = own.prev_term if own.term == term else own.term
-        self._promise_ms = max(self._promise_ms, own.dead_after_ms)
+        self._promise.keep(own.dead_after_ms)
 
     def _close(self, reason: str) -> None:
         self.life, self.reason, self._calm = Life.CLOSING, reason, None
@@ -388,12 +390,10 @@ class PulseCore:
         if not view.lists(self.me.slot, self.term):
             return []
         if self.life is Life.MEMBER and guard.holds(self.term):
-            return [Confirm(self.term, sample.started)]
+            new = self._promise.confirmed(wrote.dead_after_ms)
+            told = [Retime(self.term, sample.started, new)] if new else []
+            return [Confirm(self.term, sample.started), *told]
         if self.life is Life.JOINING and guard.quiet and not self._asked_open:
             self._asked_open = True
             return [Open(self.term, sample.started)]
         return []
-
-
-def _not_before(later: Instant, earlier: Instant) -> bool:
-    return later.boot_ns >= earlier.boot_ns and later.raw_ns >= earlier.raw_ns

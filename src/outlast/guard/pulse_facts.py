@@ -11,6 +11,7 @@ from enum import Enum
 
 from outlast.guard.pulse_windows import Instant
 from outlast.model import GuardState, View
+from outlast.settings import Timing
 
 
 class Life(Enum):
@@ -91,13 +92,30 @@ class Confirm:
 
 
 @dataclass(frozen=True, slots=True)
+class Extend:
+    """More time without a beat; see pulse_grant."""
+
+    term: str
+    start: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Retime:
+    """The open term goes on with another timing; see pulse_promise."""
+
+    term: str
+    start: Instant
+    timing: Timing
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
     term: str
     reason: str
     reset_if_running: bool = False
 
 
-Command = Open | Confirm | Close
+Command = Open | Confirm | Extend | Retime | Close
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ One turn of the loop handles whatever is due:
 3. Work: an agent that raised its work_seq makes beats go out at once and a cycle start at once;
    a peer that did, is told to the agents at once. At most one extra cycle per quarter of a beat.
 4. After a cycle, when due (new view, unknown slot, every 20 beats): refresh settings and records.
+5. While nobody has storage, the others are asked for more time (pulse_asking, pulse_grant).
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ import os
 import secrets
 import selectors
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from outlast.errors import Unreachable
 from outlast.guard.client import GuardClient
+from outlast.guard.pulse_asking import Asking, Proposed, is_packet, read_proposal
 from outlast.guard.pulse_core import PulseCore
-from outlast.guard.pulse_facts import Close, Command, Confirm, Desk, GuardFact, Identity, Life, Open
+from outlast.guard.pulse_facts import Desk, Identity, Life
+from outlast.guard.pulse_guard import GuardLine
 from outlast.guard.pulse_io import (
     Basics,
     CycleJob,
@@ -38,7 +40,7 @@ from outlast.guard.pulse_io import (
 from outlast.guard.pulse_net import Networks
 from outlast.guard.pulse_server import AgentServer, read_publication
 from outlast.guard.pulse_snapshot import build
-from outlast.model import GuardState, SlotRecord
+from outlast.model import SlotRecord
 from outlast.settings import MS, S, Timing
 from outlast.storage.format import encode_block
 from outlast.wire.beat import HINTS_MAX, Beat, Ears, encode
@@ -66,7 +68,7 @@ class Pulse:
     """The process. `run` ends after `stop` was called (from a signal handler)."""
 
     def __init__(self, host: Host, store: Store, guard: GuardClient, socket_path: Path) -> None:
-        self.host, self._guard = host, guard
+        self.host, self._guard = host, GuardLine(guard)
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
@@ -75,12 +77,12 @@ class Pulse:
         self._server = AgentServer(socket_path, self._selector, self._said)
         self._stopping = False
         self._core: PulseCore | None = None
+        self._asking: Asking | None = None
+        self._proposed = Proposed(socket_path.with_name("proposed"), host.boot_id)
         self._basics: Basics | None = None
         self._ears: Ears | None = None
         self._desk = Desk()
-        self._watchdog = "automatic"  # the pool's wish
         self._records: dict[int, SlotRecord | None] = {}
-        self._guard_status: dict[str, object] | None = None
         self._storage_error = "the pool was not read yet"
         self._refresh_error = ""
         self._peer_work: dict[int, tuple[str, int]] = {}
@@ -151,9 +153,9 @@ class Pulse:
             self._start_cycle() if self._core else self._load()
             return
         self._extra_wanted = True  # the next cycle follows this one at once
-        self._ask_guard()
-        if self._core:
-            self._tell_guard(self._core.watch(now()))
+        self._guard.ask(self._core)
+        if self._core and self._asking:
+            self._guard.tell(self._core, [*self._core.watch(now()), *self._asking.beat()])
         self._broadcast()
 
     # storage --------------------------------------------------------------------------------
@@ -203,7 +205,7 @@ class Pulse:
         self._records.update(done.slots)
         self._refresh_error = done.error
         if done.settings is not None:
-            self._watchdog = done.settings.watchdog
+            self._guard.watchdog = done.settings.watchdog
         if self._core is None:
             self._storage_error = done.error
             if done.settings is not None:
@@ -218,16 +220,23 @@ class Pulse:
     def _begin(self, timing: Timing) -> None:
         h = self.host
         me = Identity(h.pool_uuid, h.uuid, h.boot_id, h.slot, h.generation)
-        self._core = PulseCore(me, timing)
+        core = self._core = PulseCore(me, timing)
+        if self._basics is not None:
+            pool = self._basics.pool_uuid, self._basics.secret
+            self._asking = Asking(
+                core, self._networks, pool, self._proposed, lambda: self._records
+            )  # fmt: skip
         self._due_ns = now().boot_ns
 
     def _cycle_done(self, done: Done) -> None:
         core, sample = self._core, done.sample
-        if core is None or sample is None:
+        if core is None or sample is None or self._asking is None:
             return
         life = core.life
-        self._ask_guard()
-        self._tell_guard(core.finish(sample, now()))
+        self._guard.ask(self._core)
+        commands = core.finish(sample, now())
+        self._asking.cycled(sample, commands)
+        self._guard.tell(self._core, [*commands, *self._asking.beat()])
         self._storage_error = sample.error or sample.view_error
         if core.life is not life and Life.CLOSED not in (life, core.life):
             self._extra_wanted = True  # what changed is put on the disk at once
@@ -245,55 +254,6 @@ class Pulse:
         if due or view != self._refreshed_view or not wanted <= set(self._records):
             self._refreshed_beat, self._refreshed_view = self._beats, view
             self._storage.give(RefreshJob(frozenset(wanted)))
-
-    # guard ----------------------------------------------------------------------------------
-
-    def _ask_guard(self) -> None:
-        fact: GuardFact | None = None
-        self._guard_status = None
-        try:
-            said = self._guard.status()
-            fact = GuardFact(GuardState(said["state"]), str(said["term"]), said["empty"] is True)
-            self._guard_status = said
-        except (Unreachable, ValueError, KeyError):
-            pass  # nothing is known of it now
-        if self._core:
-            self._core.heed(fact, now())
-
-    def _tell_guard(self, commands: Sequence[Command]) -> None:
-        if not commands or self._core is None:
-            return
-        moved = False
-        for command in commands:
-            try:
-                said = self._tell(command, self._core.timing)
-            except Unreachable:
-                continue
-            moved = isinstance(command, Confirm) and said.get("ok") is True
-            if said.get("ok") is not True:
-                error = str(said.get("error", ""))
-                self._core.trouble = f"the guard refused: {error}"
-                if isinstance(command, Open):
-                    self._core.open_refused(error)
-        if moved and len(commands) == 1 and self._guard_status:  # the deadline, and nothing else
-            times = {key: said[key] for key in ("deadline_ns", "remaining_ns") if key in said}
-            self._guard_status = {**self._guard_status, **times}
-            return
-        self._ask_guard()
-
-    def _tell(self, command: Command, timing: Timing) -> Mapping[str, object]:
-        if isinstance(command, Close):
-            return self._guard.close(
-                command.term, command.reason, reset_if_running=command.reset_if_running
-            )
-        start = command.start
-        if isinstance(command, Confirm):
-            return self._guard.confirm(command.term, start.boot_ns, start.raw_ns)
-        return self._guard.open(
-            command.term, fence_ns=timing.fence_ns, kill_ns=timing.kill_ns,
-            margin_ns=timing.margin_ns, watchdog_s=timing.watchdog_s, watchdog=self._watchdog,
-            start_boot_ns=start.boot_ns, start_raw_ns=start.raw_ns,
-        )  # fmt: skip
 
     # network --------------------------------------------------------------------------------
 
@@ -323,6 +283,9 @@ class Pulse:
     def _receiver(self, network: int, sock: socket.socket) -> Callable[[int], None]:
         def receive(_events: int) -> None:
             for packet in self._networks.receive(sock):
+                if is_packet(packet):
+                    self._guard.tell(self._core, self._asking.heed(packet) if self._asking else [])
+                    continue
                 beat = self._ears.take(packet, network, now().boot_ns) if self._ears else None
                 if beat is not None:
                     self._heed_beat(beat)
@@ -350,8 +313,13 @@ class Pulse:
     def _said(self, message: Mapping[str, object]) -> None:
         if "leave" in message and self._core:
             self._core.leave(message["leave"] is True)
-            self._tell_guard(self._core.watch(now()))
+            self._guard.tell(self._core, self._core.watch(now()))
             self._extra_wanted = True
+        if (version := read_proposal(message)) is not None:
+            self._proposed.raise_to(version)
+            if self._asking:
+                self._asking.propose(version)
+            self._broadcast()
         if "publish" not in message:
             return
         desk = read_publication(message["publish"])
@@ -374,10 +342,12 @@ class Pulse:
             self._nudges.clear()
             return
         snapshot = build(
-            self._core, now().boot_ns, guard=self._guard_status, ears=self._ears,
+            self._core, now().boot_ns, guard=self._guard.status, ears=self._ears,
             storage_error=self._storage_error, refresh_error=self._refresh_error,
             pending_ns=self._storage.pending_ns(), nudges=self._nudges,
             networks=self._networks, slot=self.host.slot,
+            extension=self._asking.to_json() if self._asking else {},
+            proposed=self._proposed.version,
         )  # fmt: skip
         self._server.broadcast(snapshot)
         self._nudges = []

@@ -28,6 +28,7 @@ from outlast.guard.pulse_facts import Desk
 _LINE_MAX = 65536
 _CLIENTS_MAX = 16
 _HINTS_MAX = 24
+_MESSAGES = {"publish", "leave", "proposing"}
 _NUMBERS = ("vm_count", "free_mib", "free_vcpus", "work_seq")
 
 
@@ -162,8 +163,10 @@ class AgentServer:
     def _take(self, client: _Client, line: bytes) -> None:
         try:
             message = json.loads(line)
-            if not isinstance(message, dict) or not {"publish", "leave"} & set(message):
-                raise InvalidInput('a message is {"publish":{...}} or {"leave":true}')
+            if not isinstance(message, dict) or not _MESSAGES & set(message):
+                raise InvalidInput(
+                    'a message is {"publish":{...}}, {"leave":true}, {"proposing":8}'
+                )
             self._said(message)
         except (ValueError, RecursionError):
             self._send(client, b'{"error":"that line is not JSON"}\n')

@@ -14,6 +14,8 @@
      "announced": {"view_version", "for_ns"}   for_ns -1: not read back yet,
      "excluded": {"2": {"term", "view_version", "for_ns"}},
      "registers_error": why settings or slot records could not be read,
+     "extension": {"given": times since the last beat, "refused": {"2": why}},
+     "proposed": newest view this host's agent said it is about to write,
      "timing": name of the preset, "dropped": {reason: packets}, "networks": {"0": trouble}}
 
 Rules:
@@ -42,7 +44,7 @@ Json = dict[str, object]
 def build(
     core: PulseCore | None, now_ns: int, *, guard: Mapping[str, object] | None,
     ears: Ears | None, storage_error: str, refresh_error: str, pending_ns: int,
-    nudges: Sequence[Json], networks: Networks, slot: int,
+    nudges: Sequence[Json], networks: Networks, slot: int, extension: Json, proposed: int,
 ) -> Json:  # fmt: skip
     """The snapshot of this moment."""
     sample = _sample(core)
@@ -71,6 +73,8 @@ def build(
         "announced": _announced(core),
         "excluded": _excluded(core),
         "registers_error": refresh_error,
+        "extension": extension,
+        "proposed": proposed,
         "timing": core.timing.preset if core else "",
         "dropped": dict(ears.dropped) if ears else {},
         "networks": {str(n): said for n, said in networks.trouble.items()},

@@ -7,7 +7,7 @@ Promises (P: pure; every instant is an argument):
    So does every read that shows it invalid.
 3. `run_ns` = age of the gap-free run of good reads: it restarts when more than gap_ns passes from
    the start of a good read to the completion of the next one, and when a read was not good.
-4. `restart` (own admission) makes every window begin anew.
+4. `restart` (own admission) makes every window begin anew, `restart_slot` (time given) one.
 
 A slot that was never written (all zero since this process looked) is not reported at all.
 It does not judge: silence is concluded by the agent.
@@ -40,6 +40,11 @@ def elapsed_most(since: Instant, now: Instant) -> int:
 def elapsed_least(since: Instant, now: Instant) -> int:
     """For evidence about others: never believes that more time has passed."""
     return min(now.boot_ns - since.boot_ns, now.raw_ns - since.raw_ns)
+
+
+def not_before(later: Instant, earlier: Instant) -> bool:
+    """By both clocks."""
+    return later.boot_ns >= earlier.boot_ns and later.raw_ns >= earlier.raw_ns
 
 
 @dataclass(slots=True)
@@ -103,6 +108,11 @@ class Windows:
     def restart(self, at: Instant) -> None:
         """Own admission: what was seen before it proves nothing (joiner rule)."""
         for seen in self._seen.values():
+            seen.since, seen.reads = at, 0
+
+    def restart_slot(self, slot: int, at: Instant) -> None:
+        """This host gave that one more time: its silence counts from now on."""
+        if (seen := self._seen.get(slot)) is not None:
             seen.since, seen.reads = at, 0
 
     def still_ns(self, slot: int) -> int:

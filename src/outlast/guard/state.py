@@ -54,6 +54,7 @@ def to_bytes(heritage: Heritage) -> bytes:
         "state": memory.state.value,
         "term": memory.term,
         "start": [memory.start.boot_ns, memory.start.raw_ns],
+        "beat": [memory.beat.boot_ns, memory.beat.raw_ns],
         "timing": [
             memory.timing.fence_ns, memory.timing.kill_ns,
             memory.timing.margin_ns, memory.timing.watchdog_s,
@@ -81,6 +82,7 @@ def from_bytes(data: bytes) -> Heritage:
             state=GuardState(value["state"]),
             term=str(value["term"]),
             start=Reading(*_ints(value["start"], 2)),
+            beat=Reading(*_ints(value.get("beat", value["start"]), 2)),  # 0.1.0 knew one of them
             timing=GuardTiming(*_ints(value["timing"], 4)),
             watchdog_s=int(value["watchdog_s"]),
             reason=str(value["reason"]),

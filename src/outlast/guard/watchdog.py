@@ -10,6 +10,7 @@ term without one. Rules:
 
 1. The time-out read back from the device counts, not the one asked for.
 2. Disarming (magic close) is only done when the caller has verified that nothing runs.
+   Another time-out is set on a device that stays armed (`retime`).
 3. A device that is stopped by a mere close is refused: a killed guard would disarm it.
 4. Nothing here waits.
 
@@ -27,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from outlast.errors import OutlastError
+from outlast.errors import InvalidInput, OutlastError
 
 GETSUPPORT = 0x80285700
 KEEPALIVE = 0x80045705
@@ -54,6 +55,9 @@ class Device(Protocol):
     def pet(self) -> None:
         """Raises OSError when the device is gone."""
 
+    def retime(self, timeout_s: int) -> None:
+        """Another time-out, without a moment unarmed. Raises OSError when it is not taken."""
+
     def disarm(self) -> None:
         """Magic close: the device stops."""
 
@@ -75,8 +79,7 @@ class KernelDevice:
             ) from None
         try:
             support = fcntl.ioctl(self._fd, GETSUPPORT, bytes(40))
-            fcntl.ioctl(self._fd, SETTIMEOUT, struct.pack("i", timeout_s))
-            self.timeout_s = int(struct.unpack("i", fcntl.ioctl(self._fd, GETTIMEOUT, bytes(4)))[0])
+            self.retime(timeout_s)
         except OSError as trouble:
             self.disarm()  # it was armed by us just now, before any VM may run
             raise WatchdogTrouble(
@@ -88,6 +91,10 @@ class KernelDevice:
                 f"the watchdog {path} would stop when the guard is killed",
                 hint="load its module with nowayout=1",
             )
+
+    def retime(self, timeout_s: int) -> None:
+        fcntl.ioctl(self._fd, SETTIMEOUT, struct.pack("i", timeout_s))
+        self.timeout_s = int(struct.unpack("i", fcntl.ioctl(self._fd, GETTIMEOUT, bytes(4)))[0])
 
     def pet(self) -> None:
         fcntl.ioctl(self._fd, KEEPALIVE, bytes(4))
@@ -116,6 +123,10 @@ class TestingDevice:
             raise WatchdogTrouble(
                 f"the testing watchdog {path} cannot be opened: {trouble.strerror}"
             ) from None
+
+    def retime(self, timeout_s: int) -> None:
+        self._socket.send(f"arm {timeout_s}".encode())
+        self.timeout_s = timeout_s
 
     def pet(self) -> None:
         self._socket.send(b"pet")
@@ -171,6 +182,26 @@ class Watchdog:
             self._device, self.problem = open_device(self.path, timeout_s), ""
         except WatchdogTrouble as trouble:
             self.problem = trouble.sentence
+
+    def choose(self, mode: str, reset: str, path: str) -> None:
+        """Take the pool's wish and the host's. Raises InvalidInput when they contradict."""
+        if mode not in MODES:
+            raise InvalidInput(f"watchdog must be one of {', '.join(MODES)}")
+        self.mode = "off" if reset == "none" and mode != "required" else mode
+        self.path = path
+        if reset == "none" and mode == "required":
+            raise InvalidInput(
+                "this pool requires a watchdog, but the host file says that nothing may reset "
+                "this host"
+            )
+
+    def retime(self, timeout_s: int) -> None:
+        """Another time-out for the armed device; the one read back tells what came of it."""
+        if self._device is not None and self._device.timeout_s != timeout_s:
+            try:
+                self._device.retime(timeout_s)
+            except OSError as trouble:
+                self.problem = f"the watchdog takes no other time-out: {trouble.strerror}"
 
     def pet(self, now_ns: int) -> None:
         """One sign of life, if a device is armed."""

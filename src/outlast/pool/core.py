@@ -32,6 +32,7 @@ class PoolCore:
         self._view_told = 0
         self._sick_since = 0
         self._sick_told = False
+        self._time_told: set[str] = set()  # codes, since the storage is away
         self._swap_after: dict[str, int] = {}  # register -> when it may be written again
 
     def step(self, now_ns: int, facts: Facts) -> Decision:
@@ -109,15 +110,27 @@ class PoolCore:
         host = facts.me.host
         if facts.sample.good:
             sick_since, self._sick_since = self._sick_since, 0
+            self._time_told.clear()
             if self._sick_told:
                 self._sick_told = False
                 return [note("storage-back", host=host, away_s=(now_ns - sick_since) / S)]
             return []
         self._sick_since = self._sick_since or now_ns
-        if self._sick_told or now_ns - self._sick_since < self._timing.gap_ns:
+        if now_ns - self._sick_since < self._timing.gap_ns:
             return []
+        if self._sick_told:
+            return self._time_notes(facts)
         self._sick_told = True
         return [note("storage-sick", host=host, why="its heartbeats are not confirmed")]
+
+    def _time_notes(self, facts: Facts) -> list[Note]:
+        """What came of asking the others for time: each told once for one absence."""
+        host, refused = facts.me.host, facts.extension.refused
+        why = ", ".join(f"{facts.host(slot)} {said}" for slot, said in sorted(refused.items()))
+        wanted = {"time-given": facts.extension.given > 0, "time-refused": bool(refused)}
+        codes = [c for c, so in wanted.items() if so and c not in self._time_told]
+        self._time_told.update(codes)
+        return [note(code, host=host, why=why) for code in codes]
 
     def _sentence(self, facts: Facts, membership: Membership) -> str:
         host, view = facts.me.host, facts.view

@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 from outlast.model import (
     Block,
     BlockState,
+    Fence,
     GuardState,
     HaOff,
     HostResources,
@@ -74,6 +75,14 @@ class Held(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
+class Extension:
+    """What came of asking all others for time, while this host has no storage."""
+
+    given: int = 0  # times since the last confirmed beat
+    refused: Mapping[int, str] = field(default_factory=dict)  # slot -> why, of the newest question
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """The outcome of one piece of work a hand was given."""
 
@@ -117,6 +126,8 @@ class Facts:
     exits: tuple[Exit, ...] = field(default=())
     wall_s: int = 0  # what the clock on the wall says; for people's ends only
     pool: PoolSettings | None = None  # as they are now; None: not read yet
+    extension: Extension = Extension()
+    fences: Mapping[int, Held[Fence]] = field(default_factory=dict)  # by slot
     unread: frozenset[str] = frozenset()  # names whose newest value is there and cannot be read
 
     @property
@@ -125,7 +136,7 @@ class Facts:
         return self.pool.ha_off if self.pool else None
 
     def agreed(self, before: PoolSettings) -> PoolSettings:
-        """What the pool's settings say now, or said before. Their timing never changes."""
+        """What the pool's settings say now, or said before. An agent keeps its timing for life."""
         return self.pool or before
 
     def holds(self, lease: Lease) -> bool:

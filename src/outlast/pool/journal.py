@@ -17,15 +17,19 @@ SENTENCES: Mapping[str, str] = {
     "member": "{host} is a member of view {view}, slot {slot}",
     "not-member": "{host} is no longer a member: {why}; its VMs are ended here",
     "storage-sick": "{host} does not reach the pool's storage: {why}",
+    "time-given": "nobody reaches the pool's storage: all others give {host} more time",
+    "time-refused": "{host} gets no more time without storage: {why}",
     "guard-ended": "{host} went down {ago_s:.0f} s before its agent began again: {why}",
     "margin-small": "a beat of {host} took {took_s:.1f} s of the {fence_s:g} s after which its VMs "
     "are ended{advice}",
     "call-refused": "{host} refused {caller} the call {call}: {why}{more}",
     "cpu-baseline": "{why}",
+    "timing-changed": "{host} goes on with the timing '{preset}'; its agent begins anew",
     "storage-back": "{host} reaches the pool's storage again after {away_s:.1f} s",
     # other hosts
     "host-silent": "{host} is silent: its block is unchanged for {still_s:.1f} s, "
     "limit {limit_s:g} s",
+    "host-off": "{host} is off for certain: {why}",
     "host-closed": "{host} ended its term in order: its block says {state}",
     "host-anew": "{host} begins a new term, so its old one is over",
     "block-unreadable": "the block of {host} cannot be read; that proves nothing about {host}",
@@ -60,7 +64,7 @@ SENTENCES: Mapping[str, str] = {
     "lease-given": "lease of {vm} given to {to}: it ended on {host} with its copy there complete",
     "vm-moved": "{vm} came from {other} without a stop and runs on {host}",
     "maintenance": "{host} is in maintenance: {why}; its VMs move away",
-    "host-leaves": "{host} is switched off by wish: what it still runs is started elsewhere",
+    "host-leaves": "{host} {what}: what it still runs is started elsewhere",
     "in-service": "{host} is in service again",
     "start-failed": "{vm} did not start on {host}: {why}",
     "start-locked": "the disk of {vm} is still locked by its former host; trying again",

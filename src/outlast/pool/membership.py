@@ -169,7 +169,12 @@ class Members:
         # silent in one and the same read.
         dead = self._dead(facts, view, 0)
         silent = [s for s, p in dead.items() if p.kind is ProofKind.SILENT]
-        half = [s for s, m in view.members.items() if self._half_silent(facts, s, m.term)]
+        sure = {s for s, p in dead.items() if p.kind is not ProofKind.SILENT}
+        half = [
+            s
+            for s, m in view.members.items()
+            if s not in sure and self._half_silent(facts, s, m.term)
+        ]
         storm = bool(silent) and 2 * len(half) > len(view.members)
         if storm and not self._brake:
             self._brake = True
@@ -349,7 +354,8 @@ def _swap(expected: int, view: View) -> Swap:
 
 
 def _dead_word(proof: Proof) -> str:
-    return "silent" if proof.kind is ProofKind.SILENT else "over"
+    words = {ProofKind.SILENT: "silent", ProofKind.FENCED: "off"}
+    return words.get(proof.kind, "over")
 
 
 def _no_vms(facts: Facts, slot: int) -> bool:

@@ -6,8 +6,12 @@ Rules:
 2. P2 silence (silence.py).
 3. P3 this host's own confirmed block has named, for at least T_dead, a view without the term: its
    guard cannot have been fed since.
-4. P4 a power fence confirmed off (register `fence/<slot>`); not part of this file yet.
+4. P4 the register `fence/<slot>` says that the host of this term is off: its power switch or a
+   person did. After that was read here, the settle time and three beats of good reads must have
+   shown the block unchanged: a host that still writes is not off, whoever says so.
 5. Nothing else proves death: no ping, no libvirt, no timer.
+6. P2 and P3 count only while no block names a view newer than the one followed: a host may live on
+   time that the members of the view its block names have given it.
 """
 
 from __future__ import annotations
@@ -31,7 +35,8 @@ def of_death(
     known_ns: when the record that names the term was read; a block read before proves nothing.
     """
     made = _by_block(facts, slot, term, known_ns)
-    if made:
+    made = made or _by_fence(facts, timing, slot, term)
+    if made or _blind(facts):
         return made
     seen = facts.seen.get(slot)
     if seen and seen.block and silent(seen, facts.sample, timing, term, extra_ns):
@@ -50,6 +55,26 @@ def of_death(
         evidence = f"out of the views announced here for {waited:.1f} s, limit {limit / S:g} s"
         return Proof(ProofKind.EXCLUDED, slot, term, facts.me.slot, evidence)
     return None
+
+
+def _by_fence(facts: Facts, timing: Timing, slot: int, term: str) -> Proof | None:
+    held, seen, sample = facts.fences.get(slot), facts.seen.get(slot), facts.sample
+    if held is None or held.value.term != term or seen is None or seen.block is None:
+        return None
+    least_ns = min(seen.still_ns, sample.run_ns, sample.started_ns - held.read_ns)
+    if slot == facts.me.slot or least_ns < max(timing.settle_ns, 3 * timing.beat_ns):
+        return None
+    who = "its power switch" if held.value.how == "switch" else held.value.by
+    evidence = (
+        f"{who} says that it is off, block {seen.block.seq} unchanged for {seen.still_ns / S:.1f} s"
+    )
+    return Proof(ProofKind.FENCED, slot, term, facts.me.slot, evidence)
+
+
+def _blind(facts: Facts) -> bool:
+    """Rule 6."""
+    followed = facts.view.version if facts.view else 0
+    return any(s.block and s.block.view_version > followed for s in facts.seen.values())
 
 
 def _by_block(facts: Facts, slot: int, term: str, known_ns: int) -> Proof | None:

@@ -36,6 +36,8 @@ class Told:
                 limit_s = limit_ns(seen, self._timing) / S
                 still_s = seen.still_ns / S
                 notes.append(note("host-silent", host=host, still_s=still_s, limit_s=limit_s))
+            elif proof.kind is ProofKind.FENCED:
+                notes.append(note("host-off", host=host, why=proof.evidence))
             elif seen.block and seen.block.term == proof.term:
                 notes.append(note("host-closed", host=host, state=seen.block.state.value))
             else:

@@ -27,7 +27,7 @@ from outlast.model import (
 )
 from outlast.pool.core import PoolCore
 from outlast.pool.decision import Decision, Depart, Resume, Start, Stop, Swap
-from outlast.pool.facts import Exit, Facts, GuardFacts, Held, Result, Sample, Seen
+from outlast.pool.facts import Exit, Extension, Facts, GuardFacts, Held, Result, Sample, Seen
 from outlast.pool.journal import Note
 from outlast.pool.moving import STUCK, receiving
 from outlast.settings import MS, S
@@ -50,6 +50,7 @@ DECODE = {
     "lease": fmt.lease_from,
     "slot": fmt.slot_from,
     "order": fmt.order_from,
+    "fence": fmt.fence_from,
 }
 
 
@@ -77,6 +78,7 @@ class SimAgent:
         self.begin()
         self.pulse = SimPulse(machine, self.to_publish, self.refresh)
         machine.nudged = self.nudged
+        machine.packet = self.pulse.heed_packet
         machine.every(machine.settings.timing.tick_ns, self.wake)
 
     def begin(self) -> None:
@@ -206,7 +208,11 @@ class SimAgent:
             local=self._local(), local_ready=True,
             resources=HostResources(mib, 64, mib - used, 64),
             busy=frozenset(self.busy), results=results, exits=exits, unread=self.unread,
+            fences={int(n): h for n, h in by_kind["fence"].items()},
             wall_s=self.world.now_ns // S, pool=self.machine.pool_settings,
+            extension=Extension(
+                self.pulse.extensions.given, self.pulse.extensions.refusals()
+            ),
         )  # fmt: skip
 
     def _local(self) -> dict[str, LocalVm]:
@@ -316,6 +322,8 @@ class SimAgent:
         if ("swap", swap.name) in self.busy:
             return
         self.busy.add(("swap", swap.name))
+        if isinstance(swap.value, View):
+            self.pulse.extensions.propose(swap.expected + 1)
         life = self.life
         value = encode(swap.value)
 

@@ -20,6 +20,7 @@ from outlast.model import GuardState, SlotRecord, VmState
 from outlast.pool.facts import Me
 from outlast.settings import MS, PoolSettings, S
 from outlast.sim.world import World
+from outlast.wire.grant import Packet
 
 BUSY_NS = 10 * MS  # how soon the guard looks again: something is dying
 NEAR_TICK_NS, NEAR_NS = 50 * MS, S  # a term is open and its deadline is near
@@ -66,6 +67,7 @@ class Machine:
         self.wrong: list[str] = []  # what this host did that it never may
         self.kill_takes_ns = 0  # from the guard's kill to the end of what it killed
         self.begin: Callable[[], None] = lambda: None
+        self.packet: Callable[[Packet], None] = lambda packet: None  # for the pulse
         self.nudged: Callable[[], None] = lambda: None  # a peer says it wrote something
         world.lives[self.name] = 0
 
@@ -96,6 +98,11 @@ class Machine:
         self.world.after(
             BOOT_NS, lambda: self.power_on() if self.world.lives[self.name] == life else None
         )
+
+    def hear(self, packet: Packet) -> None:
+        """A packet comes in by the network card."""
+        if self.power:
+            self.later(0, lambda: self.packet(packet))
 
     def later(self, delay_ns: int, act: Callable[[], None]) -> None:
         """Do it after a while, if this boot still lives; a frozen host does it when it thaws."""

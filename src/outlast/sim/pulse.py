@@ -7,12 +7,17 @@ from dataclasses import replace
 from typing import Any
 
 from outlast.guard.pulse_core import PulseCore
-from outlast.guard.pulse_facts import Close, Command, Desk, Identity, Open
+from outlast.guard.pulse_facts import Close, Command, Desk, Extend, Identity, Open, Retime
 from outlast.guard.pulse_facts import Sample as Cycle
+from outlast.guard.pulse_grant import Extensions
 from outlast.guard.pulse_windows import Instant, Windows
 from outlast.model import Block, View
+from outlast.settings import MS
 from outlast.sim.machine import Machine
 from outlast.storage import format as fmt
+from outlast.wire.grant import Packet
+
+PACKET_NS = 1 * MS  # how long a packet is on its way
 
 
 class SimPulse:
@@ -31,6 +36,7 @@ class SimPulse:
         )
         self.core.windows = Windows(self._decode, machine.settings.timing.gap_ns)
         self.core.slot_record(record)
+        self.extensions = Extensions(self.core)
         self.busy = False
         self.seq = 0
         self.good_seq = 0
@@ -55,6 +61,7 @@ class SimPulse:
                 peer.heard[self.machine.me.slot] = self.world.now_ns
         if self.busy:
             self._command(self.core.watch(self.machine.instant()))
+            self._ask_for_time()
             return
         lost_ns = self.machine.settings.timing.link_lost_ns
         heard_at = self.machine.heard.items()
@@ -86,6 +93,26 @@ class SimPulse:
             lambda error: self._failed(started, raw, None, self.machine.instant(), error),
         )
 
+    def _ask_for_time(self) -> None:
+        nonce = f"{self.world.now_ns:016x}{self.machine.me.slot:016x}"  # draws no chance
+        packets, extend = self.extensions.ask(self.machine.instant(), nonce)
+        self._command([extend] if extend else [])
+        for packet in packets:
+            self._send(packet)
+
+    def _send(self, packet: Packet) -> None:
+        peer = self.machine.peers.get(packet.to_slot)
+        if peer is not None and self.world.hears(self.machine.name, peer.name):
+            self.world.after(PACKET_NS, lambda: peer.hear(packet))
+
+    def heed_packet(self, packet: Packet) -> None:
+        """Another host asks for time, or answers."""
+        answer = self.extensions.answer(packet, self.machine.instant())
+        if answer is not None:
+            self._send(answer)
+        elif extend := self.extensions.heed_answer(packet, self.machine.instant()):
+            self._command([extend])
+
     def _newer_views(self) -> tuple[View, ...]:
         known = self.core.view.version if self.core.view else 0
         newest = self.world.disk.version("view")
@@ -112,14 +139,17 @@ class SimPulse:
     def _cycle_done(self, sample: Cycle) -> None:
         self.busy = False
         self.seq += 1
-        self._command(self.core.finish(sample, self.machine.instant()))
+        commands = self.core.finish(sample, self.machine.instant())
+        self.extensions.cycled(sample, commands)
+        self._command(commands)
+        self._ask_for_time()
         if self.core.good:
             self.last_good, self.good_seq = sample, self.seq
         self.core.heed(self.machine.guard_fact(), self.machine.instant())
         self._cycled()
 
     def _command(self, commands: Iterable[Command]) -> None:
-        timing, guard = self.machine.settings.timing, self.machine.guard
+        guard = self.machine.guard
         for command in commands:
             now, seen = self.machine.reading(), self.machine.guard_seen()
             at: dict[str, object] = {"term": command.term}
@@ -130,13 +160,18 @@ class SimPulse:
             else:
                 start = command.start
                 at |= {"start_boot_ns": start.boot_ns, "start_raw_ns": start.raw_ns}
-                if isinstance(command, Open):
+                if isinstance(command, Open | Retime):
+                    timing = command.timing if isinstance(command, Retime) else self.core.timing
                     at |= {
                         "fence_ns": timing.fence_ns, "kill_ns": timing.kill_ns,
                         "margin_ns": timing.margin_ns, "watchdog_s": timing.watchdog_s,
                     }  # fmt: skip
+                    if isinstance(command, Retime):
+                        if guard.retime(now, seen, at)["ok"]:
+                            self.core.retimed(timing)
+                        continue
                     answer = guard.open(now, seen, at)
                     if not answer.get("ok"):
                         self.core.open_refused(str(answer.get("error")))
                 else:
-                    guard.confirm(now, at)
+                    guard.confirm(now, at, extend=isinstance(command, Extend))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from outlast.errors import BrokenInvariant
 from outlast.pool.journal import Note
-from outlast.settings import MS, preset
+from outlast.settings import MS, check, preset
 from outlast.sim.pool import SimPool
 from outlast.sim.world import Path
 
@@ -37,14 +37,20 @@ HARM = (
     "slow",
     "move",
     "maintain",
+    "blackout",
+    "retime",
 )
+# what a pool with the timing `lab` may be changed to, and back
+SLOW = replace(preset("lab"), preset="slow", fence_ns=4000 * MS, dead_ns=6000 * MS)
 UNDO = {
     "off": ("on", "on"), "stuck": ("ok", "ok"), "failing": ("ok",), "cut": ("join", "join"),
     "oneway": ("join",), "freeze": ("thaw", "thaw"), "stop": ("start", "start"), "slow": ("fast",),
     "move": ("move", "move", "back"), "maintain": ("serve", "move"),
+    "blackout": ("light", "ok", "ok"),
 }  # fmt: skip
 TIMINGS = ("lab", "lab", "quick", "standard")
 HOSTS = "abcde"
+check(SLOW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +133,12 @@ class Run:
             case "stuck" | "failing" | "ok":
                 path = {"stuck": Path.STUCK, "failing": Path.FAIL, "ok": Path.OK}[what]
                 world.set_path(name, path)
+            case "blackout" | "light":  # of everybody's storage
+                for each in pool.hosts:
+                    world.set_path(each, Path.STUCK if what == "blackout" else Path.OK)
+            case "retime" if host.power and self.timing == "lab":
+                known = host.agent.pulse.core.timing.preset == "lab"
+                host.agent.pulse.core.set_timing(SLOW if known else preset("lab"))
             case "cut" | "join" if name != other:
                 world.link(name, other, what == "join")
             case "oneway" if name != other:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from outlast.errors import InvalidInput
-from outlast.model import GroupWish, HaOff, VmRecord, VmSpec
+from outlast.model import Fence, GroupWish, HaOff, VmRecord, VmSpec
 from outlast.settings import MS, S
 from outlast.sim.agent import encode
 from outlast.sim.host import SimHost
@@ -55,6 +55,8 @@ class Verbs:
             case ["power", "of", names, "on"]:
                 for host in self._hosts(names):
                     host.power_on()
+            case ["host", name, "confirmed", "off"]:  # by a person, rightly or not
+                self._confirm_off(self.pool.host(name).me.slot)
             case ["host", names, "resets"]:
                 for host in self._hosts(names):
                     host.reset()
@@ -70,6 +72,13 @@ class Verbs:
             case _:
                 return False
         return True
+
+    def _confirm_off(self, slot: int) -> None:
+        disk, name = self.world.disk, f"fence/{slot}"
+        version = disk.version("view")
+        view = fmt.view_from(disk.value("view", version))
+        fence = Fence(slot, view.members[slot].term, "anna")
+        disk.swap(name, disk.version(name), fmt.fence_to(fence))
 
     def _path(self, words: list[str]) -> bool:
         match words:

@@ -97,10 +97,10 @@ def encode(beat: Beat, pool_uuid: str, secret: bytes) -> bytes:
         body, count = body + hint, count + 1
     mask = sum(1 << (slot - 1) for slot in beat.heard)
     head = _HEAD.pack(
-        MAGIC, _sixteen(pool_uuid), beat.slot, beat.network, count, 0, _sixteen(beat.term),
+        MAGIC, sixteen(pool_uuid), beat.slot, beat.network, count, 0, sixteen(beat.term),
         beat.seq, beat.work_seq, mask,
     )  # fmt: skip
-    return head + body + _mac(secret, head + body)
+    return head + body + seal(secret, head + body)
 
 
 def decode(packet: bytes, pool_uuid: str, secret: bytes) -> Beat:
@@ -113,10 +113,10 @@ def decode(packet: bytes, pool_uuid: str, secret: bytes) -> Beat:
     if packet[:4] != MAGIC:
         raise BadBeat("magic")
     signed, mac = packet[:-_MAC], packet[-_MAC:]
-    if not hmac.compare_digest(mac, _mac(secret, signed)):
+    if not hmac.compare_digest(mac, seal(secret, signed)):
         raise BadBeat("mac")
     _, pool, slot, network, count, flags, term, seq, work_seq, mask = _HEAD.unpack_from(signed)
-    if pool != _sixteen(pool_uuid):
+    if pool != sixteen(pool_uuid):
         raise BadBeat("pool")
     if flags:
         raise BadBeat("flags")
@@ -140,11 +140,12 @@ def _hints(body: bytes, count: int) -> tuple[tuple[str, int], ...]:
     return tuple(found)
 
 
-def _mac(secret: bytes, signed: bytes) -> bytes:
+def seal(secret: bytes, signed: bytes) -> bytes:
+    """HMAC-SHA256, 32 bytes."""
     return hmac.digest(secret, signed, hashlib.sha256)
 
 
-def _sixteen(text: str) -> bytes:
+def sixteen(text: str) -> bytes:
     """16 bytes of 32 hex digits, with or without the dashes of a uuid."""
     try:
         raw = bytes.fromhex(text.replace("-", ""))

@@ -157,6 +157,18 @@ class AgentClient:
             "DELETE", f"{_host(host)}/maintenance", HostServe(bring_back=bring_back)
         )
 
+    def confirm_off(self, host: str, why: str = "") -> HostWish:
+        """Say that a host is off for certain. Raises NotFound, Conflict while it lives."""
+        return self._host_wish("POST", f"{_host(host)}/off", HostMaintain(why=why))
+
+    def leave(self, host: str) -> HostWish:
+        """Let a host leave the pool and stay on. Raises NotFound, Conflict."""
+        return self._host_wish("POST", f"{_host(host)}/leave", None)
+
+    def remove_host(self, host: str) -> HostWish:
+        """Take a host's slot away for good. Raises NotFound, Conflict while it is a member."""
+        return self._host_wish("DELETE", _host(host), None)
+
     def power_on(self, host: str) -> HostWish:
         """Wake a host that is off. Raises NotFound, Conflict."""
         return self._host_wish("POST", f"{_host(host)}/power-on", None)

@@ -118,6 +118,7 @@ class HaSwitch(Request):
 class PoolChange(Request):
     """New settings of the pool; what is not given stays as it is."""
 
+    timing: str | None = None  # name of a preset
     moves_at_once: int | None = Field(default=None, ge=1, le=64)
     move_mib_s: int | None = Field(default=None, ge=0, le=1_000_000)
     move_connections: int | None = Field(default=None, ge=1, le=16)

@@ -126,6 +126,27 @@ def test_what_was_not_moved_starts_elsewhere_at_once(lab: Lab) -> None:
 
 
 @undisturbed
+def test_a_host_is_confirmed_off_and_nobody_waits(lab: Lab) -> None:
+    """The machine has no power and a person says so."""
+    host = lab.where("vm2")
+    lost, story = victims(lab, host), Story(lab)
+    before = boots(lab, lost)
+    lab.rack.power(host, "off")
+    time.sleep(1.5)  # so long is its network beat remembered
+    client = lab.client(others_than(lab, host))
+    said = client.confirm_off(host, "no power")
+    assert said.changed
+    wait_back(lab, before)
+    told = story.wait("host-off", "lease-taken", about=lost[0])
+    assert "host-silent" not in told
+    lab.rack.power(host, "on")
+    lab.wait_members(lab.hosts)
+
+
+def others_than(lab: Lab, host: str) -> str:
+    return next(h for h in lab.hosts if h != host)
+
+
 def test_nothing_of_a_vm_is_readable_on_the_wire(lab: Lab) -> None:
     source = lab.where("vm4")
     target = next(h for h in lab.hosts if h != source)
@@ -232,3 +253,16 @@ def _secret(lab: Lab, vm: str, host: str) -> bytes:
                 found += memory.read(size).count(piece)
     assert found, "the test looks for something that is not there"
     return piece
+
+
+def test_a_host_is_removed_for_good(lab: Lab) -> None:
+    """The last test of this pool: it has a host less afterwards."""
+    before = boots(lab)
+    host = lab.hosts[-1]
+    other = others_than(lab, host)
+    said = command(lab, other, "host", "remove", host, "--yes")
+    assert said.returncode == 0, said.stderr
+    assert boots(lab) == before, "a VM noticed"
+    assert host not in {h.name for h in lab.client(other).status().hosts}
+    lab.hosts.remove(host)
+    settle(lab, lab.vms)

@@ -13,11 +13,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from evidence import FENCE_S, KILL_S, T_DEAD_S, Lives, boots, boottime_s, victims, wait_back
+from evidence import (
+    FENCE_S,
+    KILL_S,
+    T_DEAD_S,
+    Lives,
+    boots,
+    boottime_s,
+    settle,
+    victims,
+    wait_back,
+)
 
 from outlast.rack.lab import Lab
 
 pytestmark = pytest.mark.rack
+AWAY_S = 10.0
 LATE_S = 0.5  # what this machine may be late with; what is unsafe is asserted without it
 
 
@@ -126,10 +137,34 @@ def test_a_short_stall_of_everybody_does_nothing(lab: Lab) -> None:
 
 
 def test_a_server_that_is_away_for_all(lab: Lab) -> None:
-    """Without grants every VM must end; afterwards everything comes back by itself."""
+    """All hosts give each other time: nothing ends, nothing is reset, VMs write on afterwards."""
+    before, views, ids = (
+        boots(lab),
+        lab.client().status().view,
+        [boot_id(lab, h) for h in lab.hosts],
+    )
+    with Lives(lab) as lives:
+        lab.rack.storage("stop")
+        time.sleep(AWAY_S)
+        assert {vm for vm, places in lab.processes().items() if places} == set(lab.vms)
+        lab.rack.storage("heal")
+        settle(lab, lab.vms)
+        time.sleep(T_DEAD_S)
+        assert not lives.overlaps()
+    assert boots(lab) == before, "a VM has started anew"
+    assert [boot_id(lab, h) for h in lab.hosts] == ids, "a host was reset"
+    assert lab.client().status().view == views
+    story = {entry.code for entry in lab.client().timeline(500).entries}
+    assert {"storage-sick", "time-given", "storage-back"} <= story
+
+
+def test_storage_and_network_away_for_all(lab: Lab) -> None:
+    """Nobody can be asked for time: every VM must end. Then everything comes back by itself."""
     before = boots(lab)
     with Lives(lab) as lives:
         stopped_s = boottime_s()
+        for host in lab.hosts:
+            lab.rack.link(host, False, "mgmt")
         lab.rack.storage("stop")
         limit_s = FENCE_S + KILL_S
         lab.wait(lambda: not lab.processes(), 10, "VMs outlive the storage without any grant")
@@ -140,6 +175,8 @@ def test_a_server_that_is_away_for_all(lab: Lab) -> None:
             assert not lab.processes(), "a VM was started without storage"
             time.sleep(0.2)
         lab.rack.storage("heal")
+        for host in lab.hosts:
+            lab.rack.link(host, True, "mgmt")
         print(f"all VMs back after {wait_back(lab, before, 60):.2f} s")
         assert not lives.overlaps()
     lab.wait_members(lab.hosts, 60)
