@@ -345,3 +345,29 @@ def test_what_was_given_up_is_cut_and_nothing_comes_back_before_libvirt_is_done(
     assert ended == ["client socket is closed"]
     assert departures.settled("web", 0)
     assert departures.settled("other", 0)
+
+
+def test_a_move_that_does_not_end_when_it_is_given_up_ends_the_process(
+    tmp_path: Path, target: tuple[MemoryService, Place], daemon: Daemon,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("outlast.agent.departures.GIVE_UP_S", 0.3)
+    hypervisor, guard, hangs = Hypervisor(daemon), Guard(), threading.Event()
+    hypervisor.leaving.still = False
+    hypervisor.leaving.abort = lambda: hangs.wait(20)  # type: ignore[assignment,method-assign]
+    departures = hand(tmp_path, target[1], hypervisor, guard)
+
+    def give_up() -> None:
+        while not departures.any:
+            time.sleep(0.01)
+        departures.abort("web")
+
+    thread = threading.Thread(target=give_up)
+    thread.start()
+    with pytest.raises(HypervisorTrouble, match="did not end its move"):
+        departures.go(Depart("web", WAY.id, 2))
+    assert guard.killed == ["web"]
+    assert not departures.settled("web", 0), "it starts again only when libvirt is done"
+    hangs.set()
+    hypervisor.leaving.over.set()
+    thread.join(10)

@@ -14,6 +14,8 @@ Rules:
    became of the VM, and then forgets the VM, even one that was started again meanwhile (seen with
    libvirt 9.0). So a VM comes back to this host only after that (`settled`), and when a move has
    failed or was given up the way is cut, which ends the call.
+4. A call that does not end even then, since libvirt or QEMU hangs on a dead target, would hold the
+   VM for as long as TCP tries: after GIVE_UP_S its process is ended, and it starts from its disk.
 """
 
 from __future__ import annotations
@@ -37,8 +39,8 @@ from outlast.settings import PoolSettings
 LOOK_S = 0.02
 SIGN_S = 0.2  # libvirt's event that the VM stopped comes on another connection
 GUARD_S = 3.0  # a guard that was killed is back by then; less than the relay holds its word
-AFTER_S = 60.0  # libvirt decides by itself
 ABORT_S = 1.0
+GIVE_UP_S = 10.0
 TIDY_S = 2.0
 
 
@@ -55,6 +57,7 @@ class Departures:
         self._run_dir, self._where, self._context = run_dir, where, context
         self._settings = settings
         self._under_way: dict[str, Departure] = {}
+        self._given_up: dict[str, float] = {}  # since when, on the monotonic clock
         self._relays: dict[str, Relay] = {}
         self._asking, self._progress = threading.Lock(), dict[str, Progress]()
         self._ending: dict[str, Departure] = {}  # rule 3: their call may not have returned
@@ -79,7 +82,8 @@ class Departures:
         """Give it up: in order, and if that does not work at once by cutting the way."""
         departure, relay = self._under_way.get(vm), self._relays.get(vm)
         if departure is not None and relay is not None:
-            departure.abort()
+            self._given_up[vm] = time.monotonic()
+            threading.Thread(target=departure.abort, daemon=True).start()  # it may hang, too
             if not departure.wait(ABORT_S):
                 relay.close()
 
@@ -108,6 +112,7 @@ class Departures:
             raise
         finally:
             del self._under_way[work.vm], self._relays[work.vm]
+            self._given_up.pop(work.vm, None)
             relay.release()
             threading.Thread(target=_tidy, args=(departure, relay), daemon=True).start()
         return Result("move", work.vm, True)
@@ -117,18 +122,23 @@ class Departures:
         return Way(id_, str(path), address, limits.move_mib_s, limits.move_connections)
 
     def _until_gone(self, vm: str, relay: Relay, departure: Departure) -> None:
-        """Rule 1. Raises HypervisorTrouble."""
-        while not departure.wait(0):
-            if relay.held.wait(LOOK_S):
-                if _settled(relay, departure):
-                    self._end(vm)
-                    if relay.intact() and departure.still:
-                        return
-                    raise HypervisorTrouble(
-                        "it was ended here, but it may have gone on after its copy was complete"
-                    )
-                relay.release()
-                departure.wait(AFTER_S)
+        """Rules 1 and 4. Raises HypervisorTrouble."""
+        released = False  # the target's word was delivered: libvirt decides by itself
+        while not departure.wait(LOOK_S if released else 0):
+            if time.monotonic() - self._given_up.get(vm, time.monotonic()) > GIVE_UP_S:
+                self._end(vm)
+                raise HypervisorTrouble("the hypervisor did not end its move when it was given up")
+            if released or not relay.held.wait(LOOK_S):
+                continue
+            if _settled(relay, departure):
+                self._end(vm)
+                if relay.intact() and departure.still:
+                    return
+                raise HypervisorTrouble(
+                    "it was ended here, but it may have gone on after its copy was complete"
+                )
+            relay.release()
+            released = True
         if departure.trouble:
             raise HypervisorTrouble(departure.trouble)
         self._end(vm)
