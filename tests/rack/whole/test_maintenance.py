@@ -137,8 +137,9 @@ def test_a_host_is_confirmed_off_and_nobody_waits(lab: Lab) -> None:
     said = client.confirm_off(host, "no power")
     assert said.changed
     wait_back(lab, before)
-    told = story.wait("host-off", "lease-taken", about=lost[0])
-    assert "host-silent" not in told
+    story.wait("host-off", about=host)
+    told = story.wait("lease-taken", "vm-starts", about=lost[0])
+    assert "proof: fenced" in told["lease-taken"][0]
     lab.rack.power(host, "on")
     lab.wait_members(lab.hosts)
 

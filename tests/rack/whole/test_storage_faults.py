@@ -18,6 +18,7 @@ from evidence import (
     KILL_S,
     T_DEAD_S,
     Lives,
+    Story,
     boots,
     boottime_s,
     settle,
@@ -143,6 +144,7 @@ def test_a_server_that_is_away_for_all(lab: Lab) -> None:
         lab.client().status().view,
         [boot_id(lab, h) for h in lab.hosts],
     )
+    story = Story(lab)
     with Lives(lab) as lives:
         lab.rack.storage("stop")
         time.sleep(AWAY_S)
@@ -154,8 +156,8 @@ def test_a_server_that_is_away_for_all(lab: Lab) -> None:
     assert boots(lab) == before, "a VM has started anew"
     assert [boot_id(lab, h) for h in lab.hosts] == ids, "a host was reset"
     assert lab.client().status().view == views
-    story = {entry.code for entry in lab.client().timeline(500).entries}
-    assert {"storage-sick", "time-given", "storage-back"} <= story
+    told = {entry.code for entry in story.entries()}
+    assert {"storage-sick", "time-given", "storage-back"} <= told
 
 
 def test_storage_and_network_away_for_all(lab: Lab) -> None:
