@@ -19,6 +19,7 @@ ELSEWHERE = {
     "cpu-baseline": "agent/test_processors.py",
     "margin-small": "agent/test_margin.py",
     "guard-ended": "agent/test_last_words.py",
+    "balancing": "agent/test_balancer.py",
     "timing-changed": "rack/whole/test_timing.py",
 }
 

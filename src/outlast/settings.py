@@ -107,6 +107,8 @@ class PoolSettings:
     vcpu_ratio: float = 8.0  # virtual processors that a processor may carry
     memory_ratio: float = 1.0  # 1 = memory is never promised twice
     admission: str = "warn"  # off | warn | refuse: starts after which a host may not fail
+    balance: str = "off"  # auto: the master evens the pool out by live migrations
+    balance_moves_h: int = 6  # so many of them an hour
     cpu_mode: str = "auto"  # auto | baseline | host: which processor VMs see
     cpu: str = ""  # what all hosts have in common, in libvirt's words; "" = the host's own
     cpu_of: str = ""  # tells of which processors `cpu` was made

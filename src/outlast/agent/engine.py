@@ -24,6 +24,7 @@ from typing import Any, Protocol, TypeVar
 from outlast import __version__
 from outlast.agent import notebook
 from outlast.agent.api import Place
+from outlast.agent.balancer import Balancer
 from outlast.agent.departures import Departures
 from outlast.agent.farewell import Farewell
 from outlast.agent.hands import Hands
@@ -39,6 +40,7 @@ from outlast.agent.processors import BaselineKeeper
 from outlast.agent.registers import Registers
 from outlast.agent.senses import Senses, boottime_ns
 from outlast.agent.tick import tick
+from outlast.agent.wishes import Wishes
 from outlast.errors import Conflict, NotFound, PoolTrouble, StorageTrouble
 from outlast.guard.client import GuardClient
 from outlast.guard.pulse_client import PulseClient
@@ -47,7 +49,7 @@ from outlast.hypervisor.mover import Mover, Progress
 from outlast.incident.ring import Ring
 from outlast.model import Fence, Lease, SlotRecord, VmRecord
 from outlast.pool.core import PoolCore
-from outlast.pool.facts import Held, Me
+from outlast.pool.facts import Facts, Held, Me
 from outlast.pool.journal import Note, note
 from outlast.settings import PROTOCOL, PoolSettings, S
 from outlast.storage.register import Register, Swap
@@ -127,6 +129,7 @@ class Engine:
         self._baseline = BaselineKeeper(
             parts.processors, self.read_pool, self.write_pool, self.tell
         )
+        self._balancer = Balancer(self._seen, Wishes(self).migrate, self.tell)
         self._farewell = Farewell(parts.boot_id, parts.pulse.leave, parts.power_off)
         self._picture = Picture(parts.me, parts.settings, None, None, "the agent has just begun")
         self._listener = threading.Thread(target=self._listen, name="pulse", daemon=True)
@@ -141,6 +144,7 @@ class Engine:
         self._ring.start()
         self._machine.start()
         self._listener.start()
+        self._balancer.start()
         timing = self._parts.settings.timing
         # the pulse speaks every beat: a tick just before it would be one for nothing
         wait_s = timing.tick_ns / S * (1.5 if timing.beat_ns <= timing.tick_ns else 1)
@@ -155,8 +159,13 @@ class Engine:
         self._ring.close()
         self._words.close()
 
+    def _seen(self) -> tuple[Facts, PoolSettings] | None:
+        facts = self._picture.facts
+        return (facts, self._picture.settings) if facts is not None else None
+
     def stop(self) -> None:
         self._stop.set()
+        self._balancer.close()
         self._wake.set()
         self._registers.close()
         self._machine.close()

@@ -153,7 +153,7 @@ class Wishes:
             f"HA of {name} is {word} already",
         )  # fmt: skip
 
-    def migrate(self, name: str, to: str) -> VmWish:
+    def migrate(self, name: str, to: str, why: str = "somebody wished it") -> VmWish:
         """Move it while it runs; to: a host, "" = the pool chooses.
 
         Raises NotFound, Conflict when it does not run or is on its way already, BadField for a
@@ -162,7 +162,7 @@ class Wishes:
         facts = self._service.picture.facts
         if to:
             _check_host(to, "to", facts)
-        wish = Move(secrets.token_hex(8), to, "somebody wished it")
+        wish = Move(secrets.token_hex(8), to, why)
 
         def edit(record: VmRecord) -> VmRecord:
             if not record.wanted:

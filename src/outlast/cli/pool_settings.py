@@ -35,6 +35,13 @@ def set_(
         str | None,
         typer.Option(help="Starts after which a host may not fail any more: off, warn, refuse."),
     ] = None,
+    balance: Annotated[
+        str | None,
+        typer.Option(help="auto: even out the pool by live migrations; off: by hand only."),
+    ] = None,
+    balance_moves: Annotated[
+        int | None, typer.Option(metavar="N", help="So many of them an hour at most.")
+    ] = None,
     vcpu_ratio: Annotated[
         float | None, typer.Option(help="Virtual processors that a processor may carry.")
     ] = None,
@@ -59,6 +66,7 @@ def set_(
       outlast pool set --moves-at-once 4 --move-rate 500
       outlast pool set --cpu host
       outlast pool set --timing tolerant
+      outlast pool set --balance auto --balance-moves 10
     """
     from outlast.wire.shapes import PoolChange, make
 
@@ -70,7 +78,7 @@ def set_(
         "moves_at_once": moves_at_once, "move_mib_s": move_rate, "cpu_mode": cpu, "join": join,
         "admission": admission, "vcpu_ratio": vcpu_ratio, "memory_ratio": memory_ratio,
         "move_connections": move_connections, "restart_limit": restarts,
-        "restart_window_s": window_s,
+        "restart_window_s": window_s, "balance": balance, "balance_moves_h": balance_moves,
     }  # fmt: skip
     wanted = {name: value for name, value in given.items() if value is not None}
     if wanted:

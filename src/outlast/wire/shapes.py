@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from outlast.errors import InvalidInput, OutlastError
 from outlast.wire.margin import MarginInfo
+from outlast.wire.pool_settings import PoolSettingsInfo as PoolSettingsInfo
 from outlast.wire.sizes import SIZE_MAX, parse_size
 
 VCPUS_MAX = 512
@@ -126,6 +127,8 @@ class PoolChange(Request):
     vcpu_ratio: float | None = Field(default=None, gt=0, le=1000)
     memory_ratio: float | None = Field(default=None, ge=1, le=10)
     admission: Literal["off", "warn", "refuse"] | None = None
+    balance: Literal["off", "auto"] | None = None
+    balance_moves_h: int | None = Field(default=None, ge=1, le=1000)
     join: Literal["token", "anyone"] | None = None
     restart_limit: int | None = Field(default=None, ge=0, le=1000)
     restart_window_s: int | None = Field(default=None, ge=1, le=30 * 86400)
@@ -305,22 +308,6 @@ class HostStatus(Answer):
     guard_version: str = ""
     protocol: int = 1  # the newest one it speaks
     macs: list[str] = []
-
-
-class PoolSettingsInfo(Answer):
-    """What people may change of a pool; see PoolChange."""
-
-    moves_at_once: int = 2
-    move_mib_s: int = 0
-    move_connections: int = 1
-    vcpu_ratio: float = 8.0
-    memory_ratio: float = 1.0
-    admission: str = "warn"
-    cpu_mode: str = "auto"
-    cpu: str = ""  # what VMs see; "" = their host's own
-    join: str = "anyone"
-    restart_limit: int = 5
-    restart_window_s: int = 600
 
 
 class PoolStatus(Answer):
