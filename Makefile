@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 SOURCES := src tests $(wildcard bench)
 
-.PHONY: help setup demo test lint types unit rack-test sim soak mutants bench-failover bench-migrate bench-placement bench-manager chaos soak-moves soak-kills format clean model
+.PHONY: help setup demo test lint types unit rack-test sim soak mutants bench-failover bench-migrate bench-placement bench-detection bench-manager chaos soak-moves soak-kills format clean model
 
 help: ## this list
 	@echo "Outlast: VMs outlast their hosts."
@@ -54,6 +54,9 @@ bench-migrate: setup ## what a live migration costs beside plain libvirt (needs 
 
 bench-placement: setup ## how good and how fast placement is; LARGE=1 adds 1,000 hosts
 	@PYTHONPATH=src $(PYTHON) -m bench.placement $(if $(LARGE),--large)
+
+bench-detection: setup ## is anybody taken for dead who lives? 64 hosts for HOURS=1 (minutes of CPU)
+	@PYTHONPATH=src $(PYTHON) -m bench.detection --hours $(or $(HOURS),1)
 
 bench-manager: setup ## what the manager's lists and streams cost beside the same done bare
 	@PYTHONPATH=src $(PYTHON) -m bench.manager

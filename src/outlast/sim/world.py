@@ -77,6 +77,7 @@ class World:
         self.paths: dict[str, Path] = {}
         self.lives: dict[str, int] = {}
         self.cut: set[tuple[str, str]] = set()  # (from, to): beats are lost
+        self.loss = 0.0  # the share of packets that are lost
         self.blocks: dict[int, tuple[bytes, Block | None]] = {}  # slot -> bytes, what they mean
         self.latency_ns = (1 * MS, 8 * MS)
         self.after_event: list[Callable[[], None]] = []
@@ -139,4 +140,6 @@ class World:
             (self.cut.discard if up else self.cut.add)(pair)
 
     def hears(self, sender: str, receiver: str) -> bool:
-        return (sender, receiver) not in self.cut
+        if (sender, receiver) in self.cut:
+            return False
+        return not self.loss or self.random.random() >= self.loss
