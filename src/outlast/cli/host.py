@@ -85,6 +85,8 @@ def join(
         made, settings, warnings = joining.join(wish, this_host.places(), tell)
     for line in [*warnings, *machine.libvirt_settings()]:
         warn(line)
+    if machine.libvirt_settings():
+        warn("'outlast host prepare' does that")
     if not chosen.json:
         say(f"{made.host} has joined pool {settings.name} as slot {made.slot}")
     not_started = machine.start_services()

@@ -15,6 +15,7 @@ from outlast.cli import (
     balancing,
     drill,
     host,
+    host_check,
     incident,
     manager,
     plan,
@@ -45,6 +46,8 @@ pool.app.command()(timing.timing)
 pool.app.command("upgrade-check")(upgrade.upgrade_check)
 pool.app.command()(upgrade.upgrade)
 app.add_typer(pool.app, name="pool")
+host.app.command()(host_check.check)
+host.app.command()(host_check.prepare)
 app.add_typer(host.app, name="host")
 app.add_typer(vm.app, name="vm")
 app.add_typer(storage.app, name="storage")

@@ -33,6 +33,7 @@ class Light:
     colour: str
     what: str
     sentence: str
+    hint: str = ""  # what to do next; "" = nothing, or the sentence says it
 
 
 def worst(lights: Iterable[Light]) -> str:
