@@ -21,9 +21,11 @@ def check(
 ) -> None:
     """Is this machine fit to be a host? One light, its reasons, and what to do about each.
 
-    \b
     Changes nothing; needs root to see everything. Exit code 0: yes (green or yellow); 1: not yet
-    (red). Examples:
+    (red).
+
+    \b
+    Examples:
       outlast host check --pool /srv/pool      before it joins
       outlast host check                       after
     """
@@ -53,8 +55,10 @@ def prepare(
 ) -> None:
     """Tell this machine's libvirt (and AppArmor) that QEMU starts through the guard.
 
+    Shows what would change, asks, and restarts libvirtd; running VMs notice nothing.
+
     \b
-    Shows what would change, asks, and restarts libvirtd; running VMs notice nothing. Example:
+    Example:
       outlast host prepare && outlast host check --pool /srv/pool
     """
     from outlast.cli import maintaining, preparing
