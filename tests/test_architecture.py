@@ -31,10 +31,15 @@ MAY: Mapping[str, frozenset[str]] = {
     "storage": GROUND,
     "wire": frozenset({"model", "errors"}),
     "hypervisor": frozenset({"model", "errors"}),
+    "power": GROUND | {"storage", "wire.files"},
     "guard": GROUND | {"__init__", "storage.format", "storage.heartbeat", "wire.beat"},
     "incident": GROUND | {"pool", "__init__"},
-    "agent": GROUND | {"placement", "pool", "storage", "wire", "hypervisor", "guard", "incident"},
-    "cli": GROUND | {"wire", "placement", "storage", "rack.client", "rack.lab", "incident"},
+    "agent": GROUND
+    | {"placement", "pool", "storage", "wire", "hypervisor", "guard", "incident"}
+    | {"power"},
+    "cli": GROUND
+    | {"wire", "placement", "storage", "rack.client", "rack.lab", "incident"}
+    | {"power"},
     "sim": GROUND
     | {"pool", "placement", "agent.tick", "storage.register", "storage.format"}
     | {"guard.core", "guard.facts"}
@@ -72,6 +77,7 @@ PURE_FILES = frozenset(
         "guard.pulse_core",
         "guard.pulse_facts",
         "guard.pulse_windows",
+        "power.port",
         "hypervisor.driver",
         "hypervisor.domain_xml",
         "hypervisor.mover",

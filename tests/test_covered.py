@@ -18,6 +18,8 @@ ELSEWHERE = {
     "call-refused": "agent/test_refusals.py",
     "cpu-baseline": "agent/test_processors.py",
     "margin-small": "agent/test_margin.py",
+    "power-silent": "agent/test_power_watch.py",
+    "power-answers": "agent/test_power_watch.py",
     "guard-ended": "agent/test_last_words.py",
 }
 

@@ -128,6 +128,18 @@ class JoinToken:
     used_by_uuid: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class PowerSwitch:
+    """How a host is switched off from outside: the register `power/<n>`."""
+
+    slot: int
+    uuid: str  # of the machine it is for
+    agent: str = ""  # a fence agent, like fence_redfish; "" = there is no switch
+    options: tuple[str, ...] = ()  # like ip=10.0.0.9; no secrets
+    secrets: tuple[str, ...] = ()  # names of further options, whose values only root can read
+    secret_id: str = ""  # of the file that has them
+
+
 class ProofKind(Enum):
     """Why a term is known to be dead (docs/PROTOCOL.md, proofs of death)."""
 

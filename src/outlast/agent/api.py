@@ -30,7 +30,15 @@ from outlast.pool.facts import Facts
 from outlast.settings import MS, Timing
 from outlast.storage.names import check_name
 from outlast.wire.margin import MarginInfo
-from outlast.wire.shapes import LocalVms, PoolStatus, TimelineEntry, VmDetail, VmStatus, Why
+from outlast.wire.shapes import (
+    HostStatus,
+    LocalVms,
+    PoolStatus,
+    TimelineEntry,
+    VmDetail,
+    VmStatus,
+    Why,
+)
 
 TIMELINE_MAX = 5000
 RECENT_DAYS = 30
@@ -94,10 +102,16 @@ class Api:
                 "refused_calls": refused_calls,
                 "ha_off": ha_off(facts.ha_off, facts.wall_s) if facts else None,
                 "margin": self._margin(settings.timing),
-                "hosts": hosts,
+                "hosts": [self._with_power(host) for host in hosts],
                 "vms": vm_statuses(picture, peers, clock),
             }
         )
+
+    def _with_power(self, host: HostStatus) -> HostStatus:
+        said = self._service.power.get(host.slot)
+        if said is None:
+            return host
+        return host.model_copy(update={"power": said.power.value, "power_why": said.reason})
 
     def _margin(self, timing: Timing) -> MarginInfo:
         known = self._service.measured

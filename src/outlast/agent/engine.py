@@ -35,6 +35,7 @@ from outlast.agent.margin import Margin, Measured, advice
 from outlast.agent.mending import Mending
 from outlast.agent.notebook import Notebook
 from outlast.agent.picture import Picture
+from outlast.agent.power_watch import PowerWatch
 from outlast.agent.processors import BaselineKeeper
 from outlast.agent.registers import Registers
 from outlast.agent.senses import Senses, boottime_ns
@@ -49,6 +50,8 @@ from outlast.model import Lease, SlotRecord, VmRecord
 from outlast.pool.core import PoolCore
 from outlast.pool.facts import Held, Me
 from outlast.pool.journal import Note, note
+from outlast.power.port import PowerFence, SwitchSaid
+from outlast.power.switches import record_of
 from outlast.settings import PROTOCOL, PoolSettings, S
 from outlast.storage.register import Register, Swap
 
@@ -76,6 +79,7 @@ class Parts:
     pulse: PulseClient
     driver: MovingDriver
     processors: Processors
+    power: PowerFence
     run_dir: Path
     context: Callable[[], ssl.SSLContext]  # to speak with other agents; raises OutlastError
     ending: Callable[[], str]  # says when this host's certificate ends soon
@@ -127,6 +131,10 @@ class Engine:
         self._baseline = BaselineKeeper(
             parts.processors, self.read_pool, self.write_pool, self.tell
         )
+        self._power = PowerWatch(
+            parts.me.slot, lambda: self._registers.known.slots,
+            lambda slot: record_of(parts.register, slot), parts.power, self.tell,
+        )  # fmt: skip
         self._farewell = Farewell(parts.boot_id, parts.pulse.leave, parts.power_off)
         self._picture = Picture(parts.me, parts.settings, None, None, "the agent has just begun")
         self._listener = threading.Thread(target=self._listen, name="pulse", daemon=True)
@@ -141,6 +149,7 @@ class Engine:
         self._ring.start()
         self._machine.start()
         self._listener.start()
+        self._power.start()
         timing = self._parts.settings.timing
         # the pulse speaks every beat: a tick just before it would be one for nothing
         wait_s = timing.tick_ns / S * (1.5 if timing.beat_ns <= timing.tick_ns else 1)
@@ -161,6 +170,7 @@ class Engine:
         self._registers.close()
         self._machine.close()
         self._hands.close()
+        self._power.close()
 
     def _turn(self) -> bool:
         """Tick once; True when there was something to say."""
@@ -308,6 +318,10 @@ class Engine:
 
     def move_progress(self) -> Mapping[str, Progress]:
         return self._departures.all_progress()
+
+    @property
+    def power(self) -> Mapping[int, SwitchSaid]:
+        return self._power.known
 
     @property
     def measured(self) -> Measured:

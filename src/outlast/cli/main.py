@@ -14,6 +14,7 @@ from outlast import __version__
 from outlast.cli import (
     balancing,
     drill,
+    fencing,
     host,
     host_check,
     incident,
@@ -48,6 +49,7 @@ pool.app.command()(upgrade.upgrade)
 app.add_typer(pool.app, name="pool")
 host.app.command()(host_check.check)
 host.app.command()(host_check.prepare)
+host.app.add_typer(fencing.app, name="fence")
 app.add_typer(host.app, name="host")
 app.add_typer(vm.app, name="vm")
 app.add_typer(storage.app, name="storage")

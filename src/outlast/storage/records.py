@@ -23,7 +23,17 @@ from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from outlast.errors import InvalidInput, StorageTrouble
-from outlast.model import SLOT_MAX, JoinToken, Lease, OrderBook, SlotRecord, View, VmRecord, VmSpec
+from outlast.model import (
+    SLOT_MAX,
+    JoinToken,
+    Lease,
+    OrderBook,
+    PowerSwitch,
+    SlotRecord,
+    View,
+    VmRecord,
+    VmSpec,
+)
 from outlast.settings import PoolSettings, check
 
 Json = dict[str, object]
@@ -63,6 +73,15 @@ def token_to(token: JoinToken) -> Json:
 
 def token_from(value: object) -> JoinToken:
     return _thing(JoinToken, value, "the token")
+
+
+def power_to(switch: PowerSwitch) -> Json:
+    """The register `power/<n>`."""
+    return _object(switch)
+
+
+def power_from(value: object) -> PowerSwitch:
+    return _thing(PowerSwitch, value, "the power switch")
 
 
 def lease_to(lease: Lease) -> Json:

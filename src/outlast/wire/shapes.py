@@ -304,6 +304,8 @@ class HostStatus(Answer):
     guard_version: str = ""
     protocol: int = 1  # the newest one it speaks
     macs: list[str] = []
+    power: str = ""  # on | off | unknown: what its power switch said when last asked; "" = none
+    power_why: str = ""
 
 
 class PoolSettingsInfo(Answer):
