@@ -32,6 +32,9 @@ readonly PACKAGES=(
   "util-linux:unshare and nsenter, the walls between the rack's hosts"
   "systemd-container:boots a host with all its services, to test them"
   "busybox-static:the inside of the demo's VM"
+  "ovmf:UEFI for VMs"
+  "swtpm:a TPM for VMs"
+  "swtpm-tools:makes its first state"
   "fence-agents:switches machines off; the tests let one talk to a small BMC"
   "postgresql:a real database for the manager's tests, which run one of their own"
 )

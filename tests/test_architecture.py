@@ -80,6 +80,7 @@ PURE_FILES = frozenset(
         "power.port",
         "hypervisor.driver",
         "hypervisor.domain_xml",
+        "hypervisor.hardware_xml",
         "hypervisor.mover",
         "hypervisor.rpc_frames",
         "agent.tick",

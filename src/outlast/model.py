@@ -231,6 +231,13 @@ class VmSpec:
     serial_log: str = ""  # file the first serial port is written to; "" = a console only
     networks: tuple[str, ...] = ()  # bridge names
     machine: str = "pc"
+    firmware: str = "bios"  # bios | uefi | uefi-secure
+    nvram: str = ""  # file of the UEFI's variables; made at the first start
+    tpm_state: str = ""  # folder of the state of its TPM 2.0; "" = it has none
+    watchdog: str = ""  # restart | reset: when the system inside hangs; "" = it has none
+    agent_channel: bool = False  # for the QEMU agent in the system inside
+    devices: tuple[str, ...] = ()  # of the host: pci:0000:03:00.0, usb:046d:c52b; they pin it
+    vcpus_max: int = 0  # that it can grow to while it runs; 0 = it cannot
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +317,7 @@ class LocalVm:
     started_ns: int = 0
     cpu_ns: int = 0
     incoming: str = ""  # it is the copy of this move (Handover.id) and has not run here yet
+    vcpus: int = 0  # that it has now; 0 = not known
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,7 @@ def test_a_silent_switch_is_a_yellow_light(tmp_path: Path) -> None:
     service = MemoryService(tmp_path)
     service.switches = {2: SwitchSaid(Power.UNKNOWN, "no answer"), 3: SwitchSaid(Power.OFF)}
     status = Api(service).status({})
-    powers = {host.slot: host.power for host in status.hosts}
+    powers = {host.slot: host.power.power if host.power else "" for host in status.hosts}
     assert (powers[1], powers[2], powers[3]) == ("", "unknown", "off")
     lights = [light for light in pool_lights(status, None) if "power switch" in light.sentence]
     assert [(light.colour, "no answer" in light.sentence) for light in lights] == [("yellow", True)]

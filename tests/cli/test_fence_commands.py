@@ -15,7 +15,10 @@ from outlast.storage.posix import PosixRegister
 # it keeps its power in a file, and what it was told in another
 AGENT = """#!/bin/sh
 cd {folder} && cat > told
-case "$(cat told)" in *password=right*) ;; *) echo "login failed: $(tr '\\n' ' ' <told)"; exit 1 ;; esac
+case "$(cat told)" in
+    *password=right*) ;;
+    *) echo "login failed: $(tr '\\n' ' ' <told)"; exit 1 ;;
+esac
 case "$(grep action told)" in
     action=off) echo off > power ;;
     action=status) [ "$(cat power)" = on ] || exit 2 ;;

@@ -174,6 +174,23 @@ class DriverKit:
         now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         assert all(0 < vm.started_ns <= now_ns for vm in vms)
 
+    def test_processors_are_added_while_it_runs(self, ground: Ground) -> None:
+        free = ground.driver.resources().free_vcpus
+        ground.driver.start(ground.spec("web", vcpus_max=4))
+        assert ground.driver.list()[0].vcpus == 1
+        ground.driver.resize("web", 3)
+        assert ground.driver.list()[0].vcpus == 3
+        assert ground.driver.resources().free_vcpus == free - 3, "they are promised to nobody else"
+        with pytest.raises(HypervisorTrouble):
+            ground.driver.resize("web", 5)
+        assert ground.driver.list()[0].vcpus == 3
+        with pytest.raises(NotFound):
+            ground.driver.resize("nobody", 2)
+        if ground.again is not None:
+            other = ground.again()
+            assert other.list()[0].vcpus == 3
+            other.close()
+
     # ---- the end -------------------------------------------------------------------------
 
     def test_kill_ends_it_at_once(self, ground: Ground) -> None:

@@ -29,6 +29,7 @@ from outlast.placement.snapshot import write
 from outlast.pool.facts import Facts
 from outlast.settings import MS, Timing
 from outlast.storage.names import check_name
+from outlast.wire.hardware import PowerInfo
 from outlast.wire.margin import MarginInfo
 from outlast.wire.shapes import (
     HostStatus,
@@ -111,7 +112,8 @@ class Api:
         said = self._service.power.get(host.slot)
         if said is None:
             return host
-        return host.model_copy(update={"power": said.power.value, "power_why": said.reason})
+        known = PowerInfo(power=said.power.value, why=said.reason)
+        return host.model_copy(update={"power": known})
 
     def _margin(self, timing: Timing) -> MarginInfo:
         known = self._service.measured

@@ -26,6 +26,7 @@ from outlast.agent import notebook
 from outlast.agent.api import Place
 from outlast.agent.departures import Departures
 from outlast.agent.farewell import Farewell
+from outlast.agent.growing import Growing
 from outlast.agent.hands import Hands
 from outlast.agent.introduction import Introduction, Mine
 from outlast.agent.last_words import LastWords
@@ -121,7 +122,7 @@ class Engine:
         self._ring = Ring(parts.notes_path.parent / "record", parts.me.host, parts.settings)
         self._margin = Margin(timing)
         self._words = LastWords(parts.notes_path.parent / "last-words.json", parts.me.host)
-        self._mending = Mending()
+        self._mending, self._growing = Mending(), Growing()
         self._told: deque[Note] = deque(maxlen=TOLD_MAX)  # by other threads, for the notebook
         self._ending_at_s, self._ending_said = 0.0, ""
         self._introduction = Introduction(
@@ -184,6 +185,7 @@ class Engine:
         self._picture = replace(picture, trouble=": ".join(said))
         if picture.facts is not None:
             self._hands.resume(self._mending.step(now_ns, picture.facts))
+            self._hands.resize(self._growing.step(now_ns, picture.facts))
             self._notebook.write(self._farewell.step(picture.facts))
             self._introduction.step(picture.facts, self._guard_said("version"))
             self._baseline.step(picture.facts, self._registers.known.pool)

@@ -34,7 +34,7 @@ MOVES_AT_ONCE = 16  # the pool core allows fewer
 SETTLE_S = 10.0  # that a VM waits here for libvirt to end its last move
 
 
-Work = Kill | Stop | Swap | Start | Depart | Abort | str
+Work = Kill | Stop | Swap | Start | Depart | Abort | str | tuple[str, int]
 
 
 class Hands:
@@ -91,6 +91,11 @@ class Hands:
         """Let paused VMs go on; never blocks."""
         for vm in vms:
             self._begin(self._enders, "resume", vm, self._resume, vm)
+
+    def resize(self, wished: Iterable[tuple[str, int]]) -> None:
+        """Give running VMs so many processors; never blocks."""
+        for vm, vcpus in wished:
+            self._begin(self._enders, "resize", vm, self._resize, (vm, vcpus))
 
     def close(self) -> None:
         for pool in (self._enders, self._swappers, self._starters, self._movers):
@@ -154,6 +159,11 @@ class Hands:
         self._driver.resume(vm)
         self._machine.look()
         return Result("resume", vm, True)
+
+    def _resize(self, work: tuple[str, int]) -> Result:
+        self._driver.resize(*work)
+        self._machine.look()
+        return Result("resize", work[0], True)
 
     def _depart(self, work: Depart) -> Result:
         if self._departures is None:

@@ -23,6 +23,7 @@ CLOCK_OFF_S_MAX = 30.0
 SERVICES = ("outlast-guard", "outlast-pulse", "outlast-agent", "outlast-farewell")
 QEMU_CONF = Path("etc/libvirt/qemu.conf")
 LIBVIRT_WANTED = {"user": '"root"', "cgroup_controllers": "[]", "security_driver": '"none"'}
+LIBVIRT_FOR_TPMS = {"swtpm_user": '"root"', "swtpm_group": '"root"'}  # their state is in the pool
 _SIOCGIFADDR = 0x8915
 
 

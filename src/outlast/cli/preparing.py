@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from outlast.cli.machine import LIBVIRT_WANTED, QEMU_CONF
+from outlast.cli.machine import LIBVIRT_FOR_TPMS, LIBVIRT_WANTED, QEMU_CONF
 from outlast.errors import HypervisorTrouble, NotFound, StorageTrouble
 from outlast.wire.files import write_file
 
+SETTINGS = {**LIBVIRT_WANTED, **LIBVIRT_FOR_TPMS}
 RULE = "/var/lib/outlast/qemu PUx,"
 PROFILE = Path("etc/apparmor.d/usr.sbin.libvirtd")
 LOCAL_RULES = Path("etc/apparmor.d/local/usr.sbin.libvirtd")
@@ -48,7 +49,7 @@ def plan(root: Path = Path("/")) -> list[Edit]:
     edits = []
     wanted = with_settings(before)
     if wanted != before:
-        lines = ", ".join(f"{name} = {value}" for name, value in LIBVIRT_WANTED.items())
+        lines = ", ".join(f"{name} = {value}" for name, value in SETTINGS.items())
         edits.append(Edit(conf, wanted, f"QEMU starts through the guard: {lines}",
                           ("systemctl", "try-restart", "libvirtd")))  # fmt: skip
     if (root / PROFILE).exists():
@@ -63,7 +64,7 @@ def plan(root: Path = Path("/")) -> list[Edit]:
 
 def with_settings(text: str) -> str:
     """qemu.conf with the lines that the guard needs; its other lines stay as they are."""
-    lacking = dict(LIBVIRT_WANTED)
+    lacking = dict(SETTINGS)
     lines: list[str] = []
     inside = False  # a list of ours that goes on over several lines
     for line in text.splitlines():
@@ -71,7 +72,7 @@ def with_settings(text: str) -> str:
             inside = "]" not in line
             continue
         match = re.match(r"\s*([a-z_]+)\s*=(.*)", line)
-        if match is None or match[1] not in LIBVIRT_WANTED:
+        if match is None or match[1] not in SETTINGS:
             lines.append(line)
             continue
         inside = "[" in match[2] and "]" not in match[2]

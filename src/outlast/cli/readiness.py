@@ -94,8 +94,8 @@ def _host_lights(host: HostStatus) -> list[Light]:
     if host.unheard:
         said = f"{host.name} does not hear {' and '.join(host.unheard)}"
         found.append(Light(YELLOW, what, said))
-    if host.power == "unknown":
-        said = f"the power switch of {host.name} does not answer: {host.power_why}"
+    if host.power is not None and host.power.power == "unknown":
+        said = f"the power switch of {host.name} does not answer: {host.power.why}"
         found.append(Light(YELLOW, what, said, f"outlast host fence test {host.name}"))
     if host.answering and host.guard != "open":
         found.append(Light(RED, what, f"the guard of {host.name} is {host.guard or 'not known'}"))

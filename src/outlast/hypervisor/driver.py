@@ -143,6 +143,12 @@ class Driver(Protocol):
         Raises NotFound.
         """
 
+    def resize(self, name: str, vcpus: int) -> None:
+        """Give a running VM so many processors, up to the `vcpus_max` it was started with.
+
+        Raises NotFound; HypervisorTrouble when it cannot have them, and nothing has changed then.
+        """
+
     def resources(self) -> HostResources:
         """What this host has and what is not promised to the VMs that run here."""
 
