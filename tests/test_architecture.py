@@ -32,14 +32,15 @@ MAY: Mapping[str, frozenset[str]] = {
     "wire": frozenset({"model", "errors"}),
     "hypervisor": frozenset({"model", "errors"}),
     "power": GROUND | {"storage", "wire.files"},
+    "network": GROUND | {"storage"},
     "guard": GROUND | {"__init__", "storage.format", "storage.heartbeat", "wire.beat"},
     "incident": GROUND | {"pool", "__init__"},
     "agent": GROUND
     | {"placement", "pool", "storage", "wire", "hypervisor", "guard", "incident"}
-    | {"power"},
+    | {"power", "network"},
     "cli": GROUND
     | {"wire", "placement", "storage", "rack.client", "rack.lab", "incident"}
-    | {"power"},
+    | {"power", "network"},
     "sim": GROUND
     | {"pool", "placement", "agent.tick", "storage.register", "storage.format"}
     | {"guard.core", "guard.facts"}
@@ -78,6 +79,7 @@ PURE_FILES = frozenset(
         "guard.pulse_facts",
         "guard.pulse_windows",
         "power.port",
+        "network.plan",
         "hypervisor.driver",
         "hypervisor.domain_xml",
         "hypervisor.hardware_xml",

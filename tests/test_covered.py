@@ -20,6 +20,8 @@ ELSEWHERE = {
     "margin-small": "agent/test_margin.py",
     "power-silent": "agent/test_power_watch.py",
     "power-answers": "agent/test_power_watch.py",
+    "network-lacks": "network/test_networks.py",
+    "network-there": "network/test_networks.py",
     "guard-ended": "agent/test_last_words.py",
 }
 

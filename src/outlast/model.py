@@ -140,6 +140,18 @@ class PowerSwitch:
     secret_id: str = ""  # of the file that has them
 
 
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network for VMs, a bridge of this name on every host: the register `network/<name>`."""
+
+    name: str
+    uplink: str = ""  # the card by which it reaches other hosts; "" = it does not
+    uplinks_of: tuple[str, ...] = ()  # hosts with another card, like b=eth1
+    vlan: int = 0  # 0 = not tagged
+    mtu: int = 1500
+    deleted: bool = False
+
+
 class ProofKind(Enum):
     """Why a term is known to be dead (docs/PROTOCOL.md, proofs of death)."""
 

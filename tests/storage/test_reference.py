@@ -15,8 +15,8 @@ from outlast.storage.names import CLASSES
 PAGE = (Path(__file__).parents[2] / "docs/reference/on-disk-format.md").read_text(encoding="utf-8")
 TYPES = (
     model.View, model.SlotRecord, model.JoinToken, model.GroupWish, model.Lease, model.VmRecord,
-    model.PowerSwitch, model.OrderBook, settings.PoolSettings, model.Member, model.Proof,
-    model.VmSpec, model.Disk,
+    model.PowerSwitch, model.Network, model.OrderBook, settings.PoolSettings, model.Member,
+    model.Proof, model.VmSpec, model.Disk,
     model.Order, model.Move, model.Handover, model.HaOff, settings.Timing,
 )  # fmt: skip
 

@@ -34,6 +34,7 @@ from outlast.agent.machine import LOOK_S, Machine
 from outlast.agent.macs import macs_of
 from outlast.agent.margin import Margin, Measured, advice
 from outlast.agent.mending import Mending
+from outlast.agent.network_keeper import LinkPort, NetworkKeeper
 from outlast.agent.notebook import Notebook
 from outlast.agent.picture import Picture
 from outlast.agent.power_watch import PowerWatch
@@ -48,6 +49,7 @@ from outlast.hypervisor.driver import Console, Driver, GuardRefused, Processors
 from outlast.hypervisor.mover import Mover, Progress
 from outlast.incident.ring import Ring
 from outlast.model import Lease, SlotRecord, VmRecord
+from outlast.network.registry import networks
 from outlast.pool.core import PoolCore
 from outlast.pool.facts import Held, Me
 from outlast.pool.journal import Note, note
@@ -81,6 +83,7 @@ class Parts:
     driver: MovingDriver
     processors: Processors
     power: PowerFence
+    links: LinkPort
     run_dir: Path
     context: Callable[[], ssl.SSLContext]  # to speak with other agents; raises OutlastError
     ending: Callable[[], str]  # says when this host's certificate ends soon
@@ -136,6 +139,9 @@ class Engine:
             parts.me.slot, lambda: self._registers.known.slots,
             lambda slot: record_of(parts.register, slot), parts.power, self.tell,
         )  # fmt: skip
+        self._networks = NetworkKeeper(
+            parts.me.host, lambda: networks(parts.register), parts.links, self.tell
+        )
         self._farewell = Farewell(parts.boot_id, parts.pulse.leave, parts.power_off)
         self._picture = Picture(parts.me, parts.settings, None, None, "the agent has just begun")
         self._listener = threading.Thread(target=self._listen, name="pulse", daemon=True)
@@ -151,6 +157,7 @@ class Engine:
         self._machine.start()
         self._listener.start()
         self._power.start()
+        self._networks.start()
         timing = self._parts.settings.timing
         # the pulse speaks every beat: a tick just before it would be one for nothing
         wait_s = timing.tick_ns / S * (1.5 if timing.beat_ns <= timing.tick_ns else 1)
@@ -172,6 +179,7 @@ class Engine:
         self._machine.close()
         self._hands.close()
         self._power.close()
+        self._networks.close()
 
     def _turn(self) -> bool:
         """Tick once; True when there was something to say."""

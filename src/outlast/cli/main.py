@@ -19,6 +19,7 @@ from outlast.cli import (
     host_check,
     incident,
     manager,
+    network,
     plan,
     pool,
     pool_settings,
@@ -52,6 +53,7 @@ host.app.command()(host_check.prepare)
 host.app.add_typer(fencing.app, name="fence")
 app.add_typer(host.app, name="host")
 app.add_typer(vm.app, name="vm")
+app.add_typer(network.app, name="network")
 app.add_typer(storage.app, name="storage")
 app.add_typer(rack.app, name="rack")
 app.add_typer(incident.app, name="incident")

@@ -27,6 +27,7 @@ from outlast.model import (
     SLOT_MAX,
     JoinToken,
     Lease,
+    Network,
     OrderBook,
     PowerSwitch,
     SlotRecord,
@@ -82,6 +83,15 @@ def power_to(switch: PowerSwitch) -> Json:
 
 def power_from(value: object) -> PowerSwitch:
     return _thing(PowerSwitch, value, "the power switch")
+
+
+def network_to(network: Network) -> Json:
+    """The register `network/<name>`."""
+    return _object(network)
+
+
+def network_from(value: object) -> Network:
+    return _thing(Network, value, "the network")
 
 
 def lease_to(lease: Lease) -> Json:
