@@ -48,6 +48,8 @@ def test_hardware_is_wished_when_a_vm_is_made_and_its_size_later(
     spec = held.value.spec
     assert (spec.firmware, spec.watchdog, spec.agent_channel) == ("uefi-secure", "reset", True)
     assert (spec.devices, spec.vcpus, spec.memory_mib) == (("usb:046d:c52b",), 3, 1024)
+    shown = outlast("vm", "show", "web").out
+    assert "UEFI with Secure Boot, TPM, watchdog (reset), agent channel, up to 4" in shown
     wrong = outlast("vm", "create", "db", "--memory", "512MiB", "--firmware", "openbios")
     assert wrong.code == 2 and "firmware" in wrong.err
 

@@ -69,3 +69,13 @@ def furnished(spec: VmSpec, pool_dir: str, wish: VmCreate) -> VmSpec:
                 f"{folder} cannot be made: {error.strerror}", hint="is the storage well?"
             ) from error
     return made
+
+
+def told(spec: VmSpec) -> list[str]:
+    """What it has beside disks and cards, in words."""
+    words = {"uefi": "UEFI", "uefi-secure": "UEFI with Secure Boot"}
+    dog = f"watchdog ({spec.watchdog})" if spec.watchdog else ""
+    grows = f"up to {spec.vcpus_max} processors" if spec.vcpus_max else ""
+    channel = "agent channel" if spec.agent_channel else ""
+    tpm = "TPM" if spec.tpm_state else ""
+    return [w for w in (words.get(spec.firmware, ""), tpm, dog, channel, grows, *spec.devices) if w]
