@@ -29,6 +29,7 @@ readonly PACKAGES=(
   "qemu-utils:qemu-img, makes disks"
   "nftables:cuts the rack's networks"
   "iproute2:makes them"
+  "iputils-ping:tests whether whole packets pass them"
   "util-linux:unshare and nsenter, the walls between the rack's hosts"
   "systemd-container:boots a host with all its services, to test them"
   "busybox-static:the inside of the demo's VM"

@@ -21,6 +21,8 @@ ELSEWHERE = {
     "power-silent": "agent/test_power_watch.py",
     "power-answers": "agent/test_power_watch.py",
     "network-lacks": "network/test_networks.py",
+    "network-deaf": "network/test_reach.py",
+    "network-heard": "network/test_reach.py",
     "network-there": "network/test_networks.py",
     "guard-ended": "agent/test_last_words.py",
 }

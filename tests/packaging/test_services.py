@@ -186,7 +186,8 @@ def test_a_host_of_real_services(machine: Machine) -> None:
     assert _said(machine, "host", "prepare").stdout == "there is nothing to prepare\n"
 
     _said(machine, "pool", "init", "/srv/pool", "--name", "prod", "--local", "--preset", "quick")
-    joined = _said(machine, "host", "join", "/srv/pool", "--name", "a", "--address", "127.0.0.1")
+    joined = _said(machine, "host", "join", "/srv/pool", "--prepare", "--name", "a",
+                   "--address", "127.0.0.1")  # fmt: skip
     assert "a is a member" in joined.stdout
     for unit in UNITS:
         shown = machine.run("systemctl", "show", unit, "-p", "ActiveState", "-p", "NRestarts")

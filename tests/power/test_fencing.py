@@ -6,6 +6,7 @@ import json
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,6 +91,19 @@ def test_a_wrong_password_and_a_silent_switch_prove_nothing(
     assert fence.test(1, UUID, 2.0).power is Power.UNKNOWN
     assert not fence.fence(1, UUID, 2.0).proven
     assert time.monotonic() - began < 10, "nobody waits for a BMC that lost its power"
+
+
+def test_a_storage_that_hangs_keeps_nobody_longer(tmp_path: Path) -> None:
+    class Hanging(MemoryRegister):
+        def read(self, name: str) -> tuple[int, dict[str, object] | None]:
+            hold.wait(30)
+            return 0, None
+
+    hold, began = threading.Event(), time.monotonic()
+    done = FencePower(Hanging(), tmp_path).fence(1, UUID, 0.2)
+    assert not done.proven and "storage does not say" in done.reason
+    assert time.monotonic() - began < 5
+    hold.set()
 
 
 def test_another_machine_in_the_slot_is_not_switched_off(bmc: Bmc, fence: FencePower) -> None:

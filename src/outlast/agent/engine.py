@@ -35,6 +35,7 @@ from outlast.agent.macs import macs_of
 from outlast.agent.margin import Margin, Measured, advice
 from outlast.agent.mending import Mending
 from outlast.agent.network_keeper import LinkPort, NetworkKeeper
+from outlast.agent.network_reach import NetworkReach
 from outlast.agent.notebook import Notebook
 from outlast.agent.picture import Picture
 from outlast.agent.power_watch import PowerWatch
@@ -49,6 +50,7 @@ from outlast.hypervisor.driver import Console, Driver, GuardRefused, Processors
 from outlast.hypervisor.mover import Mover, Progress
 from outlast.incident.ring import Ring
 from outlast.model import Lease, SlotRecord, VmRecord
+from outlast.network.frames import Frames
 from outlast.network.registry import networks
 from outlast.pool.core import PoolCore
 from outlast.pool.facts import Held, Me
@@ -140,8 +142,13 @@ class Engine:
             lambda slot: record_of(parts.register, slot), parts.power, self.tell,
         )  # fmt: skip
         self._networks = NetworkKeeper(
-            parts.me.host, lambda: networks(parts.register), parts.links, self.tell
-        )
+            parts.me.host, lambda: networks(parts.register), parts.links, self.tell,
+            NetworkReach(
+                parts.me.host,
+                lambda n: Frames(n.name, n.mtu, parts.settings.uuid, parts.me.host),
+                self._others, self.tell, time.monotonic,
+            ),
+        )  # fmt: skip
         self._farewell = Farewell(parts.boot_id, parts.pulse.leave, parts.power_off)
         self._picture = Picture(parts.me, parts.settings, None, None, "the agent has just begun")
         self._listener = threading.Thread(target=self._listen, name="pulse", daemon=True)
@@ -255,6 +262,15 @@ class Engine:
             said = f"; preset '{better}' would suit this storage better" if better else ""
             fields = {"took_s": took_ns / S, "fence_s": timing.fence_ns / S, "advice": said}
             self.tell(note("margin-small", host=self._parts.me.host, **fields))
+
+    def _others(self) -> list[str]:
+        """Members that call on the networks as this version does."""
+        facts = self._picture.facts
+        if facts is None or facts.view is None:
+            return []
+        members = facts.view.slots - {facts.me.slot}
+        known = [facts.slots[n] for n in members if n in facts.slots]
+        return [r.host for r in known if r.version == __version__ and not r.no_vms]
 
     def _where(self, slot: int) -> tuple[Place, str]:
         """The agent of a host, and the address at which its libvirt takes VMs in."""

@@ -12,9 +12,10 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from outlast.agent.network_reach import NetworkReach
 from outlast.errors import OutlastError
 from outlast.model import Network
-from outlast.network.plan import Link, unwanted, wanted
+from outlast.network.plan import Link, unwanted, uplink_on, wanted
 from outlast.pool.journal import Note, note
 
 LOOK_S = 10.0
@@ -30,8 +31,10 @@ class NetworkKeeper:
 
     def __init__(
         self, host: str, wishes: Callable[[], list[Network]], links: LinkPort,
-        tell: Callable[[Note], None],
+        tell: Callable[[Note], None], reach: NetworkReach | None = None,
     ) -> None:  # fmt: skip
+        """reach: is told at every look which networks stand here and leave this host."""
+        self._reach = reach
         self._host, self._wishes, self._links, self._tell = host, wishes, links, tell
         self._troubles: dict[str, str] = {}
         self._stop = threading.Event()
@@ -51,6 +54,11 @@ class NetworkKeeper:
             return
         for network in wishes:
             self._say(network.name, self._make(network))
+        if self._reach is not None:
+            self._reach.step(
+                network for network in wishes
+                if uplink_on(network, self._host) and not self._troubles[network.name]
+            )  # fmt: skip
         names = frozenset(network.name for network in wishes)
         for gone in set(self._troubles) - names:
             del self._troubles[gone]

@@ -135,10 +135,12 @@ def off(
     Example:
       outlast host maintain b && outlast host fence off b
     """
-    from outlast.cli import maintaining
+    from outlast.cli import machine, maintaining, this_host
 
     chosen = options(ctx)
     pool, register, record = _host(name, pool_dir)
+    if record.uuid == machine.host_uuid(this_host.places().var):
+        raise Conflict(f"{name} is this machine itself", hint="say it on another host")
     if not (record.maintenance or force):
         raise Conflict(f"{name} is in service", hint=f"outlast host maintain {name}, or --force")
     if record_of(register, record.slot) is None:

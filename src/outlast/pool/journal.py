@@ -21,6 +21,9 @@ SENTENCES: Mapping[str, str] = {
     "margin-small": "a beat of {host} took {took_s:.1f} s of the {fence_s:g} s after which its VMs "
     "are ended{advice}",
     "network-lacks": "{host} does not have the network {network}: {why}",
+    "network-deaf": "{host} does not hear {other} on the network {network} with packets of {mtu} "
+    "bytes: a VM that moves between them would lose it",
+    "network-heard": "{host} hears {other} on the network {network} again",
     "network-there": "{host} has the network {network} now",
     "power-silent": "the power switch of {host} does not answer: {why}",
     "power-answers": "the power switch of {host} answers again",

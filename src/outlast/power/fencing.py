@@ -4,16 +4,18 @@ Rules:
 1. First `status`: a machine that is off is a success and is not touched. Then `off`, and `status`
    until the switch itself says off; only that is believed, never the exit status of `off`.
 2. One limit for all of it. `off` gets OFF_SHARE of what is left, so that time remains to look.
-3. Settings are read anew for each call: a changed password counts at once.
+3. Settings are read anew for each call: a changed password counts at once. A storage that hangs
+   keeps nobody longer than the limit.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from outlast.errors import OutlastError
+from outlast.errors import OutlastError, StorageTrouble
 from outlast.power import agents
 from outlast.power.agents import Answer
 from outlast.power.port import Fenced, Outcome, Power, SwitchSaid
@@ -71,7 +73,7 @@ class FencePower:
     def _switch(self, slot: int, uuid: str, until_s: float) -> tuple[str, Say] | str:
         """The name of the agent and a way to call it, or why there is none."""
         try:
-            found = load(self._register, self._pool_dir, slot)
+            found = self._load(slot, until_s - time.monotonic())
             if found is None:
                 return f"slot {slot} has no power switch"
             if found.record.uuid != uuid:
@@ -80,6 +82,25 @@ class FencePower:
         except OutlastError as trouble:
             return trouble.sentence
         return found.record.agent, _caller(program, found, until_s)
+
+    def _load(self, slot: int, limit_s: float) -> Settings | None:
+        """Raises StorageTrouble, also when the storage does not answer in time."""
+        box: list[Settings | OutlastError | None] = []
+
+        def read() -> None:
+            try:
+                box.append(load(self._register, self._pool_dir, slot))
+            except OutlastError as trouble:
+                box.append(trouble)
+
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        reader.join(max(0.0, limit_s))
+        if not box:
+            raise StorageTrouble("the pool's storage does not say how to reach the power switch")
+        if isinstance(box[0], OutlastError):
+            raise box[0]
+        return box[0]
 
 
 def _caller(program: Path, settings: Settings, until_s: float) -> Say:
