@@ -250,6 +250,7 @@ class VmSpec:
     agent_channel: bool = False  # for the QEMU agent in the system inside
     devices: tuple[str, ...] = ()  # of the host: pci:0000:03:00.0, usb:046d:c52b; they pin it
     vcpus_max: int = 0  # that it can grow to while it runs; 0 = it cannot
+    memory_max_mib: int = 0  # the same of memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,6 +331,7 @@ class LocalVm:
     cpu_ns: int = 0
     incoming: str = ""  # it is the copy of this move (Handover.id) and has not run here yet
     vcpus: int = 0  # that it has now; 0 = not known
+    memory_mib: int = 0  # the same of memory
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ def test_what_pins_a_vm_keeps_it_from_moving(
 
 
 def test_its_size_changes_within_what_it_was_made_for(service: MemoryService) -> None:
-    create(service, {"vcpus_max": 4})
+    create(service, {"vcpus_max": 4, "memory_max": "2GiB"})
     wishes = Wishes(service)
     wishes.place("web", make(VmChange, vcpus=3, memory="1GiB"))
     held = service.read_vm("web")
@@ -91,5 +91,7 @@ def test_its_size_changes_within_what_it_was_made_for(service: MemoryService) ->
     assert (held.value.spec.vcpus, held.value.spec.memory_mib) == (3, 1024)
     with pytest.raises(BadField, match="can have 4 at most"):
         wishes.place("web", make(VmChange, vcpus=5))
+    with pytest.raises(BadField, match="can have 2048 MiB at most"):
+        wishes.place("web", make(VmChange, memory="3GiB"))
     with pytest.raises(BadField, match="whole MiB"):
         wishes.place("web", make(VmChange, memory=1_000_001))

@@ -19,7 +19,14 @@ from pathlib import Path
 import pytest
 
 from outlast.errors import Conflict, HypervisorTrouble, NotFound
-from outlast.hypervisor.driver import Driver, DriverEvent, EventKind, ImageMissing, StartLocked
+from outlast.hypervisor.driver import (
+    MEMORY_STEP_MIB,
+    Driver,
+    DriverEvent,
+    EventKind,
+    ImageMissing,
+    StartLocked,
+)
 from outlast.model import Disk, VmSpec, VmState
 
 LIMIT_S = 30.0
@@ -189,6 +196,23 @@ class DriverKit:
         if ground.again is not None:
             other = ground.again()
             assert other.list()[0].vcpus == 3
+            other.close()
+
+    def test_memory_is_added_while_it_runs(self, ground: Ground) -> None:
+        ground.need("memory")
+        free = ground.driver.resources().free_mib
+        ground.driver.start(ground.spec("web", memory_mib=128, memory_max_mib=512))
+        assert ground.driver.list()[0].memory_mib == 128
+        ground.driver.resize("web", memory_mib=128 + 2 * MEMORY_STEP_MIB)
+        assert ground.driver.list()[0].memory_mib == 384
+        assert ground.driver.resources().free_mib == free - 384, "it is promised to nobody else"
+        for wrong in (384 + MEMORY_STEP_MIB // 2, 1024):
+            with pytest.raises(HypervisorTrouble):
+                ground.driver.resize("web", memory_mib=wrong)
+        assert ground.driver.list()[0].memory_mib == 384
+        if ground.again is not None:
+            other = ground.again()
+            assert other.list()[0].memory_mib == 384
             other.close()
 
     # ---- the end -------------------------------------------------------------------------

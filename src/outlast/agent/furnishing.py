@@ -16,6 +16,7 @@ from outlast.errors import StorageTrouble
 from outlast.hypervisor import hardware_xml
 from outlast.model import VmSpec
 from outlast.wire.shapes import BadField, VmCreate
+from outlast.wire.sizes import MIB
 
 FOLDER = "firmware"
 
@@ -51,6 +52,7 @@ def furnished(spec: VmSpec, pool_dir: str, wish: VmCreate) -> VmSpec:
         agent_channel=wanted.agent_channel,
         devices=tuple(wanted.devices),
         vcpus_max=wanted.vcpus_max,
+        memory_max_mib=wanted.memory_max // MIB,
     )
     for holds, sentence, hint in hardware_xml.rules(made):
         if not holds:
@@ -76,6 +78,8 @@ def told(spec: VmSpec) -> list[str]:
     words = {"uefi": "UEFI", "uefi-secure": "UEFI with Secure Boot"}
     dog = f"watchdog ({spec.watchdog})" if spec.watchdog else ""
     grows = f"up to {spec.vcpus_max} processors" if spec.vcpus_max else ""
+    swells = f"up to {spec.memory_max_mib} MiB" if spec.memory_max_mib else ""
     channel = "agent channel" if spec.agent_channel else ""
     tpm = "TPM" if spec.tpm_state else ""
-    return [w for w in (words.get(spec.firmware, ""), tpm, dog, channel, grows, *spec.devices) if w]
+    parts = (words.get(spec.firmware, ""), tpm, dog, channel, grows, swells, *spec.devices)
+    return [word for word in parts if word]

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from outlast.agent.departures import Departures
+from outlast.agent.growing import Size
 from outlast.agent.machine import Machine
 from outlast.agent.registers import Registers
 from outlast.errors import HypervisorTrouble, OutlastError
@@ -34,7 +35,7 @@ MOVES_AT_ONCE = 16  # the pool core allows fewer
 SETTLE_S = 10.0  # that a VM waits here for libvirt to end its last move
 
 
-Work = Kill | Stop | Swap | Start | Depart | Abort | str | tuple[str, int]
+Work = Kill | Stop | Swap | Start | Depart | Abort | str | tuple[str, Size]
 
 
 class Hands:
@@ -92,10 +93,10 @@ class Hands:
         for vm in vms:
             self._begin(self._enders, "resume", vm, self._resume, vm)
 
-    def resize(self, wished: Iterable[tuple[str, int]]) -> None:
-        """Give running VMs so many processors; never blocks."""
-        for vm, vcpus in wished:
-            self._begin(self._enders, "resize", vm, self._resize, (vm, vcpus))
+    def resize(self, wished: Iterable[tuple[str, Size]]) -> None:
+        """Let running VMs grow; never blocks."""
+        for vm, size in wished:
+            self._begin(self._enders, "resize", vm, self._resize, (vm, size))
 
     def close(self) -> None:
         for pool in (self._enders, self._swappers, self._starters, self._movers):
@@ -160,8 +161,8 @@ class Hands:
         self._machine.look()
         return Result("resume", vm, True)
 
-    def _resize(self, work: tuple[str, int]) -> Result:
-        self._driver.resize(*work)
+    def _resize(self, work: tuple[str, Size]) -> Result:
+        self._driver.resize(work[0], *work[1])
         self._machine.look()
         return Result("resize", work[0], True)
 

@@ -48,7 +48,13 @@ def _sized(spec: VmSpec, change: VmChange) -> VmSpec:
     if change.memory is not None:
         if change.memory % MIB:
             raise BadField("memory: it must be whole MiB", field="memory")
-        spec = replace(spec, memory_mib=change.memory // MIB)
+        mib = change.memory // MIB
+        if spec.memory_max_mib and mib > spec.memory_max_mib:
+            raise BadField(
+                f"memory: {spec.name} can have {spec.memory_max_mib} MiB at most", field="memory",
+                hint="it was said when it was created, with --memory-max",
+            )  # fmt: skip
+        spec = replace(spec, memory_mib=mib)
     if change.vcpus is None:
         return spec
     if spec.vcpus_max and change.vcpus > spec.vcpus_max:

@@ -29,11 +29,20 @@ Devices = Annotated[
     ),
 ]  # fmt: skip
 Most = Annotated[int, typer.Option(min=0, help="Processors it can grow to while it runs.")]
+MostMemory = Annotated[
+    str, typer.Option(metavar="SIZE", help="Memory it can grow to while it runs, like 16GiB.")
+]
 
 
 def wish(
-    firmware: str, tpm: bool, watchdog: str, channel: bool, devices: list[str] | None, most: int
+    firmware: str,
+    tpm: bool,
+    watchdog: str,
+    channel: bool,
+    devices: list[str] | None,
+    most: int,
+    most_memory: str,
 ) -> dict[str, object]:
     """The part `hardware` of the wish; checked with it."""
     return {"firmware": firmware, "tpm": tpm, "watchdog": watchdog, "agent_channel": channel,
-            "devices": devices or [], "vcpus_max": most}  # fmt: skip
+            "devices": devices or [], "vcpus_max": most, "memory_max": most_memory or 0}  # fmt: skip

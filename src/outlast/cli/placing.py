@@ -74,7 +74,10 @@ def set_(
     like: Likes = None,
     group: Groups = None,
     memory: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="From its next start on, like 4GiB.")
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="More at once, up to --memory-max; less at its next start."
+        ),
     ] = None,
     vcpus: Annotated[
         int | None,
@@ -83,8 +86,8 @@ def set_(
 ) -> None:
     """Change where and when a VM runs, and its size, from its next start on.
 
-    What runs stays where it is. Processors are added at once to a VM that was created with
-    --vcpus-max.
+    What runs stays where it is. Processors and memory (in steps of 128 MiB) are added at once to a
+    VM that was created with --vcpus-max and --memory-max.
 
     \b
     Examples:

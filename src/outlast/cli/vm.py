@@ -75,6 +75,7 @@ def create(
     guest_agent: hardware.Channel = False,
     device: hardware.Devices = None,
     vcpus_max: hardware.Most = 0,
+    memory_max: hardware.MostMemory = "",
     start: Annotated[bool, typer.Option("--start", help="Start it at once.")] = False,
     wait: Wait = True,
     timeout: Annotated[float, typer.Option(help="Seconds to wait with --start.")] = START_S,
@@ -106,7 +107,7 @@ def create(
         ha=not no_ha,
         on_shutdown=on_shutdown,
         preferred=prefer or [],
-        hardware=hardware.wish(firmware, tpm, watchdog, guest_agent, device, vcpus_max),
+        hardware=hardware.wish(firmware, tpm, watchdog, guest_agent, device, vcpus_max, memory_max),
         placing=placing.change_of(priority, start_order, start_delay, None, like, group),
     )
     client = chosen.client()

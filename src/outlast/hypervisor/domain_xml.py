@@ -59,6 +59,7 @@ def domain_xml(spec: VmSpec, options: DomainOptions) -> str:
     mark = ET.SubElement(ET.SubElement(domain, "metadata"), f"{{{NAMESPACE}}}vm", name=spec.name)
     if options.pool:
         mark.set("pool", options.pool)
+    hardware_xml.memory(domain, spec)
     _text(domain, "memory", str(spec.memory_mib), unit="MiB")
     most = spec.vcpus_max or spec.vcpus
     now = {"current": str(spec.vcpus)} if most != spec.vcpus else {}
@@ -134,11 +135,14 @@ def _processor(domain: ET.Element, spec: VmSpec, options: DomainOptions) -> None
         cache_mib = 8 if spec.memory_mib < SMALL_MIB else 64
         _text(ET.SubElement(features, "tcg"), "tb-cache", str(cache_mib), unit="MiB")
     if options.cpu:
-        domain.append(ET.fromstring(options.cpu))  # noqa: S314 - the hypervisor's own words
+        cpu = ET.fromstring(options.cpu)  # noqa: S314 - the hypervisor's own words
     elif options.accelerator == "kvm":
-        ET.SubElement(domain, "cpu", mode="host-model")
+        cpu = ET.Element("cpu", mode="host-model")
     else:
-        _text(ET.SubElement(domain, "cpu", mode="custom", match="exact"), "model", "qemu64")
+        cpu = ET.Element("cpu", mode="custom", match="exact")
+        _text(cpu, "model", "qemu64")
+    hardware_xml.cells(cpu, spec)
+    domain.append(cpu)
     ET.SubElement(domain, "clock", offset="utc")
 
 

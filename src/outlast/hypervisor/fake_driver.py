@@ -33,6 +33,7 @@ from outlast.hypervisor.driver import (
     DriverEvent,
     EventKind,
     LibvirtGone,
+    check_room,
 )
 from outlast.hypervisor.fake_console import SocketConsole, connect
 from outlast.hypervisor.libvirt_words import start_trouble
@@ -63,6 +64,7 @@ class _Vm:
     memory_mib: int
     vcpus: int
     vcpus_max: int = 0
+    memory_max_mib: int = 0
     pidfd: int = -1
     control: socket.socket | None = None
     process: subprocess.Popen[bytes] | None = None
@@ -104,6 +106,7 @@ class FakeDriver:
                     pid=vm.pid,
                     started_ns=vm.ticks * TICK_NS,
                     vcpus=vm.vcpus,
+                    memory_mib=vm.memory_mib,
                 )
                 for vm in self._vms.values()
             ]
@@ -137,14 +140,20 @@ class FakeDriver:
     def resume(self, name: str) -> None:
         self._say(name, b"resume\n")
 
-    def resize(self, name: str, vcpus: int) -> None:
+    def resize(self, name: str, vcpus: int = 0, memory_mib: int = 0) -> None:
+        free_mib = self.resources().free_mib
         with self._lock:
             vm = self._vms.get(name)
             if vm is None:
                 raise NotFound(f"'{name}' does not run here")
             if vcpus > max(vm.vcpus, vm.vcpus_max):
                 raise HypervisorTrouble(f"'{name}' cannot have {vcpus} processors")
-            vm.vcpus = vcpus
+            if memory_mib > max(vm.memory_mib, vm.memory_max_mib):
+                raise HypervisorTrouble(f"'{name}' cannot have {memory_mib} MiB")
+            vm.vcpus = vcpus or vm.vcpus
+            if memory_mib > vm.memory_mib:
+                check_room(name, memory_mib - vm.memory_mib, free_mib)
+                vm.memory_mib = memory_mib
             self._keep(vm)
 
     def kill(self, name: str) -> None:
@@ -209,14 +218,15 @@ class FakeDriver:
         ticks = started_ticks(process.pid)
         vm = _Vm(spec.name, spec.uuid, boot, process.pid, ticks, spec.memory_mib, spec.vcpus)
         vm.process = process
-        vm.vcpus_max = spec.vcpus_max
+        vm.vcpus_max, vm.memory_max_mib = spec.vcpus_max, spec.memory_max_mib
         self._keep(vm)
         self._open(vm)
         return vm
 
     def _keep(self, vm: _Vm) -> None:
         """Note it for the next driver here."""
-        kept = ("name", "uuid", "boot", "pid", "ticks", "memory_mib", "vcpus", "vcpus_max")
+        kept = ("name", "uuid", "boot", "pid", "ticks", "memory_mib", "vcpus")
+        kept += ("vcpus_max", "memory_max_mib")
         path = self._run / f"{vm.name}.json"
         path.with_suffix(".new").write_text(json.dumps({name: getattr(vm, name) for name in kept}))
         path.with_suffix(".new").replace(path)

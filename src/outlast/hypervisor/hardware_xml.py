@@ -20,6 +20,7 @@ from outlast.model import VmSpec
 FIRMWARES = ("bios", "uefi", "uefi-secure")
 WATCHDOGS = {"restart": "poweroff", "reset": "reset"}  # ours -> libvirt's
 TPM_PLACE = "/var/lib/libvirt/swtpm"  # libvirt has one place for all; the driver links from there
+DIMMS_MAX = 16  # modules that can be added until its next start
 AGENT = "org.qemu.guest_agent.0"
 _PCI = re.compile(r"pci:([0-9a-f]{4}):([0-9a-f]{2}):([01][0-9a-f])\.([0-7])\Z")
 _USB = re.compile(r"usb:([0-9a-f]{4}):([0-9a-f]{4})\Z")
@@ -53,6 +54,8 @@ def rules(spec: VmSpec) -> Iterator[tuple[bool, str, str]]:
            "like pci:0000:03:00.0 or usb:046d:c52b, as lspci -D and lsusb show them")  # fmt: skip
     yield (not spec.vcpus_max or spec.vcpus_max >= spec.vcpus,
            f"{spec.vcpus} processors are more than the most, {spec.vcpus_max}", "")  # fmt: skip
+    yield (not spec.memory_max_mib or spec.memory_max_mib >= spec.memory_mib,
+           f"{spec.memory_mib} MiB are more than the most, {spec.memory_max_mib}", "")  # fmt: skip
 
 
 def uefi(spec: VmSpec) -> bool:
@@ -77,6 +80,32 @@ def features(element: ET.Element, spec: VmSpec) -> None:
     """Into <features>."""
     if spec.firmware == "uefi-secure":
         ET.SubElement(element, "smm", state="on")
+
+
+def memory(domain: ET.Element, spec: VmSpec) -> None:
+    """How far its memory can grow: into the domain before <memory>."""
+    if spec.memory_max_mib > spec.memory_mib:
+        most = ET.SubElement(domain, "maxMemory", slots=str(DIMMS_MAX), unit="MiB")
+        most.text = str(spec.memory_max_mib)
+
+
+def cells(cpu: ET.Element, spec: VmSpec) -> None:
+    """Into <cpu>: memory can only be added to a VM that is told where it belongs."""
+    if spec.memory_max_mib > spec.memory_mib:
+        most = max(spec.vcpus, spec.vcpus_max)
+        numa = ET.SubElement(cpu, "numa")
+        ET.SubElement(
+            numa, "cell", id="0", cpus=f"0-{most - 1}", memory=str(spec.memory_mib), unit="MiB"
+        )
+
+
+def more_memory(mib: int) -> str:
+    """A module of memory, to be added to a running VM."""
+    module = ET.Element("memory", model="dimm")
+    target = ET.SubElement(module, "target")
+    ET.SubElement(target, "size", unit="MiB").text = str(mib)
+    ET.SubElement(target, "node").text = "0"
+    return ET.tostring(module, encoding="unicode")
 
 
 def devices(element: ET.Element, spec: VmSpec) -> None:

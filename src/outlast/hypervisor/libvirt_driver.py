@@ -27,7 +27,8 @@ import libvirt
 from outlast.errors import Conflict, HypervisorTrouble, NotFound
 from outlast.hypervisor import libvirt_words as words
 from outlast.hypervisor.domain_xml import DomainOptions, domain_xml
-from outlast.hypervisor.driver import Console, DriverEvent
+from outlast.hypervisor.driver import Console, DriverEvent, check_room
+from outlast.hypervisor.hardware_xml import more_memory
 from outlast.hypervisor.libvirt_console import LibvirtConsole
 from outlast.hypervisor.libvirt_cpu import LibvirtProcessors
 from outlast.hypervisor.libvirt_ledger import Callback, Known, Ledger
@@ -84,7 +85,14 @@ class LibvirtDriver:
         found = self._ask("list", self._survey)
         vms = [
             self._processes.measured(
-                LocalVm(known.name, state, why, incoming=known.incoming, vcpus=known.vcpus)
+                LocalVm(
+                    known.name,
+                    state,
+                    why,
+                    incoming=known.incoming,
+                    vcpus=known.vcpus,
+                    memory_mib=known.memory_mib,
+                )
             )
             for known, state, why in found
             if known.ours
@@ -109,10 +117,19 @@ class LibvirtDriver:
         except libvirt.libvirtError as error:
             raise HypervisorTrouble(f"'{spec.name}' cannot start: {error}") from error
 
-    def resize(self, name: str, vcpus: int) -> None:
+    def resize(self, name: str, vcpus: int = 0, memory_mib: int = 0) -> None:
+        free_mib = self.resources().free_mib if memory_mib else 0
+
         def resize(dom: Any) -> None:
-            dom.setVcpusFlags(vcpus, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-            self._recognise(dom).vcpus = vcpus
+            known = self._recognise(dom)
+            if vcpus and vcpus != known.vcpus:
+                dom.setVcpusFlags(vcpus, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+                known.vcpus = vcpus
+            more_mib = memory_mib - known.memory_mib
+            if memory_mib and more_mib > 0:
+                check_room(name, more_mib, free_mib)
+                dom.attachDeviceFlags(more_memory(more_mib), libvirt.VIR_DOMAIN_AFFECT_LIVE)
+                known.memory_mib = memory_mib
 
         self._on_domain("resize", name, resize)
 

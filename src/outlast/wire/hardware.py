@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from outlast.wire.size_field import Size
+
 
 class HardwareWish(BaseModel):
     """What few VMs need; a part of VmCreate."""
@@ -19,6 +21,7 @@ class HardwareWish(BaseModel):
     # of its host, like pci:0000:03:00.0 or usb:046d:c52b; they pin it
     devices: list[str] = Field(default=[], max_length=16)
     vcpus_max: int = Field(default=0, ge=0, le=512)  # that it can grow to while it runs
+    memory_max: Size | Literal[0] = 0  # the same of memory
 
 
 class PowerInfo(BaseModel):
