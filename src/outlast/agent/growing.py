@@ -3,8 +3,8 @@
 Rules:
 1. Only a VM whose lease this host holds, that runs, and was made to grow (`vcpus_max`,
    `memory_max_mib`).
-2. Processors and memory are only added: to give some back a VM would have to agree. Less counts from
-   its next start on, and so does memory that is no whole step.
+2. Processors and memory are only added: to give some back a VM would have to agree. Less counts
+   from its next start on, and so does memory that is no whole step.
 3. What does not work is tried again later, up to `RETRY_MAX_NS`.
 """
 
@@ -49,9 +49,8 @@ class Growing:
             if now_ns >= not_before:
                 due.append((vm, wished))
                 self._next[vm] = (wished, now_ns + pause_ns, min(2 * pause_ns, RETRY_MAX_NS))
-        self._next = {
-            vm: kept for vm, kept in self._next.items() if wishes.get(vm, AS_IT_IS) != AS_IT_IS
-        }
+        unmet = {vm for vm, wished in wishes.items() if wished != AS_IT_IS}
+        self._next = {vm: kept for vm, kept in self._next.items() if vm in unmet}
         return due
 
 

@@ -45,4 +45,5 @@ def wish(
 ) -> dict[str, object]:
     """The part `hardware` of the wish; checked with it."""
     return {"firmware": firmware, "tpm": tpm, "watchdog": watchdog, "agent_channel": channel,
-            "devices": devices or [], "vcpus_max": most, "memory_max": most_memory or 0}  # fmt: skip
+            "devices": devices or [], "vcpus_max": most,
+            "memory_max": most_memory or 0}  # fmt: skip

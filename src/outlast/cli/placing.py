@@ -75,13 +75,11 @@ def set_(
     group: Groups = None,
     memory: Annotated[
         str | None,
-        typer.Option(
-            metavar="SIZE", help="More at once, up to --memory-max; less at its next start."
-        ),
+        typer.Option(metavar="SIZE", help="More at once, up to --memory-max; less later."),
     ] = None,
     vcpus: Annotated[
         int | None,
-        typer.Option(help="More at once, up to --vcpus-max; fewer at its next start."),
+        typer.Option(help="More at once, up to --vcpus-max; fewer later."),
     ] = None,
 ) -> None:
     """Change where and when a VM runs, and its size, from its next start on.

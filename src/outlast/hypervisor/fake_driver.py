@@ -225,8 +225,8 @@ class FakeDriver:
 
     def _keep(self, vm: _Vm) -> None:
         """Note it for the next driver here."""
-        kept = ("name", "uuid", "boot", "pid", "ticks", "memory_mib", "vcpus")
-        kept += ("vcpus_max", "memory_max_mib")
+        kept = ["name", "uuid", "boot", "pid", "ticks", "memory_mib", "vcpus"]
+        kept += ["vcpus_max", "memory_max_mib"]
         path = self._run / f"{vm.name}.json"
         path.with_suffix(".new").write_text(json.dumps({name: getattr(vm, name) for name in kept}))
         path.with_suffix(".new").replace(path)
