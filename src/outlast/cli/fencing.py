@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from outlast.cli.context import Options, options, print_json, say
 from outlast.errors import Conflict, InvalidInput, NotFound, PoolTrouble
-from outlast.model import PowerSwitch, SlotRecord
-from outlast.power.fencing import FencePower
-from outlast.power.port import Power
-from outlast.power.switches import forget, record_of, store
-from outlast.storage.layout import PoolDir
-from outlast.storage.register import Register
+
+if TYPE_CHECKING:
+    from outlast.model import PowerSwitch, SlotRecord
+    from outlast.storage.layout import PoolDir
+    from outlast.storage.register import Register
 
 app = typer.Typer(no_args_is_help=True, help="Switch hosts off from outside: BMCs, PDUs.")
 
@@ -29,7 +28,6 @@ PoolOption = Annotated[
     Path | None,
     typer.Option("--pool", metavar="DIR", help="The pool's directory. Default: this host's pool."),
 ]
-SAID = {Power.ON: "it is on", Power.OFF: "it is off"}
 
 
 @app.command("set")
@@ -65,6 +63,10 @@ def set_(
         --option username=root --option lanplus=1 --secret password=/root/bmc-b
       outlast host fence set b --none
     """
+    from outlast.model import PowerSwitch
+    from outlast.power.agents import check_agent
+    from outlast.power.switches import forget, store
+
     chosen = options(ctx)
     pool, register, record = _host(name, pool_dir)
     if none:
@@ -76,8 +78,6 @@ def set_(
             "which fence agent?",
             hint="outlast host fence set --help",
         )
-    from outlast.power.agents import check_agent
-
     check_agent(agent)
     switch = PowerSwitch(record.slot, record.uuid, agent, tuple(option or ()))
     store(register, pool.root, switch, dict(map(_secret, secret or ())))
@@ -103,6 +103,8 @@ def show(
     pool_dir: PoolOption = None,
 ) -> None:
     """How hosts are switched off; secrets by their names only."""
+    from outlast.power.switches import record_of
+
     pool, register = _opened(pool_dir)
     chosen = options(ctx)
     hosts = [_host(name, pool.root)[2]] if name else _hosts(register)
@@ -136,6 +138,8 @@ def off(
       outlast host maintain b && outlast host fence off b
     """
     from outlast.cli import machine, maintaining, this_host
+    from outlast.power.fencing import FencePower
+    from outlast.power.switches import record_of
 
     chosen = options(ctx)
     pool, register, record = _host(name, pool_dir)
@@ -179,6 +183,10 @@ def _host(name: str, pool_dir: Path | None) -> tuple[PoolDir, Register, SlotReco
 
 
 def _test(chosen: Options, pool: PoolDir, register: Register, record: SlotRecord) -> None:
+    from outlast.power.fencing import FencePower
+    from outlast.power.port import Power
+    from outlast.power.switches import record_of
+
     if record_of(register, record.slot) is None:
         raise NotFound(f"{record.host} has no power switch", hint="outlast host fence set --help")
     said = FencePower(register, pool.root).test(record.slot, record.uuid, TEST_S)
@@ -191,7 +199,7 @@ def _test(chosen: Options, pool: PoolDir, register: Register, record: SlotRecord
         print_json({"host": record.host, "power": said.power.value, "took_ms": said.took_ms})
     else:
         took = f"{said.took_ms / 1000:.1f} s"
-        say(f"the power switch of {record.host} answers within {took}: {SAID[said.power]}")
+        say(f"the power switch of {record.host} answers within {took}: it is {said.power.value}")
 
 
 def _secret(text: str) -> tuple[str, str]:
