@@ -29,9 +29,14 @@ readonly PACKAGES=(
   "qemu-utils:qemu-img, makes disks"
   "nftables:cuts the rack's networks"
   "iproute2:makes them"
+  "iputils-ping:tests whether whole packets pass them"
   "util-linux:unshare and nsenter, the walls between the rack's hosts"
   "systemd-container:boots a host with all its services, to test them"
   "busybox-static:the inside of the demo's VM"
+  "ovmf:UEFI for VMs"
+  "swtpm:a TPM for VMs"
+  "swtpm-tools:makes its first state"
+  "fence-agents:switches machines off; the tests let one talk to a small BMC"
   "postgresql:a real database for the manager's tests, which run one of their own"
 )
 

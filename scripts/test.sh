@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-sources=(src tests)
+sources=(src tests packaging)
 [ -d bench ] && sources+=(bench)
 echo "== ruff check" && .venv/bin/ruff check -q "${sources[@]}"
 echo "== ruff format" && .venv/bin/ruff format -q --check "${sources[@]}"

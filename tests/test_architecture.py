@@ -31,11 +31,17 @@ MAY: Mapping[str, frozenset[str]] = {
     "storage": GROUND,
     "wire": frozenset({"model", "errors"}),
     "hypervisor": frozenset({"model", "errors"}),
+    "power": GROUND | {"storage", "wire.files"},
+    "network": GROUND | {"storage"},
     "guard": GROUND
     | {"__init__", "storage.format", "storage.heartbeat", "wire.beat", "wire.grant"},
     "incident": GROUND | {"pool", "__init__"},
-    "agent": GROUND | {"placement", "pool", "storage", "wire", "hypervisor", "guard", "incident"},
-    "cli": GROUND | {"wire", "placement", "storage", "rack.client", "rack.lab", "incident"},
+    "agent": GROUND
+    | {"placement", "pool", "storage", "wire", "hypervisor", "guard", "incident"}
+    | {"power", "network"},
+    "cli": GROUND
+    | {"wire", "placement", "storage", "rack.client", "rack.lab", "incident"}
+    | {"power", "network"},
     "sim": GROUND
     | {"pool", "placement", "agent.tick", "storage.register", "storage.format"}
     | {"guard.core", "guard.facts"}
@@ -77,8 +83,11 @@ PURE_FILES = frozenset(
         "guard.pulse_promise",
         "guard.pulse_facts",
         "guard.pulse_windows",
+        "power.port",
+        "network.plan",
         "hypervisor.driver",
         "hypervisor.domain_xml",
+        "hypervisor.hardware_xml",
         "hypervisor.mover",
         "hypervisor.rpc_frames",
         "agent.tick",

@@ -141,6 +141,30 @@ class Fence:
     wall_s: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class PowerSwitch:
+    """How a host is switched off from outside: the register `power/<n>`."""
+
+    slot: int
+    uuid: str  # of the machine it is for
+    agent: str = ""  # a fence agent, like fence_redfish; "" = there is no switch
+    options: tuple[str, ...] = ()  # like ip=10.0.0.9; no secrets
+    secrets: tuple[str, ...] = ()  # names of further options, whose values only root can read
+    secret_id: str = ""  # of the file that has them
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network for VMs, a bridge of this name on every host: the register `network/<name>`."""
+
+    name: str
+    uplink: str = ""  # the card by which it reaches other hosts; "" = it does not
+    uplinks_of: tuple[str, ...] = ()  # hosts with another card, like b=eth1
+    vlan: int = 0  # 0 = not tagged
+    mtu: int = 1500
+    deleted: bool = False
+
+
 class ProofKind(Enum):
     """Why a term is known to be dead (docs/PROTOCOL.md, proofs of death)."""
 
@@ -232,6 +256,14 @@ class VmSpec:
     serial_log: str = ""  # file the first serial port is written to; "" = a console only
     networks: tuple[str, ...] = ()  # bridge names
     machine: str = "pc"
+    firmware: str = "bios"  # bios | uefi | uefi-secure
+    nvram: str = ""  # file of the UEFI's variables; made at the first start
+    tpm_state: str = ""  # folder of the state of its TPM 2.0; "" = it has none
+    watchdog: str = ""  # restart | reset: when the system inside hangs; "" = it has none
+    agent_channel: bool = False  # for the QEMU agent in the system inside
+    devices: tuple[str, ...] = ()  # of the host: pci:0000:03:00.0, usb:046d:c52b; they pin it
+    vcpus_max: int = 0  # that it can grow to while it runs; 0 = it cannot
+    memory_max_mib: int = 0  # the same of memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +343,8 @@ class LocalVm:
     started_ns: int = 0
     cpu_ns: int = 0
     incoming: str = ""  # it is the copy of this move (Handover.id) and has not run here yet
+    vcpus: int = 0  # that it has now; 0 = not known
+    memory_mib: int = 0  # the same of memory
 
 
 @dataclass(frozen=True, slots=True)

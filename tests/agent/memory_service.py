@@ -34,6 +34,7 @@ from outlast.model import (
 from outlast.pool.decision import Decision
 from outlast.pool.facts import Facts, GuardFacts, Held, Me, Sample, Seen
 from outlast.pool.journal import Note
+from outlast.power.port import SwitchSaid
 from outlast.settings import PRESETS, PoolSettings, S
 from outlast.storage.memory import MemoryRegister
 from outlast.storage.records import vm_from, vm_to
@@ -84,6 +85,7 @@ class MemoryService:
         self.trouble = ""
         self.told: list[Note] = []
         self.beats = Measured()
+        self.switches: dict[int, SwitchSaid] = {}
         self.notes: list[Mapping[str, object]] = []
         self.consoles: list[EchoConsole] = []
         self.settings, self.pool_version = SETTINGS, 1
@@ -188,6 +190,10 @@ class MemoryService:
     @property
     def measured(self) -> Measured:
         return self.beats
+
+    @property
+    def power(self) -> Mapping[int, SwitchSaid]:
+        return self.switches
 
     def tell(self, told: Note) -> None:
         self.told.append(told)

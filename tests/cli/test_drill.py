@@ -179,7 +179,7 @@ def test_a_certificate_that_cannot_be_read_is_not_judged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OUTLAST_ETC", str(tmp_path))
-    assert drill._certificate_days() is None
+    assert drill.certificate_days() is None
     (tmp_path / "pki").mkdir()
     (tmp_path / "pki/cert.pem").write_text("no certificate")
-    assert drill._certificate_days() is None
+    assert drill.certificate_days() is None

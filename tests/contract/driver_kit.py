@@ -19,7 +19,14 @@ from pathlib import Path
 import pytest
 
 from outlast.errors import Conflict, HypervisorTrouble, NotFound
-from outlast.hypervisor.driver import Driver, DriverEvent, EventKind, ImageMissing, StartLocked
+from outlast.hypervisor.driver import (
+    MEMORY_STEP_MIB,
+    Driver,
+    DriverEvent,
+    EventKind,
+    ImageMissing,
+    StartLocked,
+)
 from outlast.model import Disk, VmSpec, VmState
 
 LIMIT_S = 30.0
@@ -173,6 +180,40 @@ class DriverKit:
         assert len({vm.pid for vm in vms}) == 3
         now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         assert all(0 < vm.started_ns <= now_ns for vm in vms)
+
+    def test_processors_are_added_while_it_runs(self, ground: Ground) -> None:
+        free = ground.driver.resources().free_vcpus
+        ground.driver.start(ground.spec("web", vcpus_max=4))
+        assert ground.driver.list()[0].vcpus == 1
+        ground.driver.resize("web", 3)
+        assert ground.driver.list()[0].vcpus == 3
+        assert ground.driver.resources().free_vcpus == free - 3, "they are promised to nobody else"
+        with pytest.raises(HypervisorTrouble):
+            ground.driver.resize("web", 5)
+        assert ground.driver.list()[0].vcpus == 3
+        with pytest.raises(NotFound):
+            ground.driver.resize("nobody", 2)
+        if ground.again is not None:
+            other = ground.again()
+            assert other.list()[0].vcpus == 3
+            other.close()
+
+    def test_memory_is_added_while_it_runs(self, ground: Ground) -> None:
+        ground.need("memory")
+        free = ground.driver.resources().free_mib
+        ground.driver.start(ground.spec("web", memory_mib=128, memory_max_mib=512))
+        assert ground.driver.list()[0].memory_mib == 128
+        ground.driver.resize("web", memory_mib=128 + 2 * MEMORY_STEP_MIB)
+        assert ground.driver.list()[0].memory_mib == 384
+        assert ground.driver.resources().free_mib == free - 384, "it is promised to nobody else"
+        for wrong in (384 + MEMORY_STEP_MIB // 2, 1024):
+            with pytest.raises(HypervisorTrouble):
+                ground.driver.resize("web", memory_mib=wrong)
+        assert ground.driver.list()[0].memory_mib == 384
+        if ground.again is not None:
+            other = ground.again()
+            assert other.list()[0].memory_mib == 384
+            other.close()
 
     # ---- the end -------------------------------------------------------------------------
 

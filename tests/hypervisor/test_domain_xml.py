@@ -34,7 +34,15 @@ LINUX = VmSpec(
 )  # fmt: skip
 PLAIN = VmSpec("db", "00000000-0000-4000-8000-000000000003", 512, 1, (Disk("/srv/pool/a&b.raw"),))
 
+WINDOWS = VmSpec(
+    "win", "00000000-0000-4000-8000-000000000004", 4096, 2, (Disk("/srv/pool/images/win.raw"),),
+    machine="q35", firmware="uefi-secure", nvram="/srv/pool/firmware/win.fd",
+    tpm_state="/srv/pool/firmware/win.tpm", watchdog="restart", agent_channel=True,
+    devices=("pci:0000:03:00.0", "usb:046d:c52b"), vcpus_max=8, memory_max_mib=8192,
+)  # fmt: skip
+
 CASES = {
+    "hardware": (WINDOWS, DomainOptions("kvm", WRAPPER)),
     "nano-tcg": (TINY, DomainOptions(emulator=WRAPPER)),
     "linux-kvm": (LINUX, DomainOptions("kvm", WRAPPER, "/run/outlast/vnc/{name}.sock", "p-1")),
     "linux-tcg": (LINUX, DomainOptions("tcg", WRAPPER, "/run/outlast/vnc/{name}.sock", "p-1")),
@@ -82,6 +90,15 @@ def test_it_never_comes_back_by_itself(case: str) -> None:
         (replace(PLAIN, disks=(Disk("/x", format="vmdk"),)), "format"),
         (replace(PLAIN, disks=(Disk("x.raw"),)), "path"),
         (replace(PLAIN, disks=(Disk("/x"),) * 27), "27 disks"),
+        (replace(PLAIN, firmware="coreboot"), "no firmware 'coreboot'"),
+        (replace(PLAIN, firmware="uefi"), "a place for its variables"),
+        (replace(PLAIN, firmware="uefi-secure", nvram="/x"), "machine type q35"),
+        (replace(TINY, firmware="uefi", nvram="/x"), "not from a kernel"),
+        (replace(PLAIN, tpm_state="x"), "TPM"),
+        (replace(PLAIN, watchdog="bark"), "cannot 'bark'"),
+        (replace(PLAIN, devices=("pci:3",)), "pci:3 is no device"),
+        (replace(PLAIN, vcpus=4, vcpus_max=2), "4 processors are more"),
+        (replace(PLAIN, memory_max_mib=9), "512 MiB are more"),
     ],
 )
 def test_what_no_host_could_run_is_refused(spec: VmSpec, words: str) -> None:

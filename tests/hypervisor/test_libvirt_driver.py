@@ -33,7 +33,7 @@ class TestOnLibvirtsTestDriver(DriverKit):
         def connect() -> LibvirtDriver:
             return LibvirtDriver("test:///default", LibvirtOptions(root=tmp_path, memory_mib=16384))
 
-        lacks = {"images", "locks", "processes", "console"}
+        lacks = {"images", "locks", "processes", "console", "memory"}
         return Ground(
             connect(),
             tmp_path,

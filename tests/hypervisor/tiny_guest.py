@@ -29,6 +29,14 @@ _CODE = bytes.fromhex(
 _TEXT = b"hello\r\n\0tick\r\n\0disk error\r\n\0bye\r\n\0"
 _PACKET = b"\x10\0\x40\0\0\x7c\0\0\0\1\0\0\0\0\0\0"  # 64 sectors from 0x7c00 to sector 0x100
 SIZE = 2 << 20
+# another system: says "h" on the first serial port, finds the watchdog (PCI 8086:25ab, by ports
+# 0xcf8 and 0xcfc), sets it to its fast clock (word 4 to its register 0x60: 2 s in all), arms it
+# (byte 2 to 0x68) and hangs
+_HANGS = bytes.fromhex(
+    "fabaf803b068ee6631db6689d866c1e00b660d000000806689c1baf80c66efbafc0c66ed663d"
+    "8680ab2574084383fb2072d8eb2167668d4160baf80c66efbafc0cb80400ef67"
+    "668d4168baf80c66efbafc0cb002eef4ebfd"
+)
 
 
 def write_disk(path: Path, *, writes: bool = False, size: int = SIZE) -> None:
@@ -38,3 +46,10 @@ def write_disk(path: Path, *, writes: bool = False, size: int = SIZE) -> None:
     with path.open("wb") as disk:
         disk.write(sector)
         disk.truncate(size)
+
+
+def write_hanging_disk(path: Path) -> None:
+    """A system that arms its watchdog and hangs."""
+    with path.open("wb") as disk:
+        disk.write(_HANGS.ljust(510, b"\0") + b"\x55\xaa")
+        disk.truncate(SIZE)

@@ -16,7 +16,8 @@ PAGE = (Path(__file__).parents[2] / "docs/reference/on-disk-format.md").read_tex
 TYPES = (
     model.View, model.SlotRecord, model.JoinToken, model.Fence, model.GroupWish, model.Lease,
     model.VmRecord,
-    model.OrderBook, settings.PoolSettings, model.Member, model.Proof, model.VmSpec, model.Disk,
+    model.PowerSwitch, model.Network, model.OrderBook, settings.PoolSettings, model.Member,
+    model.Proof, model.VmSpec, model.Disk,
     model.Order, model.Move, model.Handover, model.HaOff, settings.Timing,
 )  # fmt: skip
 

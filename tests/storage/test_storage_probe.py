@@ -14,10 +14,10 @@ from outlast.storage.bench import bench_swap, bench_text
 from outlast.storage.heartbeat import HeartbeatFile
 from outlast.storage.probe import (
     Spread,
-    _mount_of,
     _qualifying,
     judge_direct,
     judge_race,
+    mount_of,
     probe,
     report_json,
     report_text,
@@ -59,7 +59,7 @@ def test_storage_that_takes_nothing(tmp_path: Path, options: str, match: str) ->
         with pytest.raises(StorageTrouble, match=match):
             probe(tmp_path, 10)
         assert list(tmp_path.iterdir()) == []
-        assert _mount_of(tmp_path)[0] == "tmpfs"
+        assert mount_of(tmp_path)[0] == "tmpfs"
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
 

@@ -28,7 +28,9 @@ from outlast.guard.pulse_client import PulseClient
 from outlast.hypervisor import accelerator
 from outlast.hypervisor.domain_xml import DomainOptions
 from outlast.hypervisor.libvirt_driver import LibvirtDriver, LibvirtOptions
+from outlast.network.links import Links
 from outlast.pool.facts import Me
+from outlast.power.fencing import FencePower
 from outlast.settings import PoolSettings, check_protocol
 from outlast.storage.format import pool_from
 from outlast.storage.posix import PosixRegister
@@ -147,6 +149,8 @@ def main() -> int:
             pulse=PulseClient(run_dir() / "pulse.sock"),
             driver=driver,
             processors=driver.processors,
+            links=Links(),
+            power=FencePower(register, Path(host.pool_dir)),
             run_dir=run_dir(),
             context=lambda: client_context(etc_dir() / "pki"),
             ending=lambda: ending(etc_dir() / "pki"),

@@ -29,8 +29,17 @@ from outlast.placement.snapshot import write
 from outlast.pool.facts import Facts
 from outlast.settings import MS, Timing
 from outlast.storage.names import check_name
+from outlast.wire.hardware import PowerInfo
 from outlast.wire.margin import MarginInfo
-from outlast.wire.shapes import LocalVms, PoolStatus, TimelineEntry, VmDetail, VmStatus, Why
+from outlast.wire.shapes import (
+    HostStatus,
+    LocalVms,
+    PoolStatus,
+    TimelineEntry,
+    VmDetail,
+    VmStatus,
+    Why,
+)
 
 TIMELINE_MAX = 5000
 RECENT_DAYS = 30
@@ -94,10 +103,17 @@ class Api:
                 "refused_calls": refused_calls,
                 "ha_off": ha_off(facts.ha_off, facts.wall_s) if facts else None,
                 "margin": self._margin(settings.timing),
-                "hosts": hosts,
+                "hosts": [self._with_power(host) for host in hosts],
                 "vms": vm_statuses(picture, peers, clock),
             }
         )
+
+    def _with_power(self, host: HostStatus) -> HostStatus:
+        said = self._service.power.get(host.slot)
+        if said is None:
+            return host
+        known = PowerInfo(power=said.power.value, why=said.reason)
+        return host.model_copy(update={"power": known})
 
     def _margin(self, timing: Timing) -> MarginInfo:
         known = self._service.measured

@@ -24,23 +24,24 @@ from typing import Any, Protocol, TypeVar
 from outlast import __version__
 from outlast.agent import notebook
 from outlast.agent.api import Place
-from outlast.agent.balancer import Balancer
 from outlast.agent.departures import Departures
 from outlast.agent.farewell import Farewell
+from outlast.agent.growing import Growing
 from outlast.agent.hands import Hands
 from outlast.agent.introduction import Introduction, Mine
+from outlast.agent.keepers import Keepers
 from outlast.agent.last_words import LastWords
 from outlast.agent.machine import LOOK_S, Machine
 from outlast.agent.macs import macs_of
 from outlast.agent.margin import Margin, Measured, advice
 from outlast.agent.mending import Mending
+from outlast.agent.network_keeper import LinkPort
 from outlast.agent.notebook import Notebook
 from outlast.agent.picture import Picture
 from outlast.agent.processors import BaselineKeeper
 from outlast.agent.registers import Registers
 from outlast.agent.senses import Senses, boottime_ns
 from outlast.agent.tick import tick
-from outlast.agent.wishes import Wishes
 from outlast.errors import Conflict, NotFound, PoolTrouble, StorageTrouble
 from outlast.guard.client import GuardClient
 from outlast.guard.pulse_client import PulseClient
@@ -49,8 +50,9 @@ from outlast.hypervisor.mover import Mover, Progress
 from outlast.incident.ring import Ring
 from outlast.model import Fence, Lease, SlotRecord, VmRecord
 from outlast.pool.core import PoolCore
-from outlast.pool.facts import Facts, Held, Me
+from outlast.pool.facts import Held, Me
 from outlast.pool.journal import Note, note
+from outlast.power.port import PowerFence, SwitchSaid
 from outlast.settings import PROTOCOL, PoolSettings, S
 from outlast.storage.register import Register, Swap
 
@@ -78,6 +80,8 @@ class Parts:
     pulse: PulseClient
     driver: MovingDriver
     processors: Processors
+    power: PowerFence
+    links: LinkPort
     run_dir: Path
     context: Callable[[], ssl.SSLContext]  # to speak with other agents; raises OutlastError
     ending: Callable[[], str]  # says when this host's certificate ends soon
@@ -119,7 +123,7 @@ class Engine:
         self._ring = Ring(parts.notes_path.parent / "record", parts.me.host, parts.settings)
         self._margin = Margin(timing)
         self._words = LastWords(parts.notes_path.parent / "last-words.json", parts.me.host)
-        self._mending = Mending()
+        self._mending, self._growing = Mending(), Growing()
         self._told: deque[Note] = deque(maxlen=TOLD_MAX)  # by other threads, for the notebook
         self._ending_at_s, self._ending_said = 0.0, ""
         self._introduction = Introduction(
@@ -129,7 +133,9 @@ class Engine:
         self._baseline = BaselineKeeper(
             parts.processors, self.read_pool, self.write_pool, self.tell
         )
-        self._balancer = Balancer(self._seen, Wishes(self).migrate, self.tell)
+        self._keepers = Keepers(
+            parts.me, parts.settings, parts.register, self, parts.power, parts.links, self.tell
+        )
         self._farewell = Farewell(parts.boot_id, parts.pulse.leave, parts.power_off)
         self._picture = Picture(parts.me, parts.settings, None, None, "the agent has just begun")
         self._listener = threading.Thread(target=self._listen, name="pulse", daemon=True)
@@ -144,7 +150,7 @@ class Engine:
         self._ring.start()
         self._machine.start()
         self._listener.start()
-        self._balancer.start()
+        self._keepers.start()
         timing = self._parts.settings.timing
         # the pulse speaks every beat: a tick just before it would be one for nothing
         wait_s = timing.tick_ns / S * (1.5 if timing.beat_ns <= timing.tick_ns else 1)
@@ -159,17 +165,13 @@ class Engine:
         self._ring.close()
         self._words.close()
 
-    def _seen(self) -> tuple[Facts, PoolSettings] | None:
-        facts = self._picture.facts
-        return (facts, self._picture.settings) if facts is not None else None
-
     def stop(self) -> None:
         self._stop.set()
-        self._balancer.close()
         self._wake.set()
         self._registers.close()
         self._machine.close()
         self._hands.close()
+        self._keepers.close()
 
     def _turn(self) -> bool:
         """Tick once; True when there was something to say."""
@@ -188,6 +190,7 @@ class Engine:
         self._picture = replace(picture, trouble=": ".join(said))
         if picture.facts is not None:
             self._hands.resume(self._mending.step(now_ns, picture.facts))
+            self._hands.resize(self._growing.step(now_ns, picture.facts))
             self._notebook.write(self._farewell.step(picture.facts))
             self._introduction.step(picture.facts, self._guard_said("version"))
             self._baseline.step(picture.facts, self._registers.known.pool)
@@ -329,6 +332,10 @@ class Engine:
 
     def move_progress(self) -> Mapping[str, Progress]:
         return self._departures.all_progress()
+
+    @property
+    def power(self) -> Mapping[int, SwitchSaid]:
+        return self._keepers.switches
 
     @property
     def measured(self) -> Measured:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from outlast.agent.departures import Departures
+from outlast.agent.growing import Size
 from outlast.agent.machine import Machine
 from outlast.agent.registers import Registers
 from outlast.errors import HypervisorTrouble, OutlastError, Unreachable
@@ -35,7 +36,7 @@ MOVES_AT_ONCE = 16  # the pool core allows fewer
 SETTLE_S = 10.0  # that a VM waits here for libvirt to end its last move
 
 
-Work = Kill | Stop | Swap | Start | Depart | Abort | str
+Work = Kill | Stop | Swap | Start | Depart | Abort | str | tuple[str, Size]
 
 
 class Hands:
@@ -94,6 +95,11 @@ class Hands:
         """Let paused VMs go on; never blocks."""
         for vm in vms:
             self._begin(self._enders, "resume", vm, self._resume, vm)
+
+    def resize(self, wished: Iterable[tuple[str, Size]]) -> None:
+        """Let running VMs grow; never blocks."""
+        for vm, size in wished:
+            self._begin(self._enders, "resize", vm, self._resize, (vm, size))
 
     def close(self) -> None:
         for pool in (self._enders, self._swappers, self._starters, self._movers):
@@ -157,6 +163,11 @@ class Hands:
         self._driver.resume(vm)
         self._machine.look()
         return Result("resume", vm, True)
+
+    def _resize(self, work: tuple[str, Size]) -> Result:
+        self._driver.resize(work[0], *work[1])
+        self._machine.look()
+        return Result("resize", work[0], True)
 
     def _depart(self, work: Depart) -> Result:
         if self._departures is None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from outlast.agent.service import Service
 from outlast.errors import InvalidInput
-from outlast.model import GroupWish, VmRecord
+from outlast.model import GroupWish, VmRecord, VmSpec
 from outlast.placement.choose import answer
 from outlast.placement.layout import Layout
 from outlast.placement.picture import Host, HostState, Picture, checked
@@ -25,19 +25,44 @@ from outlast.pool.facts import Facts, Held
 from outlast.pool.landscape import landscape
 from outlast.settings import PoolSettings
 from outlast.wire.shapes import BadField, VmChange
+from outlast.wire.sizes import MIB
 
 
 def edited(record: VmRecord, change: VmChange) -> VmRecord:
     """The record with what the change gives."""
-    given: dict[str, Any] = change.model_dump(exclude_none=True, exclude={"groups"})
+    given: dict[str, Any] = change.model_dump(
+        exclude_none=True, exclude={"groups", "memory", "vcpus"}
+    )
     values: dict[str, Any] = {
         name: tuple(v) if isinstance(v, list) else v for name, v in given.items()
     }
-    record = replace(record, **values)
+    record = replace(record, spec=_sized(record.spec, change), **values)
     if change.groups is not None:
         groups = tuple(GroupWish(g.name, g.kind, g.hard) for g in change.groups)
         record = replace(record, groups=groups)
     return record
+
+
+def _sized(spec: VmSpec, change: VmChange) -> VmSpec:
+    """Raises BadField."""
+    if change.memory is not None:
+        if change.memory % MIB:
+            raise BadField("memory: it must be whole MiB", field="memory")
+        mib = change.memory // MIB
+        if spec.memory_max_mib and mib > spec.memory_max_mib:
+            raise BadField(
+                f"memory: {spec.name} can have {spec.memory_max_mib} MiB at most", field="memory",
+                hint="it was said when it was created, with --memory-max",
+            )  # fmt: skip
+        spec = replace(spec, memory_mib=mib)
+    if change.vcpus is None:
+        return spec
+    if spec.vcpus_max and change.vcpus > spec.vcpus_max:
+        raise BadField(
+            f"vcpus: {spec.name} can have {spec.vcpus_max} at most", field="vcpus",
+            hint="it was said when it was created, with --vcpus-max",
+        )  # fmt: skip
+    return replace(spec, vcpus=change.vcpus)
 
 
 def picture(facts: Facts, settings: PoolSettings) -> Picture:

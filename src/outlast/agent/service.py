@@ -18,6 +18,7 @@ from outlast.hypervisor.mover import Progress
 from outlast.model import Fence, Lease, SlotRecord, VmRecord
 from outlast.pool.facts import Held
 from outlast.pool.journal import Note
+from outlast.power.port import SwitchSaid
 from outlast.settings import PoolSettings
 from outlast.storage.register import Swap
 
@@ -84,6 +85,10 @@ class Service(Protocol):
     @property
     def measured(self) -> Measured:
         """How long this host's beats took. Never blocks."""
+
+    @property
+    def power(self) -> Mapping[int, SwitchSaid]:
+        """What each slot's power switch said when this host last asked. Never blocks."""
 
     def tell(self, told: Note) -> None:
         """Have a note of the API written down with those of the core. Never blocks."""

@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 
+from outlast.agent import furnishing
 from outlast.agent.host_status import Clock, host_name, silent_sentence
 from outlast.agent.picture import Picture
 from outlast.hypervisor.mover import Progress
@@ -137,6 +138,7 @@ def vm_status(
             "initrd": spec.initrd,
             "cmdline": spec.cmdline,
             "serial_log": spec.serial_log,
+            "hardware": furnishing.told(spec),
             "networks": list(spec.networks),
             "away_from": record.away_from,
             "move": _move(facts, record, lease.value if lease else Lease(spec.name), peers),

@@ -20,9 +20,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from outlast.agent import images
+from outlast.agent.furnishing import furnished, unfurnish
 from outlast.agent.placing import admission, check_possible, edited
 from outlast.agent.service import Service
 from outlast.errors import Conflict, NotFound, OutlastError, PoolTrouble, StorageTrouble, TimedOut
+from outlast.hypervisor.hardware_xml import pinned
 from outlast.model import Desired, Disk, HaOff, Move, StopMode, VmRecord, VmSpec
 from outlast.pool.facts import Facts, Held
 from outlast.storage.names import check_name
@@ -175,6 +177,11 @@ class Wishes:
                 )
             if to and record.preferred and to not in record.preferred:
                 raise Conflict(f"{to} is not on the list of preferred hosts of '{name}'")
+            if why := pinned(record.spec):
+                raise Conflict(
+                    f"'{name}' cannot move while it runs: {why}",
+                    hint=f"stop it, and start it elsewhere: outlast vm stop {name}",
+                )
             return replace(record, move=wish)
 
         self._check_runs(name, to, facts)
@@ -210,7 +217,7 @@ class Wishes:
         done = self._change(name, edit, f"{name} is deleted", f"{name} is deleted already")
         if not how.with_disks:
             return done
-        left = self._remove_disks(name, held.value.spec.disks)
+        left = self._remove_disks(name, held.value.spec.disks) + unfurnish(held.value.spec)
         sentence = f"{name} and its disks are deleted"
         return done.model_copy(update={"sentence": "; but ".join([sentence, *left])})
 
@@ -244,6 +251,7 @@ class Wishes:
             tuple(item.disk for item in planned), paths["kernel"], paths["initrd"], wish.cmdline,
             paths["serial_log"], tuple(wish.networks), wish.machine,
         )  # fmt: skip
+        spec = furnished(spec, pool_dir, wish)
         record = VmRecord(
             spec, ha=wish.ha, preferred=tuple(wish.preferred), on_shutdown=wish.on_shutdown
         )

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from outlast.cli.context import options, print_json, say
+from outlast.cli.context import Options, options, print_json, say
 from outlast.cli.plan import picture_now
 from outlast.errors import InvalidInput, PoolTrouble
+
+if TYPE_CHECKING:
+    from outlast.cli.readiness import Light
 
 HISTORY_DAYS = 30
 NOTES_MAX = 5000
@@ -26,7 +30,7 @@ def check(ctx: typer.Context) -> None:
 
     Exit code 0: yes (green or yellow); 1: it could not (red).
     """
-    from outlast.cli.readiness import RANK, local_lights, pool_lights, worst
+    from outlast.cli.readiness import RANK, local_lights, pool_lights
 
     chosen = options(ctx)
     client = chosen.client()
@@ -37,15 +41,24 @@ def check(ctx: typer.Context) -> None:
         picture = None
     lights = pool_lights(status, picture)
     if not chosen.agent:
-        lights += local_lights(_clock(), _certificate_days())
+        lights += local_lights(clock_source(), certificate_days())
     lights.sort(key=lambda light: -RANK[light.colour])
+    show_lights(chosen, status.name or "the pool", lights)
+
+
+def show_lights(chosen: Options, what: str, lights: Sequence[Light]) -> None:
+    """Print one light with its reasons; ends the program with NOT_READY when it is red."""
+    from outlast.cli.readiness import worst
+
     light = worst(lights)
     if chosen.json:
         print_json({"light": light, "reasons": [asdict(one) for one in lights]})
     else:
-        say(f"{status.name or 'the pool'}: {light}")
+        say(f"{what}: {light}")
         for one in lights:
             say(f"  {one.colour:<7} {one.what}: {one.sentence}")
+            if one.hint:
+                say(f"          -> {one.hint}")
     if light == "red":
         raise typer.Exit(NOT_READY)
 
@@ -90,14 +103,15 @@ def drill(
         say(f"{n:4} {r.vm}: {r.source} -> {r.target}" if r.target else f"{n:4} {r.vm}: {r.why}")
 
 
-def _clock() -> str:
+def clock_source() -> str:
+    """What this machine's clock runs on; "" when that is not known."""
     try:
         return CLOCK_SOURCE.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
         return ""
 
 
-def _certificate_days() -> float | None:
+def certificate_days() -> float | None:
     """Until this host's certificate ends; None when there is none that can be read."""
     from cryptography import x509
 

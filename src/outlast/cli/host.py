@@ -58,6 +58,9 @@ def join(
         Path | None,
         typer.Option(metavar="FILE", help="With a token; '-' is stdin. Default: you are asked."),
     ] = None,
+    prepare: Annotated[
+        bool, typer.Option("--prepare", help="First what 'outlast host prepare' does.")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Until it is a member.")] = True,
     timeout: Annotated[float, typer.Option(help="Seconds to wait.")] = WAIT_S,
 ) -> None:
@@ -67,11 +70,11 @@ def join(
 
     \b
     Examples:
-      outlast host join /srv/pool
+      outlast host join /srv/pool --prepare
       outlast host join /srv/pool --name a --address 10.0.0.5 --address 10.1.0.5
       outlast host join /srv/pool --no-vms
     """
-    from outlast.cli import joining, machine, this_host
+    from outlast.cli import joining, machine, preparing, this_host
     from outlast.cli.waiting import telling, wait_for_host
     from outlast.wire.sizes import MIB, parse_size
 
@@ -81,10 +84,15 @@ def join(
         accelerator, libvirt_uri, qemu, parse_size(memory) // MIB if memory else 0, vcpus,
         token_file,
     )  # fmt: skip
+    if prepare:
+        for line in preparing.carry_out(preparing.plan()):
+            warn(f"note: {line}")
     with telling(chosen.json) as tell:
         made, settings, warnings = joining.join(wish, this_host.places(), tell)
     for line in [*warnings, *machine.libvirt_settings()]:
         warn(line)
+    if machine.libvirt_settings():
+        warn("'outlast host prepare' does that")
     if not chosen.json:
         say(f"{made.host} has joined pool {settings.name} as slot {made.slot}")
     not_started = machine.start_services()

@@ -21,6 +21,9 @@ from outlast.storage.names import check_name
 BEAT_PORT, API_PORT = 7790, 7791
 CLOCK_OFF_S_MAX = 30.0
 SERVICES = ("outlast-guard", "outlast-pulse", "outlast-agent", "outlast-farewell")
+QEMU_CONF = Path("etc/libvirt/qemu.conf")
+LIBVIRT_WANTED = {"user": '"root"', "cgroup_controllers": "[]", "security_driver": '"none"'}
+LIBVIRT_FOR_TPMS = {"swtpm_user": '"root"', "swtpm_group": '"root"'}  # their state is in the pool
 _SIOCGIFADDR = 0x8915
 
 
@@ -114,16 +117,16 @@ def check_address(text: str, port: int) -> str:
     return f"{ip}:{number}" if ip.version == 4 else f"[{ip}]:{number}"
 
 
-def check_clock(folder: Path, now_s: float) -> float:
+def clock_off(folder: Path, now_s: float) -> float:
     """How far the wall clock is off the storage's, in seconds (positive: ahead).
 
-    A file is made in `folder` and removed again. Raises InvalidInput above 30 s, StorageTrouble.
+    A file is made in `folder` and removed again. Raises StorageTrouble.
     """
     probe = folder / f"clock-{secrets.token_hex(6)}"
     try:
         try:
             probe.touch(mode=0o600, exist_ok=False)
-            stamp_s = probe.stat().st_mtime
+            return now_s - probe.stat().st_mtime
         finally:
             probe.unlink(missing_ok=True)
     except OSError as error:
@@ -131,7 +134,11 @@ def check_clock(folder: Path, now_s: float) -> float:
             f"the pool's storage cannot be written: {error.strerror or error} ({folder})",
             hint="is it mounted for writing, with rights for root, and not full?",
         ) from error
-    off_s = now_s - stamp_s
+
+
+def check_clock(folder: Path, now_s: float) -> float:
+    """The same; raises InvalidInput above 30 s, StorageTrouble."""
+    off_s = clock_off(folder, now_s)
     if abs(off_s) > CLOCK_OFF_S_MAX:
         side = "ahead of" if off_s > 0 else "behind"
         raise InvalidInput(
@@ -141,14 +148,13 @@ def check_clock(folder: Path, now_s: float) -> float:
     return off_s
 
 
-def libvirt_settings(path: Path = Path("/etc/libvirt/qemu.conf")) -> list[str]:
+def libvirt_settings(path: Path = Path("/") / QEMU_CONF) -> list[str]:
     """What libvirt's qemu.conf must say for the guard to see every VM, and does not.
 
     QEMU starts through the guard's wrapper: as root, because the guard speaks to root alone; in the
     guard's control group, so libvirt must not move it out of there; unconfined, because no
     profile knows the wrapper.
     """
-    wanted = {"user": '"root"', "cgroup_controllers": "[]", "security_driver": '"none"'}
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -156,7 +162,7 @@ def libvirt_settings(path: Path = Path("/etc/libvirt/qemu.conf")) -> list[str]:
     said = dict(re.findall(r"^\s*([a-z_]+)\s*=\s*(.+?)\s*(?:#.*)?$", text, re.MULTILINE))
     return [
         f"set {name} = {value} in {path} and restart libvirtd, or VMs will not start here"
-        for name, value in wanted.items()
+        for name, value in LIBVIRT_WANTED.items()
         if said.get(name, "").replace(" ", "") != value
     ]
 

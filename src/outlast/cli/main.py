@@ -15,9 +15,12 @@ from outlast.cli import (
     balancing,
     confirming,
     drill,
+    fencing,
     host,
+    host_check,
     incident,
     manager,
+    network,
     plan,
     pool,
     pool_settings,
@@ -49,8 +52,12 @@ pool.app.command()(upgrade.upgrade)
 app.add_typer(pool.app, name="pool")
 host.app.command("confirm-off")(confirming.confirm_off)
 host.app.command()(removing.remove)
+host.app.command()(host_check.check)
+host.app.command()(host_check.prepare)
+host.app.add_typer(fencing.app, name="fence")
 app.add_typer(host.app, name="host")
 app.add_typer(vm.app, name="vm")
+app.add_typer(network.app, name="network")
 app.add_typer(storage.app, name="storage")
 app.add_typer(rack.app, name="rack")
 app.add_typer(incident.app, name="incident")

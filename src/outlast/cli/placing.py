@@ -1,4 +1,4 @@
-"""`outlast vm set`: where and when a VM runs. Its options are those of `vm create`, too."""
+"""`outlast vm set`: where and when a VM runs, and its size. `vm create` has these options, too."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ Groups = Annotated[
 def change_of(
     priority: str | None = None, order: int | None = None, delay: str | None = None,
     prefer: list[str] | None = None, likes: list[str] | None = None,
-    groups: list[str] | None = None,
+    groups: list[str] | None = None, memory: str | None = None, vcpus: int | None = None,
 ) -> VmChange:  # fmt: skip
     """The wish. "any" as the only host, or "none" as the only group, empties a list."""
     from outlast.wire.shapes import VmChange, make
 
     given = {
-        "priority": priority, "start_order": order,
+        "priority": priority, "start_order": order, "memory": memory, "vcpus": vcpus,
         "start_delay_s": round(parse_span(delay)) if delay else None,
         "preferred": [] if prefer == ["any"] else prefer or None,
         "likes": [] if likes == ["any"] else likes or None,
@@ -73,17 +73,29 @@ def set_(
     ] = None,
     like: Likes = None,
     group: Groups = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="More at once, up to --memory-max; less later."),
+    ] = None,
+    vcpus: Annotated[
+        int | None,
+        typer.Option(help="More at once, up to --vcpus-max; fewer later."),
+    ] = None,
 ) -> None:
-    """Change where and when a VM runs, from its next start on. What runs stays where it is.
+    """Change where and when a VM runs, and its size, from its next start on.
+
+    What runs stays where it is. Processors and memory (in steps of 128 MiB) are added at once to a
+    VM that was created with --vcpus-max and --memory-max.
 
     \b
     Examples:
       outlast vm set db --priority high --like a
       outlast vm set web --start-order 1 --start-delay 20s --group apart:web
       outlast vm set web --group none --prefer any
+      outlast vm set db --vcpus 8 --memory 16GiB
     """
     chosen = options(ctx)
-    change = change_of(priority, start_order, start_delay, prefer, like, group)
+    change = change_of(priority, start_order, start_delay, prefer, like, group, memory, vcpus)
     if not change.model_fields_set:
         raise InvalidInput("there is nothing to change", hint="outlast vm set --help")
     done = chosen.client().place(name, change)

@@ -3,8 +3,8 @@
 Rules:
 1. Red: a failure now would leave a wanted VM down, or nobody could act on it. Yellow: something is
    not as it should be, failover works. Green: neither. The worst light is the pool's.
-2. Each light has a sentence with its reason. What the agent does not say is not judged: watchdogs,
-   CPU models and power switches are no part of its answer yet.
+2. Each light has a sentence with its reason. What the agent does not say is not judged: watchdogs
+   and CPU models are no part of its answer yet.
 3. Predictions are made of the pool's own timing and its own measured starts; no network, no clock.
 """
 
@@ -33,6 +33,7 @@ class Light:
     colour: str
     what: str
     sentence: str
+    hint: str = ""  # what to do next; "" = nothing, or the sentence says it
 
 
 def worst(lights: Iterable[Light]) -> str:
@@ -93,6 +94,9 @@ def _host_lights(host: HostStatus) -> list[Light]:
     if host.unheard:
         said = f"{host.name} does not hear {' and '.join(host.unheard)}"
         found.append(Light(YELLOW, what, said))
+    if host.power is not None and host.power.power == "unknown":
+        said = f"the power switch of {host.name} does not answer: {host.power.why}"
+        found.append(Light(YELLOW, what, said, f"outlast host fence test {host.name}"))
     if host.answering and host.guard != "open":
         found.append(Light(RED, what, f"the guard of {host.name} is {host.guard or 'not known'}"))
     return found

@@ -113,6 +113,7 @@ def vm_view(vm: VmDetail, now_s: float) -> RenderableType:
         ("vcpus", str(vm.vcpus)),
         *((f"disk {n}", f"{d.path} ({d.format}, {d.bus})") for n, d in enumerate(vm.disks, 1)),
         *((f"network {n}", name) for n, name in enumerate(vm.networks, 1)),
+        ("hardware", ", ".join(vm.hardware)),
         ("kernel", vm.kernel),
         ("initrd", vm.initrd),
         ("cmdline", vm.cmdline),

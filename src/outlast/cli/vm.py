@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from outlast.cli import placing
+from outlast.cli import hardware, placing
 from outlast.cli.context import Options, options, print_error, print_json, say, stdout
 from outlast.errors import OutlastError
 
@@ -69,6 +69,13 @@ def create(
     start_delay: placing.Delay = None,
     like: placing.Likes = None,
     group: placing.Groups = None,
+    firmware: hardware.Firmware = "bios",
+    tpm: hardware.Tpm = False,
+    watchdog: hardware.Watchdog = "",
+    guest_agent: hardware.Channel = False,
+    device: hardware.Devices = None,
+    vcpus_max: hardware.Most = 0,
+    memory_max: hardware.MostMemory = "",
     start: Annotated[bool, typer.Option("--start", help="Start it at once.")] = False,
     wait: Wait = True,
     timeout: Annotated[float, typer.Option(help="Seconds to wait with --start.")] = START_S,
@@ -80,6 +87,7 @@ def create(
       outlast vm create web --memory 2GiB --vcpus 2 --disk 20GiB --start
       outlast vm create db --memory 8GiB --disk images/db.qcow2 --use-existing
       outlast vm create app --memory 4GiB --disk 9GiB --prefer a --prefer b
+      outlast vm create win --memory 8GiB --disk 80GiB --firmware uefi-secure --tpm
     """
     from outlast.wire.shapes import VmCreate, make
 
@@ -99,6 +107,7 @@ def create(
         ha=not no_ha,
         on_shutdown=on_shutdown,
         preferred=prefer or [],
+        hardware=hardware.wish(firmware, tpm, watchdog, guest_agent, device, vcpus_max, memory_max),
         placing=placing.change_of(priority, start_order, start_delay, None, like, group),
     )
     client = chosen.client()

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
 from outlast.errors import InvalidInput
+from outlast.hypervisor import hardware_xml
 from outlast.model import Disk, VmSpec
 
 NAMESPACE = "urn:outlast:vm:1"
@@ -58,8 +59,11 @@ def domain_xml(spec: VmSpec, options: DomainOptions) -> str:
     mark = ET.SubElement(ET.SubElement(domain, "metadata"), f"{{{NAMESPACE}}}vm", name=spec.name)
     if options.pool:
         mark.set("pool", options.pool)
+    hardware_xml.memory(domain, spec)
     _text(domain, "memory", str(spec.memory_mib), unit="MiB")
-    _text(domain, "vcpu", str(spec.vcpus))
+    most = spec.vcpus_max or spec.vcpus
+    now = {"current": str(spec.vcpus)} if most != spec.vcpus else {}
+    _text(domain, "vcpu", str(most), **now)
     _boot(domain, spec)
     _processor(domain, spec, options)
     for cause, action in (
@@ -94,7 +98,7 @@ def _check(spec: VmSpec, options: DomainOptions) -> None:
          "a disk's path must begin with /", ""),
         (len(spec.disks) <= 26, f"{len(spec.disks)} disks are too many", "at most 26"),
     )  # fmt: skip
-    for holds, sentence, hint in rules:
+    for holds, sentence, hint in (*rules, *hardware_xml.rules(spec)):
         if not holds:
             raise InvalidInput(f"VM '{spec.name}': {sentence}", hint=hint)
 
@@ -108,6 +112,7 @@ def _text(parent: ET.Element, tag: str, text: str, **attributes: str) -> ET.Elem
 def _boot(domain: ET.Element, spec: VmSpec) -> None:
     system = ET.SubElement(domain, "os")
     _text(system, "type", "hvm", arch="x86_64", machine=spec.machine)
+    hardware_xml.firmware(system, spec)
     if not spec.kernel:
         ET.SubElement(system, "boot", dev="hd")
         return
@@ -124,16 +129,20 @@ def _processor(domain: ET.Element, spec: VmSpec, options: DomainOptions) -> None
     features = ET.SubElement(domain, "features")
     ET.SubElement(features, "acpi")
     ET.SubElement(features, "apic")
+    hardware_xml.features(features, spec)
     if options.accelerator == "tcg":
         # QEMU would reserve up to 1 GiB for translated code, whatever the size of the VM
         cache_mib = 8 if spec.memory_mib < SMALL_MIB else 64
         _text(ET.SubElement(features, "tcg"), "tb-cache", str(cache_mib), unit="MiB")
     if options.cpu:
-        domain.append(ET.fromstring(options.cpu))  # noqa: S314 - the hypervisor's own words
+        cpu = ET.fromstring(options.cpu)  # noqa: S314 - the hypervisor's own words
     elif options.accelerator == "kvm":
-        ET.SubElement(domain, "cpu", mode="host-model")
+        cpu = ET.Element("cpu", mode="host-model")
     else:
-        _text(ET.SubElement(domain, "cpu", mode="custom", match="exact"), "model", "qemu64")
+        cpu = ET.Element("cpu", mode="custom", match="exact")
+        _text(cpu, "model", "qemu64")
+    hardware_xml.cells(cpu, spec)
+    domain.append(cpu)
     ET.SubElement(domain, "clock", offset="utc")
 
 
@@ -144,7 +153,8 @@ def _devices(devices: ET.Element, spec: VmSpec, options: DomainOptions) -> None:
         letters = TARGETS[disk.bus]
         seen[letters] = seen.get(letters, -1) + 1
         _disk(devices, disk, letters + chr(ord("a") + seen[letters]))
-    ET.SubElement(devices, "controller", type="usb", model="none")
+    usb = any(device.startswith("usb:") for device in spec.devices)
+    ET.SubElement(devices, "controller", type="usb", model="qemu-xhci" if usb else "none")
     if any(disk.bus == "scsi" for disk in spec.disks):
         ET.SubElement(devices, "controller", type="scsi", model="virtio-scsi")
     for index, bridge in enumerate(spec.networks):
@@ -163,6 +173,7 @@ def _devices(devices: ET.Element, spec: VmSpec, options: DomainOptions) -> None:
         else:
             graphics.set("socket", options.vnc_socket.replace("{name}", spec.name))
         ET.SubElement(ET.SubElement(devices, "video"), "model", type="vga", vram="4096")
+    hardware_xml.devices(devices, spec)
     # memory is promised in full; a balloon would only blur that
     ET.SubElement(devices, "memballoon", model="none")
 

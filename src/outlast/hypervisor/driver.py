@@ -34,6 +34,8 @@ DISK_ERROR = "disk error"
 MIGRATION = "migration"  # it was stopped to be moved
 # Detail of the `stopped` of a VM that its own driver killed.
 KILLED = "killed"
+# What systems inside can take as a new module of memory.
+MEMORY_STEP_MIB = 128
 
 
 class StartLocked(HypervisorTrouble):
@@ -50,6 +52,17 @@ class GuardRefused(HypervisorTrouble):
 
 class LibvirtGone(HypervisorTrouble):
     """No connection to the hypervisor, or no answer in time; what was asked may still happen."""
+
+
+def check_room(name: str, more_mib: int, free_mib: int) -> None:
+    """Raises HypervisorTrouble when a running VM cannot have so much more memory here."""
+    if more_mib % MEMORY_STEP_MIB:
+        raise HypervisorTrouble(f"'{name}' can only have {MEMORY_STEP_MIB} MiB more at a time")
+    if more_mib > free_mib:
+        raise HypervisorTrouble(
+            f"'{name}' cannot have {more_mib} MiB more: this host has {free_mib} MiB left",
+            hint="move it to a host with more: outlast vm migrate",
+        )
 
 
 class EventKind(StrEnum):
@@ -141,6 +154,13 @@ class Driver(Protocol):
         """Let a VM go on that was paused over a disk error; a running one is left as it is.
 
         Raises NotFound.
+        """
+
+    def resize(self, name: str, vcpus: int = 0, memory_mib: int = 0) -> None:
+        """Let a running VM have so much, up to what it was started with as the most; 0 = as it is.
+
+        Memory is added in steps of MEMORY_STEP_MIB, and never taken away.
+        Raises NotFound; HypervisorTrouble when it cannot have it: look at `list` for what it has.
         """
 
     def resources(self) -> HostResources:

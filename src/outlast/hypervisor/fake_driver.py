@@ -33,7 +33,9 @@ from outlast.hypervisor.driver import (
     DriverEvent,
     EventKind,
     LibvirtGone,
+    check_room,
 )
+from outlast.hypervisor.fake_console import SocketConsole, connect
 from outlast.hypervisor.libvirt_words import start_trouble
 from outlast.hypervisor.qemu_process import boot_ns, started_ticks
 from outlast.model import HostResources, LocalVm, VmSpec, VmState
@@ -61,6 +63,8 @@ class _Vm:
     ticks: int  # start of the process: with the pid it names it for good
     memory_mib: int
     vcpus: int
+    vcpus_max: int = 0
+    memory_max_mib: int = 0
     pidfd: int = -1
     control: socket.socket | None = None
     process: subprocess.Popen[bytes] | None = None
@@ -101,6 +105,8 @@ class FakeDriver:
                     vm.paused,
                     pid=vm.pid,
                     started_ns=vm.ticks * TICK_NS,
+                    vcpus=vm.vcpus,
+                    memory_mib=vm.memory_mib,
                 )
                 for vm in self._vms.values()
             ]
@@ -133,6 +139,22 @@ class FakeDriver:
 
     def resume(self, name: str) -> None:
         self._say(name, b"resume\n")
+
+    def resize(self, name: str, vcpus: int = 0, memory_mib: int = 0) -> None:
+        free_mib = self.resources().free_mib
+        with self._lock:
+            vm = self._vms.get(name)
+            if vm is None:
+                raise NotFound(f"'{name}' does not run here")
+            if vcpus > max(vm.vcpus, vm.vcpus_max):
+                raise HypervisorTrouble(f"'{name}' cannot have {vcpus} processors")
+            if memory_mib > max(vm.memory_mib, vm.memory_max_mib):
+                raise HypervisorTrouble(f"'{name}' cannot have {memory_mib} MiB")
+            vm.vcpus = vcpus or vm.vcpus
+            if memory_mib > vm.memory_mib:
+                check_room(name, memory_mib - vm.memory_mib, free_mib)
+                vm.memory_mib = memory_mib
+            self._keep(vm)
 
     def kill(self, name: str) -> None:
         with self._lock:
@@ -167,7 +189,7 @@ class FakeDriver:
         with self._lock:
             if name not in self._vms:
                 raise NotFound(f"'{name}' does not run here")
-        return _SocketConsole(name, _connect(self._run / f"{name}.con"))
+        return SocketConsole(name, connect(self._run / f"{name}.con"))
 
     def close(self) -> None:
         self._closing = True
@@ -196,13 +218,18 @@ class FakeDriver:
         ticks = started_ticks(process.pid)
         vm = _Vm(spec.name, spec.uuid, boot, process.pid, ticks, spec.memory_mib, spec.vcpus)
         vm.process = process
-        note = {"name": vm.name, "uuid": vm.uuid, "boot": boot, "pid": vm.pid, "ticks": ticks}
-        note |= {"memory_mib": vm.memory_mib, "vcpus": vm.vcpus}
-        path = self._run / f"{vm.name}.json"
-        path.with_suffix(".new").write_text(json.dumps(note))
-        path.with_suffix(".new").replace(path)
+        vm.vcpus_max, vm.memory_max_mib = spec.vcpus_max, spec.memory_max_mib
+        self._keep(vm)
         self._open(vm)
         return vm
+
+    def _keep(self, vm: _Vm) -> None:
+        """Note it for the next driver here."""
+        kept = ["name", "uuid", "boot", "pid", "ticks", "memory_mib", "vcpus"]
+        kept += ["vcpus_max", "memory_max_mib"]
+        path = self._run / f"{vm.name}.json"
+        path.with_suffix(".new").write_text(json.dumps({name: getattr(vm, name) for name in kept}))
+        path.with_suffix(".new").replace(path)
 
     def _await_up(self, spec: VmSpec, process: subprocess.Popen[bytes]) -> None:
         """Wait for the process's first word; raise what it says instead."""
@@ -221,7 +248,7 @@ class FakeDriver:
         """Take hold of a process; it may be over already, then the watcher will see that."""
         vm.pidfd = os.pidfd_open(vm.pid)
         try:
-            vm.control = _connect(self._run / f"{vm.name}.ctl")
+            vm.control = connect(self._run / f"{vm.name}.ctl")
         except LibvirtGone:
             vm.control = None
 
@@ -330,48 +357,6 @@ class FakeDriver:
     def _emit(self, name: str, kind: EventKind, detail: str) -> None:
         for callback in self._callbacks:
             callback(DriverEvent(name, kind, detail, boot_ns()))
-
-
-class _SocketConsole:
-    """See driver.Console."""
-
-    def __init__(self, name: str, stream: socket.socket) -> None:
-        self._name = name
-        self._stream = stream
-
-    def recv(self, limit: int) -> bytes:
-        try:
-            return self._stream.recv(limit)
-        except OSError:
-            return b""
-
-    def send(self, data: bytes) -> None:
-        try:
-            self._stream.sendall(data)
-        except OSError as error:
-            raise LibvirtGone(f"the console of '{self._name}' has ended") from error
-
-    def close(self) -> None:
-        try:
-            self._stream.shutdown(socket.SHUT_RDWR)  # wakes a waiting recv
-        except OSError:
-            return
-        finally:
-            self._stream.close()
-
-
-def _connect(path: Path) -> socket.socket:
-    """Connect through the folder's fd: a unix socket's address may have 107 bytes only."""
-    stream = socket.socket(socket.AF_UNIX)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        stream.connect(f"/proc/self/fd/{folder}/{path.name}")
-    except OSError as error:
-        stream.close()
-        raise LibvirtGone(f"{path.name} does not answer: {error.strerror}") from error
-    finally:
-        os.close(folder)
-    return stream
 
 
 def check_disk(path: Path) -> list[str]:

@@ -27,12 +27,14 @@ import libvirt
 from outlast.errors import Conflict, HypervisorTrouble, NotFound
 from outlast.hypervisor import libvirt_words as words
 from outlast.hypervisor.domain_xml import DomainOptions, domain_xml
-from outlast.hypervisor.driver import Console, DriverEvent
+from outlast.hypervisor.driver import Console, DriverEvent, check_room
+from outlast.hypervisor.hardware_xml import more_memory
 from outlast.hypervisor.libvirt_console import LibvirtConsole
 from outlast.hypervisor.libvirt_cpu import LibvirtProcessors
 from outlast.hypervisor.libvirt_ledger import Callback, Known, Ledger
 from outlast.hypervisor.libvirt_link import Happening, Link
 from outlast.hypervisor.libvirt_move import LibvirtDeparture, mark_of, unmark
+from outlast.hypervisor.libvirt_tpm import check_no_tpm, link_tpm
 from outlast.hypervisor.mover import Way
 from outlast.hypervisor.qemu_process import QemuProcesses
 from outlast.model import HostResources, LocalVm, VmSpec, VmState
@@ -82,7 +84,16 @@ class LibvirtDriver:
     def list(self) -> list[LocalVm]:
         found = self._ask("list", self._survey)
         vms = [
-            self._processes.measured(LocalVm(known.name, state, why, incoming=known.incoming))
+            self._processes.measured(
+                LocalVm(
+                    known.name,
+                    state,
+                    why,
+                    incoming=known.incoming,
+                    vcpus=known.vcpus,
+                    memory_mib=known.memory_mib,
+                )
+            )
             for known, state, why in found
             if known.ours
         ]
@@ -97,6 +108,7 @@ class LibvirtDriver:
         return tuple(sorted(known.name for known, _, _ in found if not known.ours))
 
     def start(self, spec: VmSpec) -> None:
+        link_tpm(self._options.root, spec)
         xml = domain_xml(spec, replace(self._options.domain, cpu=self.processors.shown))
         try:
             self._link.ask_alone(
@@ -104,6 +116,22 @@ class LibvirtDriver:
             )
         except libvirt.libvirtError as error:
             raise HypervisorTrouble(f"'{spec.name}' cannot start: {error}") from error
+
+    def resize(self, name: str, vcpus: int = 0, memory_mib: int = 0) -> None:
+        free_mib = self.resources().free_mib if memory_mib else 0
+
+        def resize(dom: Any) -> None:
+            known = self._recognise(dom)
+            if vcpus and vcpus != known.vcpus:
+                dom.setVcpusFlags(vcpus, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+                known.vcpus = vcpus
+            more_mib = memory_mib - known.memory_mib
+            if memory_mib and more_mib > 0:
+                check_room(name, more_mib, free_mib)
+                dom.attachDeviceFlags(more_memory(more_mib), libvirt.VIR_DOMAIN_AFFECT_LIVE)
+                known.memory_mib = memory_mib
+
+        self._on_domain("resize", name, resize)
 
     def shutdown(self, name: str) -> None:
         self._on_domain("shutdown", name, lambda dom: dom.shutdown())
@@ -118,7 +146,7 @@ class LibvirtDriver:
 
     def depart(self, name: str, way: Way) -> LibvirtDeparture:
         """See mover.Mover."""
-        self._on_domain("move", name, lambda _: None)
+        self._on_domain("move", name, check_no_tpm)
         departure = LibvirtDeparture(self._link.uri, self._ledger, name, way)
         with self._lock:
             self._departures[name] = departure

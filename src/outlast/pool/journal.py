@@ -22,6 +22,13 @@ SENTENCES: Mapping[str, str] = {
     "guard-ended": "{host} went down {ago_s:.0f} s before its agent began again: {why}",
     "margin-small": "a beat of {host} took {took_s:.1f} s of the {fence_s:g} s after which its VMs "
     "are ended{advice}",
+    "network-lacks": "{host} does not have the network {network}: {why}",
+    "network-deaf": "{host} does not hear {other} on the network {network} with packets of {mtu} "
+    "bytes: a VM that moves between them would lose it",
+    "network-heard": "{host} hears {other} on the network {network} again",
+    "network-there": "{host} has the network {network} now",
+    "power-silent": "the power switch of {host} does not answer: {why}",
+    "power-answers": "the power switch of {host} answers again",
     "call-refused": "{host} refused {caller} the call {call}: {why}{more}",
     "cpu-baseline": "{why}",
     "timing-changed": "{host} goes on with the timing '{preset}'; its agent begins anew",

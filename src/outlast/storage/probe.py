@@ -121,7 +121,7 @@ def probe(
         raise trouble_of(error, root) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    fs_type, mount = _mount_of(root)
+    fs_type, mount = mount_of(root)
     presets = _qualifying(fs_type, beat, swap)
     return ProbeReport(
         str(root), fs_type, mount, tuple(checks), beat, swap, presets,
@@ -329,7 +329,7 @@ def _verdict(
     return f"Usable for a pool; the shortest timing it can hold is '{presets[0]}'.{why}"
 
 
-def _mount_of(path: Path) -> tuple[str, str]:
+def mount_of(path: Path) -> tuple[str, str]:
     """File system type of a path, and its mount point with options."""
     best = ("", "unknown", "unknown")
     device = os.stat(path).st_dev  # noqa: PTH116

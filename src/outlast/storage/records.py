@@ -28,7 +28,9 @@ from outlast.model import (
     Fence,
     JoinToken,
     Lease,
+    Network,
     OrderBook,
+    PowerSwitch,
     SlotRecord,
     View,
     VmRecord,
@@ -82,6 +84,24 @@ def fence_to(fence: Fence) -> Json:
 
 def fence_from(value: object) -> Fence:
     return _thing(Fence, value, "the fence record")
+
+
+def power_to(switch: PowerSwitch) -> Json:
+    """The register `power/<n>`."""
+    return _object(switch)
+
+
+def power_from(value: object) -> PowerSwitch:
+    return _thing(PowerSwitch, value, "the power switch")
+
+
+def network_to(network: Network) -> Json:
+    """The register `network/<name>`."""
+    return _object(network)
+
+
+def network_from(value: object) -> Network:
+    return _thing(Network, value, "the network")
 
 
 def lease_to(lease: Lease) -> Json:

@@ -10,14 +10,15 @@ Rules:
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeVar
+from typing import Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from outlast.errors import InvalidInput, OutlastError
+from outlast.wire.hardware import HardwareWish, PowerInfo
 from outlast.wire.margin import MarginInfo
 from outlast.wire.pool_settings import PoolSettingsInfo as PoolSettingsInfo
-from outlast.wire.sizes import SIZE_MAX, parse_size
+from outlast.wire.size_field import Size
 
 VCPUS_MAX = 512
 DISKS_MAX = 26
@@ -29,19 +30,6 @@ class BadField(InvalidInput):
     def __init__(self, sentence: str, *, hint: str = "", field: str = "") -> None:
         super().__init__(sentence, hint=hint)
         self.field = field
-
-
-def _size(value: object) -> object:
-    if isinstance(value, str):
-        try:
-            return parse_size(value)
-        except InvalidInput as trouble:
-            raise ValueError(f"{trouble.sentence}; {trouble.hint}") from None
-    return value
-
-
-# Bytes; in JSON a number of bytes or a text like "8MiB".
-Size = Annotated[int, BeforeValidator(_size), Field(strict=True, gt=0, le=SIZE_MAX)]
 
 
 class Request(BaseModel):
@@ -72,8 +60,10 @@ class GroupEntry(Request):
 
 
 class VmChange(Request):
-    """Where and when a VM runs; what is not given stays as it is."""
+    """Where and when a VM runs, and how large it is; what is not given stays as it is."""
 
+    memory: Size | None = None
+    vcpus: int | None = Field(default=None, ge=1, le=VCPUS_MAX)
     priority: Literal["high", "normal", "low", "best-effort"] | None = None
     start_order: int | None = Field(default=None, ge=0, le=1000)
     start_delay_s: int | None = Field(default=None, ge=0, le=3600)
@@ -100,6 +90,7 @@ class VmCreate(Request):
     on_shutdown: Literal["stay", "restart"] = "stay"
     preferred: list[str] = []
     placing: VmChange = VmChange()
+    hardware: HardwareWish = HardwareWish()
 
 
 class VmMigrate(Request):
@@ -250,6 +241,7 @@ class VmStatus(Answer):
     cmdline: str = ""
     serial_log: str = ""
     networks: list[str] = []
+    hardware: list[str] = []  # in words: "UEFI with Secure Boot", ...
     move: MoveStatus | None = None
     away_from: str = ""  # the host it left for maintenance
 
@@ -308,6 +300,7 @@ class HostStatus(Answer):
     guard_version: str = ""
     protocol: int = 1  # the newest one it speaks
     macs: list[str] = []
+    power: PowerInfo | None = None  # of its power switch; None = it has none, or was not asked yet
 
 
 class PoolStatus(Answer):

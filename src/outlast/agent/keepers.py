@@ -1,0 +1,75 @@
+"""What an agent looks after beside its ticks, each in a thread of its own: slow, and never urgent.
+
+    balancer    evens the pool out, where its settings say so
+    power       asks the other hosts' power switches whether they still answer
+    networks    has the bridges the pool wants, and looks whether others are reached there
+
+Rules: none of them touches a VM's life; each may hang without anybody waiting for it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from outlast import __version__
+from outlast.agent.balancer import Balancer
+from outlast.agent.network_keeper import LinkPort, NetworkKeeper
+from outlast.agent.network_reach import NetworkReach
+from outlast.agent.power_watch import PowerWatch
+from outlast.agent.service import Service
+from outlast.agent.wishes import Wishes
+from outlast.network.frames import Frames
+from outlast.network.registry import networks
+from outlast.pool.facts import Facts, Me
+from outlast.pool.journal import Note
+from outlast.power.port import PowerFence, SwitchSaid
+from outlast.power.switches import record_of
+from outlast.settings import PoolSettings
+from outlast.storage.register import Register
+
+
+class Keepers:
+    """`service`: the engine they belong to."""
+
+    def __init__(
+        self, me: Me, settings: PoolSettings, register: Register, service: Service,
+        power: PowerFence, links: LinkPort, tell: Callable[[Note], None],
+    ) -> None:  # fmt: skip
+        self._service, self._me = service, me
+        self._balancer = Balancer(self._seen, Wishes(service).migrate, tell)
+        self._power = PowerWatch(
+            me.slot, lambda: facts.slots if (facts := service.picture.facts) else {},
+            lambda slot: record_of(register, slot), power, tell,
+        )  # fmt: skip
+        reach = NetworkReach(
+            me.host, lambda n: Frames(n.name, n.mtu, settings.uuid, me.host), self._others, tell,
+            time.monotonic,
+        )  # fmt: skip
+        self._networks = NetworkKeeper(me.host, lambda: networks(register), links, tell, reach)
+
+    @property
+    def switches(self) -> Mapping[int, SwitchSaid]:
+        """What the power switches of other hosts said last, by slot."""
+        return self._power.known
+
+    def start(self) -> None:
+        for one in (self._balancer, self._power, self._networks):
+            one.start()
+
+    def close(self) -> None:
+        for one in (self._balancer, self._power, self._networks):
+            one.close()
+
+    def _seen(self) -> tuple[Facts, PoolSettings] | None:
+        picture = self._service.picture
+        return (picture.facts, picture.settings) if picture.facts is not None else None
+
+    def _others(self) -> list[str]:
+        """Members that call on the networks as this version does."""
+        facts = self._service.picture.facts
+        if facts is None or facts.view is None:
+            return []
+        members = facts.view.slots - {facts.me.slot}
+        known = [facts.slots[n] for n in members if n in facts.slots]
+        return [r.host for r in known if r.version == __version__ and not r.no_vms]

@@ -1,0 +1,90 @@
+"""Does this host hear the others on the networks for VMs, with packets of full size?
+
+Rules:
+1. Each host calls at every look on every network that leaves it. Who is a member, runs this
+   version and was not heard for DEAF_S on a network that stands here is told in a note, once; so is
+   its end.
+2. Nothing is decided by it: it tells people where a VM that moves would lose its network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from outlast.model import Network
+from outlast.pool.journal import Note, note
+
+DEAF_S = 60.0
+
+
+class Calls(Protocol):
+    """As network.frames.Frames."""
+
+    def call(self) -> None: ...
+    def heard(self) -> set[str]: ...
+    def close(self) -> None: ...
+
+
+class NetworkReach:
+    """calls: opens the calls of a network here; may raise OSError. others: hosts to be heard."""
+
+    def __init__(
+        self, host: str, calls: Callable[[Network], Calls], others: Callable[[], Iterable[str]],
+        tell: Callable[[Note], None], clock: Callable[[], float],
+    ) -> None:  # fmt: skip
+        self._host, self._calls, self._others = host, calls, others
+        self._tell, self._clock = tell, clock
+        self._open: dict[Network, Calls] = {}
+        self._heard_s: dict[tuple[str, str], float] = {}  # network and host: when it was heard
+        self._deaf: set[tuple[str, str]] = set()
+
+    def step(self, standing: Iterable[Network]) -> None:
+        """Call and listen once. standing: networks that leave this host and stand here."""
+        networks = set(standing)
+        for gone in set(self._open) - networks:
+            self._end(gone)
+        now_s, others = self._clock(), frozenset(self._others())
+        for network in sorted(networks, key=lambda n: n.name):
+            heard = self._step(network)
+            if heard is not None:
+                self._judge(network, heard, others, now_s)
+
+    def _step(self, network: Network) -> set[str] | None:
+        """Who was heard; None when that could not be tried."""
+        try:
+            if network not in self._open:
+                self._open[network] = self._calls(network)
+            self._open[network].call()
+        except OSError:  # it was made anew under us, or is down: tried again at the next look
+            self._end(network)
+            return None
+        return self._open[network].heard()
+
+    def _judge(
+        self, network: Network, heard: set[str], others: frozenset[str], now_s: float
+    ) -> None:
+        for other in sorted(others):
+            pair = (network.name, other)
+            if other in heard or pair not in self._heard_s:
+                self._heard_s[pair] = now_s
+            deaf = now_s - self._heard_s[pair] >= DEAF_S
+            fields = {"host": self._host, "other": other, "network": network.name}
+            if deaf and pair not in self._deaf:
+                self._deaf.add(pair)
+                self._tell(note("network-deaf", **fields, mtu=network.mtu))
+            elif other in heard and pair in self._deaf:
+                self._deaf.discard(pair)
+                self._tell(note("network-heard", **fields))
+        known = {pair for pair in self._heard_s if pair[0] != network.name or pair[1] in others}
+        self._heard_s = {pair: self._heard_s[pair] for pair in known}
+        self._deaf &= known
+
+    def _end(self, network: Network) -> None:
+        calls = self._open.pop(network, None)
+        if calls is not None:
+            with contextlib.suppress(OSError):
+                calls.close()
+        self._heard_s = {p: s for p, s in self._heard_s.items() if p[0] != network.name}
+        self._deaf = {pair for pair in self._deaf if pair[0] != network.name}

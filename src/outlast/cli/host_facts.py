@@ -1,0 +1,347 @@
+"""What there is to know about this machine before it joins a pool, and after. Changes nothing.
+
+Rules:
+1. A question that cannot be answered is answered by "not known", in words; none raises, and none
+   waits longer than LIMIT_S, whatever hangs: a dead NFS server, a libvirtd that does not answer.
+2. What is looked at lies below `root`, so that a test may build a machine of files.
+3. The clock of the storage is compared by one small file in the pool's tmp, made and removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import mmap
+import os
+import platform
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from outlast.cli import machine
+from outlast.cli.drill import certificate_days
+from outlast.cli.host_lights import HostFacts, StorageFacts, WatchdogFacts
+from outlast.errors import OutlastError
+from outlast.storage.format import slot_from
+from outlast.storage.posix import PosixRegister
+from outlast.storage.probe import mount_of
+
+T = TypeVar("T")
+
+LIMIT_S = 5.0
+REACH_S = 2.0
+NOT_SYNCED = 5  # of adjtimex: TIME_ERROR
+TIMEX_BYTES = 256  # its struct timex is smaller everywhere
+PIECE = 4096
+QEMU = "/usr/bin/qemu-system-x86_64"
+
+
+def look(host_file: Mapping[str, Any], pool_dir: Path | None, root: Path = Path("/")) -> HostFacts:
+    """Everything; host_file: {} when this machine is in no pool. Never raises."""
+    qemu = str(host_file.get("qemu") or QEMU)
+    libvirt, libvirt_trouble = libvirt_version(str(host_file.get("libvirt_uri", "qemu:///system")))
+    facts = HostFacts(
+        joined=str(host_file.get("host", "")),
+        python=sys.version_info[:2],
+        kernel=_pair(platform.release()) or (0, 0),
+        qemu=qemu_version(qemu),
+        qemu_path=qemu,
+        libvirt=libvirt,
+        libvirt_trouble=libvirt_trouble,
+        libvirt_settings=tuple(machine.libvirt_settings(root / machine.QEMU_CONF)),
+        kvm=kvm_trouble(root),
+        watchdog=watchdog(host_file, root),
+        cgroup=cgroup_mount(root),
+        clock_source=_text(
+            root / "sys/devices/system/clocksource/clocksource0/current_clocksource"
+        ),
+        clock_synced=clock_synced(),
+        confined=confined(root),
+        memory_mib=memory_mib(root),
+        var_free_mib=free_mib(root / "var/lib"),
+        ports_taken=ports_taken() if not host_file else {},
+    )
+    if host_file:
+        facts = replace(
+            facts, services=services(root), certificate_days=_quietly(certificate_days, None)
+        )
+    if pool_dir is None:
+        return facts
+    found = within(LIMIT_S, lambda: storage(pool_dir), None)
+    if found is None:
+        trouble = f"{pool_dir} did not answer within {LIMIT_S:g} s"
+        return replace(facts, storage=StorageFacts(str(pool_dir), trouble))
+    if found.trouble or not (pool_dir / "pool.json").exists():
+        return replace(facts, storage=found)
+    own = str(host_file.get("host", ""))
+    return replace(
+        facts, storage=found, peers=within(LIMIT_S, lambda: reach(pool_dir, own), {})
+    )  # fmt: skip
+
+
+def within(limit_s: float, ask: Callable[[], T], otherwise: T) -> T:
+    """The answer, or `otherwise` when there is none in time or it fails."""
+    answer: list[T] = []
+
+    def asked() -> None:
+        with contextlib.suppress(OSError, OutlastError, ValueError):
+            answer.append(ask())
+
+    thread = threading.Thread(target=asked, daemon=True)
+    thread.start()
+    thread.join(limit_s)
+    return answer[0] if answer else otherwise
+
+
+def _quietly(ask: Callable[[], T], otherwise: T) -> T:
+    try:
+        return ask()
+    except (OSError, ValueError):
+        return otherwise
+
+
+def _text(path: Path) -> str:
+    return _quietly(lambda: path.read_text(encoding="utf-8", errors="replace").strip(), "")
+
+
+def _pair(text: str) -> tuple[int, int] | None:
+    match = re.search(r"(\d+)\.(\d+)", text)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+# ---- the machine
+
+
+def qemu_version(path: str) -> tuple[int, int] | None:
+    """None: it does not run."""
+    try:
+        done = subprocess.run(
+            [path, "--version"], capture_output=True, text=True, timeout=LIMIT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return None if done.returncode else _pair(done.stdout)
+
+
+def libvirt_version(uri: str) -> tuple[tuple[int, int] | None, str]:
+    """Of the daemon, and why there is none."""
+    said: list[str] = []
+
+    def ask() -> int:
+        import libvirt
+
+        libvirt.registerErrorHandler(lambda _context, _error: None, None)
+        try:
+            conn = libvirt.openReadOnly(uri)
+        except libvirt.libvirtError as error:
+            said.append(f"libvirt at {uri}: {error}")
+            raise ValueError from error
+        try:
+            return int(conn.getLibVersion())
+        finally:
+            conn.close()
+
+    number = within(LIMIT_S, ask, 0)
+    if not number:
+        return None, said[0] if said else f"{uri} did not answer within {LIMIT_S:g} s"
+    return (number // 1_000_000, number // 1000 % 1000), ""
+
+
+def kvm_trouble(root: Path) -> str:
+    """Why KVM cannot be used; "" = it can, as far as can be seen without trying."""
+    device = root / "dev/kvm"
+    if not device.exists():
+        flags = _text(root / "proc/cpuinfo")
+        if not re.search(r"\b(vmx|svm)\b", flags):
+            return "this processor does not offer virtualisation"
+        return "there is no /dev/kvm"
+    if not os.access(device, os.R_OK | os.W_OK):
+        return "/dev/kvm may not be used by this user"
+    kept = _text(root / "var/lib/outlast/accelerator.json")  # the agent tried it at this boot
+    boot = _text(root / "proc/sys/kernel/random/boot_id")
+    if boot and boot in kept and '"name": "tcg"' in kept:
+        why = re.search(r'"why": "([^"]*)"', kept)
+        return why[1] if why else "a test system did not boot under it"
+    return ""
+
+
+def watchdog(host_file: Mapping[str, Any], root: Path) -> WatchdogFacts:
+    """What the kernel says; the device itself is never opened, for that would arm it."""
+    device = str(host_file.get("watchdog_device", "/dev/watchdog"))
+    wanted = host_file.get("reset", "watchdog") == "watchdog"
+    if device.startswith("testing:"):
+        there = Path(device.removeprefix("testing:")).exists()
+        return WatchdogFacts(device, wanted, there, "a pretend one", there)
+    place = root / device.lstrip("/")
+    if not place.exists():
+        return WatchdogFacts(device, wanted)
+    name = place.resolve().name
+    known = root / "sys/class/watchdog" / ("watchdog0" if name == "watchdog" else name)
+    module = known / "device/driver"
+    driver = module.resolve().name if module.exists() else ""
+    identity = _text(known / "identity")
+    return WatchdogFacts(
+        device, wanted, True, ", ".join(part for part in (identity, driver) if part),
+        _text(known / "state") == "active", _text(known / "nowayout") == "1",
+    )  # fmt: skip
+
+
+def cgroup_mount(root: Path) -> str:
+    for line in _text(root / "proc/self/mounts").splitlines():
+        fields = line.split()
+        if len(fields) > 2 and fields[2] == "cgroup2":
+            return fields[1]
+    return ""
+
+
+def clock_synced() -> bool | None:
+    """Whether the kernel's clock is disciplined by anybody; None: it does not say."""
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        answer = libc.adjtimex(ctypes.create_string_buffer(TIMEX_BYTES))
+    except (OSError, AttributeError):
+        return None
+    return None if answer < 0 else bool(answer != NOT_SYNCED)
+
+
+def confined(root: Path) -> str:
+    """What a security module would forbid that VMs need; "" = nothing."""
+    if _text(root / "sys/fs/selinux/enforce") == "1":
+        return "SELinux enforces its rules, and has none for the guard's wrapper around QEMU"
+    profiles = _text(root / "sys/kernel/security/apparmor/profiles")
+    enforced = re.search(r"^(?:libvirtd|/usr/sbin/libvirtd) \(enforce\)", profiles, re.MULTILINE)
+    if not enforced:
+        return ""
+    local = _text(root / "etc/apparmor.d/local/usr.sbin.libvirtd")
+    if re.search(r"^\s*/var/lib/outlast/qemu\s+\S*x", local, re.MULTILINE):
+        return ""
+    return "AppArmor does not let libvirtd start /var/lib/outlast/qemu, the guard's wrapper"
+
+
+def memory_mib(root: Path) -> int:
+    match = re.search(r"^MemTotal:\s+(\d+) kB", _text(root / "proc/meminfo"), re.MULTILINE)
+    return int(match[1]) // 1024 if match else 0
+
+
+def free_mib(place: Path) -> int:
+    return _quietly(lambda: shutil.disk_usage(place).free // 2**20, 0)
+
+
+def services(root: Path) -> dict[str, str]:
+    """Each unit's state; {} where no systemd runs."""
+    if not (root / "run/systemd/system").is_dir():
+        return {}
+    done = subprocess.run(
+        ["systemctl", "is-active", *machine.SERVICES], capture_output=True, text=True, check=False
+    )
+    return dict(zip(machine.SERVICES, done.stdout.split(), strict=False))
+
+
+# ---- network
+
+
+def ports_taken() -> dict[str, str]:
+    """The ports a host needs that another program holds."""
+    wanted = (
+        (f"UDP {machine.BEAT_PORT}", socket.SOCK_DGRAM, machine.BEAT_PORT),
+        (f"TCP {machine.API_PORT}", socket.SOCK_STREAM, machine.API_PORT),
+    )
+    found = {}
+    for what, kind, port in wanted:
+        with socket.socket(socket.AF_INET, kind) as probe:
+            if kind is socket.SOCK_STREAM:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("0.0.0.0", port))  # noqa: S104 - to see whether anybody has it
+            except OSError as error:
+                in_use = error.errno == errno.EADDRINUSE
+                found[what] = "another program has it" if in_use else str(error.strerror)
+    return found
+
+
+def reach(pool_dir: Path, own: str) -> dict[str, str]:
+    """Each other host of the pool, and why its agent was not reached; "" = it was."""
+    register = PosixRegister(pool_dir, "check")
+    addresses = {}
+    for name in register.names("slot"):
+        _, value = register.read(name)
+        record = slot_from(value) if value is not None else None
+        if record is not None and record.active and record.host != own and record.api:
+            addresses[record.host] = record.api
+    found: dict[str, str] = {}
+    threads = [
+        threading.Thread(
+            target=lambda h=host, a=api: found.__setitem__(h, _connect(a)), daemon=True
+        )
+        for host, api in addresses.items()
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(REACH_S + 1)
+    return {host: found.get(host, "no answer") for host in sorted(addresses)}
+
+
+def _connect(api: str) -> str:
+    host, _, port = api.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_S):
+            return ""
+    except (OSError, ValueError) as error:
+        return f"{api}: {getattr(error, 'strerror', None) or error}"
+
+
+# ---- storage
+
+
+def storage(pool_dir: Path) -> StorageFacts:
+    """The pool's directory; may hang with its server."""
+    path = str(pool_dir)
+    if not pool_dir.is_dir():
+        return StorageFacts(path, f"there is no directory {path}")
+    fs_type, mounted = mount_of(pool_dir)
+    options = tuple(mounted.rpartition("(")[2].rstrip(")").split(","))
+    own_disk = pool_dir.stat().st_dev == Path("/").stat().st_dev
+    off_s, trouble = None, ""
+    if (pool_dir / "tmp").is_dir():
+        try:
+            off_s = machine.clock_off(pool_dir / "tmp", time.time())
+        except OutlastError as error:
+            trouble = error.sentence
+    return StorageFacts(
+        path, trouble, fs_type, options, own_disk, direct_trouble(pool_dir), free_mib(pool_dir),
+        off_s,
+    )  # fmt: skip
+
+
+def direct_trouble(pool_dir: Path) -> str:
+    """Why a read past the cache fails; "" = it works. Reads the heartbeat area, or tries a file."""
+    area = pool_dir / "hb"
+    made = None
+    if not area.exists():
+        made = area = pool_dir / f".outlast-check-{os.getpid()}"
+        try:
+            area.write_bytes(bytes(PIECE))
+        except OSError as error:
+            return f"nothing can be written there ({error.strerror})"
+    try:
+        fd = os.open(area, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+        try:
+            with mmap.mmap(-1, PIECE) as page:
+                return "" if os.preadv(fd, [page], 0) == PIECE else "the read was short"
+        finally:
+            os.close(fd)
+    except OSError as error:
+        return str(error.strerror)
+    finally:
+        if made is not None:
+            made.unlink(missing_ok=True)

@@ -1,0 +1,109 @@
+"""`outlast network ...`: networks for VMs, the same on every host."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from outlast.cli.context import options, print_json, say
+
+if TYPE_CHECKING:
+    from outlast.storage.register import Register
+
+app = typer.Typer(no_args_is_help=True, help="Networks for VMs, the same on every host.")
+
+NetworkName = Annotated[str, typer.Argument(metavar="NAME", help="At most 10 of a-z, 0-9 and -.")]
+PoolOption = Annotated[
+    Path | None,
+    typer.Option("--pool", metavar="DIR", help="The pool's directory. Default: this host's pool."),
+]
+
+
+@app.command()
+def create(
+    ctx: typer.Context,
+    name: NetworkName,
+    uplink: Annotated[
+        str, typer.Option(metavar="CARD", help="Its way to other hosts. Default: none.")
+    ] = "",
+    uplink_of: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST=CARD", help="Another card on this host. Repeat for more."),
+    ] = None,
+    vlan: Annotated[int, typer.Option(help="Tagged with this number; 0: not tagged.")] = 0,
+    mtu: Annotated[int, typer.Option(help="The largest packet; cards must have it.")] = 1500,
+    pool_dir: PoolOption = None,
+) -> None:
+    """A bridge of this name on every host, within seconds. VMs use it with --network NAME.
+
+    A card that has addresses is never put into a bridge; a VLAN on top of it is fine.
+
+    \b
+    Examples:
+      outlast network create lan --uplink eno1 --vlan 20
+      outlast network create fast --uplink ens2 --uplink-of b=ens3 --mtu 9000
+      outlast network create inside          VMs of one host only
+    """
+    from outlast.model import Network
+    from outlast.network import registry
+
+    network = Network(name, uplink, tuple(uplink_of or ()), vlan, mtu)
+    registry.create(_register(pool_dir), network)
+    if options(ctx).json:
+        print_json(asdict(network))
+    else:
+        say(f"{name} shall be on every host; 'outlast network list' says how it stands here")
+
+
+@app.command("list")
+def list_(ctx: typer.Context, pool_dir: PoolOption = None) -> None:
+    """The pool's networks, and how they stand on this machine."""
+    from outlast.cli import this_host
+    from outlast.errors import NotFound, OutlastError
+    from outlast.network import plan, registry
+    from outlast.network.links import Links
+
+    found = registry.networks(_register(pool_dir))
+    try:
+        host = str(this_host.known(this_host.places()).get("host", ""))
+    except NotFound:
+        host = ""
+    try:
+        links, trouble = Links().read(), ""
+    except OutlastError as error:
+        links, trouble = {}, error.sentence
+    here = {}
+    for network in found if host else ():
+        todo = plan.wanted(network, host, links)
+        here[network.name] = trouble or todo.trouble or ("being made" if todo.steps else "there")
+    if options(ctx).json:
+        shown = [asdict(n) | {"here": here.get(n.name, "")} for n in found]
+        print_json({"host": host, "networks": shown})
+        return
+    for network in found:
+        way = plan.uplink_on(network, host) or "inside of each host"
+        tag = f", VLAN {network.vlan}" if network.vlan else ""
+        say(f"{network.name:<10} {way}{tag}, MTU {network.mtu}: {here.get(network.name, '-')}")
+    if not found:
+        say("there are no networks; see 'outlast network create --help'")
+
+
+@app.command()
+def remove(ctx: typer.Context, name: NetworkName, pool_dir: PoolOption = None) -> None:
+    """Remove a network. A host keeps its bridge until no VM uses it there."""
+    from outlast.network import registry
+
+    registry.remove(_register(pool_dir), name)
+    if options(ctx).json:
+        print_json({"removed": name})
+    else:
+        say(f"{name} is removed from each host as soon as no VM uses it there")
+
+
+def _register(pool_dir: Path | None) -> Register:
+    from outlast.cli import this_host
+
+    return this_host.opened(pool_dir, this_host.places())[1]

@@ -1,0 +1,81 @@
+"""The networks of a pool: the registers `network/<name>`."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import replace
+
+from outlast.errors import Conflict, InvalidInput, NotFound
+from outlast.model import Network
+from outlast.storage.names import check_name
+from outlast.storage.records import network_from, network_to
+from outlast.storage.register import Outcome, Register
+
+NAME_MAX = 10  # a link's name has 15 at most, and .4094 comes behind it
+MTU_MIN, MTU_MAX = 576, 65521
+TRIES, PAUSE_S = 5, 0.1
+_CARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}\Z")
+
+
+def networks(register: Register) -> list[Network]:
+    """By name. Raises StorageTrouble."""
+    found = (register.read(name)[1] for name in register.names("network"))
+    known = [network_from(value) for value in found if value is not None]
+    return sorted((n for n in known if not n.deleted), key=lambda n: n.name)
+
+
+def create(register: Register, network: Network) -> None:
+    """Raises InvalidInput, Conflict, StorageTrouble."""
+    check(network)
+    version, value = register.read(f"network/{network.name}")
+    if value is not None and not network_from(value).deleted:
+        raise Conflict(f"there is a network '{network.name}' already", hint="outlast network list")
+    _swap(register, version, network)
+
+
+def remove(register: Register, name: str) -> None:
+    """Raises NotFound, Conflict, StorageTrouble."""
+    version, value = register.read(f"network/{check_name(name, 'network name')}")
+    before = network_from(value) if value is not None else None
+    if before is None or before.deleted:
+        raise NotFound(f"there is no network '{name}'", hint="outlast network list")
+    _swap(register, version, replace(before, deleted=True))
+
+
+def check(network: Network) -> None:
+    """Raises InvalidInput."""
+    check_name(network.name, "network name")
+    if len(network.name) > NAME_MAX:
+        raise InvalidInput(f"'{network.name}' is too long", hint=f"at most {NAME_MAX} characters")
+    if not 0 <= network.vlan <= 4094:
+        raise InvalidInput(f"there is no VLAN {network.vlan}", hint="1 to 4094, or none")
+    if not MTU_MIN <= network.mtu <= MTU_MAX:
+        raise InvalidInput(f"an MTU of {network.mtu}?", hint="1500, or 9000 where all switches do")
+    cards = [network.uplink] if network.uplink else []
+    for text in network.uplinks_of:
+        host, equals, card = text.partition("=")
+        check_name(host, "host name")
+        if not equals:
+            raise InvalidInput(f"{text[:60]!r} is not like b=eth1")
+        cards.append(card)
+    for card in cards:
+        if card and not _CARD.match(card):
+            raise InvalidInput(f"{card[:40]!r} is no card's name", hint="'ip link' lists them")
+    if network.vlan and not cards:
+        raise InvalidInput("a VLAN of which card?", hint="--uplink eth1")
+
+
+def _swap(register: Register, version: int, network: Network) -> None:
+    name, value = f"network/{network.name}", network_to(network)
+    outcome = register.swap(name, version, value).outcome
+    for _ in range(TRIES):
+        if outcome is Outcome.OK or register.read(name)[1] == value:
+            return
+        if outcome is Outcome.CONFLICT:
+            break
+        time.sleep(PAUSE_S)
+    raise Conflict(
+        f"somebody else has just changed the network '{network.name}', or the storage does not say "
+        "what it wrote", hint="look with 'outlast network list', then try again",
+    )  # fmt: skip

@@ -1,0 +1,134 @@
+"""Calls between hosts over networks for VMs: who is told to be deaf; frames on real bridges."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from outlast.agent.network_reach import DEAF_S, NetworkReach
+from outlast.model import Network
+from outlast.pool.journal import Note
+
+LAN = Network("lan", "eth1")
+
+
+class Air:
+    """Calls that arrive as the test wants."""
+
+    def __init__(self) -> None:
+        self.now_s, self.voices, self.others = 0.0, {"b"}, ["b", "c"]
+        self.told: list[Note] = []
+        self.broken = False
+        self.called = self.ended = 0
+
+    def call(self) -> None:
+        if self.broken:
+            raise OSError("down")
+        self.called += 1
+
+    def heard(self) -> set[str]:
+        return set(self.voices)
+
+    def close(self) -> None:
+        self.ended += 1
+
+    def reach(self) -> NetworkReach:
+        return NetworkReach(
+            "a", lambda _: self, lambda: self.others, self.told.append, lambda: self.now_s
+        )
+
+    def after(self, reach: NetworkReach, seconds: float, *standing: Network) -> list[str]:
+        self.now_s += seconds
+        reach.step(standing)
+        return [note.code for note in self.told]
+
+
+def test_who_is_not_heard_for_a_while_is_told_once_and_so_is_its_end() -> None:
+    air = Air()
+    reach = air.reach()
+    assert air.after(reach, 0, LAN) == []
+    assert air.after(reach, DEAF_S - 1, LAN) == []
+    assert air.after(reach, 1, LAN) == air.after(reach, 99, LAN) == ["network-deaf"]
+    assert "a does not hear c on the network lan with packets of 1500" in air.told[0].sentence
+    air.voices.add("c")
+    assert air.after(reach, 1, LAN) == ["network-deaf", "network-heard"]
+    assert air.after(reach, 1, LAN) == ["network-deaf", "network-heard"]
+
+
+def test_nobody_is_blamed_for_what_is_not_there_or_not_a_member() -> None:
+    air = Air()
+    reach = air.reach()
+    air.after(reach, 0, LAN)
+    air.broken = True
+    assert air.after(reach, 2 * DEAF_S, LAN) == [], "it could not be tried here"
+    air.broken = False
+    assert air.after(reach, 1, LAN) == [], "its time begins anew"
+    assert air.after(reach, 2 * DEAF_S) == []
+    air.others = ["b"]
+    assert air.after(reach, 2 * DEAF_S, LAN) == air.after(reach, 2 * DEAF_S, LAN) == []
+    assert air.ended == 2
+
+
+# one host: calls all the time, and says whom it hears
+HOST = """
+import sys, time
+from outlast.network.frames import Frames
+frames = Frames("lan", int(sys.argv[2]), "pool", sys.argv[1])
+while True:
+    frames.call()
+    for host in sorted(frames.heard()):
+        print(host, flush=True)
+    time.sleep(0.02)
+"""
+
+
+@pytest.mark.rack
+def test_whole_frames_arrive_over_real_bridges(wired: list[subprocess.Popen[str]]) -> None:
+    """Three hosts on one wire; the packets of one are shorter than the network's MTU."""
+    for space, host, mtu in (("a", "a", 1500), ("b", "small", 1000), ("b", "b", 1500)):
+        wired.append(
+            subprocess.Popen(
+                ["nsenter", f"--net=/run/netns/{space_of(space)}", sys.executable, "-c", HOST,
+                 host, str(mtu)],
+                stdout=subprocess.PIPE, text=True,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            )
+        )  # fmt: skip
+    out = wired[0].stdout
+    assert out is not None
+    assert {out.readline().strip() for _ in range(3)} == {"b"}
+
+
+def space_of(name: str) -> str:
+    return f"olr-{name}-{os.getpid()}"
+
+
+@pytest.fixture
+def wired() -> Iterator[list[subprocess.Popen[str]]]:
+    """Two namespaces, each with a bridge `lan`, and a wire between these; processes to be ended."""
+    spaces = [space_of("a"), space_of("b")]
+    running: list[subprocess.Popen[str]] = []
+
+    def ip(*argv: str) -> None:
+        subprocess.run(["ip", *argv], check=True)
+
+    for space in spaces:
+        ip("netns", "add", space)
+    try:
+        ip("-n", spaces[0], "link", "add", "eth1", "type", "veth", "peer", "name", "eth1", "netns",
+           spaces[1])  # fmt: skip
+        for space in spaces:
+            ip("-n", space, "link", "add", "lan", "type", "bridge")
+            ip("-n", space, "link", "set", "eth1", "master", "lan", "up")
+            ip("-n", space, "link", "set", "lan", "up")
+        yield running
+    finally:
+        for process in running:
+            process.kill()
+            process.communicate(timeout=10)
+        for space in spaces:
+            ip("netns", "delete", space)
