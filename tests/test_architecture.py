@@ -31,10 +31,15 @@ MAY: Mapping[str, frozenset[str]] = {
     "storage": GROUND,
     "wire": frozenset({"model", "errors"}),
     "hypervisor": frozenset({"model", "errors"}),
+    "images": GROUND | {"storage"},
     "guard": GROUND | {"__init__", "storage.format", "storage.heartbeat", "wire.beat"},
     "incident": GROUND | {"pool", "__init__"},
-    "agent": GROUND | {"placement", "pool", "storage", "wire", "hypervisor", "guard", "incident"},
-    "cli": GROUND | {"wire", "placement", "storage", "rack.client", "rack.lab", "incident"},
+    "agent": GROUND
+    | {"placement", "pool", "storage", "wire", "hypervisor", "guard", "incident"}
+    | {"images"},
+    "cli": GROUND
+    | {"wire", "placement", "storage", "rack.client", "rack.lab", "incident"}
+    | {"images"},
     "sim": GROUND
     | {"pool", "placement", "agent.tick", "storage.register", "storage.format"}
     | {"guard.core", "guard.facts"}
@@ -53,7 +58,7 @@ FILE_MAY: Mapping[str, frozenset[str]] = {
 # rooms that use only the standard library and their table entry
 NO_THIRD_PARTY = frozenset({"guard", "model", "errors", "settings", "placement", "pool", "sim"})
 THIRD_PARTY = frozenset(
-    {"aiohttp", "pydantic", "typer", "click", "rich", "cryptography", "libvirt"}
+    {"aiohttp", "pydantic", "typer", "click", "rich", "cryptography", "libvirt", "pycdlib"}
     | {"fastapi", "starlette", "granian", "sqlalchemy", "alembic", "argon2", "prometheus_client"}
 )
 

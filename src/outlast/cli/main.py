@@ -15,6 +15,7 @@ from outlast.cli import (
     balancing,
     drill,
     host,
+    image,
     incident,
     manager,
     plan,
@@ -47,6 +48,7 @@ pool.app.command()(upgrade.upgrade)
 app.add_typer(pool.app, name="pool")
 app.add_typer(host.app, name="host")
 app.add_typer(vm.app, name="vm")
+app.add_typer(image.app, name="image")
 app.add_typer(storage.app, name="storage")
 app.add_typer(rack.app, name="rack")
 app.add_typer(incident.app, name="incident")
