@@ -27,6 +27,7 @@ from outlast.wire.shapes import BadField, DiskWish
 
 IMAGES = "images"
 OWN = frozenset({"reg", "tmp", "pki", "journal", "hb", "secret", "pool.json"})
+SHARED = frozenset({"library", "templates"})  # below images/
 QCOW2_MAGIC = b"QFI\xfb"
 
 
@@ -58,6 +59,12 @@ def check_path(pool_dir: str, text: str, field: str) -> str:
     if not parts or parts[0] in OWN:
         raise BadField(
             f"{field}: {text} belongs to the pool itself", hint=f"use {IMAGES}/", field=field
+        )
+    if len(parts) > 1 and parts[0] == IMAGES and parts[1] in SHARED:
+        raise BadField(
+            f"{field}: {text} is shared by many, no VM may write to it",
+            hint="make the VM of a template: outlast template deploy --help",
+            field=field,
         )
     return str(Path(pool_dir).joinpath(*parts))
 

@@ -23,6 +23,7 @@ from outlast.cli import (
     pool_settings,
     rack,
     storage,
+    template,
     timing,
     upgrade,
     vm,
@@ -49,6 +50,7 @@ app.add_typer(pool.app, name="pool")
 app.add_typer(host.app, name="host")
 app.add_typer(vm.app, name="vm")
 app.add_typer(image.app, name="image")
+app.add_typer(template.app, name="template")
 app.add_typer(storage.app, name="storage")
 app.add_typer(rack.app, name="rack")
 app.add_typer(incident.app, name="incident")

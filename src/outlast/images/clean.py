@@ -9,18 +9,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from outlast.images import work
+from outlast.images import clones, work
 from outlast.images.library import LIBRARY
+from outlast.images.templates import TEMPLATES, Templates
 from outlast.images.work import Leftover
 
-FOLDERS = (LIBRARY,)
+FOLDERS = (LIBRARY, TEMPLATES)
 
 
 def found(pool_dir: Path) -> list[Leftover]:
     """Everything that is hidden, work under way included. Raises StorageTrouble."""
-    return [left for folder in FOLDERS for left in work.leftovers(pool_dir / folder)]
+    folders = (*FOLDERS, clones.IMAGES)
+    return [left for folder in folders for left in work.leftovers(pool_dir / folder)]
 
 
 def clean(pool_dir: Path) -> list[Leftover]:
     """Delete what is left over; what was deleted. Raises StorageTrouble."""
-    return [left for folder in FOLDERS for left in work.clean(pool_dir / folder)]
+    Templates(pool_dir).mend()
+    gone = [left for folder in FOLDERS for left in work.clean(pool_dir / folder)]
+    return [*gone, *clones.clean(pool_dir)]

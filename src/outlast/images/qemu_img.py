@@ -48,13 +48,14 @@ def create(path: Path, size_bytes: int) -> None:
     run(["create", "-q", "-f", "qcow2", str(path), str(size_bytes)])
 
 
-def overlay(path: Path, base: str, size_bytes: int = 0) -> None:
-    """A qcow2 file over another one; `base` is relative to the folder of `path`.
+def overlay(path: Path, base: str, size_bytes: int) -> None:
+    """A qcow2 file over another one, which is named as seen from where the file will be.
 
     Raises StorageTrouble.
     """
-    size = [str(size_bytes)] if size_bytes else []
-    run(["create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", str(path), *size])
+    run(
+        ["create", "-q", "-u", "-f", "qcow2", "-b", base, "-F", "qcow2", str(path), str(size_bytes)]
+    )
 
 
 def resize(path: Path, size_bytes: int) -> None:

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from outlast.errors import Conflict
+from outlast.errors import Conflict, OutlastError
 from outlast.images.qemu_img import sync
 from outlast.storage.files import trouble_of
 
@@ -38,6 +38,14 @@ class Leftover:
     name: str  # of what was to be made; "" for what was being deleted
     size_bytes: int
     alive: str  # who is at work there still; "" = nobody
+
+
+class Stay(Exception):
+    """From the body of a workplace: all stays as it is, as if this process had been killed."""
+
+    def __init__(self, trouble: OutlastError) -> None:
+        super().__init__(trouble.sentence)
+        self.trouble = trouble
 
 
 @contextlib.contextmanager
@@ -57,12 +65,17 @@ def workplace(folder: Path, name: str) -> Iterator[Path]:
         raise trouble_of(error, path) from error
     beating = threading.Thread(target=_beat, args=(owner, done), daemon=True)
     beating.start()
+    keep = False
     try:
         yield path
+    except Stay:
+        keep = True
+        raise
     finally:
         done.set()
         beating.join()
-        shutil.rmtree(path, ignore_errors=True)
+        if not keep:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def publish(place: Path, target: Path) -> None:

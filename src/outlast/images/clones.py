@@ -1,0 +1,145 @@
+"""Disks of new VMs, made of a template: linked or whole, and their seed.
+
+Rules:
+1. All files of a VM are made in one workplace in images/, then get their names by links, which
+   never replace anything; the VM's record comes after that, made by the caller inside `files_for`.
+2. Killed in between, the workplace and the names remain, and have the same inodes: so a later try,
+   and `clean`, know what to take away. A file that a VM's record names is never taken away.
+3. A linked clone refers to its template by a relative path: the pool may be mounted anywhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from outlast.errors import Conflict, InvalidInput
+from outlast.images import qemu_img, seed, work
+from outlast.images.library import check_room
+from outlast.images.pace import RATE_BYTES_S, Progress, silent, turn
+from outlast.images.templates import Template, Templates, disks_of_vms
+from outlast.images.work import Leftover
+from outlast.storage.files import trouble_of
+
+IMAGES = "images"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How the disks of a new VM shall be made."""
+
+    linked: bool = True
+    size_bytes: int = 0  # of its first disk; 0 = as the template's
+    seed: seed.Seed | None = None
+    rate_bytes_s: int = RATE_BYTES_S
+
+
+@contextlib.contextmanager
+def files_for(
+    pool_dir: Path, vm: str, template: Template, wanted: Wanted, progress: Progress = silent
+) -> Iterator[list[Path]]:
+    """The files of a new VM, in the order of its disks; deleted again when the body fails.
+
+    With work.Stay from the body they stay until a later try or `clean` finds out whose they are.
+    Raises Conflict when a name is taken, InvalidInput, StorageTrouble.
+    """
+    images = pool_dir / IMAGES
+    names = names_of(vm, len(template.disks), wanted.seed is not None)
+    _forget_dead(pool_dir, vm)
+    taken = [name for name in names if os.path.lexists(images / name)]
+    if taken:
+        raise Conflict(
+            f"the disk {images / taken[0]} exists already",
+            hint="it belonged to a VM of this name; move it away, or take another name",
+        )
+    linked: list[Path] = []
+    with work.workplace(images, vm) as place:
+        try:
+            _make(pool_dir, place, names, template, wanted, progress)
+            for name in names:
+                os.link(place / name, images / name)
+                linked.append(images / name)
+            qemu_img.sync(images)
+            Templates(pool_dir).get(template.name)  # it may have been removed meanwhile
+            yield linked
+        except work.Stay:
+            raise
+        except OSError as error:
+            _unlink(linked)
+            raise trouble_of(error, images) from error
+        except BaseException:
+            _unlink(linked)
+            raise
+
+
+def names_of(vm: str, disks: int, seeded: bool) -> list[str]:
+    """The file names of a VM's disks, its seed last."""
+    names = [f"{vm}.qcow2", *(f"{vm}-{number}.qcow2" for number in range(2, disks + 1))]
+    return [*names, f"{vm}-seed.iso"] if seeded else names
+
+
+def clean(pool_dir: Path) -> list[Leftover]:
+    """Take away what killed deployments left; what was taken away. Raises StorageTrouble."""
+    dead = [left for left in work.leftovers(pool_dir / IMAGES) if not left.alive]
+    for left in dead:
+        _forget(pool_dir, left)
+    return dead
+
+
+def _make(
+    pool_dir: Path, place: Path, names: list[str], template: Template, wanted: Wanted,
+    progress: Progress,
+) -> None:  # fmt: skip
+    for number, base in enumerate(Templates(pool_dir).files(template)):
+        file = place / names[number]
+        size = wanted.size_bytes if number == 0 else 0
+        if size and size < template.disks[0].virtual_bytes:
+            raise InvalidInput(
+                f"the disk of {template.name} has {template.disks[0].virtual_bytes >> 20} MiB, "
+                f"it cannot become smaller",
+                hint="leave --disk out, or say more",
+            )
+        if wanted.linked:
+            virtual = size or template.disks[number].virtual_bytes
+            qemu_img.overlay(file, str(base.relative_to(pool_dir / IMAGES)), virtual)
+        else:
+            check_room(place, base.stat().st_blocks * 512)
+            with turn(lambda said: progress(said, 0, 0)):
+                qemu_img.convert(
+                    base, "qcow2", file, "qcow2", wanted.rate_bytes_s,
+                    lambda percent: progress("copying", round(percent * 100), 10000),
+                )  # fmt: skip
+            if size:
+                qemu_img.resize(file, size)
+        file.chmod(0o600)
+        qemu_img.sync(file)
+    if wanted.seed is not None:
+        seed.write(place / names[-1], wanted.seed)
+
+
+def _forget_dead(pool_dir: Path, vm: str) -> None:
+    for left in work.leftovers(pool_dir / IMAGES):
+        if left.name == vm and left.alive:
+            raise Conflict(f"'{vm}' is being made already, by {left.alive}", hint="wait for it")
+        if left.name == vm:
+            _forget(pool_dir, left)
+
+
+def _forget(pool_dir: Path, left: Leftover) -> None:
+    """Rule 2."""
+    owned = disks_of_vms(pool_dir)
+    for file in left.path.iterdir():
+        name = pool_dir / IMAGES / file.name
+        with contextlib.suppress(OSError):
+            if name.resolve() not in owned and name.samefile(file):
+                name.unlink()
+    shutil.rmtree(left.path, ignore_errors=True)
+
+
+def _unlink(paths: list[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
