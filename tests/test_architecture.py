@@ -58,7 +58,17 @@ FILE_MAY: Mapping[str, frozenset[str]] = {
 # rooms that use only the standard library and their table entry
 NO_THIRD_PARTY = frozenset({"guard", "model", "errors", "settings", "placement", "pool", "sim"})
 THIRD_PARTY = frozenset(
-    {"aiohttp", "pydantic", "typer", "click", "rich", "cryptography", "libvirt", "pycdlib"}
+    {
+        "aiohttp",
+        "pydantic",
+        "typer",
+        "click",
+        "rich",
+        "cryptography",
+        "libvirt",
+        "libvirt_qemu",
+        "pycdlib",
+    }
     | {"fastapi", "starlette", "granian", "sqlalchemy", "alembic", "argon2", "prometheus_client"}
 )
 

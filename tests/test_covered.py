@@ -18,6 +18,7 @@ ELSEWHERE = {
     "call-refused": "agent/test_refusals.py",
     "cpu-baseline": "agent/test_processors.py",
     "margin-small": "agent/test_margin.py",
+    "disk-work": "agent/test_disk_work.py",
     "guard-ended": "agent/test_last_words.py",
 }
 

@@ -147,6 +147,7 @@ def main() -> int:
             pulse=PulseClient(run_dir() / "pulse.sock"),
             driver=driver,
             processors=driver.processors,
+            disks=driver.disks,
             run_dir=run_dir(),
             context=lambda: client_context(etc_dir() / "pki"),
             ending=lambda: ending(etc_dir() / "pki"),

@@ -8,11 +8,14 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
 from outlast.agent.margin import Measured
 from outlast.agent.picture import Picture
+from outlast.hypervisor.disks import Disks
 from outlast.hypervisor.driver import Console
 from outlast.hypervisor.mover import Progress
 from outlast.model import Lease, SlotRecord, VmRecord
@@ -20,6 +23,15 @@ from outlast.pool.facts import Held
 from outlast.pool.journal import Note
 from outlast.settings import PoolSettings
 from outlast.storage.register import Swap
+
+
+@dataclass(frozen=True, slots=True)
+class Borrowed:
+    """A stopped VM whose disks may be worked on. `leave()` is asked before each program, and gives
+    the words that must stand before its own."""
+
+    record: VmRecord
+    leave: Callable[[], tuple[str, ...]]
 
 
 class Service(Protocol):
@@ -67,6 +79,17 @@ class Service(Protocol):
 
         Raises GuardRefused, GuardGone, Conflict while its last move from here has not ended.
         """
+
+    def borrow(self, vm: str, why: str) -> AbstractContextManager[Borrowed]:
+        """The disks of a stopped VM, for a while: nobody starts it meanwhile.
+
+        why: a few words for people. Raises NotFound, Conflict when it runs or shall run,
+        PoolTrouble when this host may run nothing now, StorageTrouble.
+        """
+
+    @property
+    def disks(self) -> Disks:
+        """The disks of VMs that run on THIS host."""
 
     @property
     def moving(self) -> bool:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from outlast.errors import InvalidInput, NotFound, OutlastError, StorageTrouble
+from outlast.errors import InvalidInput, NotFound, OutlastError, PoolTrouble, StorageTrouble
 
 LOOK_S, LOOK_CPU_S, LOOK_MEMORY = 30.0, 20, 1 << 30
 GENTLY = ("setpriv", "--pdeathsig", "KILL", "nice", "-n", "19", "ionice", "-c", "3")
@@ -27,13 +27,15 @@ _PERCENT = re.compile(r"\(([0-9.]+)/100%\)")
 Percent = Callable[[float], None]
 
 
-def info(path: Path, kind: str, *, in_use: bool = False) -> dict[str, Any]:
-    """What qemu-img says of a file. in_use: a VM may be running from it.
+def info(path: Path, kind: str) -> dict[str, Any]:
+    """What qemu-img says of a file. Raises InvalidInput for what is no such image."""
+    found = _look(["info", "--output", "json", "-f", kind, str(path)], path)
+    return found if isinstance(found, dict) else {}
 
-    Raises InvalidInput for what is no such image.
-    """
-    shared = ["-U"] if in_use else []
-    found = _look(["info", "--output", "json", *shared, "-f", kind, str(path)], path)
+
+def info_of_vm(path: str) -> dict[str, Any]:
+    """As info, of a qcow2 disk from which a VM may be running. Raises InvalidInput."""
+    found = _look(["info", "--output", "json", "-U", "-f", "qcow2", path], Path(path))
     return found if isinstance(found, dict) else {}
 
 
@@ -64,16 +66,20 @@ def resize(path: Path, size_bytes: int) -> None:
 
 
 def convert(
-    source: Path, kind: str, target: Path, to: str, rate_bytes_s: int, percent: Percent
-) -> None:
-    """Copy an image into a new file, synced. Raises StorageTrouble, InvalidInput."""
+    source: Path, kind: str, target: Path, to: str, rate_bytes_s: int, percent: Percent,
+    leave: Sequence[str] = (),
+) -> None:  # fmt: skip
+    """Copy an image into a new file, synced.
+
+    leave: words that go before the program's own. Raises StorageTrouble, InvalidInput.
+    """
     rate = ["-r", str(rate_bytes_s)] if rate_bytes_s else []
     cache = [
         "-T", "none" if takes_direct(source) else "writeback",
         "-t", "none" if takes_direct(target.parent) else "writeback",
     ]  # fmt: skip
     with subprocess.Popen(
-        [*GENTLY, *_tool(), "convert", "-p", *rate, *cache, "-f", kind, "-O", to,
+        [*GENTLY, *leave, *_tool(), "convert", "-p", *rate, *cache, "-f", kind, "-O", to,
          str(source), str(target)],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
@@ -90,15 +96,12 @@ def convert(
     sync(target)
 
 
-def run(arguments: Sequence[str], limit_s: float | None = None) -> str:
-    """One quick command; its output. Raises StorageTrouble, InvalidInput."""
-    try:
-        done = subprocess.run(
-            [*GENTLY, *_tool(), *arguments], capture_output=True, text=True, timeout=limit_s,
-            stdin=subprocess.DEVNULL, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise StorageTrouble(f"qemu-img {arguments[0]} did not end within {limit_s:g} s") from None
+def run(arguments: Sequence[str], leave: Sequence[str] = ()) -> str:
+    """One quick command; its output. leave: as for convert. Raises StorageTrouble, InvalidInput."""
+    done = subprocess.run(
+        [*GENTLY, *leave, *_tool(), *arguments], capture_output=True, text=True,
+        stdin=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
     if done.returncode:
         raise _trouble(done.stderr, Path(arguments[-1]))
     return done.stdout
@@ -156,6 +159,8 @@ def _follow(out: IO[bytes], percent: Percent) -> None:
 def _trouble(said: str, path: Path) -> OutlastError:
     lines = [line.removeprefix("qemu-img: ") for line in said.strip().splitlines()]
     words = lines[-1][:300] if lines else "it ended without a word; was it killed?"
+    if "Outlast does not let" in said:
+        return PoolTrouble(words, hint="see 'outlast status'")
     if "No space left" in said or "Disk quota exceeded" in said:
         return StorageTrouble("the storage is full", hint="free some space, then do it again")
     if "failed to execute" in said and "qemu-img" in said:
