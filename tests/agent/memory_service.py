@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from memory_disks import MemoryDisks
+
 from outlast.agent.margin import Measured
 from outlast.agent.picture import Picture
 from outlast.agent.service import Borrowed
@@ -90,6 +92,7 @@ class MemoryService:
         self.settings, self.pool_version = SETTINGS, 1
         self.slot_versions: dict[int, int] = {}
         self.admitted: list[str] = []
+        self.disks = MemoryDisks()
         self.refuses = ""  # why no VM moves
         self.progress: dict[str, Progress] = {}
 

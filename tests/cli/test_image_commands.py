@@ -171,7 +171,8 @@ from outlast.images import clones, seed
 from outlast.images.templates import Templates
 pool = Path(sys.argv[1])
 wanted = clones.Wanted(seed=seed.Seed("web", "i"))
-with clones.files_for(pool, "web", Templates(pool).get("small"), wanted):
+source = clones.of_template(pool, Templates(pool).get("small"))
+with clones.files_for(pool, "web", source, wanted):
     os.kill(os.getpid(), 9)
 """
 

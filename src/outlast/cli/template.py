@@ -249,25 +249,17 @@ def _make(
     pool_dir: Path, client: AgentClient, template: Template, wanted: Wanted, vm: str,
     memory_mib: int, vcpus: int,
 ) -> VmWish:  # fmt: skip
-    from outlast.images.clones import files_for
-    from outlast.images.work import Stay
+    from outlast.cli.making import make_vm
+    from outlast.images.clones import of_template
     from outlast.wire.shapes import VmCreate, make
 
-    try:
-        with files_for(pool_dir, vm, template, wanted) as files:
-            wish = make(
-                VmCreate, name=vm, memory=memory_mib << 20, vcpus=vcpus, use_existing=True,
-                disks=[{"path": str(path.relative_to(pool_dir))} for path in files],
-                networks=list(template.networks),
-            )  # fmt: skip
-            try:
-                return client.create(wish)
-            except (Conflict, InvalidInput):
-                raise
-            except OutlastError as error:  # it may have been made nevertheless
-                raise Stay(error) from error
-    except Stay as stay:
-        raise stay.trouble from None
+    def wish(paths: list[str]) -> VmCreate:
+        return make(
+            VmCreate, name=vm, memory=memory_mib << 20, vcpus=vcpus, use_existing=True,
+            disks=[{"path": path} for path in paths], networks=list(template.networks),
+        )  # fmt: skip
+
+    return make_vm(client, pool_dir, vm, of_template(pool_dir, template), wanted, wish)
 
 
 def _mib(text: str) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from outlast.cli import placing
+from outlast.cli import backup, placing, snapshot
 from outlast.cli.context import Options, options, print_error, print_json, say, stdout
 from outlast.errors import OutlastError
 
@@ -21,6 +21,10 @@ app = typer.Typer(no_args_is_help=True, help="Create, start, stop, watch and del
 START_S, STOP_S, KILL_S, MOVE_S = 120.0, 180.0, 60.0, 3600.0
 
 app.command("set")(placing.set_)
+app.add_typer(snapshot.app, name="snapshot")
+app.command()(backup.backup)
+app.command()(backup.restore)
+app.command()(backup.export)
 
 Name = Annotated[str, typer.Argument(help="The VM's name.")]
 Names = Annotated[list[str], typer.Argument(help="One or more VMs.")]

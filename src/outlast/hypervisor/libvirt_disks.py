@@ -72,9 +72,9 @@ class LibvirtDisks:
             actions = [
                 {
                     "type": "blockdev-snapshot-internal-sync",
-                    "data": {"device": node, "name": snapshot},
+                    "data": {"device": drive, "name": snapshot},
                 }
-                for node in _nodes(dom, paths)
+                for drive in _drives(dom, paths)
             ]
             _qmp(dom, "transaction", {"actions": actions})
 
@@ -82,11 +82,11 @@ class LibvirtDisks:
 
     def drop_snapshot(self, name: str, paths: Sequence[str], snapshot: str) -> None:
         def drop(dom: Any) -> None:
-            for node in _nodes(dom, paths):
+            for drive in _drives(dom, paths):
                 try:
                     _qmp(
                         dom, "blockdev-snapshot-delete-internal-sync",
-                        {"device": node, "name": snapshot},
+                        {"device": drive, "name": snapshot},
                     )  # fmt: skip
                 except HypervisorTrouble as trouble:
                     if "does not exist" not in trouble.sentence:
@@ -192,7 +192,7 @@ def _qmp(dom: Any, command: str, arguments: Mapping[str, object]) -> Any:
     return answer.get("return")
 
 
-def _nodes(dom: Any, paths: Sequence[str]) -> list[str]:
+def _drives(dom: Any, paths: Sequence[str]) -> list[str]:
     """QEMU's names of the disks with these files. Raises HypervisorTrouble."""
     known = {}
     for device in _qmp(dom, "query-block", {}):

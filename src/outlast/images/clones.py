@@ -1,4 +1,4 @@
-"""Disks of new VMs, made of a template: linked or whole, and their seed.
+"""Disks of new VMs, made of a template or a backup: linked or whole, and their seed.
 
 Rules:
 1. All files of a VM are made in one workplace in images/, then get their names by links, which
@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,15 @@ IMAGES = "images"
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """Disks that are copied, or lain over. still: raises when they are gone meanwhile."""
+
+    files: tuple[Path, ...]
+    sizes: tuple[int, ...]  # of the disks, in bytes
+    still: Callable[[], object]
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
     """How the disks of a new VM shall be made."""
 
@@ -40,7 +49,7 @@ class Wanted:
 
 @contextlib.contextmanager
 def files_for(
-    pool_dir: Path, vm: str, template: Template, wanted: Wanted, progress: Progress = silent
+    pool_dir: Path, vm: str, source: Source, wanted: Wanted, progress: Progress = silent
 ) -> Iterator[list[Path]]:
     """The files of a new VM, in the order of its disks; deleted again when the body fails.
 
@@ -48,7 +57,7 @@ def files_for(
     Raises Conflict when a name is taken, InvalidInput, StorageTrouble.
     """
     images = pool_dir / IMAGES
-    names = names_of(vm, len(template.disks), wanted.seed is not None)
+    names = names_of(vm, len(source.files), wanted.seed is not None)
     _forget_dead(pool_dir, vm)
     taken = [name for name in names if os.path.lexists(images / name)]
     if taken:
@@ -59,12 +68,12 @@ def files_for(
     linked: list[Path] = []
     with work.workplace(images, vm) as place:
         try:
-            _make(pool_dir, place, names, template, wanted, progress)
+            _make(pool_dir, place, names, source, wanted, progress)
             for name in names:
                 os.link(place / name, images / name)
                 linked.append(images / name)
             qemu_img.sync(images)
-            Templates(pool_dir).get(template.name)  # it may have been removed meanwhile
+            source.still()
             yield linked
         except work.Stay:
             raise
@@ -74,6 +83,13 @@ def files_for(
         except BaseException:
             _unlink(linked)
             raise
+
+
+def of_template(pool_dir: Path, template: Template) -> Source:
+    """The disks of a template, for linked clones and whole copies."""
+    templates = Templates(pool_dir)
+    sizes = tuple(disk.virtual_bytes for disk in template.disks)
+    return Source(tuple(templates.files(template)), sizes, lambda: templates.get(template.name))
 
 
 def names_of(vm: str, disks: int, seeded: bool) -> list[str]:
@@ -91,21 +107,19 @@ def clean(pool_dir: Path) -> list[Leftover]:
 
 
 def _make(
-    pool_dir: Path, place: Path, names: list[str], template: Template, wanted: Wanted,
+    pool_dir: Path, place: Path, names: list[str], source: Source, wanted: Wanted,
     progress: Progress,
 ) -> None:  # fmt: skip
-    for number, base in enumerate(Templates(pool_dir).files(template)):
+    for number, (base, virtual) in enumerate(zip(source.files, source.sizes, strict=True)):
         file = place / names[number]
         size = wanted.size_bytes if number == 0 else 0
-        if size and size < template.disks[0].virtual_bytes:
+        if size and size < virtual:
             raise InvalidInput(
-                f"the disk of {template.name} has {template.disks[0].virtual_bytes >> 20} MiB, "
-                f"it cannot become smaller",
+                f"its first disk has {virtual >> 20} MiB, it cannot become smaller",
                 hint="leave --disk out, or say more",
             )
         if wanted.linked:
-            virtual = size or template.disks[number].virtual_bytes
-            qemu_img.overlay(file, str(base.relative_to(pool_dir / IMAGES)), virtual)
+            qemu_img.overlay(file, str(base.relative_to(pool_dir / IMAGES)), size or virtual)
         else:
             check_room(place, base.stat().st_blocks * 512)
             with turn(lambda said: progress(said, 0, 0)):

@@ -18,7 +18,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -136,15 +136,7 @@ class Library:
         """
         if kind not in FORMATS:
             raise InvalidInput(f"the format {kind!r} is not known", hint=", ".join(FORMATS))
-        image = self.get(name)
-        made = []
-        with turn(lambda said: progress(said, 0, 0)):
-            for number, file in enumerate(self.files(image), 1):
-                stem = target.stem if number == 1 else f"{target.stem}-{number}"
-                path = target.with_name(f"{stem}{target.suffix}").absolute()
-                copy_out(file, path, kind, rate_bytes_s, progress)
-                made.append(path)
-        return made
+        return copy_all(self.files(self.get(name)), target, kind, rate_bytes_s, progress)
 
     def remove(self, name: str) -> None:
         """Templates made from it keep their own names of its files. Raises NotFound."""
@@ -243,6 +235,20 @@ class Library:
             part.rename(aside / part.name)
 
 
+def copy_all(
+    files: Sequence[Path], target: Path, kind: str, rate: int, progress: Progress
+) -> list[Path]:
+    """Copy qcow2 disks to new files; the second one is TARGET-2. Raises as copy_out does."""
+    made = []
+    with turn(lambda said: progress(said, 0, 0)):
+        for number, file in enumerate(files, 1):
+            stem = target.stem if number == 1 else f"{target.stem}-{number}"
+            path = target.with_name(f"{stem}{target.suffix}").absolute()
+            copy_out(file, path, kind, rate, progress)
+            made.append(path)
+    return made
+
+
 def copy_out(file: Path, path: Path, kind: str, rate: int, progress: Progress) -> None:
     """Copy a qcow2 disk to a new file of any format, whole or not at all.
 
@@ -289,7 +295,7 @@ def check_room(folder: Path, needed: int) -> None:
     if needed > free:
         raise StorageTrouble(
             f"{needed >> 20} MiB are needed, there is room for {max(0, free) >> 20} MiB",
-            hint="free some space on the pool's storage; see also 'outlast image clean'",
+            hint="free some space there; see also 'outlast image clean'",
         )
 
 

@@ -125,8 +125,13 @@ def clean(folder: Path) -> list[Leftover]:
     """Delete what is left over; what was deleted. Raises StorageTrouble."""
     dead = [left for left in leftovers(folder) if not left.alive]
     for left in dead:
-        shutil.rmtree(left.path, ignore_errors=True)
+        forget(left)
     return dead
+
+
+def forget(left: Leftover) -> None:
+    """Delete one."""
+    shutil.rmtree(left.path, ignore_errors=True)
 
 
 def _me() -> dict[str, object]:

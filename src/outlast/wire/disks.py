@@ -46,4 +46,4 @@ class BackupStatus(Answer):
     done_bytes: int = 0
     total_bytes: int = 0
     quiesced: bool = False
-    removed: list[str] = []  # older backups that went
+    removed: list[str] = Field(default_factory=list)  # older backups that went
