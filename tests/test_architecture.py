@@ -88,6 +88,7 @@ PURE_FILES = frozenset(
         "guard.pulse_facts",
         "guard.pulse_windows",
         "hypervisor.driver",
+        "hypervisor.adoption",
         "hypervisor.disks",
         "hypervisor.domain_xml",
         "hypervisor.mover",

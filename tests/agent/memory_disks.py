@@ -7,6 +7,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from outlast.errors import NotFound
+from outlast.hypervisor.adoption import Definition, read
 from outlast.hypervisor.mover import Progress
 
 
@@ -66,3 +68,26 @@ class MemoryDisks:
         assert not any(Path(target).exists() for target in targets.values())
         self.done.append(f"backup {rate_bytes_s}{' frozen' if self.frozen else ''}")
         return MemoryCopy(targets, self.holds)
+
+
+class MemoryForeigners:
+    """Domains of a libvirt that is not there."""
+
+    def __init__(self) -> None:
+        self.xml: dict[str, str] = {}
+        self.notes: dict[str, str] = {}
+
+    def names(self) -> list[str]:
+        return sorted(self.xml)
+
+    def definition(self, name: str) -> Definition:
+        if name not in self.xml:
+            raise NotFound(f"there is no domain '{name}' on this host")
+        return Definition(self.xml[name], self.notes.get(name, ""))
+
+    def undefine(self, name: str) -> None:
+        self.definition(name)
+        del self.xml[name]
+
+    def define(self, xml: str) -> None:
+        self.xml[read(xml).name] = xml

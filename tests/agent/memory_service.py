@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from memory_disks import MemoryDisks
+from memory_disks import MemoryDisks, MemoryForeigners
 
 from outlast.agent.margin import Measured
 from outlast.agent.picture import Picture
@@ -93,6 +93,7 @@ class MemoryService:
         self.slot_versions: dict[int, int] = {}
         self.admitted: list[str] = []
         self.disks = MemoryDisks()
+        self.foreigners = MemoryForeigners()
         self.refuses = ""  # why no VM moves
         self.progress: dict[str, Progress] = {}
 

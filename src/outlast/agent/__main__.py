@@ -148,6 +148,7 @@ def main() -> int:
             driver=driver,
             processors=driver.processors,
             disks=driver.disks,
+            foreigners=driver.foreigners,
             run_dir=run_dir(),
             context=lambda: client_context(etc_dir() / "pki"),
             ending=lambda: ending(etc_dir() / "pki"),

@@ -45,6 +45,7 @@ from outlast.agent.tick import tick
 from outlast.errors import Conflict, NotFound, PoolTrouble, StorageTrouble
 from outlast.guard.client import GuardClient
 from outlast.guard.pulse_client import PulseClient
+from outlast.hypervisor.adoption import Foreigners
 from outlast.hypervisor.disks import Disks
 from outlast.hypervisor.driver import Console, Driver, GuardRefused, Processors
 from outlast.hypervisor.mover import Mover, Progress
@@ -81,6 +82,7 @@ class Parts:
     driver: MovingDriver
     processors: Processors
     disks: Disks
+    foreigners: Foreigners
     run_dir: Path
     context: Callable[[], ssl.SSLContext]  # to speak with other agents; raises OutlastError
     ending: Callable[[], str]  # says when this host's certificate ends soon
@@ -314,6 +316,10 @@ class Engine:
     @property
     def disks(self) -> Disks:
         return self._parts.disks
+
+    @property
+    def foreigners(self) -> Foreigners:
+        return self._parts.foreigners
 
     @property
     def moving(self) -> bool:

@@ -235,7 +235,7 @@ class Server:
             web.patch("/v1/pool/settings", self._set),
             web.get(f"{vm}/why", self._why(self.api.why_vm)),
             web.get("/v1/hosts/{name}/why", self._why(self.api.why_host)),
-            *DiskApi(self.api.service, self.blocking).routes(),
+            *DiskApi(self.api, self.blocking).routes(),
         ]
 
     async def _status(self, request: web.Request) -> web.Response:

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from outlast.agent.margin import Measured
 from outlast.agent.picture import Picture
+from outlast.hypervisor.adoption import Foreigners
 from outlast.hypervisor.disks import Disks
 from outlast.hypervisor.driver import Console
 from outlast.hypervisor.mover import Progress
@@ -90,6 +91,10 @@ class Service(Protocol):
     @property
     def disks(self) -> Disks:
         """The disks of VMs that run on THIS host."""
+
+    @property
+    def foreigners(self) -> Foreigners:
+        """What else THIS host's hypervisor knows."""
 
     @property
     def moving(self) -> bool:

@@ -166,8 +166,8 @@ def _restore(
     check_name(name, "VM name")
     record, spec = saved.record, saved.record.spec
 
-    def wish(paths: list[str]) -> VmCreate:
-        return make(
+    def create(paths: list[str]) -> VmWish:
+        wish = make(
             VmCreate, name=name, memory=spec.memory_mib << 20, vcpus=spec.vcpus,
             use_existing=True, networks=list(spec.networks), machine=spec.machine,
             disks=[
@@ -177,8 +177,9 @@ def _restore(
             kernel=spec.kernel, initrd=spec.initrd, cmdline=spec.cmdline, ha=record.ha,
             on_shutdown=record.on_shutdown,
         )  # fmt: skip
+        return client.create(wish)
 
     sizes = tuple(disk.virtual_bytes for disk in saved.disks)
     source = Source(saved.files, sizes, lambda: None)
     wanted = Wanted(linked=False, rate_bytes_s=rate)
-    return make_vm(client, pool_dir, name, source, wanted, wish, progress)
+    return make_vm(pool_dir, name, source, wanted, create, progress)

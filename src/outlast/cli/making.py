@@ -12,23 +12,22 @@ from outlast.images.pace import Progress, silent
 from outlast.images.work import Stay
 
 if TYPE_CHECKING:
-    from outlast.wire.client import AgentClient
-    from outlast.wire.shapes import VmCreate, VmWish
+    from outlast.wire.shapes import VmWish
 
 
 def make_vm(
-    client: AgentClient, pool_dir: Path, vm: str, source: Source, wanted: Wanted,
-    wish: Callable[[list[str]], VmCreate], progress: Progress = silent,
+    pool_dir: Path, vm: str, source: Source, wanted: Wanted,
+    create: Callable[[list[str]], VmWish], progress: Progress = silent,
 ) -> VmWish:  # fmt: skip
     """Make the files of a VM and then the VM.
 
-    wish: the VM with these disks, as paths in the pool. Files of a VM that was certainly not made
-    are deleted again; when nobody can tell they stay, and 'outlast image clean' finds out.
+    create: makes the VM with these disks, as paths in the pool. Files of a VM that was certainly
+    not made are deleted again; when nobody can tell they stay: 'outlast image clean' finds out.
     """
     try:
         with files_for(pool_dir, vm, source, wanted, progress) as files:
             try:
-                return client.create(wish([str(path.relative_to(pool_dir)) for path in files]))
+                return create([str(path.relative_to(pool_dir)) for path in files])
             except (Conflict, InvalidInput):
                 raise
             except OutlastError as error:

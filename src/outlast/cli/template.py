@@ -253,13 +253,14 @@ def _make(
     from outlast.images.clones import of_template
     from outlast.wire.shapes import VmCreate, make
 
-    def wish(paths: list[str]) -> VmCreate:
-        return make(
+    def create(paths: list[str]) -> VmWish:
+        wish = make(
             VmCreate, name=vm, memory=memory_mib << 20, vcpus=vcpus, use_existing=True,
             disks=[{"path": path} for path in paths], networks=list(template.networks),
         )  # fmt: skip
+        return client.create(wish)
 
-    return make_vm(client, pool_dir, vm, of_template(pool_dir, template), wanted, wish)
+    return make_vm(pool_dir, vm, of_template(pool_dir, template), wanted, create)
 
 
 def _mib(text: str) -> int:

@@ -30,11 +30,12 @@ IMAGES = "images"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Disks that are copied, or lain over. still: raises when they are gone meanwhile."""
+    """Disks that are copied, or lain over. still: raises when they are not what they were."""
 
     files: tuple[Path, ...]
     sizes: tuple[int, ...]  # of the disks, in bytes
     still: Callable[[], object]
+    kinds: tuple[str, ...] = ()  # their formats; () = all are qcow2
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,9 @@ def _make(
     pool_dir: Path, place: Path, names: list[str], source: Source, wanted: Wanted,
     progress: Progress,
 ) -> None:  # fmt: skip
+    kinds = source.kinds or ("qcow2",) * len(source.files)
     for number, (base, virtual) in enumerate(zip(source.files, source.sizes, strict=True)):
+        kind = kinds[number]
         file = place / names[number]
         size = wanted.size_bytes if number == 0 else 0
         if size and size < virtual:
@@ -124,7 +127,7 @@ def _make(
             check_room(place, base.stat().st_blocks * 512)
             with turn(lambda said: progress(said, 0, 0)):
                 qemu_img.convert(
-                    base, "qcow2", file, "qcow2", wanted.rate_bytes_s,
+                    base, kind, file, "qcow2", wanted.rate_bytes_s,
                     lambda percent: progress("copying", round(percent * 100), 10000),
                 )  # fmt: skip
             if size:

@@ -8,8 +8,16 @@ from urllib.parse import quote
 from pydantic import BaseModel
 
 from outlast.wire.client import AgentClient
-from outlast.wire.disks import BackupStatus, BackupWish, Snapshot, SnapshotDone, SnapshotWish
-from outlast.wire.shapes import parse
+from outlast.wire.disks import (
+    AdoptWish,
+    BackupStatus,
+    BackupWish,
+    ForeignDomain,
+    Snapshot,
+    SnapshotDone,
+    SnapshotWish,
+)
+from outlast.wire.shapes import VmWish, parse
 
 
 class DiskClient:
@@ -44,6 +52,21 @@ class DiskClient:
     def backup_status(self, vm: str) -> BackupStatus:
         """Raises NotFound."""
         return parse(BackupStatus, self._client.call("GET", _backup(vm)))
+
+    def foreign(self) -> list[ForeignDomain]:
+        """Domains of the agent's host that are not the pool's."""
+        found = json.loads(self._client.call("GET", "/v1/foreign"))
+        return [ForeignDomain.model_validate(one) for one in found]
+
+    def foreign_domain(self, name: str) -> ForeignDomain:
+        """Raises NotFound."""
+        path = f"/v1/foreign/{quote(name, safe='')}"
+        return parse(ForeignDomain, self._client.call("GET", path))
+
+    def adopt(self, name: str, wish: AdoptWish) -> VmWish:
+        """Raises NotFound, Conflict with every reason."""
+        path = f"/v1/foreign/{quote(name, safe='')}/adopt"
+        return parse(VmWish, self._client.call("POST", path, _raw(wish)))
 
     def give_up(self, vm: str) -> BackupStatus:
         """Break a backup off. Raises NotFound."""

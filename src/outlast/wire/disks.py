@@ -47,3 +47,31 @@ class BackupStatus(Answer):
     total_bytes: int = 0
     quiesced: bool = False
     removed: list[str] = Field(default_factory=list)  # older backups that went
+
+
+class ForeignDisk(Answer):
+    path: str
+    format: str
+    bus: str
+    away: str = ""  # why the pool cannot use it where it is; "" = it can
+
+
+class ForeignDomain(Answer):
+    """A domain of a host's libvirt that is not the pool's."""
+
+    name: str
+    uuid: str = ""
+    memory_mib: int = 0
+    vcpus: int = 0
+    machine: str = ""
+    disks: list[ForeignDisk] = Field(default_factory=list)
+    networks: list[str] = Field(default_factory=list)
+    refusals: list[str] = Field(default_factory=list)  # why it cannot be adopted
+    lost: list[str] = Field(default_factory=list)  # cards that need another bridge
+    remarks: list[str] = Field(default_factory=list)  # what will be otherwise
+
+
+class AdoptWish(Request):
+    name: str  # of the VM
+    disks: list[str] | None = None  # copies on the pool's storage, in order; None = as they are
+    networks: list[str] | None = None  # bridges instead of its own
