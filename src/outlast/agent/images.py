@@ -1,4 +1,4 @@
-"""Files of VMs on the pool's storage: which paths may be named, and new raw disks.
+"""Files of VMs on the pool's storage: which paths may be named, and new disks.
 
 Rules:
 1. A VM's files lie on the pool's storage, so that every host finds them, and never among the
@@ -7,7 +7,7 @@ Rules:
    then linked. A name that is taken is never written to.
 3. What a failed creation made is removed again, and nothing else.
 
-It does not format, convert or read disks; qcow2 is told from raw by name and first bytes, so that
+It does not convert or read disks; qcow2 is told from raw by name and first bytes, so that
 no guest can make the host open other files by writing a header to its raw disk.
 """
 
@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from outlast.errors import Conflict, InvalidInput, OutlastError, StorageTrouble
+from outlast.images import qemu_img
 from outlast.model import Disk
 from outlast.wire.shapes import BadField, DiskWish
 
@@ -113,9 +114,6 @@ def plan(pool_dir: str, vm: str, wishes: list[DiskWish], use_existing: bool) -> 
         elif wish.size is None:
             hint = "give a size to make a new disk"
             raise BadField(f"{field}: there is no file {path}", hint=hint, field=field)
-        elif kind != "raw":
-            hint = "make it with 'qemu-img create', then add it with --use-existing"
-            raise BadField(f"{field}: new disks are raw, not {kind}", hint=hint, field=field)
         size = 0 if exists else wish.size or 0
         found.append(Planned(Disk(path, kind, wish.bus), size))
     return found
@@ -130,7 +128,7 @@ def make(planned: list[Planned]) -> list[str]:
     try:
         for item in planned:
             if item.size_bytes:
-                _make_one(item.disk.path, item.size_bytes)
+                _make_one(item.disk.path, item.disk.format, item.size_bytes)
                 made.append(item.disk.path)
     except OutlastError:
         remove(made)
@@ -149,16 +147,19 @@ def remove(paths: list[str]) -> list[str]:
     return left
 
 
-def _make_one(path: str, size_bytes: int) -> None:
+def _make_one(path: str, kind: str, size_bytes: int) -> None:
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            os.ftruncate(fd, size_bytes)
+            os.ftruncate(fd, 0 if kind == "qcow2" else size_bytes)
             os.fsync(fd)
         finally:
             os.close(fd)
+        if kind == "qcow2":
+            qemu_img.create(temporary, size_bytes)
+            qemu_img.sync(temporary)
         os.link(temporary, target)
         folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

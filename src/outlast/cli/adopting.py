@@ -9,7 +9,6 @@ import typer
 
 from outlast.cli.context import options, print_json, say, stdout
 from outlast.cli.image import RATE, Limit, PoolDir, pool_dir_of, rate_of
-from outlast.cli.waiting import telling
 from outlast.errors import Conflict, InvalidInput
 
 if TYPE_CHECKING:
@@ -47,6 +46,7 @@ def adopt(
       outlast vm adopt web
       outlast vm adopt Old_Web --as web --copy --network br0
     """
+    from outlast.cli.waiting import telling
     from outlast.wire.disk_client import DiskClient
 
     chosen = options(ctx)

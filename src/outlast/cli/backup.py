@@ -10,7 +10,6 @@ import typer
 
 from outlast.cli.context import options, print_json, say
 from outlast.cli.image import RATE, Limit, PoolDir, pool_dir_of, rate_of
-from outlast.cli.waiting import telling
 from outlast.errors import Conflict, InvalidInput, StorageTrouble
 
 if TYPE_CHECKING:
@@ -44,6 +43,7 @@ def backup(
     every night, from a timer or cron:
       outlast vm backup db /mnt/backup --keep 7 --quiesce yes
     """
+    from outlast.cli.waiting import telling
     from outlast.wire.disk_client import DiskClient
     from outlast.wire.disks import BackupWish
     from outlast.wire.shapes import make
@@ -79,6 +79,7 @@ def restore(
     It has the sizes of the old one, qcow2 disks and new addresses of its network cards. Example:
       outlast vm restore /mnt/backup/db-20261125T030000Z --as db-restored
     """
+    from outlast.cli.waiting import telling
     from outlast.images.backups import read
     from outlast.images.library import percent_of
 
@@ -110,6 +111,7 @@ def export(
     It needs room for the copy twice for a moment. Example:
       outlast vm export web /mnt/usb/web.vmdk --format vmdk
     """
+    from outlast.cli.waiting import telling
     from outlast.images.backups import read
     from outlast.images.library import FORMATS, copy_all, percent_of
     from outlast.images.work import discard

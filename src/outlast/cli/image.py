@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from outlast.cli.context import options, print_json, say, stdout
-from outlast.cli.waiting import telling
 
 if TYPE_CHECKING:
     from outlast.images.library import Image, Library
@@ -76,6 +75,7 @@ def import_(
       outlast image import debian-12 https://cloud.example/debian-12.qcow2 --sha256 9f86d0...
       outlast image import old-web /mnt/usb/web.ova
     """
+    from outlast.cli.waiting import telling
     from outlast.images.library import percent_of
 
     chosen = options(ctx)
@@ -146,6 +146,7 @@ def export(
     Example:
       outlast image export debian-12 /mnt/usb/debian-12.vmdk --format vmdk
     """
+    from outlast.cli.waiting import telling
     from outlast.images.library import percent_of
 
     chosen = options(ctx)

@@ -12,7 +12,6 @@ import typer
 
 from outlast.cli.context import Options, options, print_json, say, stdout
 from outlast.cli.image import RATE, Limit, PoolDir, pool_dir_of, rate_of
-from outlast.cli.waiting import telling
 from outlast.errors import Conflict, InvalidInput, OutlastError
 
 if TYPE_CHECKING:
@@ -49,6 +48,7 @@ def create(
     Example:
       outlast template create small --image debian-12 --memory 2GiB --vcpus 2 --network br0
     """
+    from outlast.cli.waiting import telling
     from outlast.images.library import percent_of
     from outlast.images.templates import Templates
 
@@ -229,6 +229,8 @@ def _deploy(
     todo: list[tuple[str, Seed | None]], memory_mib: int, vcpus: int,
 ) -> list[VmWish]:  # fmt: skip
     from dataclasses import replace
+
+    from outlast.cli.waiting import telling
 
     done: list[VmWish] = []
     with telling(chosen.json) as tell:

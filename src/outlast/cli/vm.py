@@ -43,7 +43,8 @@ def create(
         typer.Option(
             metavar="SIZE|PATH|PATH=SIZE",
             help="A new disk of SIZE (images/NAME.raw), one of SIZE at PATH, or, with "
-            "--use-existing, the file at PATH. Repeat for more.",
+            "--use-existing, the file at PATH. A PATH that ends with .qcow2 is a disk that can "
+            "keep snapshots. Repeat for more.",
         ),
     ] = None,
     use_existing: Annotated[
@@ -84,7 +85,7 @@ def create(
     Examples:
       outlast vm create web --memory 2GiB --vcpus 2 --disk 20GiB --start
       outlast vm create db --memory 8GiB --disk images/db.qcow2 --use-existing
-      outlast vm create app --memory 4GiB --disk 9GiB --prefer a --prefer b
+      outlast vm create app --memory 4GiB --disk images/app.qcow2=9GiB --prefer a --prefer b
     """
     from outlast.wire.shapes import VmCreate, make
 
