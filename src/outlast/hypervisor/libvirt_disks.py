@@ -42,12 +42,13 @@ class LibvirtDisks:
         self._lock = threading.Lock()
 
     def freeze(self, name: str) -> bool:
-        frozen: list[bool] = []
+        said: list[bool] = []  # nothing: libvirt did not answer in time, and it may freeze yet
 
         def freeze(dom: Any) -> None:
             try:
-                frozen.append(dom.fsFreeze() >= 0)
+                said.append(dom.fsFreeze() >= 0)
             except libvirt.libvirtError as error:
+                said.append(False)
                 log.info("file systems in '%s' were not frozen: %s", name, error)
 
         timer = threading.Timer(FREEZE_MAX_S, self.thaw, (name,))
@@ -57,10 +58,13 @@ class LibvirtDisks:
         timer.start()
         try:
             self._ask("freeze", name, freeze, ANSWER_S)
+        except NotFound:
+            said.append(False)
+            raise
         finally:
-            if not frozen:
+            if said == [False]:
                 self._forget(name)
-        return bool(frozen)
+        return said == [True]
 
     def thaw(self, name: str) -> None:
         self._forget(name)
