@@ -205,11 +205,25 @@ def test_killed_before_the_vm_is_written_its_disks_are_left_over(
     assert hidden(images) == []
 
 
+def test_a_new_disk_that_a_killed_agent_left_is_cleaned(outlast: Outlast, pool: Path) -> None:
+    left, fresh = (pool / f"images/.web.raw.{digits * 12}.part" for digits in "ab")
+    others = pool / "images/.mine.part"
+    for path in (left, fresh, others):
+        path.write_bytes(b"x")
+    long_ago = time.time() - 3600
+    os.utime(left, (long_ago, long_ago))
+    assert outlast("image", "clean", "--pool", str(pool)).out == f"{left} (0 MiB): deleted\n"
+    assert sorted((pool / "images").iterdir()) == sorted([fresh, others])
+
+
 def test_a_removal_that_was_killed_is_mended(
-    outlast: Outlast, pool: Path, small: MemoryService
+    outlast: Outlast, pool: Path, small: MemoryService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = pool / "images/templates/small"
     (folder / "template.json").rename(folder / ".template.json")
     assert "no templates yet" in outlast("template", "list", "--pool", str(pool)).out
+    assert outlast("image", "clean", "--pool", str(pool)).code == 0  # it may be under way
+    assert "no templates yet" in outlast("template", "list", "--pool", str(pool)).out
+    monkeypatch.setattr("outlast.images.work.STILL_S", -1.0)  # as if it was long ago
     assert outlast("image", "clean", "--pool", str(pool)).code == 0
     assert "small" in outlast("template", "list", "--pool", str(pool)).out

@@ -313,7 +313,7 @@ def test_killed_at_any_moment_nothing_is_seen_and_a_second_try_works(
 
 def test_the_copy_runs_gently_and_dies_with_its_master(pool_dir: Path, tmp_path: Path) -> None:
     disk = tmp_path / "disk.img"
-    disk.write_bytes(os.urandom(24 << 20))
+    disk.write_bytes(os.urandom(16 << 20))
     began = time.monotonic()
     process = subprocess.Popen([sys.executable, "-c", IMPORT, pool_dir, disk])
 
@@ -331,8 +331,8 @@ def test_the_copy_runs_gently_and_dies_with_its_master(pool_dir: Path, tmp_path:
     assert Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[16] == "19"
     idle = subprocess.run(["ionice", "-p", str(child)], capture_output=True, text=True, check=True)
     assert idle.stdout.strip() == "idle"
-    # reading it for the checksum alone takes 24 MiB at 8 MiB/s
-    assert time.monotonic() - began > 2.5
+    # reading it for the checksum alone takes 16 MiB at 8 MiB/s
+    assert time.monotonic() - began > 1.5
     seen = found(pool_dir)
     assert [(left.name, left.alive.split()[1]) for left in seen] == [("web", str(process.pid))]
     with pytest.raises(Conflict, match="is being imported already"):
@@ -346,10 +346,10 @@ def test_the_copy_runs_gently_and_dies_with_its_master(pool_dir: Path, tmp_path:
 
 def test_qemu_img_itself_keeps_to_the_limit(tmp_path: Path) -> None:
     disk = tmp_path / "disk.img"
-    disk.write_bytes(os.urandom(6 << 20))
+    disk.write_bytes(os.urandom(4 << 20))
     began = time.monotonic()
     qemu_img.convert(disk, "raw", tmp_path / "o.qcow2", "qcow2", 2 << 20, lambda _: None)
-    assert time.monotonic() - began > 1.5
+    assert time.monotonic() - began > 0.9
 
 
 def test_the_pace_of_reads_is_kept_and_pauses_give_no_credit() -> None:

@@ -138,7 +138,8 @@ class Backups:
         self._describe(made, record, running=True, quiesced=still)
 
     def _copy_still(self, job: _Job, vm: str, made: Path, wish: BackupWish) -> None:
-        with self._service.borrow(vm, "a backup") as borrowed, turn(lambda s: job.tell(sentence=s)):
+        # first the turn: while it is waited for, the VM may be started
+        with turn(lambda s: job.tell(sentence=s)), self._service.borrow(vm, "a backup") as borrowed:
             record = borrowed.record
             sizes = [
                 qemu_img.needed_bytes(Path(disk.path), disk.format) for disk in record.spec.disks

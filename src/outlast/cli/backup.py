@@ -149,7 +149,7 @@ def _wait(disks: DiskClient, vm: str, tell: Tell) -> BackupStatus:
                 return now
             if now.state == "failed":
                 raise StorageTrouble(now.sentence)
-            percent = f" {100 * now.done_bytes // now.total_bytes} %" if now.total_bytes else ""
+            percent = f" {20 * now.done_bytes // now.total_bytes * 5} %" if now.total_bytes else ""
             tell(f"{now.sentence}{percent}")
             time.sleep(POLL_S)
     except KeyboardInterrupt:

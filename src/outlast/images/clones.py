@@ -4,7 +4,8 @@ Rules:
 1. All files of a VM are made in one workplace in images/, then get their names by links, which
    never replace anything; the VM's record comes after that, made by the caller inside `files_for`.
 2. Killed in between, the workplace and the names remain, and have the same inodes: so a later try,
-   and `clean`, know what to take away. A file that a VM's record names is never taken away.
+   and `clean`, know what to take away. A file that a VM's record names is never taken away, nor one
+   that a record names a moment later.
 3. A linked clone refers to its template by a relative path: the pool may be mounted anywhere.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,7 @@ from outlast.images.work import Leftover
 from outlast.storage.files import trouble_of
 
 IMAGES = "images"
+SETTLE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +151,19 @@ def _forget_dead(pool_dir: Path, vm: str) -> None:
 
 def _forget(pool_dir: Path, left: Leftover) -> None:
     """Rule 2."""
-    owned = disks_of_vms(pool_dir)
+    owned, gone = disks_of_vms(pool_dir), []
     for file in left.path.iterdir():
         name = pool_dir / IMAGES / file.name
         with contextlib.suppress(OSError):
             if name.resolve() not in owned and name.samefile(file):
                 name.unlink()
+                gone.append((file, name))
+    if gone:  # what the dead one asked an agent for may just be coming true
+        time.sleep(SETTLE_S)
+        owned = disks_of_vms(pool_dir)
+        for file, name in gone:
+            if name.resolve() in owned:
+                os.link(file, name)
     shutil.rmtree(left.path, ignore_errors=True)
 
 

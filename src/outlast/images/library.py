@@ -308,11 +308,11 @@ def check_sha256(text: str) -> str:
 
 
 def percent_of(tell: Callable[[str], None]) -> Progress:
-    """Progress as sentences, one for each whole percent."""
+    """Progress as sentences, one for each twentieth."""
 
     def progress(what: str, done: int, all_: int) -> None:
         if all_:
-            tell(f"{what} {100 * done // all_} %")
+            tell(f"{what} {20 * done // all_ * 5} %")
         else:
             tell(f"{what} {done >> 20} MiB" if done else what)
 

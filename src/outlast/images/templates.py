@@ -13,6 +13,7 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -147,7 +148,8 @@ class Templates:
             aside.rename(about)
             raise
         if clones:
-            aside.rename(about)
+            with contextlib.suppress(FileNotFoundError):  # somebody mended it meanwhile
+                aside.rename(about)
             raise Conflict(
                 f"the template '{name}' stays: {_named(clones)}",
                 hint="VMs with whole disks (--full) do not need it",
@@ -155,10 +157,16 @@ class Templates:
         work.discard(self.folder / name)
 
     def mend(self) -> None:
-        """Put back the descriptions that a killed removal took away."""
-        for path in entries(self.folder):
-            if (path / ASIDE).exists() and not (path / ABOUT).exists():
-                (path / ASIDE).rename(path / ABOUT)
+        """Put back the descriptions that a killed removal took away. Raises StorageTrouble."""
+        try:
+            for path in entries(self.folder):
+                aside, about = path / ASIDE, path / ABOUT
+                if not aside.exists() or about.exists():
+                    continue
+                if work.clock_of(self.folder) - aside.stat().st_ctime > work.STILL_S:
+                    aside.rename(about)
+        except OSError as error:
+            raise trouble_of(error, self.folder) from error
 
 
 def disks_of_vms(pool_dir: Path) -> dict[Path, str]:

@@ -111,7 +111,7 @@ def leftovers(folder: Path) -> list[Leftover]:
         if not folder.is_dir():
             return []
         hidden = [p for p in folder.iterdir() if p.name.startswith((NEW, GONE)) and p.is_dir()]
-        now_s = _clock_of(folder) if hidden else 0.0
+        now_s = clock_of(folder) if hidden else 0.0
     except OSError as error:
         raise trouble_of(error, folder) from error
     for path in sorted(hidden):
@@ -169,8 +169,8 @@ def _beat(owner: Path, done: threading.Event) -> None:
             os.utime(owner)
 
 
-def _clock_of(folder: Path) -> float:
-    """What time it is for this storage."""
+def clock_of(folder: Path) -> float:
+    """What time it is for this storage. Raises OSError."""
     probe = folder / f".time-{secrets.token_hex(4)}"
     try:
         probe.touch()
