@@ -217,3 +217,14 @@ def test_over_https_the_server_must_be_who_it_says(
     finally:
         plain.shutdown()
         plain.server_close()
+
+
+def test_what_is_refused_is_not_kept(shop: Shop, pool_dir: Path) -> None:
+    shop.data = b"<!DOCTYPE html>" + shop.data
+    with pytest.raises(InvalidInput, match=f"^{shop.url()} is a page of the web"):
+        Library(pool_dir).take("web", shop.url(), sha256=digest(shop), rate_bytes_s=0)
+    assert list((pool_dir / "images/library").iterdir()) == []
+    shop.data = shop.data[15:]
+    with pytest.raises(InvalidInput, match="SHA-256"):
+        Library(pool_dir).take("web", shop.url(), sha256="0" * 64, rate_bytes_s=0)
+    assert list((pool_dir / "images/library").iterdir()) == []

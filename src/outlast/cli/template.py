@@ -205,15 +205,18 @@ def _for_one(told: Seed, vm: str, address: str) -> Seed:
     from dataclasses import replace
 
     from outlast.images.seed import files_of
-    from outlast.storage.names import check_name
 
-    check_name(vm, "VM name")
     own = replace(told, hostname=vm, instance=f"outlast-{uuid.uuid4()}", address=address)
     files_of(own)
     return own
 
 
 def _check_new(client: AgentClient, names: list[str], missing: bool) -> set[str]:
+    """Those of the names that are taken. Raises InvalidInput, Conflict when that is not wished."""
+    from outlast.storage.names import check_name
+
+    for name in names:
+        check_name(name, "VM name")
     there = {vm.name for vm in client.vms()} & set(names)
     if there and not missing:
         few = ", ".join(sorted(there)[:5])

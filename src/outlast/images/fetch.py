@@ -143,7 +143,7 @@ def _open(url: str, part: Part) -> http.client.HTTPResponse:
             raise _Broken(f"the server says {error.code}") from error
         if error.code == 416:
             part_gone = "the part that is here does not fit the file there any more"
-            raise InvalidInput(part_gone, hint="do 'outlast image clean', then it again") from error
+            raise InvalidInput(part_gone, hint="do it again: it begins anew") from error
         raise NotFound(f"{url}: the server says {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
         if isinstance(error.reason, ssl.SSLCertVerificationError):

@@ -121,6 +121,12 @@ class Library:
         with turn(lambda said: progress(said, 0, 0)), work.workplace(self.folder, name) as place:
             try:
                 return self._take(place, name, source, sha256, rate_bytes_s, progress)
+            except InvalidInput as error:
+                part = place / fetch.PART
+                part.unlink(missing_ok=True)  # more of it would not help
+                raise InvalidInput(
+                    error.sentence.replace(str(part), source), hint=error.hint
+                ) from error
             except OSError as error:
                 raise trouble_of(error, place) from error
             finally:
@@ -162,7 +168,6 @@ class Library:
             path = fetch.fetch(source, place, pace, room(place), progress)
         digest = self._digest(path, pace, progress)
         if sha256 and digest != sha256:
-            (place / fetch.PART).unlink(missing_ok=True)
             raise InvalidInput(
                 f"the SHA-256 of {source} is {digest}, not {sha256}",
                 hint="it is damaged, or not the file you meant",
