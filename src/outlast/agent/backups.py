@@ -20,6 +20,7 @@ from outlast.agent.snapshots import quieted, runs_here
 from outlast.errors import Conflict, InvalidInput, NotFound, OutlastError, StorageTrouble
 from outlast.images import backups, qemu_img, work
 from outlast.images.library import check_room
+from outlast.images.look import backing_of
 from outlast.images.pace import turn
 from outlast.model import VmRecord
 from outlast.storage.files import trouble_of
@@ -118,7 +119,7 @@ class Backups:
     def _copy_live(self, job: _Job, vm: str, made: Path, wish: BackupWish) -> None:
         record = self._record(vm)
         paths = [disk.path for disk in record.spec.disks]
-        check_room(made, sum(Path(path).stat().st_blocks * 512 for path in paths))
+        check_room(made, sum(map(_taken, paths)))
         targets = {path: str(made / f"disk-{n}.qcow2") for n, path in enumerate(paths)}
         with quieted(self._service, vm, wish.quiesce) as still:
             copy = self._service.disks.backup(vm, targets, wish.rate_bytes_s)
@@ -173,6 +174,13 @@ class Backups:
         if held is None or held.value.deleted:
             raise NotFound(f"there is no VM '{vm}'", hint="outlast vm list")
         return held.value
+
+
+def _taken(path: str) -> int:
+    """What a disk takes on the storage, with what it lies over. Raises OSError."""
+    file = Path(path)
+    base = backing_of(file)
+    return sum(p.stat().st_blocks * 512 for p in [file, *([file.parent / base] if base else [])])
 
 
 def _checked(folder: Path, pool_dir: str) -> Path:

@@ -58,7 +58,7 @@ def workplace(folder: Path, name: str) -> Iterator[Path]:
     done = threading.Event()
     try:
         folder.mkdir(mode=0o755, exist_ok=True)
-        path.mkdir(mode=0o700)
+        path.mkdir(mode=0o711)  # a QEMU that is not root writes backups inside
         owner = path / OWNER
         owner.write_text(json.dumps(_me()))
     except OSError as error:
