@@ -17,7 +17,9 @@ from memory_service import MemoryService
 from outlast.agent.server import Server
 from outlast.agent.server_thread import ServerThread
 from outlast.errors import OutlastError
+from outlast.images import clones
 from outlast.images.work import Stay, workplace
+from outlast.model import Disk, VmRecord, VmSpec
 from outlast.storage.posix import PosixRegister
 
 
@@ -227,3 +229,23 @@ def test_a_removal_that_was_killed_is_mended(
     monkeypatch.setattr("outlast.images.work.STILL_S", -1.0)  # as if it was long ago
     assert outlast("image", "clean", "--pool", str(pool)).code == 0
     assert "small" in outlast("template", "list", "--pool", str(pool)).out
+
+
+def test_what_becomes_a_vms_while_it_is_cleaned_comes_back(
+    pool: Path, small: MemoryService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who deployed was killed just after it had asked an agent for the VM."""
+    subprocess.run([sys.executable, "-c", DEPLOY, pool], check=False)
+    disk = pool / "images/web.qcow2"
+    inode = disk.stat().st_ino
+
+    def meanwhile(_: float) -> None:
+        assert not disk.exists()
+        spec = VmSpec("web", "u", 64, 1, (Disk(str(disk), "qcow2"),))
+        assert small.write_vm(0, VmRecord(spec)).ok
+
+    monkeypatch.setattr("outlast.images.clones.time.sleep", meanwhile)
+    assert [left.name for left in clones.clean(pool)] == ["web"]
+    assert disk.stat().st_ino == inode
+    assert not (pool / "images/web-seed.iso").exists()
+    assert hidden(pool / "images") == []

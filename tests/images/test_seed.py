@@ -38,6 +38,7 @@ def test_a_seed_is_what_cloud_init_looks_for(tmp_path: Path) -> None:
     path = tmp_path / "seed.iso"
     write(path, seed)
     assert path.stat().st_mode & 0o777 == 0o600
+    assert path.stat().st_size % 4096 == 0
     said = subprocess.run(["blkid", "-o", "export", path], capture_output=True, text=True).stdout
     assert "LABEL=cidata" in said
     assert "TYPE=iso9660" in said

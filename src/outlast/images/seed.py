@@ -24,6 +24,7 @@ from outlast.images.qemu_img import sync
 
 LABEL = "cidata"
 FILE_MAX = 1 << 20
+ALIGNMENT = 64 << 10  # QEMU takes no disk that ends within a block of the storage
 _KEY = re.compile(r"(ssh-|ecdsa-|sk-)[a-z0-9@.-]+ [A-Za-z0-9+/]+=*( [^\r\n]*)?\Z")
 _STARTS = (
     "#cloud-config", "#!", "#include", "## template", "#cloud-boothook", "#part-handler",
@@ -70,8 +71,9 @@ def write(path: Path, seed: Seed) -> None:
     iso.write_fp(out)
     iso.close()
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    data = out.getvalue()
     with open(fd, "wb") as file:
-        file.write(out.getvalue())
+        file.write(data.ljust(-(-len(data) // ALIGNMENT) * ALIGNMENT, b"\0"))
     sync(path)
 
 

@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from evidence import BACK_S, Story, command
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "hypervisor"))
+from tiny_guest import write_disk
+
 from outlast.rack.lab import KERNEL, POOL, Lab
 
 pytestmark = pytest.mark.rack
@@ -61,6 +64,23 @@ def test_the_whole_life_of_a_snapshot_and_a_backup(lab: Lab) -> None:
     (folder,) = kept(lab, here)
     lab.outlast(here, "vm", "restore", f"{VAULT}/{folder}", "--as", "again")
     assert lab.statuses()["again"].state == "stopped"
+
+
+def test_linked_clones_of_an_image_run_and_keep_their_template(lab: Lab) -> None:
+    a, b = lab.hosts
+    write_disk(lab.pool_dir / "tiny.img")
+    lab.outlast(a, "image", "import", "tiny", f"{POOL}/tiny.img")
+    lab.outlast(b, "template", "create", "tiny", "--image", "tiny", "--memory", "16MiB")
+    said = lab.outlast(b, "template", "deploy", "tiny", "clone-[1-2]", "--start", timeout_s=90)
+    assert len(said.splitlines()) == 2
+    lab.wait(lambda: bool(lab.where("clone-1") and lab.where("clone-2")), BACK_S, "they do not run")
+    here = lab.where("clone-1")
+    assert "is kept" in lab.outlast(here, "vm", "snapshot", "create", "clone-1", "one")
+    stays = command(lab, a, "template", "remove", "tiny")
+    assert "clone-1, clone-2 are linked clones of it" in stays.stderr
+    for vm in ("clone-1", "clone-2"):
+        lab.outlast(a, "vm", "delete", vm, "--force", "--with-disks")
+    lab.outlast(a, "template", "remove", "tiny")
 
 
 def test_an_agent_that_dies_over_a_disk_leaves_no_writer_and_no_lease(lab: Lab) -> None:
