@@ -34,7 +34,10 @@ def running(driver: LibvirtDriver, folder: Path, *, mib: int = 0) -> VmSpec:
     """A VM that writes to its first disk, qcow2, and has a raw one."""
     raw, first, second = folder / "raw", folder / "web.qcow2", folder / "web-seed.iso"
     write_disk(raw, writes=True, size=64 << 20)
-    subprocess.run(["qemu-img", "convert", "-O", "qcow2", raw, first], check=True)
+    base = ["qemu-img", "convert", "-O", "qcow2", raw, folder / "base.qcow2"]
+    subprocess.run(base, check=True)
+    over = ["-b", "base.qcow2", "-F", "qcow2", first]  # a linked clone
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *over], check=True)
     second.write_bytes(os.urandom(1 << 16) * (mib << 4 or 1))
     disks = (Disk(str(first), "qcow2"), Disk(str(second), "raw"))
     spec = VmSpec("web", str(uuid.uuid4()), 8, 1, disks)
@@ -86,7 +89,12 @@ def test_a_running_vm_is_copied_while_it_writes(driver: LibvirtDriver, tmp_path:
         check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
     assert "identical" in said
-    assert info(copies[first])["virtual-size"] == 64 << 20
+    copied = info(copies[first])
+    assert (copied["virtual-size"], "backing-filename" in copied) == (64 << 20, False)
+    raw, whole = tmp_path / "raw", copies[first]  # what it lies over is in the copy as well
+    head = ["qemu-io", "-f", "qcow2", "-c", "read -v 0 512", whole]
+    said = subprocess.run(head, check=True, capture_output=True, text=True).stdout
+    assert raw.read_bytes()[:8].hex(" ") in said
 
 
 def test_a_copy_keeps_to_its_limit_and_can_be_given_up(

@@ -102,7 +102,7 @@ class LibvirtDisks:
         copy = LibvirtCopy(self._ask, name)
 
         def begin(dom: Any) -> None:
-            files = _targets(dom)
+            files = {path: target for path, (target, _) in _plugged(dom).items()}
             xml = ET.Element("domainbackup", mode="push")
             disks = ET.SubElement(xml, "disks")
             for path, target in files.items():
@@ -197,23 +197,27 @@ def _qmp(dom: Any, command: str, arguments: Mapping[str, object]) -> Any:
 
 
 def _drives(dom: Any, paths: Sequence[str]) -> list[str]:
-    """QEMU's names of the disks with these files. Raises HypervisorTrouble."""
-    known = {}
+    """QEMU's names of the disks with these files. Raises HypervisorTrouble.
+
+    By the devices they are plugged into: QEMU tells the file of an overlay in words of its own.
+    """
+    named = {}
     for device in _qmp(dom, "query-block", {}):
-        inserted = device.get("inserted") or {}
-        known[str(inserted.get("file"))] = str(inserted.get("node-name"))
-        known[str((inserted.get("image") or {}).get("filename"))] = str(inserted.get("node-name"))
-    _check_all(paths, known)
+        for part in str(device.get("qdev")).split("/"):
+            named[part] = str((device.get("inserted") or {}).get("node-name"))
+    known = {file: named.get(alias, "") for file, (_, alias) in _plugged(dom).items()}
+    _check_all(paths, {file: name for file, name in known.items() if name})
     return [known[path] for path in paths]
 
 
-def _targets(dom: Any) -> dict[str, str]:
-    """File -> target (vda) of all disks."""
+def _plugged(dom: Any) -> dict[str, tuple[str, str]]:
+    """File -> target (vda) and alias (virtio-disk0) of all disks."""
     found = {}
     for disk in ET.fromstring(dom.XMLDesc()).iter("disk"):  # noqa: S314 - libvirt's own words
-        source, target = disk.find("source"), disk.find("target")
-        if source is not None and target is not None:
-            found[source.get("file", "")] = target.get("dev", "")
+        source, target, alias = disk.find("source"), disk.find("target"), disk.find("alias")
+        if source is not None and target is not None and alias is not None:
+            names = (target.get("dev", ""), alias.get("name", ""))
+            found[source.get("file", "")] = names
     return found
 
 
