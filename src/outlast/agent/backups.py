@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from outlast.agent.service import Service
+from outlast.agent.service import Service, existing
 from outlast.agent.snapshots import quieted, runs_here
 from outlast.errors import Conflict, InvalidInput, NotFound, OutlastError, StorageTrouble
 from outlast.images import backups, qemu_img, work
@@ -57,7 +57,7 @@ class Backups:
     def begin(self, vm: str, wish: BackupWish) -> BackupStatus:
         """Raises NotFound, Conflict, InvalidInput, PoolTrouble; what comes later is in `status`."""
         check_name(vm, "VM name")
-        record = self._record(vm)
+        record = existing(self._service, vm)
         folder = _checked(Path(wish.folder), self._service.pool_dir)
         live = runs_here(self._service, vm)
         if not record.spec.disks:
@@ -117,7 +117,7 @@ class Backups:
             job.ended.set()
 
     def _copy_live(self, job: _Job, vm: str, made: Path, wish: BackupWish) -> None:
-        record = self._record(vm)
+        record = existing(self._service, vm)
         paths = [disk.path for disk in record.spec.disks]
         check_room(made, sum(map(_taken, paths)))
         targets = {path: str(made / f"disk-{n}.qcow2") for n, path in enumerate(paths)}
@@ -168,12 +168,6 @@ class Backups:
     def _describe(self, made: Path, record: VmRecord, *, running: bool, quiesced: bool) -> None:
         host = self._service.picture.me.host
         backups.describe(made, record, self._wall(), host, running=running, quiesced=quiesced)
-
-    def _record(self, vm: str) -> VmRecord:
-        held = self._service.read_vm(vm)
-        if held is None or held.value.deleted:
-            raise NotFound(f"there is no VM '{vm}'", hint="outlast vm list")
-        return held.value
 
 
 def _taken(path: str) -> int:

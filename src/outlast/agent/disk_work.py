@@ -19,11 +19,11 @@ import time
 from collections.abc import Callable, Iterator
 
 from outlast.agent.hands import Hands
-from outlast.agent.service import Borrowed, Service
-from outlast.errors import Conflict, NotFound, OutlastError, PoolTrouble, StorageTrouble
+from outlast.agent.service import Borrowed, Service, existing
+from outlast.errors import Conflict, OutlastError, PoolTrouble, StorageTrouble
 from outlast.guard.client import GuardClient
 from outlast.hypervisor.driver import GuardRefused
-from outlast.model import GuardState, Lease, VmRecord
+from outlast.model import GuardState, Lease
 from outlast.pool.decision import DISKS
 from outlast.pool.facts import Facts
 from outlast.pool.journal import note
@@ -54,7 +54,7 @@ class DiskWork:
             version, mine = self._take(facts, vm, why)
             try:
                 self._service.tell(note("disk-work", vm=vm, host=facts.me.host, why=why))
-                yield Borrowed(self._record(vm), lambda: self._admitted(vm, facts.term))
+                yield Borrowed(existing(self._service, vm), lambda: self._admitted(vm, facts.term))
             finally:
                 self._give_back(vm, version, mine)
 
@@ -72,15 +72,9 @@ class DiskWork:
             )
         return facts
 
-    def _record(self, vm: str) -> VmRecord:
-        held = self._service.read_vm(vm)
-        if held is None or held.value.deleted:
-            raise NotFound(f"there is no VM '{vm}'", hint="outlast vm list")
-        return held.value
-
     def _take(self, facts: Facts, vm: str, why: str) -> tuple[int, Lease]:
         """The version of the lease that is ours now, and its value."""
-        record = self._record(vm)
+        record = existing(self._service, vm)
         if record.wanted:
             raise Conflict(f"'{vm}' shall run", hint=f"outlast vm stop {vm}")
         held = self._service.read_lease(vm)

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from outlast.agent.margin import Measured
 from outlast.agent.picture import Picture
+from outlast.errors import NotFound
 from outlast.hypervisor.adoption import Foreigners
 from outlast.hypervisor.disks import Disks
 from outlast.hypervisor.driver import Console
@@ -23,6 +24,7 @@ from outlast.model import Lease, SlotRecord, VmRecord
 from outlast.pool.facts import Held
 from outlast.pool.journal import Note
 from outlast.settings import PoolSettings
+from outlast.storage.names import check_name
 from outlast.storage.register import Swap
 
 
@@ -33,6 +35,14 @@ class Borrowed:
 
     record: VmRecord
     leave: Callable[[], tuple[str, ...]]
+
+
+def existing(service: Service, vm: str) -> VmRecord:
+    """The record of a VM, read now. Raises NotFound, InvalidInput for no name, StorageTrouble."""
+    held = service.read_vm(check_name(vm, "VM name"))
+    if held is None or held.value.deleted:
+        raise NotFound(f"there is no VM '{vm}'", hint="outlast vm list")
+    return held.value
 
 
 class Service(Protocol):

@@ -15,7 +15,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from outlast.agent.service import Service
+from outlast.agent.service import Service, existing
 from outlast.errors import Conflict, NotFound, OutlastError, PoolTrouble
 from outlast.images import qemu_img
 from outlast.model import VmRecord, VmState
@@ -40,7 +40,7 @@ class Snapshots:
         """Oldest first. Raises NotFound, InvalidInput for disks that cannot be read."""
         found: dict[str, Snapshot] = {}
         count: dict[str, int] = {}
-        paths = _paths(self._record(vm), strict=False)
+        paths = _paths(existing(self._service, vm), strict=False)
         for path in paths:
             for one in qemu_img.info_of_vm(path).get("snapshots") or []:
                 name = str(one.get("name"))
@@ -92,13 +92,6 @@ class Snapshots:
 
     # ---- parts
 
-    def _record(self, vm: str) -> VmRecord:
-        check_name(vm, "VM name")
-        held = self._service.read_vm(vm)
-        if held is None or held.value.deleted:
-            raise NotFound(f"there is no VM '{vm}'", hint="outlast vm list")
-        return held.value
-
     def _whole(self, vm: str, name: str) -> None:
         found = next((one for one in self.all(vm) if one.name == name), None)
         if found is None:
@@ -107,7 +100,7 @@ class Snapshots:
             raise Conflict(f"the snapshot '{name}' is not on all disks of '{vm}'")
 
     def _live(self, vm: str) -> _Live | None:
-        record = self._record(vm)
+        record = existing(self._service, vm)
         paths = _paths(record)
         return _Live(paths) if runs_here(self._service, vm) else None
 

@@ -191,9 +191,9 @@ def deploy(
         _mib(memory) if memory else template.memory_mib, vcpus or template.vcpus,
     )  # fmt: skip
     if start and names:
-        from outlast.cli.vm import START_S, _act
+        from outlast.cli.vm import START_S, act
 
-        _act(chosen, names, client.start, {"running"}, True, START_S)
+        act(chosen, names, client.start, {"running"}, True, START_S)
     elif chosen.json:
         print_json(done)
     else:

@@ -112,7 +112,7 @@ def create(
     if start:
         if not chosen.json:
             say(done.sentence)
-        _act(chosen, [name], client.start, {"running"}, wait, timeout)
+        act(chosen, [name], client.start, {"running"}, wait, timeout)
     elif chosen.json:
         print_json(done)
     else:
@@ -134,7 +134,7 @@ def start(
       outlast vm start web --no-wait
     """
     chosen = options(ctx)
-    _act(chosen, names, chosen.client().start, {"running"}, wait, timeout)
+    act(chosen, names, chosen.client().start, {"running"}, wait, timeout)
 
 
 @app.command()
@@ -151,7 +151,7 @@ def stop(
       outlast vm stop web --timeout 60 || outlast vm kill web
     """
     chosen = options(ctx)
-    _act(chosen, names, chosen.client().stop, {"stopped"}, wait, timeout)
+    act(chosen, names, chosen.client().stop, {"stopped"}, wait, timeout)
 
 
 @app.command()
@@ -163,7 +163,7 @@ def kill(
 ) -> None:
     """End VMs at once, as if their plug was pulled."""
     chosen = options(ctx)
-    _act(chosen, names, chosen.client().kill, {"stopped"}, wait, timeout)
+    act(chosen, names, chosen.client().kill, {"stopped"}, wait, timeout)
 
 
 @app.command()
@@ -190,7 +190,7 @@ def migrate(
     chosen = options(ctx)
     client = chosen.client()
     if cancel:
-        _act(chosen, names, client.stay, {"running"}, False, timeout)
+        act(chosen, names, client.stay, {"running"}, False, timeout)
         return
     from outlast.cli.moving import wait_for_moves, wished
 
@@ -302,7 +302,7 @@ def _disk(text: str) -> dict[str, object]:
     return {"path": text}
 
 
-def _act(
+def act(
     chosen: Options, names: list[str], wish: Callable[[str], VmWish], states: set[str],
     wait: bool, timeout_s: float,
 ) -> None:  # fmt: skip
