@@ -125,6 +125,7 @@ def test_when_the_term_ends_the_work_is_ended(bench: Bench) -> None:
         assert program.wait(15) == -9
         with pytest.raises(OutlastError, match="does not let"):
             borrowed.leave()
+    assert bench.lease().held, "its writes may still be on their way: only a proof frees it"
 
 
 def test_a_lease_of_another_term_is_good_for_nothing(bench: Bench) -> None:

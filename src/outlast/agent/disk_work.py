@@ -7,7 +7,9 @@ Rules:
 2. The ticks see the work as busy before the lease can be seen, and until after it was freed.
 3. Every program that touches the disks runs in the VM's control group, by the guard's leave for
    this very term (guard/errand.py): when the host loses the pool, it dies as the VM would.
-4. It is freed when no program is left; if that fails, or this agent dies, the core frees it.
+4. It is freed when no program is left, and only in the term it was taken in: what the guard killed
+   may have left writes on their way, and the proofs of death wait for those. If this agent dies the
+   core frees it, by the same rules as for a VM.
 """
 
 from __future__ import annotations
@@ -113,8 +115,11 @@ class DiskWork:
         return (*words, vm, term, str(os.getpid()))
 
     def _give_back(self, vm: str, version: int, mine: Lease) -> None:
-        """The core does it when this fails."""
+        """Rule 4. The core does it when this fails."""
         with contextlib.suppress(OutlastError):
-            self._open_guard().release(vm)
-        with contextlib.suppress(OutlastError):
+            guard = self._open_guard()
+            guard.release(vm)
+            now = guard.status()
+            if (now.get("state"), now.get("term")) != (GuardState.OPEN.value, mine.term):
+                return
             self._write(f"lease/{vm}", version, Lease(vm, why=f"done: {mine.why}"))

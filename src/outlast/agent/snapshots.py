@@ -109,8 +109,8 @@ class Snapshots:
     ) -> None:
         with self._service.borrow(vm, why) as borrowed:
 
-            def run(*words: str) -> None:
-                qemu_img.run(["snapshot", "-q", *words], borrowed.leave())
+            def run(action: str, name: str, path: str) -> None:
+                qemu_img.snapshot(action, name, path, borrowed.leave())
 
             act(_paths(borrowed.record), run)
 

@@ -96,14 +96,28 @@ def convert(
     sync(target)
 
 
-def run(arguments: Sequence[str], leave: Sequence[str] = ()) -> str:
-    """One quick command; its output. leave: as for convert. Raises StorageTrouble, InvalidInput."""
+def snapshot(action: str, name: str, path: str, leave: Sequence[str] = ()) -> None:
+    """-c: keep, -a: go back to, -d: forget a snapshot inside a qcow2 file, past the page cache.
+
+    Raises InvalidInput, StorageTrouble.
+    """
+    direct = "on" if takes_direct(Path(path)) else "off"
+    file = path.replace(",", ",,")
+    image = f"driver=qcow2,cache.direct={direct},file.driver=file,file.filename={file}"
+    run(["snapshot", "-q", "--image-opts", action, name, image], leave, path)
+
+
+def run(arguments: Sequence[str], leave: Sequence[str] = (), about: str = "") -> str:
+    """One quick command; its output. leave: as for convert. about: the file that troubles name.
+
+    Raises StorageTrouble, InvalidInput.
+    """
     done = subprocess.run(
         [*GENTLY, *leave, *_tool(), *arguments], capture_output=True, text=True,
         stdin=subprocess.DEVNULL, check=False,
     )  # fmt: skip
     if done.returncode:
-        raise _trouble(done.stderr, Path(arguments[-1]))
+        raise _trouble(done.stderr, Path(about or arguments[-1]))
     return done.stdout
 
 
