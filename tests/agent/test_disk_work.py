@@ -98,14 +98,15 @@ def test_the_lease_is_held_meanwhile_and_the_ticks_see_it(bench: Bench) -> None:
         lease = bench.lease()
         assert (lease.slot, lease.term, lease.via, lease.why) == (1, TERM, DISKS, "a snapshot")
         assert bench.hands.busy == {(DISKS, "web")}
-        qemu_img.run(["snapshot", "-c", "one", str(bench.disk)], borrowed.leave())
+        for name in ("one", "two"):
+            qemu_img.snapshot("-c", name, str(bench.disk), borrowed.leave())
         with pytest.raises(Conflict, match="worked on already"), bench.work.borrow("web", "x"):
             pass
     assert not bench.lease().held
     assert bench.hands.busy == frozenset()
     assert [told.code for told in bench.service.told] == ["disk-work"]
     said = qemu_img.info(bench.disk, "qcow2")
-    assert [one["name"] for one in said["snapshots"]] == ["one"]
+    assert [one["name"] for one in said["snapshots"]] == ["one", "two"]
 
 
 def test_what_fails_gives_the_lease_back(bench: Bench) -> None:
