@@ -31,6 +31,7 @@ MAY: Mapping[str, frozenset[str]] = {
     "storage": GROUND,
     "wire": frozenset({"model", "errors"}),
     "hypervisor": frozenset({"model", "errors"}),
+    "images": GROUND | {"storage"},
     "power": GROUND | {"storage", "wire.files"},
     "network": GROUND | {"storage"},
     "guard": GROUND
@@ -38,10 +39,10 @@ MAY: Mapping[str, frozenset[str]] = {
     "incident": GROUND | {"pool", "__init__"},
     "agent": GROUND
     | {"placement", "pool", "storage", "wire", "hypervisor", "guard", "incident"}
-    | {"power", "network"},
+    | {"images", "power", "network"},
     "cli": GROUND
     | {"wire", "placement", "storage", "rack.client", "rack.lab", "incident"}
-    | {"power", "network"},
+    | {"images", "power", "network"},
     "sim": GROUND
     | {"pool", "placement", "agent.tick", "storage.register", "storage.format"}
     | {"guard.core", "guard.facts"}
@@ -61,7 +62,17 @@ FILE_MAY: Mapping[str, frozenset[str]] = {
 # rooms that use only the standard library and their table entry
 NO_THIRD_PARTY = frozenset({"guard", "model", "errors", "settings", "placement", "pool", "sim"})
 THIRD_PARTY = frozenset(
-    {"aiohttp", "pydantic", "typer", "click", "rich", "cryptography", "libvirt"}
+    {
+        "aiohttp",
+        "pydantic",
+        "typer",
+        "click",
+        "rich",
+        "cryptography",
+        "libvirt",
+        "libvirt_qemu",
+        "pycdlib",
+    }
     | {"fastapi", "starlette", "granian", "sqlalchemy", "alembic", "argon2", "prometheus_client"}
 )
 
@@ -86,6 +97,8 @@ PURE_FILES = frozenset(
         "power.port",
         "network.plan",
         "hypervisor.driver",
+        "hypervisor.adoption",
+        "hypervisor.disks",
         "hypervisor.domain_xml",
         "hypervisor.hardware_xml",
         "hypervisor.mover",

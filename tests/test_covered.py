@@ -24,6 +24,7 @@ ELSEWHERE = {
     "network-deaf": "network/test_reach.py",
     "network-heard": "network/test_reach.py",
     "network-there": "network/test_networks.py",
+    "disk-work": "agent/test_disk_work.py",
     "guard-ended": "agent/test_last_words.py",
     "balancing": "agent/test_balancer.py",
     "timing-changed": "rack/whole/test_timing.py",

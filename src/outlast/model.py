@@ -208,7 +208,7 @@ class Lease:
     vm: str
     slot: int = 0
     term: str = NO_TERM
-    via: str = "free"  # free | start | takeover | failed | migration
+    via: str = "free"  # free | start | takeover | failed | migration | disks
     def_version: int = 0
     proof: Proof | None = None
     fails: int = 0  # starts that failed in a row

@@ -6,15 +6,19 @@ leaves the world as the test puts it. Registers are the real MemoryRegister with
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from memory_disks import MemoryDisks, MemoryForeigners
+
 from outlast.agent.margin import Measured
 from outlast.agent.picture import Picture
-from outlast.errors import NotFound
+from outlast.agent.service import Borrowed
+from outlast.errors import Conflict, NotFound
 from outlast.hypervisor.mover import Progress
 from outlast.model import (
     Block,
@@ -31,7 +35,7 @@ from outlast.model import (
     VmRecord,
     VmState,
 )
-from outlast.pool.decision import Decision
+from outlast.pool.decision import DISKS, Decision
 from outlast.pool.facts import Facts, GuardFacts, Held, Me, Sample, Seen
 from outlast.pool.journal import Note
 from outlast.power.port import SwitchSaid
@@ -93,6 +97,8 @@ class MemoryService:
         self.fence_fate = Outcome.OK
         self.slot_versions: dict[int, int] = {}
         self.admitted: list[str] = []
+        self.disks = MemoryDisks()
+        self.foreigners = MemoryForeigners()
         self.refuses = ""  # why no VM moves
         self.progress: dict[str, Progress] = {}
 
@@ -176,6 +182,26 @@ class MemoryService:
 
     def read_lease(self, vm: str) -> Held[Lease] | None:
         return self.leases.get(vm)
+
+    def write_lease(self, name: str, expected: int, lease: Lease) -> Swap:
+        held = self.leases.get(lease.vm)
+        if (held.version if held else 0) != expected:
+            return Swap(Outcome.CONFLICT, held.version if held else 0)
+        self.leases[lease.vm] = Held(expected + 1, lease, 0)
+        return Swap(Outcome.OK, expected + 1)
+
+    @contextlib.contextmanager
+    def borrow(self, vm: str, why: str) -> Iterator[Borrowed]:
+        held = self.read_vm(vm)
+        if held is None or held.value.deleted:
+            raise NotFound(f"there is no VM '{vm}'")
+        if held.value.wanted:
+            raise Conflict(f"'{vm}' shall run")
+        before = self.leases.get(vm, Held(0, Lease(vm), 0))
+        mine = Lease(vm, self.me.slot, TERMS[self.me.slot], DISKS, why=why)
+        self.write_lease(vm, before.version, mine)
+        yield Borrowed(held.value, lambda: ())
+        self.write_lease(vm, before.version + 1, Lease(vm))
 
     def admit_copy(self, vm: str) -> None:
         self.admitted.append(vm)

@@ -244,3 +244,14 @@ def test_an_agent_that_knows_nothing_says_so(service: MemoryService) -> None:
     assert status.hosts == [] and status.vms == []
     with pytest.raises(PoolTrouble, match="pulse"):
         Api(service).vms({})
+
+
+@pytest.mark.parametrize(("wanted", "state"), [(False, "stopped"), (True, "waiting")])
+def test_work_on_its_disks_is_told(tmp_path: Path, wanted: bool, state: str) -> None:
+    service = MemoryService(tmp_path, obedient=False)
+    desired = Desired.RUNNING if wanted else Desired.STOPPED
+    assert service.write_vm(0, VmRecord(VmSpec("web", "u", 64, 1), desired)).ok
+    service.hold("web", 1, via="disks", why="a backup")
+    (vm,) = Api(service).vms({})
+    assert (vm.state, vm.host) == (state, "a")
+    assert vm.sentence.startswith("a works on its disks (a backup)")

@@ -12,6 +12,7 @@ from memory_service import MemoryService
 
 from outlast.agent.wishes import Wishes
 from outlast.errors import Conflict, InvalidInput, NotFound, OutlastError, StorageTrouble, TimedOut
+from outlast.images import qemu_img
 from outlast.model import Desired, StopMode
 from outlast.storage.memory import Fate
 from outlast.wire.shapes import BadField, VmCreate, VmDelete, make
@@ -98,6 +99,12 @@ def test_an_existing_file_is_never_taken_by_accident(
     assert (pool_dir / "images/web.raw").read_bytes() == b"precious"
 
 
+def test_a_new_disk_whose_name_says_qcow2_is_qcow2(wishes: Wishes, pool_dir: Path) -> None:
+    wishes.create(spec(disks=[{"path": "images/web.qcow2", "size": "3M"}]))
+    assert qemu_img.info(pool_dir / "images/web.qcow2", "qcow2")["virtual-size"] == 3 << 20
+    assert images(pool_dir) == ["web.qcow2"]
+
+
 def test_nothing_is_half_made_when_the_second_disk_fails(
     wishes: Wishes, service: MemoryService, pool_dir: Path
 ) -> None:
@@ -125,7 +132,6 @@ def test_nothing_is_half_made_when_the_second_disk_fails(
         ({"disks": [{"path": "nowhere/x.raw", "size": "1M"}]}, "there is no folder"),
         ({"disks": [{"path": "images"}], "use_existing": True}, "is no file"),
         ({"disks": [{"path": "images/a\nb", "size": "1M"}]}, "control characters"),
-        ({"disks": [{"path": "images/x.qcow2", "size": "1M"}]}, "new disks are raw"),
         ({"disks": [{"size": "1M"}, {"path": "images/web.raw", "size": "1M"}]}, "named twice"),
         ({"kernel": "images/vmlinuz"}, "there is no file"),
         ({"cmdline": "quiet"}, "need a kernel"),

@@ -151,6 +151,8 @@ def main() -> int:
             processors=driver.processors,
             links=Links(),
             power=FencePower(register, Path(host.pool_dir)),
+            disks=driver.disks,
+            foreigners=driver.foreigners,
             run_dir=run_dir(),
             context=lambda: client_context(etc_dir() / "pki"),
             ending=lambda: ending(etc_dir() / "pki"),

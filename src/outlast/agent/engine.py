@@ -17,14 +17,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from outlast import __version__
 from outlast.agent import notebook
 from outlast.agent.api import Place
 from outlast.agent.departures import Departures
+from outlast.agent.disk_work import DiskWork
 from outlast.agent.farewell import Farewell
 from outlast.agent.growing import Growing
 from outlast.agent.hands import Hands
@@ -41,12 +43,15 @@ from outlast.agent.picture import Picture
 from outlast.agent.processors import BaselineKeeper
 from outlast.agent.registers import Registers
 from outlast.agent.senses import Senses, boottime_ns
+from outlast.agent.service import Borrowed
 from outlast.agent.tick import tick
 from outlast.errors import Conflict, NotFound, PoolTrouble, StorageTrouble
 from outlast.guard.client import GuardClient
 from outlast.guard.pulse_client import PulseClient
-from outlast.hypervisor.driver import Console, Driver, GuardRefused, Processors
-from outlast.hypervisor.mover import Mover, Progress
+from outlast.hypervisor.adoption import Foreigners
+from outlast.hypervisor.disks import Disks
+from outlast.hypervisor.driver import Console, GuardRefused, Processors
+from outlast.hypervisor.mover import MovingDriver, Progress
 from outlast.incident.ring import Ring
 from outlast.model import Fence, Lease, SlotRecord, VmRecord
 from outlast.pool.core import PoolCore
@@ -82,15 +87,13 @@ class Parts:
     processors: Processors
     power: PowerFence
     links: LinkPort
+    disks: Disks
+    foreigners: Foreigners
     run_dir: Path
     context: Callable[[], ssl.SSLContext]  # to speak with other agents; raises OutlastError
     ending: Callable[[], str]  # says when this host's certificate ends soon
     boot_id: str
     power_off: Callable[[], None]  # switches this machine off
-
-
-class MovingDriver(Driver, Mover, Protocol):
-    """A hypervisor that can also move VMs."""
 
 
 class Engine:
@@ -111,6 +114,7 @@ class Engine:
             self._registers, parts.driver, parts.open_guard, self._machine, self._wake.set,
             self._departures, parts.pulse.propose,
         )  # fmt: skip
+        self._disk_work = DiskWork(self, self._hands, self._registers.swap, parts.open_guard)
         self._senses = Senses(
             parts.me, timing, self._registers, self._machine, self._hands, boottime_ns
         )
@@ -325,6 +329,17 @@ class Engine:
         answer = self._parts.open_guard().admit(vm, incoming=True)
         if not answer.get("ok"):
             raise GuardRefused(f"the guard of {self._parts.me.host} refuses: {answer.get('error')}")
+
+    def borrow(self, vm: str, why: str) -> AbstractContextManager[Borrowed]:
+        return self._disk_work.borrow(vm, why)
+
+    @property
+    def disks(self) -> Disks:
+        return self._parts.disks
+
+    @property
+    def foreigners(self) -> Foreigners:
+        return self._parts.foreigners
 
     @property
     def moving(self) -> bool:

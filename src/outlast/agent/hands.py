@@ -12,16 +12,17 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from outlast.agent.departures import Departures
 from outlast.agent.growing import Size
 from outlast.agent.machine import Machine
 from outlast.agent.registers import Registers
-from outlast.errors import HypervisorTrouble, OutlastError, Unreachable
+from outlast.errors import Conflict, HypervisorTrouble, OutlastError, Unreachable
 from outlast.guard.client import GuardClient
 from outlast.hypervisor.driver import Driver, GuardRefused, ImageMissing, StartLocked
 from outlast.model import StopMode
@@ -100,6 +101,20 @@ class Hands:
         """Let running VMs grow; never blocks."""
         for vm, size in wished:
             self._begin(self._enders, "resize", vm, self._resize, (vm, size))
+
+    @contextlib.contextmanager
+    def occupied(self, kind: str, subject: str) -> Iterator[None]:
+        """Work of somebody else that ticks must see as busy. Raises Conflict when it is already."""
+        with self._lock:
+            if (kind, subject) in self._busy:
+                raise Conflict(f"'{subject}' is being worked on already", hint="wait for its end")
+            self._busy.add((kind, subject))
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._busy.discard((kind, subject))
+            self._changed()
 
     def close(self) -> None:
         for pool in (self._enders, self._swappers, self._starters, self._movers):

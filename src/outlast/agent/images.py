@@ -1,4 +1,4 @@
-"""Files of VMs on the pool's storage: which paths may be named, and new raw disks.
+"""Files of VMs on the pool's storage: which paths may be named, and new disks.
 
 Rules:
 1. A VM's files lie on the pool's storage, so that every host finds them, and never among the
@@ -7,7 +7,7 @@ Rules:
    then linked. A name that is taken is never written to.
 3. What a failed creation made is removed again, and nothing else.
 
-It does not format, convert or read disks; qcow2 is told from raw by name and first bytes, so that
+It does not convert or read disks; qcow2 is told from raw by name and first bytes, so that
 no guest can make the host open other files by writing a header to its raw disk.
 """
 
@@ -22,11 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from outlast.errors import Conflict, InvalidInput, OutlastError, StorageTrouble
+from outlast.images import qemu_img
 from outlast.model import Disk
 from outlast.wire.shapes import BadField, DiskWish
 
 IMAGES = "images"
 OWN = frozenset({"reg", "tmp", "pki", "journal", "hb", "secret", "pool.json"})
+SHARED = frozenset({"library", "templates"})  # below images/
 QCOW2_MAGIC = b"QFI\xfb"
 
 
@@ -58,6 +60,12 @@ def check_path(pool_dir: str, text: str, field: str) -> str:
     if not parts or parts[0] in OWN:
         raise BadField(
             f"{field}: {text} belongs to the pool itself", hint=f"use {IMAGES}/", field=field
+        )
+    if len(parts) > 1 and parts[0] == IMAGES and parts[1] in SHARED:
+        raise BadField(
+            f"{field}: {text} is shared by many, no VM may write to it",
+            hint="make the VM of a template: outlast template deploy --help",
+            field=field,
         )
     return str(Path(pool_dir).joinpath(*parts))
 
@@ -106,9 +114,6 @@ def plan(pool_dir: str, vm: str, wishes: list[DiskWish], use_existing: bool) -> 
         elif wish.size is None:
             hint = "give a size to make a new disk"
             raise BadField(f"{field}: there is no file {path}", hint=hint, field=field)
-        elif kind != "raw":
-            hint = "make it with 'qemu-img create', then add it with --use-existing"
-            raise BadField(f"{field}: new disks are raw, not {kind}", hint=hint, field=field)
         size = 0 if exists else wish.size or 0
         found.append(Planned(Disk(path, kind, wish.bus), size))
     return found
@@ -123,7 +128,7 @@ def make(planned: list[Planned]) -> list[str]:
     try:
         for item in planned:
             if item.size_bytes:
-                _make_one(item.disk.path, item.size_bytes)
+                _make_one(item.disk.path, item.disk.format, item.size_bytes)
                 made.append(item.disk.path)
     except OutlastError:
         remove(made)
@@ -142,16 +147,19 @@ def remove(paths: list[str]) -> list[str]:
     return left
 
 
-def _make_one(path: str, size_bytes: int) -> None:
+def _make_one(path: str, kind: str, size_bytes: int) -> None:
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            os.ftruncate(fd, size_bytes)
+            os.ftruncate(fd, 0 if kind == "qcow2" else size_bytes)
             os.fsync(fd)
         finally:
             os.close(fd)
+        if kind == "qcow2":
+            qemu_img.create(temporary, size_bytes)
+            qemu_img.sync(temporary)
         os.link(temporary, target)
         folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

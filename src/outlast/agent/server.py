@@ -32,6 +32,7 @@ from pydantic import BaseModel
 from outlast.agent.api import Api, Place
 from outlast.agent.arrivals import serve_way
 from outlast.agent.console import Desk, serve_console
+from outlast.agent.disk_api import DiskApi
 from outlast.agent.peers import AgentPeers
 from outlast.agent.pool_wishes import switch
 from outlast.agent.refusals import Refusals
@@ -237,6 +238,7 @@ class Server:
             web.patch("/v1/pool/settings", self._set),
             web.get(f"{vm}/why", self._why(self.api.why_vm)),
             web.get("/v1/hosts/{name}/why", self._why(self.api.why_host)),
+            *DiskApi(self.api, self.blocking).routes(),
         ]
 
     async def _status(self, request: web.Request) -> web.Response:

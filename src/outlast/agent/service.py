@@ -8,11 +8,16 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
 from outlast.agent.margin import Measured
 from outlast.agent.picture import Picture
+from outlast.errors import NotFound
+from outlast.hypervisor.adoption import Foreigners
+from outlast.hypervisor.disks import Disks
 from outlast.hypervisor.driver import Console
 from outlast.hypervisor.mover import Progress
 from outlast.model import Fence, Lease, SlotRecord, VmRecord
@@ -20,7 +25,25 @@ from outlast.pool.facts import Held
 from outlast.pool.journal import Note
 from outlast.power.port import SwitchSaid
 from outlast.settings import PoolSettings
+from outlast.storage.names import check_name
 from outlast.storage.register import Swap
+
+
+@dataclass(frozen=True, slots=True)
+class Borrowed:
+    """A stopped VM whose disks may be worked on. `leave()` is asked before each program, and gives
+    the words that must stand before its own."""
+
+    record: VmRecord
+    leave: Callable[[], tuple[str, ...]]
+
+
+def existing(service: Service, vm: str) -> VmRecord:
+    """The record of a VM, read now. Raises NotFound, InvalidInput for no name, StorageTrouble."""
+    held = service.read_vm(check_name(vm, "VM name"))
+    if held is None or held.value.deleted:
+        raise NotFound(f"there is no VM '{vm}'", hint="outlast vm list")
+    return held.value
 
 
 class Service(Protocol):
@@ -74,6 +97,21 @@ class Service(Protocol):
 
         Raises GuardRefused, GuardGone, Conflict while its last move from here has not ended.
         """
+
+    def borrow(self, vm: str, why: str) -> AbstractContextManager[Borrowed]:
+        """The disks of a stopped VM, for a while: nobody starts it meanwhile.
+
+        why: a few words for people. Raises NotFound, Conflict when it runs or shall run,
+        PoolTrouble when this host may run nothing now, StorageTrouble.
+        """
+
+    @property
+    def disks(self) -> Disks:
+        """The disks of VMs that run on THIS host."""
+
+    @property
+    def foreigners(self) -> Foreigners:
+        """What else THIS host's hypervisor knows."""
 
     @property
     def moving(self) -> bool:

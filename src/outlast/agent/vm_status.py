@@ -28,7 +28,7 @@ from outlast.agent.picture import Picture
 from outlast.hypervisor.mover import Progress
 from outlast.model import Desired, HaOff, Lease, StopMode, VmRecord, VmState
 from outlast.pool.availability import holds
-from outlast.pool.decision import leaving
+from outlast.pool.decision import DISKS, leaving
 from outlast.pool.facts import Facts, Held
 from outlast.pool.landscape import landscape
 from outlast.pool.proof import of_death
@@ -196,6 +196,10 @@ def _fate(
 
 def _at_holder(host: str, record: VmRecord, lease: Lease, said: LocalVms | None) -> Fate:
     """The VM of a living holder, as its hypervisor says."""
+    if lease.via == DISKS:
+        rest = "; it starts after that" if record.wanted else ""
+        state = "waiting" if record.wanted else "stopped"
+        return Fate(state, f"{host} works on its disks ({lease.why}){rest}", host)
     if said is None or not said.ready:
         what = "its agent does not answer" if said is None else "its hypervisor does not answer"
         return Fate("unconfirmed", f"{host} holds its lease, but {what} now", host)

@@ -18,6 +18,7 @@ from outlast.cli import (
     fencing,
     host,
     host_check,
+    image,
     incident,
     manager,
     network,
@@ -27,6 +28,7 @@ from outlast.cli import (
     rack,
     removing,
     storage,
+    template,
     timing,
     upgrade,
     vm,
@@ -58,6 +60,8 @@ host.app.add_typer(fencing.app, name="fence")
 app.add_typer(host.app, name="host")
 app.add_typer(vm.app, name="vm")
 app.add_typer(network.app, name="network")
+app.add_typer(image.app, name="image")
+app.add_typer(template.app, name="template")
 app.add_typer(storage.app, name="storage")
 app.add_typer(rack.app, name="rack")
 app.add_typer(incident.app, name="incident")

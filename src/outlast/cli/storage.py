@@ -57,25 +57,40 @@ def probe(
     ctx: typer.Context,
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="On the storage to be tested.")],
     rounds: Annotated[int, typer.Option(help="More take longer and see more.")] = 200,
+    hosts: Annotated[
+        int,
+        typer.Option(metavar="N", help="Together with others: run it on N hosts at the same time."),
+    ] = 1,
 ) -> None:
-    """Does this mount keep the promises a pool lives on, and how fast is it?
+    """May this storage carry a pool's heartbeat, how fast is it, and which timing fits?
 
     \b
-    It works in a hidden directory of its own and removes it. Exit code 5: not usable.
-    Example, on two hosts at once:
+    On one host it asks the mount; with --hosts the hosts meet on the storage and see what one alone
+    cannot: caches of names and data, and the load of all. It works in a hidden directory and
+    removes it. Exit code 5: not usable. Examples:
       outlast storage probe /srv/pool
+      outlast storage probe /srv/pool --hosts 2       the same on the second host
     """
     from outlast.cli.waiting import telling
     from outlast.storage import probe as probes
+    from outlast.storage.meeting import Together, together
 
     chosen = options(ctx)
     with telling(chosen.json) as tell:
-        report = probes.probe(
-            directory, rounds, lambda step, done, all_: tell(f"{step} ({done} of {all_})")
-        )
+
+        def progress(step: str, done: int, all_: int) -> None:
+            tell(f"{step} ({done} of {all_})")
+
+        if hosts == 1:
+            met = Together(probes.probe(directory, rounds, progress), ())
+        else:
+            met = together(directory, hosts, rounds, progress)
+    report, names = met.report, met.hosts
     if chosen.json:
-        print_json(probes.report_json(report))
+        print_json(probes.report_json(report) | {"hosts": list(names)})
     else:
+        if names:
+            print(f"Probed together by {', '.join(names)}.")
         print(probes.report_text(report), end="", flush=True)
     if not report.usable:
         raise typer.Exit(StorageTrouble.exit_code)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from outlast.cli import hardware, placing
+from outlast.cli import adopting, backup, hardware, placing, snapshot
 from outlast.cli.context import Options, options, print_error, print_json, say, stdout
 from outlast.errors import OutlastError
 
@@ -21,6 +21,11 @@ app = typer.Typer(no_args_is_help=True, help="Create, start, stop, watch and del
 START_S, STOP_S, KILL_S, MOVE_S = 120.0, 180.0, 60.0, 3600.0
 
 app.command("set")(placing.set_)
+app.add_typer(snapshot.app, name="snapshot")
+app.command()(backup.backup)
+app.command()(backup.restore)
+app.command()(backup.export)
+app.command()(adopting.adopt)
 
 Name = Annotated[str, typer.Argument(help="The VM's name.")]
 Names = Annotated[list[str], typer.Argument(help="One or more VMs.")]
@@ -38,7 +43,8 @@ def create(
         typer.Option(
             metavar="SIZE|PATH|PATH=SIZE",
             help="A new disk of SIZE (images/NAME.raw), one of SIZE at PATH, or, with "
-            "--use-existing, the file at PATH. Repeat for more.",
+            "--use-existing, the file at PATH. A PATH that ends with .qcow2 is a disk that can "
+            "keep snapshots. Repeat for more.",
         ),
     ] = None,
     use_existing: Annotated[
@@ -86,7 +92,7 @@ def create(
     Examples:
       outlast vm create web --memory 2GiB --vcpus 2 --disk 20GiB --start
       outlast vm create db --memory 8GiB --disk images/db.qcow2 --use-existing
-      outlast vm create app --memory 4GiB --disk 9GiB --prefer a --prefer b
+      outlast vm create app --memory 4GiB --disk images/app.qcow2=9GiB --prefer a --prefer b
       outlast vm create win --memory 8GiB --disk 80GiB --firmware uefi-secure --tpm
     """
     from outlast.wire.shapes import VmCreate, make
@@ -115,7 +121,7 @@ def create(
     if start:
         if not chosen.json:
             say(done.sentence)
-        _act(chosen, [name], client.start, {"running"}, wait, timeout)
+        act(chosen, [name], client.start, {"running"}, wait, timeout)
     elif chosen.json:
         print_json(done)
     else:
@@ -137,7 +143,7 @@ def start(
       outlast vm start web --no-wait
     """
     chosen = options(ctx)
-    _act(chosen, names, chosen.client().start, {"running"}, wait, timeout)
+    act(chosen, names, chosen.client().start, {"running"}, wait, timeout)
 
 
 @app.command()
@@ -154,7 +160,7 @@ def stop(
       outlast vm stop web --timeout 60 || outlast vm kill web
     """
     chosen = options(ctx)
-    _act(chosen, names, chosen.client().stop, {"stopped"}, wait, timeout)
+    act(chosen, names, chosen.client().stop, {"stopped"}, wait, timeout)
 
 
 @app.command()
@@ -166,7 +172,7 @@ def kill(
 ) -> None:
     """End VMs at once, as if their plug was pulled."""
     chosen = options(ctx)
-    _act(chosen, names, chosen.client().kill, {"stopped"}, wait, timeout)
+    act(chosen, names, chosen.client().kill, {"stopped"}, wait, timeout)
 
 
 @app.command()
@@ -193,7 +199,7 @@ def migrate(
     chosen = options(ctx)
     client = chosen.client()
     if cancel:
-        _act(chosen, names, client.stay, {"running"}, False, timeout)
+        act(chosen, names, client.stay, {"running"}, False, timeout)
         return
     from outlast.cli.moving import wait_for_moves, wished
 
@@ -305,7 +311,7 @@ def _disk(text: str) -> dict[str, object]:
     return {"path": text}
 
 
-def _act(
+def act(
     chosen: Options, names: list[str], wish: Callable[[str], VmWish], states: set[str],
     wait: bool, timeout_s: float,
 ) -> None:  # fmt: skip

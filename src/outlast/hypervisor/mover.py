@@ -13,6 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from outlast.hypervisor.driver import Driver
+
 
 @dataclass(frozen=True, slots=True)
 class Way:
@@ -60,3 +62,7 @@ class Departure(Protocol):
 class Mover(Protocol):
     def depart(self, name: str, way: Way) -> Departure:
         """Raises NotFound, LibvirtGone, HypervisorTrouble."""
+
+
+class MovingDriver(Driver, Mover, Protocol):
+    """A hypervisor that can also move VMs."""

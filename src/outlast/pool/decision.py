@@ -16,6 +16,8 @@ from outlast.model import Lease, OrderBook, StopMode, View, VmRecord, VmSpec
 from outlast.pool.facts import Facts, Held
 from outlast.pool.journal import Note
 
+DISKS = "disks"  # Lease.via, and the kind of work in Facts.busy
+
 
 @dataclass(frozen=True, slots=True)
 class Kill:
@@ -103,6 +105,8 @@ def check(facts: Facts, decision: Decision) -> None:
         held = _own_lease(facts, start.vm, "start", swapped)
         if leaving(held.value, facts.me.slot):
             raise BrokenInvariant(f"start of {start.vm} while it is on its way elsewhere")
+        if held.value.via == DISKS:
+            raise BrokenInvariant(f"start of {start.vm} by a lease for work on its disks")
     for depart in decision.departs:
         move = _own_lease(facts, depart.vm, "move", swapped).value.move
         if move is None or (move.id, move.to_slot) != (depart.id, depart.to_slot):

@@ -13,7 +13,10 @@ Rules:
 6. A VM that dies too often, or cannot start for a reason that trying again won't mend, stays down
    and says why (VmRecord.held_down), until somebody wishes to start it again.
 7. A locked disk is waited for, never forced: its former host's locks lapse with time.
-8. A VM that is on its way elsewhere, or has come from there, is first of all moving.py's business.
+8. A lease that was taken for work on a VM's disks (DISKS) starts nothing. While the hands say that
+   the work is under way it is left alone; after that, what is left of the work is ended and the
+   lease is freed, whatever is wished: the next start is the master's order again.
+9. A VM that is on its way elsewhere, or has come from there, is first of all moving.py's business.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from dataclasses import dataclass, field, replace
 
 from outlast.model import Desired, Lease, Order, Proof, VmRecord, VmState
 from outlast.pool import availability
-from outlast.pool.decision import Kill, Start, Stop, Swap
+from outlast.pool.decision import DISKS, Kill, Start, Stop, Swap
 from outlast.pool.facts import Exit, Facts, Held
 from outlast.pool.journal import Note, note
 from outlast.pool.membership import Membership
@@ -119,6 +122,9 @@ class Hosting:
         record = facts.vms.get(vm)
         if record is None or facts.writing(f"lease/{vm}", f"vm/{vm}"):
             return
+        if held.value.via == DISKS:
+            self._after_disk_work(facts, vm, held, work)
+            return
         if self._taking.pop(vm, 0) == held.version:
             proof = held.value.proof
             over = f" from its former holder, proof: {proof.kind.value}" if proof else ""
@@ -154,6 +160,16 @@ class Hosting:
             work.starts.append(Start(vm, record.value.spec, held.version, why))
             work.notes.append(note("vm-starts", vm=vm, host=facts.me.host, why=why))
             self._retry_at[vm] = now_ns + self._timing.beat_ns
+
+    def _after_disk_work(self, facts: Facts, vm: str, held: Held[Lease], work: Work) -> None:
+        if (DISKS, vm) in facts.busy or ("kill", vm) in facts.busy:
+            return
+        if vm in facts.local or vm in facts.guard.populated:
+            why = "the work on its disks lost its agent"
+            work.kills.append(Kill(vm, why))
+            work.notes.append(note("vm-killed", vm=vm, host=facts.me.host, why=why))
+            return
+        self._free(facts, vm, held, work, f"the work on its disks has ended: {held.value.why}")
 
     def _stays_down(self, vm: str, record: Held[VmRecord], work: Work) -> bool:
         """True while what was decided about its end is not yet on the storage: write it again."""

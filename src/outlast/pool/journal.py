@@ -55,6 +55,7 @@ SENTENCES: Mapping[str, str] = {
     "start-waits": "{vm} waits with its start: {why}",
     "no-room": "{vm} stays down: {why}",
     "lease-taken": "lease of {vm} taken{over}, epoch {epoch}",
+    "disk-work": "{host} works on the disks of {vm}: {why}",
     "lease-freed": "lease of {vm} freed: {why}",
     # VMs
     "vm-starts": "{vm} is being started on {host}: {why}",

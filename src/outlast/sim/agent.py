@@ -255,6 +255,7 @@ class SimAgent:
     def _end(self, vm: str) -> None:
         self.machine.running.pop(vm, None)
         self.machine.copies.pop(vm, None)
+        self.machine.workers.discard(vm)
         self.wake()
 
     def _depart(self, depart: Depart) -> None:

@@ -50,6 +50,7 @@ class Machine:
         self.memory_mib = memory_mib
         self.peers: dict[int, Machine] = {}
         self.running: dict[str, VmState] = {}  # what really runs here
+        self.workers: set[str] = set()  # VMs whose disks a program works on here
         self.copies: dict[str, Copy] = {}  # what stands still here, come from elsewhere
         self.move_takes_ns = 400 * MS  # from a copy's start until it is complete
         self.replies_lost = 0  # one of so many words that a move from here worked never comes
@@ -90,6 +91,7 @@ class Machine:
         self.world.lives[self.name] += 1
         self.running.clear()
         self.copies.clear()
+        self.workers.clear()
 
     def reset(self) -> None:
         self.resets += 1
@@ -150,7 +152,7 @@ class Machine:
     @property
     def here(self) -> frozenset[str]:
         """VMs of which anything is here."""
-        return frozenset(self.running) | frozenset(self.copies)
+        return frozenset(self.running) | frozenset(self.copies) | frozenset(self.workers)
 
     def guard_soon(self) -> None:
         """The guard looks now, and then again and again, as its own loop does."""
@@ -197,12 +199,15 @@ class Machine:
         for machine in (self, *self.peers.values()):
             if vm in machine.copies:
                 machine.copies[vm].stale = True
+            if vm in machine.workers:
+                self.wrong.append(f"I1: {vm} runs while {machine.name} works on its disks")
 
     def end_vm(self, vm: str, then: Callable[[], None]) -> None:
         """The guard kills one VM; `then` when nothing of it is left."""
 
         def ended() -> None:
             self.running.pop(vm, None)
+            self.workers.discard(vm)
             then()
 
         self.later(self.kill_takes_ns, ended)
@@ -218,6 +223,13 @@ class Machine:
         self.runs(vm)
         return True
 
+    def works(self, vm: str) -> None:
+        """A program works on the disks of a VM here from now on."""
+        self.let_in(vm)
+        self.workers.add(vm)
+        if any(vm in machine.running for machine in (self, *self.peers.values())):
+            self.wrong.append(f"I1: {self.name} works on the disks of {vm} while it runs")
+
     def let_in(self, vm: str) -> None:
         """The guard let a VM begin: by I5 its term must be open, with time left."""
         left_ns = self.guard.remaining_ns(self.reading())
@@ -228,6 +240,7 @@ class Machine:
         """What the guard killed is gone."""
         self.running.clear()
         self.copies.clear()
+        self.workers.clear()
         self._dying = False
         self.guard_soon()
 

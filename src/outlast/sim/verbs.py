@@ -16,6 +16,7 @@ from outlast.errors import InvalidInput
 from outlast.model import Fence, GroupWish, HaOff, VmRecord, VmSpec
 from outlast.settings import MS, S
 from outlast.sim.agent import encode
+from outlast.sim.disk_work import begin_work, end_work
 from outlast.sim.host import SimHost
 from outlast.sim.pool import UUID, SimPool
 from outlast.sim.world import Path
@@ -131,6 +132,10 @@ class Verbs:
             case ["start", "of", vm, "on", names, word] if word in STARTS:
                 for host in self._hosts(names):
                     host.start_trouble[vm] = STARTS[word]
+            case ["disks", "of", vm, "worked", "on", "by", name]:
+                begin_work(self.pool.host(name).agent, vm)
+            case ["disks", "of", vm, "let", "go", "by", name]:
+                end_work(self.pool.host(name).agent, vm)
             case ["wish", names, desired]:
                 for vm in names.split(","):
                     self.pool.want(vm, desired)

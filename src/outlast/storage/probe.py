@@ -8,9 +8,8 @@ It makes a hidden directory in the path under test, works in it and removes it. 
 4. how long a heartbeat (write of a block, read of all) and a swap take;
 5. which timing presets that leaves, with the file system's own time of recovery in mind.
 
-Run it on one host, and at the same time on another one, to see the load of both. It cannot see
-what only two hosts can show (caches of names between hosts), nor whether an export acknowledges
-what it then forgets; docs/operating says how to mount so that both are excluded.
+It cannot see what only two hosts can show, like caches of names between hosts: meeting.py does.
+Nor can it see whether an export forgets what it acknowledged; docs/operating says how to mount.
 """
 
 from __future__ import annotations
@@ -113,14 +112,19 @@ def probe(
             progress(step, number, steps)
             checks.append(check(work, rounds))
         progress("timing heartbeats", 4, steps)
-        beat = _beats(work, rounds)
+        beat = spread(beats(work, rounds))
         progress("timing swaps", 5, steps)
-        swap = _swaps(work, rounds)
+        swap = spread(swaps(work, rounds))
         progress("done", steps, steps)
     except OSError as error:
         raise trouble_of(error, root) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
+    return report_of(root, checks, beat, swap)
+
+
+def report_of(root: Path, checks: Sequence[Check], beat: Spread, swap: Spread) -> ProbeReport:
+    """What was found, with the verdict that follows from it."""
     fs_type, mount = mount_of(root)
     presets = _qualifying(fs_type, beat, swap)
     return ProbeReport(
@@ -162,7 +166,10 @@ def _race_check(kind: str, words: str) -> Callable[[Path, int], Check]:
     return check
 
 
-def judge_race(words: str, folder: Path, rounds: int, results: Sequence[dict[str, Any]]) -> Check:
+def judge_race(
+    words: str, folder: Path, rounds: int, results: Sequence[dict[str, Any]],
+    who: str = f"{CONTESTANTS} processes",
+) -> Check:  # fmt: skip
     """What the contestants' results and the files they left say about a race."""
     failed = [r["failed"] for r in results if "failed" in r]
     errors = [e for r in results for e in r.get("errors", [])]
@@ -174,7 +181,7 @@ def judge_race(words: str, folder: Path, rounds: int, results: Sequence[dict[str
     wrong = [n for n, who in winners.items() if (folder / f"prize-{n}").read_text() != str(who[0])]
     nobody = rounds - len(winners)
     good = not (failed or errors or twice or wrong or nobody)
-    sentence = f"{CONTESTANTS} processes, {rounds} rounds, one winner each time"
+    sentence = f"{who}, {rounds} rounds, one winner each time"
     if not good:
         sentence = (
             f"of {rounds} rounds {len(twice)} had two winners, {nobody} none, {len(wrong)} "
@@ -208,7 +215,8 @@ def judge_direct(results: Sequence[dict[str, Any]]) -> Check:
     return Check(name, True, f"{reads} reads, none old, none torn")
 
 
-def _sync_check(work: Path, _rounds: int) -> Check:
+def sync_check(work: Path, _rounds: int = 0) -> Check:
+    """Room, and whether names can be put on the disk. Raises OSError."""
     name = "directories can be synced, there is room"
     free = shutil.disk_usage(work).free
     if free < ROOM_MIN:
@@ -228,7 +236,7 @@ _CHECKS: tuple[tuple[str, Callable[[Path, int], Check]], ...] = (
     ("racing for links", _race_check("link", "a link has one winner")),
     ("racing for new files", _race_check("create", "a new file has one creator")),
     ("reading behind a writer", _direct_check),
-    ("syncing a directory", _sync_check),
+    ("syncing a directory", sync_check),
 )
 
 
@@ -271,7 +279,8 @@ def _result(process: subprocess.Popen[str]) -> dict[str, Any]:
     return result
 
 
-def _beats(work: Path, rounds: int) -> Spread:
+def beats(work: Path, rounds: int) -> list[float]:
+    """Seconds that heartbeats took, each a write of a block and a read of all. Raises OSError."""
     took = []
     with HeartbeatFile(work / "hb", 1) as area:
         for number in range(rounds):
@@ -279,10 +288,11 @@ def _beats(work: Path, rounds: int) -> Spread:
             area.write_block(bytes([number % 256]) * BLOCK_SIZE)
             area.read_all()
             took.append(time.perf_counter() - start)
-    return _spread(took)
+    return took
 
 
-def _swaps(work: Path, rounds: int) -> Spread:
+def swaps(work: Path, rounds: int) -> list[float]:
+    """Seconds that swaps took. Raises StorageTrouble."""
     took = []
     register = PosixRegister(work, "1")
     for number in range(rounds):
@@ -295,10 +305,11 @@ def _swaps(work: Path, rounds: int) -> Spread:
                 hint="this storage is not usable as it is mounted",
             )
         took.append(time.perf_counter() - start)
-    return _spread(took)
+    return took
 
 
-def _spread(took_s: Sequence[float]) -> Spread:
+def spread(took_s: Sequence[float]) -> Spread:
+    """How seconds are spread."""
     ranked = sorted(1000 * t for t in took_s)
     at = [round(ranked[min(len(ranked) - 1, int(q * len(ranked)))], 3) for q in (0.5, 0.99)]
     return Spread(len(ranked), at[0], at[1], round(ranked[-1], 3))

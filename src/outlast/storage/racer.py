@@ -16,6 +16,7 @@ import mmap
 import os
 import sys
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +25,24 @@ from outlast.storage.heartbeat import HeartbeatFile
 
 _PATIENCE_S = 60.0  # a contestant that waits this long for the others gives up
 _WORD = 8
-_NO_MORE = 2**62
+NO_MORE = 2**62
 
 
-class Pace:
-    """A counter per contestant, seen by all of them at once."""
+class Meeting(ABC):
+    """How contestants keep step: a number for each of them, seen by all."""
 
-    def __init__(self, path: str, count: int) -> None:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            self._memory = mmap.mmap(fd, count * _WORD)
-        finally:
-            os.close(fd)
+    def __init__(self, count: int) -> None:
         self._count = count
 
-    def set(self, me: int, value: int) -> None:
-        self._memory[me * _WORD : (me + 1) * _WORD] = value.to_bytes(_WORD, "little")
+    @abstractmethod
+    def set(self, me: int, value: int) -> None: ...
 
-    def get(self, who: int) -> int:
-        return int.from_bytes(self._memory[who * _WORD : (who + 1) * _WORD], "little")
+    @abstractmethod
+    def get(self, who: int) -> int: ...
+
+    def pause(self) -> None:
+        """Between two looks."""
+        time.sleep(0)
 
     def meet(self, me: int, value: int) -> None:
         """Wait until all have come this far. Raises TimeoutError."""
@@ -51,10 +51,28 @@ class Pace:
         while any(self.get(who) < value for who in range(self._count)):
             if time.monotonic() > end:
                 raise TimeoutError("the other contestants did not come")
-            time.sleep(0)
+            self.pause()
 
 
-def race(task: dict[str, Any], pace: Pace) -> dict[str, Any]:
+class Pace(Meeting):
+    """In memory, for contestants on one machine."""
+
+    def __init__(self, path: str, count: int) -> None:
+        super().__init__(count)
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            self._memory = mmap.mmap(fd, count * _WORD)
+        finally:
+            os.close(fd)
+
+    def set(self, me: int, value: int) -> None:
+        self._memory[me * _WORD : (me + 1) * _WORD] = value.to_bytes(_WORD, "little")
+
+    def get(self, who: int) -> int:
+        return int.from_bytes(self._memory[who * _WORD : (who + 1) * _WORD], "little")
+
+
+def race(task: dict[str, Any], pace: Meeting) -> dict[str, Any]:
     """Rounds of link(2) or of O_EXCL on one name: {"won": [rounds], "errors": [texts]}."""
     folder, me = Path(task["folder"]), task["me"]
     won: list[int] = []
@@ -80,7 +98,7 @@ def race(task: dict[str, Any], pace: Pace) -> dict[str, Any]:
     return {"won": won, "errors": errors}
 
 
-def write(task: dict[str, Any], pace: Pace) -> dict[str, Any]:
+def write(task: dict[str, Any], pace: Meeting) -> dict[str, Any]:
     """Write block after block; the number of each goes to the pace once it is acknowledged.
 
     At least `rounds` of them, and until every reader has read ten times.
@@ -97,16 +115,16 @@ def write(task: dict[str, Any], pace: Pace) -> dict[str, Any]:
             if time.monotonic() > end:
                 break
         direct = area.direct
-    pace.set(me, _NO_MORE)
+    pace.set(me, NO_MORE)
     return {"direct": direct}
 
 
-def look(task: dict[str, Any], pace: Pace) -> dict[str, Any]:
+def look(task: dict[str, Any], pace: Meeting) -> dict[str, Any]:
     """Read until the writer has ended: {"reads", "stale", "torn"}."""
     reads = stale = torn = 0
     with HeartbeatFile(task["hb"], 2) as area:
         pace.meet(task["me"], 1)
-        while (acknowledged := pace.get(task["writer"])) < _NO_MORE:
+        while (acknowledged := pace.get(task["writer"])) < NO_MORE:
             block = area.read_all()[1]
             words = {block[at : at + _WORD] for at in range(0, BLOCK_SIZE, _WORD)}
             reads += 1

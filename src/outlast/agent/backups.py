@@ -1,0 +1,200 @@
+"""Backups of VMs while they run or stand still, one at a time for each VM, in threads of their own.
+
+Rules:
+1. Who may touch the disks is as for snapshots: the QEMU of a running VM here, or the holder of a
+   stopped one's lease. The copy is slow on purpose.
+2. A backup is seen only when it is whole. Older ones go only after that.
+3. How it stands is known to this agent alone; one that was broken off by the agent's end leaves a
+   hidden folder, which the next backup there clears away.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from outlast.agent.service import Service, existing
+from outlast.agent.snapshots import quieted, runs_here
+from outlast.errors import Conflict, InvalidInput, NotFound, OutlastError, StorageTrouble
+from outlast.images import backups, qemu_img, work
+from outlast.images.library import check_room
+from outlast.images.look import backing_of
+from outlast.images.pace import turn
+from outlast.model import VmRecord
+from outlast.storage.files import trouble_of
+from outlast.storage.names import check_name
+from outlast.wire.disks import BackupStatus, BackupWish
+
+POLL_S = 0.3
+
+
+class _GivenUp(Exception):
+    pass
+
+
+class _Job:
+    """One backup, as it stands."""
+
+    def __init__(self, vm: str) -> None:
+        self.status = BackupStatus(vm=vm, state="running", sentence=f"the backup of {vm} begins")
+        self.given_up = threading.Event()
+        self.ended = threading.Event()
+
+    def tell(self, **changes: object) -> None:
+        self.status = self.status.model_copy(update=changes)
+
+
+class Backups:
+    """Of one host. `begin` returns at once."""
+
+    def __init__(self, service: Service, wall: Callable[[], float] = time.time) -> None:
+        self._service, self._wall = service, wall
+        self._lock = threading.Lock()
+        self._jobs: dict[str, _Job] = {}
+
+    def begin(self, vm: str, wish: BackupWish) -> BackupStatus:
+        """Raises NotFound, Conflict, InvalidInput, PoolTrouble; what comes later is in `status`."""
+        check_name(vm, "VM name")
+        record = existing(self._service, vm)
+        folder = _checked(Path(wish.folder), self._service.pool_dir)
+        live = runs_here(self._service, vm)
+        if not record.spec.disks:
+            raise Conflict(f"'{vm}' has no disks, so there is nothing to back up")
+        with self._lock:
+            job = self._jobs.get(vm)
+            if job is not None and not job.ended.is_set():
+                raise Conflict(f"a backup of '{vm}' is being made already", hint="wait for it")
+            job = self._jobs[vm] = _Job(vm)
+        thread = threading.Thread(
+            target=self._run, args=(job, vm, folder, wish, live), name=f"backup {vm}", daemon=True
+        )
+        thread.start()
+        return job.status
+
+    def status(self, vm: str) -> BackupStatus:
+        """Raises NotFound when this agent made none."""
+        with self._lock:
+            job = self._jobs.get(vm)
+        if job is None:
+            raise NotFound(f"no backup of '{vm}' was made here since the agent began")
+        return job.status
+
+    def give_up(self, vm: str) -> BackupStatus:
+        """Break it off. Raises NotFound."""
+        status = self.status(vm)
+        self._jobs[vm].given_up.set()
+        return status
+
+    # ---- in the thread
+
+    def _run(self, job: _Job, vm: str, folder: Path, wish: BackupWish, live: bool) -> None:
+        try:
+            name = backups.name_of(vm, self._wall())
+            _clear(folder, vm)
+            with work.workplace(folder, name) as place:
+                (place / "made").mkdir()
+                act = self._copy_live if live else self._copy_still
+                act(job, vm, place / "made", wish)
+                work.publish(place, folder / name)
+            removed = [str(path) for path in backups.prune(folder, vm, wish.keep)]
+            job.tell(
+                state="done", folder=str(folder / name), removed=removed,
+                sentence=f"{vm} is backed up in {folder / name}",
+            )  # fmt: skip
+        except _GivenUp:
+            job.tell(state="failed", sentence=f"the backup of {vm} was broken off by wish")
+        except OutlastError as error:
+            hint = f" ({error.hint})" if error.hint else ""
+            job.tell(state="failed", sentence=f"{error.sentence}{hint}")
+        except OSError as error:
+            job.tell(state="failed", sentence=trouble_of(error, folder).sentence)
+        except BaseException as error:  # a bug: whoever waits must hear of it
+            job.tell(state="failed", sentence=f"a bug: {type(error).__name__}: {error}")
+            raise
+        finally:
+            job.ended.set()
+
+    def _copy_live(self, job: _Job, vm: str, made: Path, wish: BackupWish) -> None:
+        record = existing(self._service, vm)
+        paths = [disk.path for disk in record.spec.disks]
+        check_room(made, sum(map(_taken, paths)))
+        targets = {path: str(made / f"disk-{n}.qcow2") for n, path in enumerate(paths)}
+        with quieted(self._service, vm, wish.quiesce) as still:
+            copy = self._service.disks.backup(vm, targets, wish.rate_bytes_s)
+        while not copy.wait(POLL_S):
+            now = copy.progress()
+            job.tell(
+                sentence=f"copying the disks of {vm} while it runs",
+                done_bytes=now.done_bytes, total_bytes=now.total_bytes,
+            )  # fmt: skip
+            if job.given_up.is_set():
+                copy.abort()
+        if job.given_up.is_set():
+            raise _GivenUp
+        if copy.trouble:
+            raise StorageTrouble(f"the disks of {vm} were not copied: {copy.trouble}")
+        job.tell(quiesced=still)
+        self._describe(made, record, running=True, quiesced=still)
+
+    def _copy_still(self, job: _Job, vm: str, made: Path, wish: BackupWish) -> None:
+        # first the turn: while it is waited for, the VM may be started
+        with turn(lambda s: job.tell(sentence=s)), self._service.borrow(vm, "a backup") as borrowed:
+            record = borrowed.record
+            sizes = [
+                qemu_img.needed_bytes(Path(disk.path), disk.format) for disk in record.spec.disks
+            ]
+            check_room(made, sum(sizes))
+            for number, disk in enumerate(record.spec.disks):
+                before = sum(sizes[:number])
+
+                def percent(value: float, before: int = before, size: int = sizes[number]) -> None:
+                    done = before + round(size * value / 100)
+                    job.tell(
+                        sentence=f"copying the disks of {vm}",
+                        done_bytes=done, total_bytes=sum(sizes),
+                    )  # fmt: skip
+                    if job.given_up.is_set():
+                        raise _GivenUp
+
+                qemu_img.convert(
+                    Path(disk.path), disk.format, made / f"disk-{number}.qcow2", "qcow2",
+                    wish.rate_bytes_s, percent, borrowed.leave(),
+                )  # fmt: skip
+        job.tell(quiesced=True)
+        self._describe(made, record, running=False, quiesced=True)
+
+    def _describe(self, made: Path, record: VmRecord, *, running: bool, quiesced: bool) -> None:
+        host = self._service.picture.me.host
+        backups.describe(made, record, self._wall(), host, running=running, quiesced=quiesced)
+
+
+def _taken(path: str) -> int:
+    """What a disk takes on the storage, with what it lies over. Raises OSError."""
+    file = Path(path)
+    base = backing_of(file)
+    return sum(p.stat().st_blocks * 512 for p in [file, *([file.parent / base] if base else [])])
+
+
+def _checked(folder: Path, pool_dir: str) -> Path:
+    """Raises InvalidInput for what is no place for backups, NotFound."""
+    if not folder.is_absolute():
+        raise InvalidInput(f"{folder} is no absolute path")
+    if not folder.is_dir():
+        raise NotFound(
+            f"there is no folder {folder} on this host", hint="is the backup storage mounted?"
+        )
+    if folder.resolve().is_relative_to(Path(pool_dir).resolve()):
+        raise InvalidInput(
+            f"{folder} is on the pool's own storage, and would be lost with it",
+            hint="name a folder elsewhere",
+        )
+    return folder
+
+
+def _clear(folder: Path, vm: str) -> None:
+    """Take away what broken backups of this VM left there."""
+    for left in work.leftovers(folder):
+        if left.name.startswith(f"{vm}-") and not left.alive:
+            work.forget(left)

@@ -1,0 +1,36 @@
+"""A VM out of disks that are made for it: files first, then the VM, nothing half."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from outlast.errors import Conflict, InvalidInput, OutlastError
+from outlast.images.clones import Source, Wanted, files_for
+from outlast.images.pace import Progress, silent
+from outlast.images.work import Stay
+
+if TYPE_CHECKING:
+    from outlast.wire.shapes import VmWish
+
+
+def make_vm(
+    pool_dir: Path, vm: str, source: Source, wanted: Wanted,
+    create: Callable[[list[str]], VmWish], progress: Progress = silent,
+) -> VmWish:  # fmt: skip
+    """Make the files of a VM and then the VM.
+
+    create: makes the VM with these disks, as paths in the pool. Files of a VM that was certainly
+    not made are deleted again; when nobody can tell they stay: 'outlast image clean' finds out.
+    """
+    try:
+        with files_for(pool_dir, vm, source, wanted, progress) as files:
+            try:
+                return create([str(path.relative_to(pool_dir)) for path in files])
+            except (Conflict, InvalidInput):
+                raise
+            except OutlastError as error:
+                raise Stay(error) from error
+    except Stay as stay:
+        raise stay.trouble from None

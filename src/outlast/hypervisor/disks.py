@@ -1,0 +1,53 @@
+"""The port to the disks of VMs that run: snapshots and copies while they write (pure).
+
+Promises:
+1. `snapshot` keeps what all named disks hold at one moment, inside their own files; all of them
+   have it afterwards, or none.
+2. `backup` writes what the disks hold at the moment it begins, into new qcow2 files; the VM goes
+   on.
+3. `freeze` has the systems inside bring their file systems to rest, and says whether they did; a VM
+   is never left frozen: whoever froze it thaws it, and the port does so by itself after a while.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from outlast.hypervisor.mover import Progress
+
+
+class Copy(Protocol):
+    """A backup under way."""
+
+    def wait(self, limit_s: float) -> bool:
+        """Wait for its end; True when it has ended."""
+
+    @property
+    def trouble(self) -> str:
+        """Why it failed; "" when it worked or has not ended."""
+
+    def progress(self) -> Progress: ...
+
+    def abort(self) -> None:
+        """Give up; the files are worth nothing then."""
+
+
+class Disks(Protocol):
+    """Of one host. All methods raise NotFound when the VM does not run here, LibvirtGone,
+    HypervisorTrouble."""
+
+    def freeze(self, name: str) -> bool:
+        """False when no guest agent answers inside it."""
+
+    def thaw(self, name: str) -> None:
+        """Let file systems go on that were frozen; never raises."""
+
+    def snapshot(self, name: str, paths: Sequence[str], snapshot: str) -> None:
+        """Keep what these qcow2 disks hold now, under this name."""
+
+    def drop_snapshot(self, name: str, paths: Sequence[str], snapshot: str) -> None:
+        """Forget it; what is not there already is no trouble."""
+
+    def backup(self, name: str, targets: Mapping[str, str], rate_bytes_s: int) -> Copy:
+        """Copy disks, path -> file that is made; begun when it returns. rate: 0 = no limit."""

@@ -1,0 +1,238 @@
+"""Disks of running VMs through libvirt: snapshots inside qcow2, copies by QEMU's backup job.
+
+What is done how (seen with libvirt 9.0 and QEMU 7.2):
+1. libvirt itself makes no snapshots of disks alone inside their files, so QEMU is asked through it:
+   one transaction for all disks, which keeps all of them or none. libvirt's own state is not
+   touched by that; it notes that somebody spoke with its QEMU, no more.
+2. A copy is libvirt's backup in push mode, without checkpoints: nothing of it stays at the VM.
+3. Frozen file systems thaw by themselves after FREEZE_MAX_S, whatever became of who froze them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import libvirt
+import libvirt_qemu
+
+from outlast.errors import HypervisorTrouble, NotFound
+from outlast.hypervisor.mover import Progress
+
+log = logging.getLogger(__name__)
+
+FREEZE_MAX_S = 20.0
+ANSWER_S, LONG_S, POLL_S = 10.0, 60.0, 0.2
+_MIB = 1 << 20
+
+Ask = Callable[[str, str, Callable[[Any], None], float], None]  # what, VM, act, limit
+
+
+class LibvirtDisks:
+    """See disks.Disks. ask: carries out something on a VM's domain, in limited time."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._thaws: dict[str, threading.Timer] = {}
+        self._lock = threading.Lock()
+
+    def freeze(self, name: str) -> bool:
+        said: list[bool] = []  # nothing: libvirt did not answer in time, and it may freeze yet
+
+        def freeze(dom: Any) -> None:
+            try:
+                said.append(dom.fsFreeze() >= 0)
+            except libvirt.libvirtError as error:
+                said.append(False)
+                log.info("file systems in '%s' were not frozen: %s", name, error)
+
+        timer = threading.Timer(FREEZE_MAX_S, self.thaw, (name,))
+        timer.daemon = True
+        with self._lock:
+            self._thaws[name] = timer
+        timer.start()
+        try:
+            self._ask("freeze", name, freeze, ANSWER_S)
+        except NotFound:
+            said.append(False)
+            raise
+        finally:
+            if said == [False]:
+                self._forget(name)
+        return said == [True]
+
+    def thaw(self, name: str) -> None:
+        self._forget(name)
+        with contextlib.suppress(HypervisorTrouble, NotFound):
+            self._ask("thaw", name, lambda dom: dom.fsThaw(), ANSWER_S)
+
+    def snapshot(self, name: str, paths: Sequence[str], snapshot: str) -> None:
+        def keep(dom: Any) -> None:
+            actions = [
+                {
+                    "type": "blockdev-snapshot-internal-sync",
+                    "data": {"device": drive, "name": snapshot},
+                }
+                for drive in _drives(dom, paths)
+            ]
+            _qmp(dom, "transaction", {"actions": actions})
+
+        self._ask("snapshot", name, keep, LONG_S)
+
+    def drop_snapshot(self, name: str, paths: Sequence[str], snapshot: str) -> None:
+        def drop(dom: Any) -> None:
+            for drive in _drives(dom, paths):
+                try:
+                    _qmp(
+                        dom, "blockdev-snapshot-delete-internal-sync",
+                        {"device": drive, "name": snapshot},
+                    )  # fmt: skip
+                except HypervisorTrouble as trouble:
+                    if "does not exist" not in trouble.sentence:
+                        raise
+
+        self._ask("snapshot", name, drop, LONG_S)
+
+    def backup(self, name: str, targets: Mapping[str, str], rate_bytes_s: int) -> LibvirtCopy:
+        copy = LibvirtCopy(self._ask, name)
+
+        def begin(dom: Any) -> None:
+            files = {path: target for path, (target, _) in _plugged(dom).items()}
+            xml = ET.Element("domainbackup", mode="push")
+            disks = ET.SubElement(xml, "disks")
+            for path, target in files.items():
+                disk = ET.SubElement(disks, "disk", name=target)
+                if path not in targets:
+                    disk.set("backup", "no")
+                    continue
+                disk.set("type", "file")
+                ET.SubElement(disk, "target", file=targets[path])
+                ET.SubElement(disk, "driver", type="qcow2")
+            _check_all(targets, files)
+            dom.backupBegin(ET.tostring(xml, encoding="unicode"), None, 0)
+            if rate_bytes_s:
+                _slow(dom, rate_bytes_s)
+
+        self._ask("backup", name, begin, LONG_S)
+        copy.begin()
+        return copy
+
+    def _forget(self, name: str) -> None:
+        with self._lock:
+            timer = self._thaws.pop(name, None)
+        if timer is not None:
+            timer.cancel()
+
+
+class LibvirtCopy:
+    """See disks.Copy."""
+
+    def __init__(self, ask: Ask, name: str) -> None:
+        self._ask, self._name = ask, name
+        self._ended, self._given_up = threading.Event(), threading.Event()
+        self._trouble = ""
+        self._progress = Progress()
+
+    def begin(self) -> None:
+        threading.Thread(target=self._watch, name=f"backup {self._name}", daemon=True).start()
+
+    def wait(self, limit_s: float) -> bool:
+        return self._ended.wait(limit_s)
+
+    @property
+    def trouble(self) -> str:
+        return self._trouble
+
+    def progress(self) -> Progress:
+        return self._progress
+
+    def abort(self) -> None:
+        self._given_up.set()
+
+    def _watch(self) -> None:
+        try:
+            while not self._look():
+                if self._given_up.wait(POLL_S):
+                    self._ask("backup", self._name, lambda dom: dom.abortJob(), ANSWER_S)
+                    self._trouble = "it was given up"
+                    return
+        except (HypervisorTrouble, NotFound) as error:
+            self._trouble = f"the VM or its hypervisor went away meanwhile: {error.sentence}"
+        finally:
+            self._ended.set()
+
+    def _look(self) -> bool:
+        """True when it has ended."""
+        ended: list[bool] = []
+
+        def look(dom: Any) -> None:
+            now = dom.jobStats()
+            if now.get("type", 0) != libvirt.VIR_DOMAIN_JOB_NONE:
+                done, all_ = int(now.get("disk_processed", 0)), int(now.get("disk_total", 0))
+                self._progress = Progress(done, all_ - done, all_)
+                return
+            ended.append(True)
+            last = dom.jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED)
+            if last.get("operation") != libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP:
+                self._trouble = "libvirt does not say how it ended"
+            elif not last.get("success"):
+                self._trouble = str(last.get("errmsg") or "a disk could not be copied")
+
+        self._ask("backup", self._name, look, ANSWER_S)
+        return bool(ended)
+
+
+def _qmp(dom: Any, command: str, arguments: Mapping[str, object]) -> Any:
+    """Raises HypervisorTrouble with QEMU's words."""
+    text = json.dumps({"execute": command, "arguments": arguments})
+    answer = json.loads(libvirt_qemu.qemuMonitorCommand(dom, text, 0))
+    if "error" in answer:
+        raise HypervisorTrouble(str(answer["error"].get("desc")), hint="see the log of QEMU")
+    return answer.get("return")
+
+
+def _drives(dom: Any, paths: Sequence[str]) -> list[str]:
+    """QEMU's names of the disks with these files. Raises HypervisorTrouble.
+
+    By the devices they are plugged into: QEMU tells the file of an overlay in words of its own.
+    """
+    named = {}
+    for device in _qmp(dom, "query-block", {}):
+        for part in str(device.get("qdev")).split("/"):
+            named[part] = str((device.get("inserted") or {}).get("node-name"))
+    known = {file: named.get(alias, "") for file, (_, alias) in _plugged(dom).items()}
+    _check_all(paths, {file: name for file, name in known.items() if name})
+    return [known[path] for path in paths]
+
+
+def _plugged(dom: Any) -> dict[str, tuple[str, str]]:
+    """File -> target (vda) and alias (virtio-disk0) of all disks."""
+    found = {}
+    for disk in ET.fromstring(dom.XMLDesc()).iter("disk"):  # noqa: S314 - libvirt's own words
+        source, target, alias = disk.find("source"), disk.find("target"), disk.find("alias")
+        if source is not None and target is not None and alias is not None:
+            names = (target.get("dev", ""), alias.get("name", ""))
+            found[source.get("file", "")] = names
+    return found
+
+
+def _check_all(paths: Sequence[str] | Mapping[str, str], known: Mapping[str, str]) -> None:
+    missing = [path for path in paths if path not in known]
+    if missing:
+        raise HypervisorTrouble(
+            f"the running VM does not have the disk {missing[0]}",
+            hint="its definition changed since its last start: restart it first",
+        )
+
+
+def _slow(dom: Any, rate_bytes_s: int) -> None:
+    """Limit the copies under way: libvirt does that for other jobs, not for backups."""
+    for job in _qmp(dom, "query-block-jobs", {}):
+        if job.get("type") == "backup":
+            with contextlib.suppress(HypervisorTrouble):  # it was so short that it has ended
+                _qmp(dom, "block-job-set-speed", {"device": job["device"], "speed": rate_bytes_s})

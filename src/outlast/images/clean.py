@@ -1,0 +1,51 @@
+"""What killed work left on the pool's storage, in all folders of this room.
+
+Rules:
+1. Only hidden things that this room names so are ever deleted; never a file with a plain name.
+2. Work that is alive stays; what has no owner to be asked stays for a minute.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from outlast.images import clones, work
+from outlast.images.library import LIBRARY
+from outlast.images.templates import TEMPLATES, Templates
+from outlast.images.work import Leftover
+from outlast.storage.files import trouble_of
+
+FOLDERS = (LIBRARY, TEMPLATES)
+_PART = re.compile(r"\.(.+)\.[0-9a-f]{12}\.part")
+
+
+def found(pool_dir: Path) -> list[Leftover]:
+    """Everything that is hidden, work under way included. Raises StorageTrouble."""
+    folders = (*FOLDERS, clones.IMAGES)
+    hidden = [left for folder in folders for left in work.leftovers(pool_dir / folder)]
+    return [*hidden, *_parts(pool_dir / clones.IMAGES)]
+
+
+def clean(pool_dir: Path) -> list[Leftover]:
+    """Delete what is left over; what was deleted. Raises StorageTrouble."""
+    Templates(pool_dir).mend()
+    gone = [left for folder in FOLDERS for left in work.clean(pool_dir / folder)]
+    parts = _parts(pool_dir / clones.IMAGES)
+    for part in parts:
+        part.path.unlink(missing_ok=True)
+    return [*gone, *clones.clean(pool_dir), *parts]
+
+
+def _parts(folder: Path) -> list[Leftover]:
+    """New disks that a killed agent had not named yet (agent/images.py)."""
+    try:
+        files = [path for path in folder.glob(".*.part") if _PART.fullmatch(path.name)]
+        now_s = work.clock_of(folder) if files else 0.0
+        return [
+            Leftover(path, match[1], path.stat().st_blocks * 512, "")
+            for path in files
+            if (match := _PART.fullmatch(path.name)) and now_s - path.stat().st_mtime > work.STILL_S
+        ]
+    except OSError as error:
+        raise trouble_of(error, folder) from error

@@ -1,0 +1,184 @@
+"""qemu-img, the only program that reads and writes image formats here, under limits.
+
+Rules:
+1. The format of every file is said; paths are absolute, so that none is taken for a protocol.
+2. It runs at the lowest priority for processor and disk, and dies with this process. Copies have
+   a limit of bytes a second and go past the page cache where the file system allows that.
+3. Looking at a file has limits of memory, processor and time: the file may have been made to harm.
+4. Its complaints become sentences; a full disk is told as one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from outlast.errors import InvalidInput, NotFound, OutlastError, PoolTrouble, StorageTrouble
+
+LOOK_S, LOOK_CPU_S, LOOK_MEMORY = 30.0, 20, 1 << 30
+GENTLY = ("setpriv", "--pdeathsig", "KILL", "nice", "-n", "19", "ionice", "-c", "3")
+_PERCENT = re.compile(r"\(([0-9.]+)/100%\)")
+
+Percent = Callable[[float], None]
+
+
+def info(path: Path, kind: str) -> dict[str, Any]:
+    """What qemu-img says of a file. Raises InvalidInput for what is no such image."""
+    found = _look(["info", "--output", "json", "-f", kind, str(path)], path)
+    return found if isinstance(found, dict) else {}
+
+
+def info_of_vm(path: str) -> dict[str, Any]:
+    """As info, of a qcow2 disk from which a VM may be running. Raises InvalidInput."""
+    found = _look(["info", "--output", "json", "-U", "-f", "qcow2", path], Path(path))
+    return found if isinstance(found, dict) else {}
+
+
+def needed_bytes(path: Path, kind: str) -> int:
+    """How much room a qcow2 copy takes. Raises InvalidInput."""
+    found = _look(["measure", "--output", "json", "-f", kind, "-O", "qcow2", str(path)], path)
+    return int(found["required"])
+
+
+def create(path: Path, size_bytes: int) -> None:
+    """A new, empty qcow2 file. Raises StorageTrouble."""
+    run(["create", "-q", "-f", "qcow2", str(path), str(size_bytes)])
+
+
+def overlay(path: Path, base: str, size_bytes: int) -> None:
+    """A qcow2 file over another one, which is named as seen from where the file will be.
+
+    Raises StorageTrouble.
+    """
+    run(
+        ["create", "-q", "-u", "-f", "qcow2", "-b", base, "-F", "qcow2", str(path), str(size_bytes)]
+    )
+
+
+def resize(path: Path, size_bytes: int) -> None:
+    """Make a qcow2 file larger. Raises StorageTrouble, InvalidInput when that would cut it."""
+    run(["resize", "-q", "-f", "qcow2", str(path), str(size_bytes)])
+
+
+def convert(
+    source: Path, kind: str, target: Path, to: str, rate_bytes_s: int, percent: Percent,
+    leave: Sequence[str] = (),
+) -> None:  # fmt: skip
+    """Copy an image into a new file, synced.
+
+    leave: words that go before the program's own. Raises StorageTrouble, InvalidInput.
+    """
+    rate = ["-r", str(rate_bytes_s)] if rate_bytes_s else []
+    cache = [
+        "-T", "none" if takes_direct(source) else "writeback",
+        "-t", "none" if takes_direct(target.parent) else "writeback",
+    ]  # fmt: skip
+    with subprocess.Popen(
+        [*GENTLY, *leave, *_tool(), "convert", "-p", *rate, *cache, "-f", kind, "-O", to,
+         str(source), str(target)],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        try:
+            assert process.stdout is not None
+            _follow(process.stdout, percent)
+            assert process.stderr is not None
+            said = process.stderr.read(1 << 16).decode(errors="replace")
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        raise _trouble(said, source)
+    sync(target)
+
+
+def snapshot(action: str, name: str, path: str, leave: Sequence[str] = ()) -> None:
+    """-c: keep, -a: go back to, -d: forget a snapshot inside a qcow2 file, past the page cache.
+
+    Raises InvalidInput, StorageTrouble.
+    """
+    direct = "on" if takes_direct(Path(path)) else "off"
+    file = path.replace(",", ",,")
+    image = f"driver=qcow2,cache.direct={direct},file.driver=file,file.filename={file}"
+    run(["snapshot", "-q", "--image-opts", action, name, image], leave, path)
+
+
+def run(arguments: Sequence[str], leave: Sequence[str] = (), about: str = "") -> str:
+    """One quick command; its output. leave: as for convert. about: the file that troubles name.
+
+    Raises StorageTrouble, InvalidInput.
+    """
+    done = subprocess.run(
+        [*GENTLY, *leave, *_tool(), *arguments], capture_output=True, text=True,
+        stdin=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise _trouble(done.stderr, Path(about or arguments[-1]))
+    return done.stdout
+
+
+def takes_direct(path: Path) -> bool:
+    """True when files there can be read past the page cache."""
+    target = path if path.is_file() else path / f".direct-{os.getpid()}"
+    flags = os.O_RDONLY if path.is_file() else os.O_RDWR | os.O_CREAT
+    try:
+        os.close(os.open(target, flags | os.O_DIRECT | os.O_CLOEXEC, 0o600))
+    except OSError:
+        return False
+    finally:
+        if target is not path:
+            target.unlink(missing_ok=True)
+    return True
+
+
+def sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _tool() -> list[str]:
+    return [os.environ.get("OUTLAST_QEMU_IMG") or "qemu-img"]
+
+
+def _look(arguments: list[str], path: Path) -> Any:
+    limits = ["prlimit", f"--as={LOOK_MEMORY}", f"--cpu={LOOK_CPU_S}"]
+    try:
+        done = subprocess.run(
+            [*GENTLY, *limits, *_tool(), *arguments], capture_output=True, text=True,
+            timeout=LOOK_S, stdin=subprocess.DEVNULL, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise _trouble(done.stderr, path)
+        return json.loads(done.stdout)
+    except subprocess.TimeoutExpired:
+        raise InvalidInput(f"{path} could not be looked at within {LOOK_S:g} s") from None
+    except ValueError:
+        raise InvalidInput(f"{path}: what qemu-img says of it makes no sense") from None
+
+
+def _follow(out: IO[bytes], percent: Percent) -> None:
+    while said := os.read(out.fileno(), 4096):
+        for match in _PERCENT.findall(said.decode(errors="replace")):
+            percent(float(match))
+
+
+def _trouble(said: str, path: Path) -> OutlastError:
+    lines = [line.removeprefix("qemu-img: ") for line in said.strip().splitlines()]
+    words = lines[-1][:300] if lines else "it ended without a word; was it killed?"
+    if "Outlast does not let" in said:
+        return PoolTrouble(words, hint="see 'outlast status'")
+    if "No space left" in said or "Disk quota exceeded" in said:
+        return StorageTrouble("the storage is full", hint="free some space, then do it again")
+    if "failed to execute" in said and "qemu-img" in said:
+        return NotFound("there is no qemu-img on this host", hint="install qemu-utils")
+    if "Failed to get" in said and "lock" in said:
+        return StorageTrouble(f"{path} is in use by another program", hint="is its VM running?")
+    return InvalidInput(f"{path}: {words}", hint="is the file whole, and of the format it seems?")

@@ -1,0 +1,211 @@
+"""Templates: disks and sizes that VMs are made of, below images/templates.
+
+    images/templates/<name>/template.json   sizes, where its disks came from
+    images/templates/<name>/disk-0.qcow2    the same files as its image's, by a second name
+
+Rules:
+1. A template's disks never change: linked clones are only what changed against them.
+2. A template with linked clones stays. Removing first takes its description away, so that no clone
+   can be made from it any more, then looks for clones, then deletes or puts the description back.
+   Whoever makes a clone looks for the description after its disk has its name.
+3. What lies over a template is read from the disks themselves, not from any list.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from outlast.errors import Conflict, NotFound, OutlastError, StorageTrouble
+from outlast.images import look, qemu_img, work
+from outlast.images.library import LAYOUT, Library, StoredDisk, check_room, entries
+from outlast.images.pace import RATE_BYTES_S, Progress, silent, turn
+from outlast.storage.files import trouble_of
+from outlast.storage.names import check_name
+from outlast.storage.posix import PosixRegister
+from outlast.storage.records import vm_from
+
+TEMPLATES = "images/templates"
+ABOUT, ASIDE = "template.json", ".template.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    name: str
+    disks: tuple[StoredDisk, ...]
+    image: str  # it was made of
+    memory_mib: int
+    vcpus: int
+    networks: tuple[str, ...]
+    note: str
+    created_wall: int
+
+
+@dataclass(frozen=True, slots=True)
+class Clone:
+    """A disk that lies over a template's."""
+
+    path: Path
+    vm: str  # "" = no VM of the pool has it
+
+
+class Templates:
+    """The templates of the pool in this directory."""
+
+    def __init__(self, pool_dir: Path) -> None:
+        self._pool_dir = pool_dir
+        self.folder = pool_dir / TEMPLATES
+
+    def all(self) -> list[Template]:
+        """All templates by name; damaged ones are left out. Raises StorageTrouble."""
+        found = []
+        for path in sorted(entries(self.folder)):
+            try:
+                found.append(self.get(path.name))
+            except (NotFound, StorageTrouble):
+                continue
+        return found
+
+    def get(self, name: str) -> Template:
+        """Raises NotFound, StorageTrouble."""
+        path = self.folder / check_name(name, "template name") / ABOUT
+        try:
+            raw = json.loads(path.read_text())
+            disks = tuple(StoredDisk(str(d["file"]), int(d["virtual_bytes"])) for d in raw["disks"])
+            return Template(
+                name, disks, str(raw["image"]), int(raw["memory_mib"]), int(raw["vcpus"]),
+                tuple(map(str, raw["networks"])), str(raw["note"]), int(raw["created_wall"]),
+            )  # fmt: skip
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFound(f"there is no template '{name}'", hint="outlast template list") from None
+        except OSError as error:
+            raise trouble_of(error, path) from error
+        except (ValueError, KeyError, TypeError):
+            raise StorageTrouble(f"{path} is damaged", hint="make the template again") from None
+
+    def files(self, template: Template) -> list[Path]:
+        return [self.folder / template.name / disk.file for disk in template.disks]
+
+    def create(
+        self, name: str, image: str, memory_mib: int, vcpus: int,
+        networks: tuple[str, ...] = (), note: str = "", *,
+        rate_bytes_s: int = RATE_BYTES_S, progress: Progress = silent,
+    ) -> Template:  # fmt: skip
+        """Make a template of an image; no data is copied. Raises Conflict, NotFound."""
+        check_name(name, "template name")
+        library = Library(self._pool_dir)
+        source = library.get(image)
+        if (self.folder / name).exists():
+            raise Conflict(f"there is a template '{name}' already", hint="take another name")
+        template = Template(
+            name, source.disks, image, memory_mib, vcpus, networks, note, int(time.time())
+        )
+        with work.workplace(self.folder, name) as place:
+            try:
+                made = place / "made"
+                made.mkdir()
+                for file in library.files(source):
+                    _second_name(file, made / file.name, rate_bytes_s, progress)
+                text = json.dumps({"outlast": LAYOUT, **asdict(template)}, indent=1)
+                (made / ABOUT).write_text(text)
+                qemu_img.sync(made / ABOUT)
+            except OSError as error:
+                raise trouble_of(error, place) from error
+            work.publish(place, self.folder / name)
+        return template
+
+    def clones(self, name: str) -> list[Clone]:
+        """Disks that lie over a template's. Raises StorageTrouble."""
+        folder = (self.folder / name).resolve()
+        owners = disks_of_vms(self._pool_dir)
+        found = []
+        for path in sorted((self._pool_dir / "images").rglob("*.qcow2")):
+            try:
+                base = look.backing_of(path)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise trouble_of(error, path) from error
+            if base and (path.parent / base).resolve().parent == folder:
+                found.append(Clone(path, owners.get(path.resolve(), "")))
+        return found
+
+    def remove(self, name: str) -> None:
+        """Raises NotFound, Conflict when VMs lie over it: the sentence names them."""
+        self.get(name)
+        about, aside = self.folder / name / ABOUT, self.folder / name / ASIDE
+        try:
+            about.rename(aside)
+            clones = self.clones(name)
+        except OSError as error:
+            raise trouble_of(error, about) from error
+        except OutlastError:
+            aside.rename(about)
+            raise
+        if clones:
+            with contextlib.suppress(FileNotFoundError):  # somebody mended it meanwhile
+                aside.rename(about)
+            raise Conflict(
+                f"the template '{name}' stays: {_named(clones)}",
+                hint="VMs with whole disks (--full) do not need it",
+            )
+        work.discard(self.folder / name)
+
+    def mend(self) -> None:
+        """Put back the descriptions that a killed removal took away. Raises StorageTrouble."""
+        try:
+            for path in entries(self.folder):
+                aside, about = path / ASIDE, path / ABOUT
+                if not aside.exists() or about.exists():
+                    continue
+                if work.clock_of(self.folder) - aside.stat().st_ctime > work.STILL_S:
+                    aside.rename(about)
+        except OSError as error:
+            raise trouble_of(error, self.folder) from error
+
+
+def disks_of_vms(pool_dir: Path) -> dict[Path, str]:
+    """Which VM has which file, of those that are not deleted. Raises StorageTrouble."""
+    owners: dict[Path, str] = {}
+    if not (pool_dir / "reg").is_dir():
+        raise StorageTrouble(f"there is no pool in {pool_dir}", hint="is its storage mounted?")
+    register = PosixRegister(pool_dir, "cli")
+    for name in register.names("vm"):
+        value = register.read(name)[1]
+        record = vm_from(value) if value else None
+        if record is not None and not record.deleted:
+            owners |= {Path(disk.path).resolve(): record.spec.name for disk in record.spec.disks}
+    return owners
+
+
+def _second_name(source: Path, target: Path, rate: int, progress: Progress) -> None:
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in {errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV}:
+            raise
+        check_room(target.parent, source.stat().st_blocks * 512)
+        with turn(lambda said: progress(said, 0, 0)):
+            qemu_img.convert(
+                source, "qcow2", target, "qcow2", rate,
+                lambda percent: progress("copying", round(percent * 100), 10000),
+            )  # fmt: skip
+        target.chmod(0o444)
+
+
+def _named(clones: list[Clone]) -> str:
+    vms = sorted({clone.vm for clone in clones if clone.vm})
+    loose = [str(clone.path) for clone in clones if not clone.vm]
+    parts = []
+    if vms:
+        more = f" and {len(vms) - 8} more" if len(vms) > 8 else ""
+        are = "is a linked clone" if len(vms) == 1 else "are linked clones"
+        parts.append(f"{', '.join(vms[:8])}{more} {are} of it")
+    if loose:
+        parts.append(f"{', '.join(loose[:4])} {'lies' if len(loose) == 1 else 'lie'} over it")
+    return "; ".join(parts)

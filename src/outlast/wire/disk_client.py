@@ -1,0 +1,85 @@
+"""The agent's calls about disks of VMs, for the command line; see client.py for the promises."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import quote
+
+from pydantic import BaseModel
+
+from outlast.wire.client import AgentClient
+from outlast.wire.disks import (
+    AdoptWish,
+    BackupStatus,
+    BackupWish,
+    ForeignDomain,
+    Snapshot,
+    SnapshotDone,
+    SnapshotWish,
+)
+from outlast.wire.shapes import VmWish, parse
+
+
+class DiskClient:
+    """Snapshots and backups, through one agent."""
+
+    def __init__(self, client: AgentClient) -> None:
+        self._client = client
+
+    def snapshots(self, vm: str) -> list[Snapshot]:
+        """Oldest first. Raises NotFound."""
+        found = json.loads(self._client.call("GET", _snapshots(vm)))
+        return [Snapshot.model_validate(one) for one in found]
+
+    def snapshot(self, vm: str, wish: SnapshotWish) -> SnapshotDone:
+        """Raises NotFound, Conflict."""
+        return parse(SnapshotDone, self._client.call("POST", _snapshots(vm), _raw(wish)))
+
+    def revert(self, vm: str, name: str) -> SnapshotDone:
+        """Raises Conflict while it runs, NotFound."""
+        path = f"{_snapshots(vm)}/{quote(name, safe='')}/revert"
+        return parse(SnapshotDone, self._client.call("POST", path))
+
+    def forget(self, vm: str, name: str) -> SnapshotDone:
+        """Raises NotFound, Conflict."""
+        path = f"{_snapshots(vm)}/{quote(name, safe='')}"
+        return parse(SnapshotDone, self._client.call("DELETE", path))
+
+    def backup(self, vm: str, wish: BackupWish) -> BackupStatus:
+        """Begin one. Raises NotFound, Conflict, InvalidInput."""
+        return parse(BackupStatus, self._client.call("POST", _backup(vm), _raw(wish)))
+
+    def backup_status(self, vm: str) -> BackupStatus:
+        """Raises NotFound."""
+        return parse(BackupStatus, self._client.call("GET", _backup(vm)))
+
+    def foreign(self) -> list[ForeignDomain]:
+        """Domains of the agent's host that are not the pool's."""
+        found = json.loads(self._client.call("GET", "/v1/foreign"))
+        return [ForeignDomain.model_validate(one) for one in found]
+
+    def foreign_domain(self, name: str) -> ForeignDomain:
+        """Raises NotFound."""
+        path = f"/v1/foreign/{quote(name, safe='')}"
+        return parse(ForeignDomain, self._client.call("GET", path))
+
+    def adopt(self, name: str, wish: AdoptWish) -> VmWish:
+        """Raises NotFound, Conflict with every reason."""
+        path = f"/v1/foreign/{quote(name, safe='')}/adopt"
+        return parse(VmWish, self._client.call("POST", path, _raw(wish)))
+
+    def give_up(self, vm: str) -> BackupStatus:
+        """Break a backup off. Raises NotFound."""
+        return parse(BackupStatus, self._client.call("DELETE", _backup(vm)))
+
+
+def _snapshots(vm: str) -> str:
+    return f"/v1/vms/{quote(vm, safe='')}/snapshots"
+
+
+def _backup(vm: str) -> str:
+    return f"/v1/vms/{quote(vm, safe='')}/backup"
+
+
+def _raw(wish: BaseModel) -> bytes:
+    return wish.model_dump_json(exclude_unset=True).encode()

@@ -1,0 +1,224 @@
+"""Work on the disks of a stopped VM, with a real guard: who may, and what ends it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from memory_service import TERMS, MemoryService
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "guard"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
+
+from guard_kit import confirm, open_term
+from guard_process import ProcessGuard, until, why_not
+
+from outlast.agent.disk_work import DiskWork
+from outlast.agent.hands import Hands
+from outlast.errors import (
+    Conflict,
+    InvalidInput,
+    NotFound,
+    OutlastError,
+    PoolTrouble,
+    StorageTrouble,
+)
+from outlast.guard.client import GuardClient
+from outlast.guard.errand import REFUSED
+from outlast.images import qemu_img
+from outlast.model import Desired, GuardState, Lease, VmRecord, VmSpec
+from outlast.pool.decision import DISKS
+from outlast.pool.facts import Held
+from outlast.storage.register import Outcome, Swap
+
+TERM = TERMS[1]
+
+
+class Bench:
+    """Host a with its stopped VM `web`, and a real guard in the term of its lease."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        (tmp_path / "pool/images").mkdir(parents=True)
+        self.service = MemoryService(tmp_path / "pool", obedient=False)
+        self.disk = tmp_path / "pool/images/web.qcow2"
+        qemu_img.create(self.disk, 1 << 20)
+        record = VmRecord(VmSpec("web", "u", 64, 1))
+        assert self.service.write_vm(0, record).ok
+        self.guard = ProcessGuard(tmp_path)
+        self.hands = Hands(*[None] * 4, lambda: None)  # type: ignore[arg-type]
+        self.work = DiskWork(
+            self.service, self.hands, self.service.write_lease,
+            lambda: GuardClient(self.guard.socket),
+        )  # fmt: skip
+        self._stop = threading.Event()
+        self._beats = threading.Thread(target=self._beat, daemon=True)
+
+    def open(self, term: str = TERM) -> Bench:
+        assert open_term(self.guard, term)["ok"]
+        self._beats.start()
+        return self
+
+    def _beat(self) -> None:
+        while not self._stop.wait(0.05):
+            confirm(self.guard, TERM)
+
+    def quiet(self) -> None:
+        """No beat is confirmed any more: the term ends at its deadline."""
+        self._stop.set()
+        if self._beats.is_alive():
+            self._beats.join()
+
+    def lease(self) -> Lease:
+        return self.service.leases["web"].value
+
+    def entered(self) -> bool:
+        return GuardClient(self.guard.socket).status()["vms"] == {"web": {"populated": True}}
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    if reason := why_not():
+        pytest.skip(reason)
+    made = Bench(tmp_path)
+    yield made
+    made.quiet()
+    made.guard.clean()
+
+
+def test_the_lease_is_held_meanwhile_and_the_ticks_see_it(bench: Bench) -> None:
+    bench.open()
+    with bench.work.borrow("web", "a snapshot") as borrowed:
+        lease = bench.lease()
+        assert (lease.slot, lease.term, lease.via, lease.why) == (1, TERM, DISKS, "a snapshot")
+        assert bench.hands.busy == {(DISKS, "web")}
+        for name in ("one", "two"):
+            qemu_img.snapshot("-c", name, str(bench.disk), borrowed.leave())
+        with pytest.raises(Conflict, match="worked on already"), bench.work.borrow("web", "x"):
+            pass
+    assert not bench.lease().held
+    assert bench.hands.busy == frozenset()
+    assert [told.code for told in bench.service.told] == ["disk-work"]
+    said = qemu_img.info(bench.disk, "qcow2")
+    assert [one["name"] for one in said["snapshots"]] == ["one", "two"]
+
+
+def test_what_fails_gives_the_lease_back(bench: Bench) -> None:
+    bench.open()
+    with pytest.raises(InvalidInput), bench.work.borrow("web", "a snapshot") as borrowed:
+        qemu_img.run(["snapshot", "-d", "none", str(bench.disk)], borrowed.leave())
+    assert not bench.lease().held
+
+
+def test_when_the_term_ends_the_work_is_ended(bench: Bench) -> None:
+    """I2: whoever gets the lease after that finds nobody writing."""
+    bench.open()
+    with bench.work.borrow("web", "something long") as borrowed:
+        program = subprocess.Popen([*borrowed.leave(), "sleep", "600"])
+        until(bench.entered, "it is in the control group of the VM")
+        bench.quiet()
+        assert program.wait(15) == -9
+        with pytest.raises(OutlastError, match="does not let"):
+            borrowed.leave()
+    assert bench.lease().held, "its writes may still be on their way: only a proof frees it"
+
+
+def test_a_lease_of_another_term_is_good_for_nothing(bench: Bench) -> None:
+    """The guard opened a new term between the lease and the work: it is not the lease's."""
+    other = "e" * 32
+    assert open_term(bench.guard, other)["ok"]
+    words = "the term of its lease has ended"
+    with pytest.raises(PoolTrouble, match=words), bench.work.borrow("web", "x") as borrowed:
+        qemu_img.run(["snapshot", "-c", "one", str(bench.disk)], borrowed.leave())
+    assert "snapshots" not in qemu_img.info(bench.disk, "qcow2")
+
+
+def test_an_errand_of_an_agent_that_is_gone_is_not_run(bench: Bench, tmp_path: Path) -> None:
+    bench.open()
+    with bench.work.borrow("web", "a snapshot") as borrowed:
+        words = [*borrowed.leave()[:-1], "1", "touch", str(tmp_path / "ran")]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert (done.returncode, "who asked for it is gone" in done.stderr) == (REFUSED, True)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_without_being_asked_first_the_guard_lets_nothing_in(bench: Bench) -> None:
+    bench.open()
+    socket = str(bench.guard.socket)
+    words = [sys.executable, "-m", "outlast.guard.errand", socket, "web", TERM, str(os.getpid())]
+    done = subprocess.run([*words, "true"], capture_output=True, text=True, check=False)
+    assert (done.returncode, "not admitted" in done.stderr) == (REFUSED, True)
+
+
+def changed(bench: Bench, **changes: object) -> None:
+    held = bench.service.read_vm("web")
+    assert held is not None
+    bench.service.write_vm(held.version, replace(held.value, **changes))  # type: ignore[arg-type]
+
+
+def test_a_vm_that_runs_or_shall_run_is_not_touched(bench: Bench) -> None:
+    def refused(kind: type[OutlastError], words: str) -> None:
+        before = dict(bench.service.leases)
+        with pytest.raises(kind, match=words), bench.work.borrow("web", "x"):
+            pytest.fail("it was lent")
+        assert bench.service.leases == before
+        assert bench.hands.busy == frozenset()
+
+    changed(bench, desired=Desired.RUNNING)
+    refused(Conflict, "shall run")
+    changed(bench, desired=Desired.STOPPED)
+    bench.service.hold("web", 2)
+    refused(Conflict, "b holds the lease")
+    bench.service.leases.clear()
+    bench.service.run("web")
+    refused(Conflict, "still being ended")
+    bench.service.local.clear()
+    changed(bench, deleted=True)
+    refused(NotFound, "no VM")
+    changed(bench, deleted=False)
+    bench.service.guard = replace(bench.service.guard, remaining_ns=1)
+    refused(PoolTrouble, "no member of the pool now")
+    bench.service.guard = replace(
+        bench.service.guard, remaining_ns=10**12, state=GuardState.CLOSING
+    )
+    refused(PoolTrouble, "no member")
+    bench.service.trouble = "the pulse is silent"
+    refused(PoolTrouble, "the pulse is silent")
+
+
+@pytest.mark.parametrize("written", [True, False, None])
+def test_an_unknown_answer_is_settled_by_reading(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, written: bool | None
+) -> None:
+    """written: by us, by somebody else, or nobody can tell."""
+    monkeypatch.setattr("outlast.agent.disk_work.UNKNOWN_WAIT_S", 0.3)
+    bench.open()
+
+    def lost(name: str, expected: int, lease: Lease) -> Swap:
+        if not lease.held:
+            return bench.service.write_lease(name, expected, lease)
+        if written is not None:
+            value = lease if written else Lease("web", 2, TERMS[2], "start")
+            bench.service.leases["web"] = Held(expected + 1, value, 0)
+        return Swap(Outcome.UNKNOWN, expected)
+
+    work = DiskWork(bench.service, bench.hands, lost, lambda: GuardClient(bench.guard.socket))
+    began = time.monotonic()
+    if written:
+        with work.borrow("web", "x"):
+            assert bench.lease().held
+        assert not bench.lease().held
+    elif written is None:
+        with pytest.raises(StorageTrouble, match="did not say"), work.borrow("web", "x"):
+            pytest.fail("it was lent")
+        assert time.monotonic() - began >= 0.3
+    else:
+        with pytest.raises(Conflict, match="somebody else"), work.borrow("web", "x"):
+            pytest.fail("it was lent")
+        assert bench.lease().slot == 2

@@ -1,0 +1,116 @@
+"""Snapshots and copies of running VMs, with a real QEMU."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from driver_kit import until
+from private_libvirtd import PrivateLibvirtd
+from tiny_guest import write_disk
+
+from outlast.errors import HypervisorTrouble, NotFound
+from outlast.hypervisor.libvirt_driver import LibvirtDriver, LibvirtOptions
+from outlast.model import Disk, VmSpec
+
+pytestmark = pytest.mark.rack
+
+
+@pytest.fixture
+def driver(libvirtd: PrivateLibvirtd) -> Iterator[LibvirtDriver]:
+    made = LibvirtDriver(libvirtd.uri, LibvirtOptions(root=libvirtd.root))
+    yield made
+    for vm in made.list():
+        made.kill(vm.name)
+    made.close()
+
+
+def running(driver: LibvirtDriver, folder: Path, *, mib: int = 0) -> VmSpec:
+    """A VM that writes to its first disk, qcow2, and has a raw one."""
+    raw, first, second = folder / "raw", folder / "web.qcow2", folder / "web-seed.iso"
+    write_disk(raw, writes=True, size=64 << 20)
+    base = ["qemu-img", "convert", "-O", "qcow2", raw, folder / "base.qcow2"]
+    subprocess.run(base, check=True)
+    over = ["-b", "base.qcow2", "-F", "qcow2", first]  # a linked clone
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *over], check=True)
+    second.write_bytes(os.urandom(1 << 16) * (mib << 4 or 1))
+    disks = (Disk(str(first), "qcow2"), Disk(str(second), "raw"))
+    spec = VmSpec("web", str(uuid.uuid4()), 8, 1, disks)
+    driver.start(spec)
+    return spec
+
+
+def info(path: object) -> dict[str, object]:
+    said = subprocess.run(
+        ["qemu-img", "info", "-U", "--output", "json", str(path)], check=True, capture_output=True
+    ).stdout
+    return json.loads(said)
+
+
+def names(path: object) -> list[str]:
+    return [one["name"] for one in info(path).get("snapshots", [])]  # type: ignore[attr-defined]
+
+
+def test_a_running_vms_disk_is_kept_and_forgotten(driver: LibvirtDriver, tmp_path: Path) -> None:
+    disk = running(driver, tmp_path).disks[0].path
+    driver.disks.snapshot("web", [disk], "before")
+    driver.disks.snapshot("web", [disk], "after")
+    until(lambda: names(disk) == ["before", "after"])
+    with pytest.raises(HypervisorTrouble, match=r"before.*exists"):
+        driver.disks.snapshot("web", [disk], "before")
+    driver.disks.drop_snapshot("web", [disk], "before")
+    driver.disks.drop_snapshot("web", [disk], "before")
+    assert names(disk) == ["after"]
+    with pytest.raises(HypervisorTrouble, match="does not have the disk"):
+        driver.disks.snapshot("web", [disk, "/no/such"], "x")
+    with pytest.raises(NotFound):
+        driver.disks.snapshot("none", [disk], "x")
+    assert driver.disks.freeze("web") is False  # nobody inside answers
+    driver.disks.thaw("web")
+    driver.kill("web")
+    subprocess.run(["qemu-img", "check", disk], check=True, capture_output=True)
+
+
+def test_a_running_vm_is_copied_while_it_writes(driver: LibvirtDriver, tmp_path: Path) -> None:
+    first, second = (disk.path for disk in running(driver, tmp_path).disks)
+    copies = {first: str(tmp_path / "c0.qcow2"), second: str(tmp_path / "c1.qcow2")}
+    copy = driver.disks.backup("web", copies, 0)
+    assert copy.wait(30)
+    assert copy.trouble == ""
+    for path in copies.values():
+        subprocess.run(["qemu-img", "check", path], check=True, capture_output=True)
+    said = subprocess.run(
+        ["qemu-img", "compare", "-f", "raw", "-F", "qcow2", second, copies[second]],
+        check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    assert "identical" in said
+    copied = info(copies[first])
+    assert (copied["virtual-size"], "backing-filename" in copied) == (64 << 20, False)
+    raw, whole = tmp_path / "raw", copies[first]  # what it lies over is in the copy as well
+    head = ["qemu-io", "-f", "qcow2", "-c", "read -v 0 512", whole]
+    said = subprocess.run(head, check=True, capture_output=True, text=True).stdout
+    assert raw.read_bytes()[:8].hex(" ") in said
+
+
+def test_a_copy_keeps_to_its_limit_is_given_up_and_ends_with_its_vm(
+    driver: LibvirtDriver, tmp_path: Path
+) -> None:
+    disk = running(driver, tmp_path, mib=256).disks[1].path
+    copy = driver.disks.backup("web", {disk: str(tmp_path / "slow.qcow2")}, 4 << 20)
+    assert not copy.wait(1.5)
+    until(lambda: copy.progress().done_bytes > 0)
+    assert copy.progress().total_bytes == 256 << 20
+    assert copy.progress().done_bytes < 200 << 20
+    copy.abort()
+    assert copy.wait(10)
+    assert copy.trouble == "it was given up"
+    Path(tmp_path / "slow.qcow2").unlink()
+    again = driver.disks.backup("web", {disk: str(tmp_path / "again.qcow2")}, 1 << 20)
+    driver.kill("web")
+    assert again.wait(20)
+    assert "went away" in again.trouble

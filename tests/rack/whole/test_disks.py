@@ -1,0 +1,132 @@
+"""Disks of VMs on real hosts: snapshots, backups, and an agent that dies while it works on one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from evidence import BACK_S, Story, command
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "hypervisor"))
+from tiny_guest import write_disk
+
+from outlast.rack.lab import KERNEL, POOL, Lab
+
+pytestmark = pytest.mark.rack
+SIZE = 8 << 20
+VAULT = "/var/lib/outlast/vault"  # on each host's own disk
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory, pycache: Path) -> Iterator[Lab]:
+    """Two hosts, and a VM `web` with a qcow2 disk that is not started yet."""
+    with Lab(tmp_path_factory.mktemp("disks")) as lab:
+        lab.begin(hosts=2, leashed=True)
+        disk = lab.pool_dir / "images/web.qcow2"
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, str(SIZE)], check=True)
+        words = ["--kernel", f"{POOL}/images/{KERNEL}", "--cmdline", "ms=100", "--memory", "16MiB"]
+        words += ["--disk", "images/web.qcow2", "--use-existing", "--serial-log", "logs/web.log"]
+        lab.outlast(lab.hosts[0], "vm", "create", "web", *words)
+        yield lab
+
+
+def leased(lab: Lab) -> str:
+    return lab.statuses()["web"].host
+
+
+def test_the_whole_life_of_a_snapshot_and_a_backup(lab: Lab) -> None:
+    a, b = lab.hosts
+    lab.outlast(a, "vm", "start", "web")
+    here = lab.where("web")
+    there = b if here == a else a
+    assert (
+        f"'web' is on {here}" in command(lab, there, "vm", "snapshot", "create", "web", "x").stderr
+    )
+    said = lab.outlast(here, "vm", "snapshot", "create", "web", "before")
+    assert "as after a power cut" in said
+    said = lab.outlast(here, "vm", "backup", "web", vault(lab, here), "--keep", "2")
+    assert said.startswith(f"web is backed up in {VAULT}/web-")
+    lab.outlast(here, "vm", "kill", "web")
+    story = Story(lab)
+    said = lab.outlast(there, "vm", "snapshot", "revert", "web", "before")  # any host may: it lends
+    assert said == "snapshot before of web is what its disks hold now\n"
+    told = story.wait("disk-work", about="web")
+    assert f"{there} works on the disks of web" in told["disk-work"][0]
+    disk = lab.pool_dir / "images/web.qcow2"
+    subprocess.run(["qemu-img", "check", "-q", disk], check=True)
+    lab.outlast(a, "vm", "start", "web")
+    lab.outlast(a, "vm", "kill", "web")
+    (folder,) = kept(lab, here)
+    lab.outlast(here, "vm", "restore", f"{VAULT}/{folder}", "--as", "again")
+    assert lab.statuses()["again"].state == "stopped"
+
+
+def test_linked_clones_of_an_image_run_and_keep_their_template(lab: Lab) -> None:
+    a, b = lab.hosts
+    write_disk(lab.pool_dir / "tiny.img")
+    lab.outlast(a, "image", "import", "tiny", f"{POOL}/tiny.img")
+    lab.outlast(b, "template", "create", "tiny", "--image", "tiny", "--memory", "16MiB")
+    said = lab.outlast(b, "template", "deploy", "tiny", "clone-[1-2]", "--start", timeout_s=90)
+    assert len(said.splitlines()) == 2
+    lab.wait(lambda: bool(lab.where("clone-1") and lab.where("clone-2")), BACK_S, "they do not run")
+    here = lab.where("clone-1")
+    assert "is kept" in lab.outlast(here, "vm", "snapshot", "create", "clone-1", "one")
+    stays = command(lab, a, "template", "remove", "tiny")
+    assert "clone-1, clone-2 are linked clones of it" in stays.stderr
+    for vm in ("clone-1", "clone-2"):
+        lab.outlast(a, "vm", "delete", vm, "--force", "--with-disks")
+    lab.outlast(a, "template", "remove", "tiny")
+
+
+def test_an_agent_that_dies_over_a_disk_leaves_no_writer_and_no_lease(lab: Lab) -> None:
+    """The VM is wanted meanwhile; it starts when, and only when, the work is certainly over."""
+    a, b = lab.hosts
+    before, disk = kept(lab, a), lab.pool_dir / "images/web.qcow2"
+    pattern = ["qemu-io", "-f", "qcow2", "-c", "write -P 7 1M 6M", str(disk)]
+    subprocess.run(pattern, check=True, capture_output=True)
+    slow = ["outlast.cli.main", "vm", "backup", "web", vault(lab, a), "--limit", "64KiB"]
+    backup = lab.rack.popen(
+        a, [sys.executable, "-m", *slow], stderr=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    lab.wait(lambda: leased(lab) == a, BACK_S, "the lease of web is not held")
+    lab.wait(lambda: copying(lab, a) > 0, BACK_S, "nothing is being copied")
+    lab.client(b).start("web")
+    words = f"{a} works on its disks (a backup); it starts after that"
+    lab.wait(
+        lambda: lab.statuses()["web"].sentence == words, BACK_S, "it does not say why it waits"
+    )
+    assert lab.where("web") == ""
+    os.kill(lab.rack.service_pid(a, "outlast-agent"), signal.SIGKILL)
+    lab.wait(lambda: lab.where("web") != "", BACK_S, "web does not start after that")
+    assert copying(lab, a) == 0
+    backup.kill()
+    backup.wait()
+    lab.wait_running(["web"])
+    assert kept(lab, a) == before
+
+
+def vault(lab: Lab, host: str) -> str:
+    lab.rack.exec(host, ["mkdir", "-p", VAULT])
+    return VAULT
+
+
+def kept(lab: Lab, host: str) -> list[str]:
+    """Whole backups in a host's vault."""
+    return lab.rack.exec(host, ["ls", VAULT]).stdout.split()
+
+
+def copying(lab: Lab, host: str) -> int:
+    """How many programs copy disks in a host."""
+    count = 0
+    for pid in lab.rack.pids(host):
+        try:
+            line = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        count += line[0].endswith(b"qemu-img") and b"convert" in line
+    return count
