@@ -26,7 +26,7 @@ def check(ctx: typer.Context) -> None:
 
     Exit code 0: yes (green or yellow); 1: it could not (red).
     """
-    from outlast.cli.readiness import RANK, local_lights, pool_lights, worst
+    from outlast.readiness import RANK, local_lights, pool_lights, worst
 
     chosen = options(ctx)
     client = chosen.client()
@@ -64,7 +64,7 @@ def drill(
     Example:
       outlast drill --host b --kind power --dry-run
     """
-    from outlast.cli.readiness import KINDS, rehearse, start_seconds
+    from outlast.readiness import KINDS, rehearse, start_seconds
     from outlast.settings import preset
 
     chosen = options(ctx)
