@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 SOURCES := src tests $(wildcard bench)
 
-.PHONY: help setup demo test lint types unit rack-test sim soak mutants bench-failover bench-migrate bench-placement bench-manager chaos soak-moves soak-kills format clean model
+.PHONY: help assets setup demo test lint types unit rack-test sim soak mutants bench-failover bench-migrate bench-placement bench-manager chaos soak-moves soak-kills format clean model
 
 help: ## this list
 	@echo "Outlast: VMs outlast their hosts."
@@ -67,6 +67,9 @@ soak-moves: setup ## MOVES=200 live migrations, each with a fault at a random in
 
 soak-kills: setup ## kill -9 of every process of the product, KILLS=100 times (needs root or sudo)
 	@OUTLAST_KILLS=$(or $(KILLS),100) scripts/as-root.sh $(PYTHON) -m pytest -s tests/rack/whole/test_processes_killed.py
+
+assets: setup ## renew the console's scripts, icons and font from assets/package-lock.json (needs npm)
+	@$(PYTHON) assets/build.py
 
 format: setup ## rewrite the sources in the house format
 	@.venv/bin/ruff check --fix-only $(SOURCES)

@@ -32,6 +32,7 @@ readonly PACKAGES=(
   "util-linux:unshare and nsenter, the walls between the rack's hosts"
   "systemd-container:boots a host with all its services, to test them"
   "busybox-static:the inside of the demo's VM"
+  "chromium:a browser, for the tests of the console"
   "postgresql:a real database for the manager's tests, which run one of their own"
 )
 

@@ -51,7 +51,7 @@ def plan_of(client: AgentClient, status: PoolStatus, host: str) -> list[str]:
     return [
         f"{head}:" if lines else f"{host} runs no VMs",
         *lines,
-        *([verdict.warning] if verdict.warning else []),
+        *warned,
     ]
 
 
