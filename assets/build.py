@@ -22,18 +22,17 @@ WORK = HERE.parent / "build/assets"
 FROM = WORK / "node_modules"
 TO = HERE.parent / "src/outlast/manager/web/static/vendor"
 ICONS = (
-    "activity-heartbeat adjustments alert-triangle arrow-back-up arrow-down arrow-up "
-    "arrows-right-left bolt check chevron-down chevron-right circle-check clock copy crown "
-    "database device-desktop eye heart-broken help-circle history key layout-dashboard "
-    "list-details logout menu-2 player-play player-stop plug-off power progress refresh route "
-    "search server server-2 settings shield-check shield-off subtask sun-moon terminal-2 tool "
+    "alert-triangle arrow-down arrow-up "
+    "arrows-right-left bolt check copy crown "
+    "device-desktop history key layout-dashboard "
+    "list-details logout menu-2 player-play plug-off plus power progress "
+    "search server shield-check shield-off sun-moon terminal-2 tool "
     "trash users x zoom-question"
 ).split()
 LICENCES = {
     "htmx": "htmx.org/LICENSE",
     "icons": "@tabler/icons/LICENSE",
     "inter": "@fontsource-variable/inter/LICENSE",
-    "xterm": "@xterm/xterm/LICENSE",
 }
 
 
@@ -69,9 +68,6 @@ def main() -> None:
     htmx = script("htmx.org/dist/htmx.min.js", "htmx.org/dist/ext/hx-sse.min.js")
     (TO / "htmx.js").write_text(htmx)
     (TO / "icons.svg").write_text(sprite())
-    terminal = script("@xterm/xterm/lib/xterm.js", "@xterm/addon-fit/lib/addon-fit.js")
-    (TO / "xterm.js").write_text(terminal)
-    shutil.copyfile(FROM / "@xterm/xterm/css/xterm.css", TO / "xterm.css")
     font = "@fontsource-variable/inter/files/inter-latin-wght-normal.woff2"
     shutil.copyfile(FROM / font, TO / "inter.woff2")
     for name, place in LICENCES.items():

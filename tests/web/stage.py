@@ -43,9 +43,8 @@ class Stage:
 
     async def start(self, sizes: dict[str, int]) -> None:
         await self.manager.start()
-        await asyncio.sleep(0)  # they have begun, and can be ended
-        for loop in self.manager._loops:  # they would take away pools that the database lacks
-            loop.cancel()
+        await asyncio.sleep(0)  # it has begun, and can be ended
+        self.manager._loops[1].cancel()  # it would take away pools that the database lacks
         if self.fresh:
             return
         people = self.manager.people

@@ -68,6 +68,7 @@ def page(action: str = "") -> Any:
 
     async def check(request: Request) -> View:
         caller: Caller = await inner(request)
+        request.app.state.web.beats.watch()
         csrf = await caller.manager.people.csrf(request.cookies.get(COOKIE, ""))
         return View(request, caller, csrf)
 

@@ -58,7 +58,7 @@ def host_word(host: HostStatus) -> str:
         return "Maintenance"
     if host.agent_away_ms:
         return "Agent away"
-    return "Not hearing all" if host.unheard else ""
+    return "Link down" if host.unheard else ""
 
 
 def lights_of(status: PoolStatus) -> tuple[Light, ...]:
@@ -97,7 +97,8 @@ def _sentence(entry: PoolEntry, lights: tuple[Light, ...], vms: list[VmStatus]) 
     if n := kinds["vm"]:
         said.append(f"{n} VM{'s' * (n > 1)} not running")
     said += [w for w in ("master", "hosts", "knowledge", "margin") if kinds[w]]
-    return ", ".join(said).capitalize() if said else "Needs a look"
+    words = ", ".join(said) or "needs a look"
+    return words[0].upper() + words[1:]
 
 
 def used_mib(status: PoolStatus) -> dict[str, int]:

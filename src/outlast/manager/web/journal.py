@@ -84,10 +84,10 @@ GAP_S = 30.0
 
 
 def stories(rows: Sequence[EventRow]) -> list[Story]:
-    """Rows are newest first; those of one pool within GAP_S of each other stand together."""
+    """Newest first; rows of one pool within GAP_S of each other stand together."""
     open_: dict[str, list[EventRow]] = {}
     made: list[Story] = []
-    for row in rows:
+    for row in sorted(rows, key=lambda r: (-r.wall_s, -r.id)):
         kept = open_.get(row.pool_id)
         if kept and kept[-1].wall_s - row.wall_s > GAP_S:
             made.append(Story(row.pool_id, tuple(kept)))
@@ -125,8 +125,10 @@ async def failovers(
         mine = [r for r in rows if r.pool_id == shown.id]
         picture = drawn(draw(shown.id, names, mine, length))
     more = pack([rows[-1].id]) if len(rows) == READ_MAX else ""
+    told = stories(rows)
     values: dict[str, Any] = {
-        "stories": stories(rows), "total": total, "known": known, "entry": entry, "drawn": shown,
+        "stories": told, "first": next((s for s in told if len(s.events) > 1), None),
+        "total": total, "known": known, "entry": entry, "drawn": shown,
         "picture": picture, "span": span if span in SPANS_S else "1h", "spans": tuple(SPANS_S),
         "host": host, "vm": vm, "more": more, "tone": tone,
         "names": {e.id: e.name for e in known},

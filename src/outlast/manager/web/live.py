@@ -103,7 +103,6 @@ async def live(
     """Fragments of what the address names, for as long as the page is open."""
     watch = Watch(pools, pool, _pair(host), _pair(one), frozenset(_vms(vm)), tasks)
     _check(view, watch)
-    view.room.beats.watch()
     behind = bool(last_event_id) or after != view.manager.reads.hub.last
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     source = stream(view, watch, behind=behind)

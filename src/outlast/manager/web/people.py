@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
 
-from outlast.errors import NotFound, OutlastError, Refused
+from outlast.errors import InvalidInput, NotFound, OutlastError, Refused
 from outlast.manager.api.people import _owner
 from outlast.manager.ports import ROLES, Grant
 from outlast.manager.web.forms import Form, form_of
@@ -65,7 +65,7 @@ async def change_user(user: str, view: Annotated[View, page("people")]) -> Respo
         elif wish == "role":
             await people.change_user(view.person, user, roles=(_grant(form),), address=address)
         else:
-            raise Refused("the form says nothing", hint="load the page again")
+            raise InvalidInput("the form says nothing", hint="load the page again")
     except OutlastError as error:
         return await _users(view, error)
     return redirect("/users", view)
@@ -128,7 +128,7 @@ async def password(view: Annotated[View, page()]) -> Response:
         if view.person.token:
             raise Refused("a token changes no password", hint="sign in")
         if form.raw("new") != form.raw("again"):
-            raise Refused("the two new passwords differ", hint="type the same one twice")
+            raise InvalidInput("the two new passwords differ", hint="type the same one twice")
         await people.login(view.who, form.raw("old"), view.caller.address)
         await people.change_user(
             view.person, view.who, password=form.raw("new"), address=view.caller.address

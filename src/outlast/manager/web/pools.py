@@ -78,7 +78,6 @@ async def spare(pool: str, view: Annotated[View, page("see")], cell: bool = Fals
 @router.get("/pools/{pool}")
 async def one_pool(pool: str, view: Annotated[View, page("see")]) -> Response:
     entry = view.manager.reads.pool(view.caller.pool_id)
-    view.room.beats.watch()
     rows, _ = await view.manager.repository.read(
         lambda c: records.list_events(c, pools_seen=None, pool_id=entry.id, limit=EVENTS)
     )
@@ -146,7 +145,6 @@ async def what_if(
 @router.get("/pools/{pool}/hosts/{host}")
 async def one_host(pool: str, host: str, view: Annotated[View, page("see")]) -> Response:
     entry = view.manager.reads.pool(view.caller.pool_id)
-    view.room.beats.watch()
     rows, _ = await view.manager.repository.read(
         lambda c: records.list_events(
             c, pools_seen=None, pool_id=entry.id, host=view.caller.host, limit=30

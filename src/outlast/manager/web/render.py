@@ -178,6 +178,12 @@ def size(mib: int | None) -> str:
     return "—" if mib is None else size_text(mib * MIB)
 
 
+def cap(sentence: str) -> str:
+    """With a capital letter, unless it begins with what is a name or a value."""
+    first = sentence.partition(" ")[0]
+    return sentence[:1].upper() + sentence[1:] if first.isalpha() else sentence
+
+
 def pool_path(entry: PoolEntry) -> str:
     return f"/pools/{quote(entry.id)}"
 
@@ -208,7 +214,7 @@ def _environment() -> Environment:
         "icon": icon, "asset": address, "pool_path": pool_path, "vm_path": vm_path,
         "host_path": host_path, "vm_id": vm_id, "host_id": host_id, "health": health,
     }  # fmt: skip
-    made.filters |= {"ago": ago, "clock": clock, "size": size, "span": ago_text}
+    made.filters |= {"ago": ago, "clock": clock, "size": size, "cap": cap, "span": ago_text}
     made.globals["p"] = made.get_template("parts.html").module
     return made
 

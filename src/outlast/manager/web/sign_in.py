@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request, Response
 
-from outlast.errors import OutlastError, Refused
+from outlast.errors import InvalidInput, OutlastError, Refused
 from outlast.manager.api.gate import address_of, manager_of
 from outlast.manager.ports import COOKIE, Session
 from outlast.manager.web.forms import form_of
@@ -58,7 +58,7 @@ async def first_start(request: Request) -> Response:
     form, people = await form_of(request), manager_of(request).people
     try:
         if form.raw("password") != form.raw("again"):
-            raise Refused("the two passwords differ", hint="type the same one twice")
+            raise InvalidInput("the two passwords differ", hint="type the same one twice")
         session = await people.set_up(
             form["code"], form["name"], form.raw("password"), address_of(request)
         )

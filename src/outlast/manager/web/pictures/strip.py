@@ -15,9 +15,9 @@ TOPS = {"ok": 1, "late": 5, "missed": 11, "none": 13}
 
 def strip(ticks: Sequence[str], title: str) -> str:
     """ticks: ok | late | missed | none, oldest first; at most TICKS of them are drawn."""
-    shown = list(ticks)[-TICKS:]
+    shown = [*["none"] * (TICKS - len(ticks)), *ticks][-TICKS:]
     paths: dict[str, list[str]] = {}
-    for n, tick in enumerate(shown, TICKS - len(shown)):
+    for n, tick in enumerate(shown):
         top = TOPS[tick]
         paths.setdefault(tick, []).append(f"M{n * STEP + 0.5:g} {top}h2.6V{HEIGHT}h-2.6z")
     drawn = "".join(f'<path class="t-{k}" d="{"".join(d)}"/>' for k, d in sorted(paths.items()))
