@@ -49,6 +49,9 @@
     if (body?.childElementCount && !dialog.open) dialog.showModal();
   });
   const close = () => { $("dialog")?.close(); };
+  document.addEventListener("close", (event) => {
+    if (event.target.id === "dialog") $("dialog-body").replaceChildren();
+  }, true);
   document.addEventListener("o-close-dialog", close);
   const onto = (event, selector) => event.target.closest?.(selector);
   document.addEventListener("click", (event) => {
