@@ -333,7 +333,7 @@ def test_everybody_can_use_it(everywhere: Page, stage: Stage, name: str) -> None
     page.emulate_media(color_scheme="light")
     page.goto(stage.url + PAGES[name])
     live(page)
-    page.wait_for_function("!document.querySelector('.htmx-request')")
+    expect(page.locator(".htmx-request")).to_have_count(0)
     page.evaluate(AXE)
     found = {"light": findings(page)}
     page.screenshot(path=SCREENS / f"{name}-light.png")

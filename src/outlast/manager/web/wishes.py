@@ -156,7 +156,7 @@ def _taken(view: View, button: Button, dialog: Dialog, task: Task, form: Form) -
         return redirect(to)
     if button.verb in ("delete", "new-vm"):
         return redirect(to, view)
-    said = toast(f"{words(task)}: {task.sentence}", link=f"/tasks#task-{task.id}", at=task.id)
+    said = toast(words(task), hint=task.sentence, link=f"/tasks#task-{task.id}", at=task.id)
     return html(said, HX_Trigger="o-close-dialog")
 
 
