@@ -33,6 +33,7 @@ LICENCES = {
     "htmx": "htmx.org/LICENSE",
     "icons": "@tabler/icons/LICENSE",
     "inter": "@fontsource-variable/inter/LICENSE",
+    "xterm": "@xterm/xterm/LICENSE",
 }
 
 
@@ -68,6 +69,9 @@ def main() -> None:
     htmx = script("htmx.org/dist/htmx.min.js", "htmx.org/dist/ext/hx-sse.min.js")
     (TO / "htmx.js").write_text(htmx)
     (TO / "icons.svg").write_text(sprite())
+    terminal = script("@xterm/xterm/lib/xterm.js", "@xterm/addon-fit/lib/addon-fit.js")
+    (TO / "xterm.js").write_text(terminal)
+    shutil.copyfile(FROM / "@xterm/xterm/css/xterm.css", TO / "xterm.css")
     font = "@fontsource-variable/inter/files/inter-latin-wght-normal.woff2"
     shutil.copyfile(FROM / font, TO / "inter.woff2")
     for name, place in LICENCES.items():

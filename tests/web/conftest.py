@@ -26,18 +26,22 @@ FORM = "application/x-www-form-urlencoded"
 class Site:
     """The console, called without a network: get and post as somebody."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, pretend: bool = True) -> None:
         self.desk = Desk(root)
         self.manager = self.desk.manager
+        self._cookies: dict[str, tuple[str, str]] = {}
+        self.app = pages(self.desk.app, self.manager)
+        if pretend:
+            self._pretend()
+
+    def _pretend(self) -> None:
         # these would find the pools silent, and take away those that the database lacks
         for loop in self.manager._loops[:2]:
             self.desk._loop.call_soon_threadsafe(loop.cancel)
-        self.app = pages(self.desk.app, self.manager)
         self.pools = {"frankfurt-a": PretendPool(1, "frankfurt-a", hosts=8, vms=120)}
         self.pools["lab"] = PretendPool(2, "lab", hosts=3, vms=12)
         failure(self.pools["frankfurt-a"])
         self.followers = {n: self.run(self._follow(p)) for n, p in self.pools.items()}
-        self._cookies: dict[str, tuple[str, str]] = {}
 
     async def _follow(self, pool: PretendPool) -> object:
         await self.manager.repository.write(lambda c: records.add_events(c, pool.id, pool.notes))

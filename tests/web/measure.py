@@ -74,7 +74,7 @@ def main() -> None:
         for name, path in PAGES.items():
             runs = [cold(browser, stage, state, path) for _ in range(RUNS)]
             paint, there, answer = (statistics.median(r[n] for r in runs) for n in (0, 1, 4))
-            print(f"{name}: answer {answer:.0f} ms, first paint {paint:.0f} ms, there {there:.0f} ms, "
+            print(f"{name}: answer {answer:.0f} ms, paint {paint:.0f} ms, there {there:.0f} ms, "
                   f"{runs[0][2] / 1000:.0f} KB in {runs[0][3]} requests")  # fmt: skip
         took = sorted(change(browser, stage, state) for _ in range(RUNS))
         print(f"a change is on the screen after {took[len(took) // 2] * 1000:.0f} ms, "

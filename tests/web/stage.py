@@ -11,7 +11,10 @@ import itertools
 import json
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from argon2 import PasswordHasher
@@ -30,6 +33,28 @@ from outlast.manager.service import Manager
 
 PASSWORD = "correct horse battery"
 BOSS = Person("boss", (Grant("admin"),))
+
+
+class EchoLine:
+    """A serial line that greets and answers in capital letters; what aiohttp's socket is."""
+
+    def __init__(self, vm: str) -> None:
+        self._queue: asyncio.Queue[bytes] = asyncio.Queue()
+        self._queue.put_nowait(f"welcome to {vm}\r\n{vm} login: ".encode())
+
+    async def send_bytes(self, data: bytes) -> None:
+        await self._queue.put(data.upper())
+
+    def __aiter__(self) -> EchoLine:
+        return self
+
+    async def __anext__(self) -> SimpleNamespace:
+        return SimpleNamespace(data=await self._queue.get())
+
+
+@asynccontextmanager
+async def dial(manager: Manager, pool_id: str, vm: str) -> AsyncIterator[EchoLine]:
+    yield EchoLine(vm)
 
 
 class Stage:
@@ -100,8 +125,10 @@ class Stage:
 
     async def serve(self) -> None:
         make_certificate(self.root / "tls", ["127.0.0.1", "localhost"])
+        app = pages(build(self.manager), self.manager)
+        app.state.web.dial = dial
         server = Server(
-            pages(build(self.manager), self.manager), address="127.0.0.1", port=self.port,
+            app, address="127.0.0.1", port=self.port,
             interface=Interfaces.ASGINL, http=HTTPModes.auto,
             ssl_cert=self.root / "tls/cert.pem", ssl_key=self.root / "tls/cert.key",
             log_level=LogLevels.error, websockets=True, backlog=1024, backpressure=STREAMS_MAX,

@@ -244,6 +244,19 @@ def test_maintenance_shows_its_plan_first(opened: Opener, stage: Stage) -> None:
     expect(page.locator("#host-head .o-pill").first).to_have_text("Member")
 
 
+def test_the_serial_console(opened: Opener) -> None:
+    page = opened(f"/pools/{POOL}/vms/web-prod-0015")
+    page.click("text=Console >> visible=true")
+    expect(page.locator("#line")).to_have_text("Connected")
+    rows = page.locator("#terminal .xterm-rows")
+    expect(rows).to_contain_text("web-prod-0015 login:")
+    page.keyboard.type("hello")
+    expect(rows).to_contain_text("HELLO")
+    page.screenshot(path=SCREENS / "console.png")
+    page.evaluate(AXE)
+    assert findings(page) == []
+
+
 def test_what_fails_is_told_where_it_was_wished(opened: Opener, stage: Stage) -> None:
     page = opened(VM, fine="status of 4|status of 502|5xx|error")
     live(page)

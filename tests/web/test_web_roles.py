@@ -20,6 +20,7 @@ OPEN = {
     ("GET", "/first-start"): "needs the code", ("POST", "/first-start"): "needs the code",
     ("GET", "/static/{version}/{name:path}"): "the same for everybody",
     ("GET", "/favicon.ico"): "the same for everybody",
+    ("SOCKET", ""): "/console: needs a ticket, and looks at the session itself",
 }  # fmt: skip
 # pages for everybody who is signed in: they show and change what is the viewer's own
 OWN = {
@@ -45,7 +46,10 @@ def routes(site: Site) -> Iterator[tuple[str, str, str | None]]:
     for route in _flat(site.app.routes):
         if route.path.startswith(("/api/", "/metrics")):
             continue
-        calls = [*(d.call for d in route.dependant.dependencies)]
+        if route.dependant is None or not route.methods:  # a web socket
+            yield "SOCKET", route.path, None
+            continue
+        calls = [d.call for d in route.dependant.dependencies]
         found = [a for a in map(action_of, filter(None, calls)) if a is not None]
         for method in sorted(route.methods - {"HEAD"}):
             yield method, route.path, found[0] if found else None

@@ -6,6 +6,7 @@
     vms.py       the list, one VM                wishes.py    buttons: dialog, command, wish
     journal.py   failovers, tasks, audit         people.py    users and tokens
     live.py      the stream of fragments         foresight.py what would happen if
+    terminal.py  the serial console    tunnel.py   its tickets and the way to the VM
     health.py    states as words and shapes      pictures/    data in, SVG out
 
 Rules:
@@ -23,7 +24,18 @@ from starlette.exceptions import HTTPException
 
 from outlast.errors import OutlastError
 from outlast.manager.ports import Acts, People, Reads
-from outlast.manager.web import journal, live, people, pools, render, sign_in, static, vms, wishes
+from outlast.manager.web import (
+    journal,
+    live,
+    people,
+    pools,
+    render,
+    sign_in,
+    static,
+    terminal,
+    vms,
+    wishes,
+)
 from outlast.manager.web.room import Room
 
 
@@ -33,7 +45,7 @@ def attach(app: FastAPI, reads: Reads, acts: Acts, people_: People) -> None:
     assert (manager.reads, manager.acts, manager.people) == (reads, acts, people_)
     app.state.web = Room(manager)
     router = APIRouter(include_in_schema=False)
-    for part in (sign_in, pools, vms, wishes, journal, people, live, static):
+    for part in (sign_in, pools, vms, terminal, wishes, journal, people, live, static):
         router.include_router(part.router)
     app.include_router(router)
     for kind in (OutlastError, RequestValidationError, HTTPException, Exception):

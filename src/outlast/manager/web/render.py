@@ -37,9 +37,11 @@ Handler = Callable[[Request, Exception], Awaitable[Response]]
 Gathered = dict[str, Any]
 
 
-def html(text: str, status: int = 200, **headers: str) -> Response:
+def html(text: str, status: int = 200, *, nonce: str = "", **headers: str) -> Response:
+    """nonce: lets the terminal's own style elements in; nothing else has one."""
+    csp = CSP.replace("style-src 'self'", f"style-src 'self' 'nonce-{nonce}'") if nonce else CSP
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
-    sent |= {"Content-Security-Policy": CSP, "Vary": "HX-Request, HX-Target, Cookie"}
+    sent |= {"Content-Security-Policy": csp, "Vary": "HX-Request, HX-Target, Cookie"}
     return Response(text, status, sent, "text/html; charset=utf-8")
 
 

@@ -13,6 +13,7 @@ from outlast.manager.ports import PoolEntry
 from outlast.manager.service import Manager
 from outlast.manager.web.foresight import Foresight
 from outlast.manager.web.pictures.strip import TICKS
+from outlast.manager.web.tunnel import Tickets, dial
 from outlast.wire.shapes import HostStatus
 
 SAMPLE_S = 1.0
@@ -25,6 +26,8 @@ class Room:
         self.manager = manager
         self.foresight = Foresight(manager)
         self.beats = Beats(manager)
+        self.tickets = Tickets()
+        self.dial = dial
         self._fragments: dict[tuple[object, ...], dict[str, str]] = {}
 
     def fragments(

@@ -75,7 +75,7 @@
   const GOES = { p: "/", v: "/vms", f: "/failovers", t: "/tasks" };
   let went = 0;
   document.addEventListener("keydown", (event) => {
-    const typing = onto(event, "input, select, textarea, dialog");
+    const typing = onto(event, "input, select, textarea, dialog, .o-terminal");
     if ((event.key === "k" && (event.ctrlKey || event.metaKey)) || (event.key === "/" && !typing)) {
       event.preventDefault();
       ($("vm-search") ?? $("global-search"))?.focus();
