@@ -235,6 +235,18 @@ def test_what_is_not_there_and_bugs_are_pages(own_site: Site) -> None:
     check_page(said, "/users")
 
 
+def test_what_if_and_the_course_of_one_failure(site: Site) -> None:
+    page = text(site.get(f"/pools/{POOL}/what-if?fail=fra-kvm-01&fail=fra-kvm-02"))
+    assert "VMs restart elsewhere." in page
+    assert "outlast pool what-if --fail fra-kvm-01,fra-kvm-02" in page
+    one = text(site.get(f"/pools/{POOL}/what-if?fail=fra-kvm-01", target="answer"))
+    assert "its death is proven after" in one and "VMs run again after" in one
+    assert "outlast drill --host fra-kvm-01 --kind power --dry-run" in one
+    agent = text(site.get(f"/pools/{POOL}/what-if?fail=fra-kvm-03&kind=agent", target="answer"))
+    assert "no VM is touched" in agent and "another host is master after" in agent
+    assert "here is no host none" in text(site.get(f"/pools/{POOL}/what-if?fail=none"))
+
+
 # ---- people
 
 

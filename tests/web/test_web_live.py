@@ -51,6 +51,16 @@ class Stream:
             return True
         return False
 
+    def ended(self, within_s: float = 5) -> bool:
+        """It ends, and says nothing more before."""
+
+        async def read() -> bool:
+            async for message in self._source:
+                assert b"data: " not in message.get("body", b""), message
+            return True
+
+        return bool(self.site.run(asyncio.wait_for(read(), within_s)))
+
     def close(self) -> None:
         self.site.run(self._source.aclose())  # type: ignore[attr-defined]
 
@@ -162,6 +172,40 @@ def test_tasks_are_counted_on_every_page(own_site: Site) -> None:
     text = stream.next()
     assert {"task-count", "tasks"} <= set(TARGET.findall(text))
     assert "Starting api-stage-0040" in text
+    stream.close()
+
+
+def test_gauges_go_on_while_everything_else_changes(own_site: Site) -> None:
+    """A busy pool next door must not keep this page's beats from being shown."""
+    stream = Stream(own_site, f"pool={POOL}&{now(own_site)}")
+    own_site.pools["frankfurt-a"].change_host("fra-kvm-01", beat_age_ms=8888)
+
+    async def storm() -> None:
+        own_site.followers["frankfurt-a"].tell()
+        for n in range(60):
+            own_site.manager.reads.hub.publish("vm", "another-pool", f"x{n}")
+            await asyncio.sleep(0.05)
+
+    async def begin() -> Any:
+        return asyncio.ensure_future(storm())
+
+    storming = own_site.run(begin())
+    assert "8.9" in stream.next(4)
+    own_site.desk._loop.call_soon_threadsafe(storming.cancel)
+    stream.close()
+
+
+def test_a_token_that_is_removed_ends_its_stream(own_site: Site) -> None:
+    token = own_site.desk.user("prog", Grant("viewer"))
+    query = f"vm={POOL}:db-prod-0018&{now(own_site)}"
+    stream = Stream(own_site, query, cookie="", authorization=f"Bearer {token}")
+    assert stream.status == 200
+    people = own_site.manager.people
+    row = own_site.run(people.tokens("prog"))[0]
+    own_site.run(people.remove_token(BOSS, row.id))
+    own_site.pools["frankfurt-a"].change_vm("db-prod-0018", state="paused")
+    own_site.tell()
+    assert stream.ended()
     stream.close()
 
 

@@ -21,9 +21,12 @@ from outlast.placement.picture import Picture
 from outlast.placement.plan import Plan
 from outlast.placement.snapshot import read
 from outlast.placement.spare import Failure, Verdict, every, what_if
+from outlast.readiness import Drill, rehearse, start_seconds
+from outlast.settings import preset
 
 KEPT_S = 5.0
 SPARE_S = 30.0
+HISTORY_S, NOTES_MAX = 30 * 86400.0, 2000  # what measured starts are taken from
 T = TypeVar("T")
 
 
@@ -77,6 +80,17 @@ class Foresight:
     async def failure(self, pool_id: str, hosts: list[str]) -> Failure:
         """All of these hosts die at once. Raises NotFound, InvalidInput, Unreachable."""
         return await self._count(pool_id, lambda p: what_if(p, hosts))
+
+    async def drill(self, pool_id: str, host: str, kind: str) -> Drill:
+        """The course of one host's failure, with times. Raises NotFound, InvalidInput, ...
+
+        kind: one of readiness.KINDS. Starts are as long as this pool's own were lately.
+        """
+        picture, status = await self.picture(pool_id), self._manager.reads.pool(pool_id).status
+        since_s = time.time() - HISTORY_S
+        entries = await self._manager.reads.timeline(pool_id, NOTES_MAX, since_s)
+        timing, took_s = preset(status.preset), start_seconds(entries)
+        return await asyncio.to_thread(rehearse, status, picture, timing, host, kind, took_s)
 
     async def emptied(self, pool_id: str, host: str) -> tuple[Plan, Verdict]:
         """What the host's maintenance would move, and what would not be survived meanwhile."""

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 
 from outlast.manager.api.answers import pack, unpack_id
-from outlast.manager.api.tasks import _sees_task
+from outlast.manager.api.tasks import sees_task
 from outlast.manager.ports import Task
 from outlast.manager.repository import records
 from outlast.manager.repository.records import EventRow
@@ -172,7 +172,7 @@ def _spans(names: Sequence[str], rows: Sequence[EventRow], now_s: float) -> list
 
 
 def visible_tasks(view: View) -> list[Task]:
-    return [t for t in view.manager.acts.tasks() if _sees_task(view.caller, t)]
+    return [t for t in view.manager.acts.tasks() if sees_task(view.caller, t)]
 
 
 @router.get("/tasks")

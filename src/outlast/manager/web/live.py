@@ -26,7 +26,7 @@ from starlette.responses import StreamingResponse
 
 from outlast.errors import NotFound, Refused
 from outlast.manager.hub import RESET, Batch
-from outlast.manager.ports import COOKIE
+from outlast.manager.ports import COOKIE, Person
 from outlast.manager.web.gate import View, page
 from outlast.manager.web.journal import tasks_fragment, visible_tasks
 from outlast.manager.web.pools import host_parts, pool_fragments, rows_fragment
@@ -103,9 +103,10 @@ async def live(
     """Fragments of what the address names, for as long as the page is open."""
     watch = Watch(pools, pool, _pair(host), _pair(one), frozenset(_vms(vm)), tasks)
     _check(view, watch)
-    behind = bool(last_event_id) or after != view.manager.reads.hub.last
+    since = view.manager.reads.hub.last
+    behind = bool(last_event_id) or after != since
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    source = stream(view, watch, behind=behind)
+    source = stream(view, watch, since, behind=behind)
     return StreamingResponse(source, media_type="text/event-stream", headers=headers)
 
 
@@ -132,13 +133,14 @@ def _check(view: View, watch: Watch) -> None:
         raise Refused(f"{view.who} may not see all of this", hint="load the page again")
 
 
-async def stream(view: View, watch: Watch, *, behind: bool) -> AsyncIterator[bytes]:
-    hub = view.manager.reads.hub
+async def stream(view: View, watch: Watch, since: int, *, behind: bool) -> AsyncIterator[bytes]:
+    """since: the change up to which the page, or what is sent first, is known to be."""
+    hub, loop = view.manager.reads.hub, asyncio.get_running_loop()
     sent: dict[str, int] = {}
-    batches = hub.batches()
+    batches = hub.batches(since)
     following = asyncio.ensure_future(anext(batches, None))
-    quiet_s = 0.0
     step_s = GAUGE_S if watch.gauges else PING_S
+    next_s, told_s = loop.time() + step_s, loop.time()
     yield b"retry: 1000\n: this is live\n\n"
     try:
         todo = watch.all() if behind else set()
@@ -149,21 +151,22 @@ async def stream(view: View, watch: Watch, *, behind: bool) -> AsyncIterator[byt
                     return
                 text = _message(fresh, sorted(todo), sent, hub.last)
                 if text:
-                    quiet_s = 0.0
+                    told_s = loop.time()
                     yield text
-            await asyncio.wait([following], timeout=step_s)
+            await asyncio.wait([following], timeout=max(0.0, next_s - loop.time()))
+            todo = set()
             if following.done():
                 batch = following.result()
                 if batch is None:
                     return
                 todo = watch.touched(batch)
                 following = asyncio.ensure_future(anext(batches, None))
-                continue
-            quiet_s += step_s
-            if quiet_s >= PING_S:
-                quiet_s = 0.0
+            if loop.time() >= next_s:  # also when changes of other things never cease
+                next_s = loop.time() + step_s
+                todo |= watch.trembling()
+            if loop.time() - told_s >= PING_S:
+                told_s = loop.time()
                 yield b": still here\n\n"
-            todo = watch.trembling()
     finally:
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
@@ -172,16 +175,18 @@ async def stream(view: View, watch: Watch, *, behind: bool) -> AsyncIterator[byt
 
 async def _anew(view: View) -> View | None:
     """The same look with the roles of now; None when it has ended."""
-    cookie = view.request.cookies.get(COOKIE, "")
-    if not cookie:  # a token: it was checked when the stream began, and streams are short-lived
-        return view
-    person = await view.manager.people.session(cookie)
-    if person is None:
-        return None
-    if person == view.person:
-        return view
-    scope = view.manager.people.scope(person)
-    return replace(view, caller=replace(view.caller, person=person, scope=scope))
+    people, caller = view.manager.people, view.caller
+    if caller.person.token:
+        token = view.request.headers.get("authorization", "").partition(" ")[2].strip()
+        try:
+            person: Person | None = await people.bearer(token, caller.address)
+        except Refused:
+            return None
+    else:
+        person = await people.session(view.request.cookies.get(COOKIE, ""))
+    if person is None or person == caller.person:
+        return view if person else None
+    return replace(view, caller=replace(caller, person=person, scope=people.scope(person)))
 
 
 def _message(
@@ -209,7 +214,8 @@ def _made(view: View, thing: tuple[str, str, str]) -> dict[str, str]:
     if what == "tasks":
         return {"tasks": tasks_fragment(view)}
     if what == "pools":
-        return {"pool-rows": rows_fragment(view)}
+        key = ("pools", view.manager.reads.hub.last, view.person.roles)
+        return view.room.fragments(key, lambda: {"pool-rows": rows_fragment(view)})
     try:
         if what == "row":
             return _row(view, pool_id, name)

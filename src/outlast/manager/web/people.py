@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Response
 
 from outlast.errors import InvalidInput, NotFound, OutlastError, Refused
-from outlast.manager.api.people import _owner
+from outlast.manager.api.people import owner_of
 from outlast.manager.ports import ROLES, Grant
 from outlast.manager.web.forms import Form, form_of
 from outlast.manager.web.gate import View, page
@@ -86,7 +86,7 @@ async def me(view: Annotated[View, page()]) -> Response:
 async def _me(
     view: View, error: OutlastError | None = None, made: str = "", form: Form = EMPTY
 ) -> Response:
-    people, owner = view.manager.people, _owner(view.caller)
+    people, owner = view.manager.people, owner_of(view.caller)
     values: dict[str, Any] = {
         "tokens": await people.tokens(owner), "sessions": await people.sessions(owner),
         "roles": ROLES, "names": {e.id: e.name for e in view.manager.reads.pools()
@@ -98,7 +98,7 @@ async def _me(
 
 @router.post("/me/tokens")
 async def add_token(view: Annotated[View, page()]) -> Response:
-    form, owner = await form_of(view.request), _owner(view.caller)
+    form, owner = await form_of(view.request), owner_of(view.caller)
     try:
         if view.person.token:
             raise Refused("a token makes no tokens", hint="sign in")
@@ -114,7 +114,7 @@ async def add_token(view: Annotated[View, page()]) -> Response:
 @router.post("/me/tokens/{token}/remove")
 async def remove_token(token: str, view: Annotated[View, page()]) -> Response:
     people = view.manager.people
-    if token not in {row.id for row in await people.tokens(_owner(view.caller))}:
+    if token not in {row.id for row in await people.tokens(owner_of(view.caller))}:
         raise NotFound(f"there is no token '{token[:80]}'")
     await people.remove_token(view.person, token, view.caller.address)
     return redirect("/me", view)

@@ -29,6 +29,7 @@ from outlast.manager.web.render import drawn, fragment, html
 from outlast.manager.web.render import page as whole
 from outlast.manager.web.room import Room, storage_tick
 from outlast.manager.web.wishes import dialogs_for
+from outlast.readiness import KINDS
 from outlast.wire.shapes import HostStatus
 
 router = APIRouter()
@@ -120,20 +121,28 @@ def _listener(entry: PoolEntry, host: HostStatus) -> Listener:
 
 @router.get("/pools/{pool}/what-if")
 async def what_if(
-    pool: str,
-    view: Annotated[View, page("see")],
-    fail: Annotated[list[str], Query()] = [],  # noqa: B006
-) -> Response:
-    """Who restarts where, and who does not, should these hosts die now."""
+    pool: str, view: Annotated[View, page("see")], fail: Annotated[list[str], Query()] = [],  # noqa: B006
+    kind: Word = "power",
+) -> Response:  # fmt: skip
+    """Who restarts where, and who does not, should these hosts die now; of one, its course too."""
     entry = view.manager.reads.pool(view.caller.pool_id)
-    found, trouble, chosen = None, None, [f for f in fail[:64] if f]
-    if chosen:
-        try:
+    found, drill, trouble, chosen = None, None, None, [f for f in fail[:64] if f]
+    kind = kind if kind in KINDS else "power"
+    try:
+        if len(chosen) == 1:
+            drill = await view.room.foresight.drill(entry.id, chosen[0], kind)
+            found = drill.failure
+        elif chosen:
             found = await view.room.foresight.failure(entry.id, chosen)
-        except OutlastError as error:
-            trouble = error
+    except OutlastError as error:
+        trouble = error
     command = "outlast pool what-if --fail " + (",".join(chosen) or "HOST[,HOST]")
-    values: dict[str, Any] = {"entry": entry, "found": found, "trouble": trouble, "chosen": chosen}
+    if len(chosen) == 1:
+        command = f"outlast drill --host {chosen[0]} --kind {kind} --dry-run"
+    values: dict[str, Any] = {
+        "entry": entry, "found": found, "drill": drill, "trouble": trouble, "chosen": chosen,
+        "kind": kind, "kinds": KINDS,
+    }  # fmt: skip
     if view.partial == "answer":
         return html(fragment("_what_if.html", command=command, **values))
     return whole(view, "what_if.html", command=command, **values)
