@@ -233,6 +233,8 @@ def test_maintenance_shows_its_plan_first(opened: Opener, stage: Stage) -> None:
     expect(dialog).to_contain_text("VMs move away while they run")
     assert dialog.locator("tbody tr").count() > 10
     dialog.locator("[name=why]").fill("more memory")
+    command = "outlast host maintain fra-kvm-04 --why 'more memory'"
+    expect(dialog.locator("#cli code")).to_contain_text(command)
     page.screenshot(path=SCREENS / "plan.png")
     dialog.locator("button.is-main").click()
     expect(page.locator("#host-head")).to_contain_text("In maintenance.")

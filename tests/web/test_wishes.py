@@ -56,6 +56,15 @@ def test_each_button_shows_the_command_that_does_the_same(site: Site) -> None:
             assert f"<span>{command}</span>" in listed, (path, command)
 
 
+def test_the_command_follows_what_is_typed(site: Site) -> None:
+    path = f"/pools/{LAB}/new-vm?name=a+b&memory=1GiB&vcpus=2&disk=5GiB&ha=off&network=br0"
+    said = site.get(path, target="cli").body.decode()
+    assert said.startswith('<div id="cli"') and "--start" not in said
+    assert "outlast vm create &#39;a b&#39; --memory 1GiB --vcpus 2 --disk 5GiB" in said
+    assert "--no-ha --network br0" in said
+    assert "--start" in site.get(f"/pools/{LAB}/new-vm").body.decode()
+
+
 def test_commands_are_ones_of_the_command_line(site: Site) -> None:
     """Each command that a page shows is known to `outlast`, with its options."""
     import subprocess

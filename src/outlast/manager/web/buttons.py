@@ -20,6 +20,7 @@ from outlast.wire.shapes import DiskWish, HaSwitch, HostStatus, VmCreate, VmDele
 
 DIRECT, ASK, TYPE = "direct", "ask", "type"
 SPANS = {"30m": 1800, "2h": 7200, "8h": 28800, "1d": 86400, "7d": 604800}
+NO_FORM = Form([])
 Thing = PoolEntry | HostStatus | VmStatus
 
 
@@ -50,6 +51,7 @@ class Button:
     act: Act
     title: str = ""  # of the dialog; {name} is filled in
     tone: str = ""  # "bad": what it does hurts
+    first: Form = NO_FORM  # what the form says at the beginning
 
 
 def span_of(form: Form) -> int | None:
@@ -116,6 +118,7 @@ def _create_command(name: str, form: Form) -> str:
     said += f" --memory {shlex.quote(form['memory'] or '2GiB')} --vcpus {form['vcpus'] or '1'}"
     said += f" --disk {shlex.quote(form['disk'] or '20GiB')}"
     said += " --no-ha" if form["ha"] == "off" else ""
+    said += f" --network {shlex.quote(form['network'])}" if form["network"] else ""
     return said + (" --start" if form["start"] else "")
 
 
@@ -180,7 +183,8 @@ BUTTONS: tuple[Button, ...] = (
            "Power off {name}?", "bad"),
     Button("pool", "new-vm", "create", "New VM", "plus", ASK,
            _is_pool(lambda p: not p.stale), _create_command,
-           _with("create", lambda f: {"wish": new_vm(f), "start": bool(f["start"])}), "New VM"),
+           _with("create", lambda f: {"wish": new_vm(f), "start": bool(f["start"])}), "New VM",
+           first=Form([("start", "1")])),
     Button("pool", "ha-off", "pool-ha", "Switch HA off", "shield-off", ASK,
            _is_pool(lambda p: p.status.ha_off is None),
            lambda name, f: f"outlast pool ha off{_options(f)}",

@@ -21,7 +21,16 @@ from fastapi import APIRouter, Response
 from outlast.errors import Conflict, InvalidInput, OutlastError, TimedOut, Unreachable
 from outlast.manager.ports import Task
 from outlast.manager.web import consequences
-from outlast.manager.web.buttons import ASK, BUTTONS, DIRECT, TYPE, Aim, Button, Thing
+from outlast.manager.web.buttons import (
+    ASK,
+    BUTTONS,
+    DIRECT,
+    NO_FORM,
+    TYPE,
+    Aim,
+    Button,
+    Thing,
+)
 from outlast.manager.web.forms import Form, form_of
 from outlast.manager.web.gate import View, page
 from outlast.manager.web.render import (
@@ -37,7 +46,6 @@ from outlast.manager.web.render import (
 from outlast.manager.web.render import page as whole
 
 router = APIRouter()
-NO_FORM = Form([])
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +95,7 @@ def dialogs_for(view: View, kind: str, pool_id: str, name: str = "") -> list[Sho
     thing = _thing(view, kind, pool_id, name)
     vm = name if kind == "vm" else ""
     return [
-        Shown(b, f"{_place(kind, pool_id, name)}/{b.verb}", b.command(name, NO_FORM))
+        Shown(b, f"{_place(kind, pool_id, name)}/{b.verb}", b.command(name, b.first))
         for b in BUTTONS
         if b.kind == kind and b.fits(thing) and view.may(b.action, pool_id, vm)
     ]
@@ -187,7 +195,12 @@ def _route(button: Button) -> None:
     gate = page(button.action)
 
     async def ask(view: View = gate) -> Response:
-        given = Form(list(view.request.query_params.multi_items()))
+        given = Form(list(view.request.query_params.multi_items())) or button.first
+        if view.partial == "cli":  # somebody fills the form: what would the command be now
+            caller = view.caller
+            name = caller.vm or caller.host
+            values = {"path": view.request.url.path, "command": button.command(name, given)}
+            return html(fragment("_cli.html", **values))
         return _shown(view, await _dialog(view, button, given, None))
 
     async def wish(view: View = gate) -> Response:
