@@ -5,8 +5,9 @@ Rules:
    is kept but this connection's own.
 2. Changes come in the hub's windows: many of one thing are one fragment. Gauges, which change all
    the time, come every GAUGE_S.
-3. A fragment is made once for each version of what it shows and each set of roles that matters, and
-   a connection gets it only when it differs from what it was sent before.
+3. A fragment that is the same for all who may see it is made once for each version of what it
+   shows. One with buttons is made for its viewer: its forms hold the session's token. A connection
+   gets a fragment only when it differs from what it was sent before.
 4. A stream that comes back (Last-Event-ID), or that begins after something has changed, gets
    everything its page shows.
 5. Who looks is asked anew before each fragment: a role that was taken away counts, and a session
@@ -29,7 +30,7 @@ from outlast.manager.hub import RESET, Batch
 from outlast.manager.ports import COOKIE, Person
 from outlast.manager.web.gate import View, page
 from outlast.manager.web.journal import tasks_fragment, visible_tasks
-from outlast.manager.web.pools import host_parts, pool_fragments, rows_fragment
+from outlast.manager.web.pools import head_fragment, host_parts, pool_fragments, rows_fragment
 from outlast.manager.web.render import fragment, partial, vm_id
 from outlast.manager.web.vms import row_fragment, vm_parts
 
@@ -214,8 +215,8 @@ def _made(view: View, thing: tuple[str, str, str]) -> dict[str, str]:
     if what == "tasks":
         return {"tasks": tasks_fragment(view)}
     if what == "pools":
-        key = ("pools", view.manager.reads.hub.last, view.person.roles)
-        return view.room.fragments(key, lambda: {"pool-rows": rows_fragment(view)})
+        what, last = ("pools", view.person.roles), view.manager.reads.hub.last
+        return view.room.fragments(what, last, lambda: {"pool-rows": rows_fragment(view)})
     try:
         if what == "row":
             return _row(view, pool_id, name)
@@ -240,18 +241,19 @@ def _row(view: View, pool_id: str, name: str) -> dict[str, str]:
         raise NotFound(f"{name} is not shown to you any more")
     item, entry = view.manager.reads.vm(pool_id, name), view.manager.reads.pool(pool_id)
     return view.room.fragments(
-        ("row", pool_id, name, item.version, entry.name),
+        ("row", pool_id, name),
+        (item.version, entry.name),
         lambda: {vm_id(pool_id, name): row_fragment(entry, item)},
     )
 
 
 def _pool(view: View, pool_id: str, *, gauges: bool) -> dict[str, str]:
     entry = view.manager.reads.pool(pool_id)
-    asked_s = view.manager.reads.asked_s(pool_id)
-    return view.room.fragments(
-        ("pool", pool_id, entry.version, entry.stale, asked_s, gauges, view.person.roles),
-        lambda: pool_fragments(view, entry, gauges=gauges),
+    version = entry.version, entry.stale, view.manager.reads.asked_s(pool_id)
+    shared = view.room.fragments(
+        ("pool", pool_id), version, lambda: pool_fragments(view.room, entry)
     )
+    return shared if gauges else shared | {"pool-head": head_fragment(view, entry)}
 
 
 def _open(view: View) -> int:

@@ -200,18 +200,16 @@ async def told_why(view: View, question: Any) -> Response:
 # ---- for the stream
 
 
-def pool_fragments(view: View, entry: PoolEntry, *, gauges: bool) -> dict[str, str]:
-    """By id of the element; gauges: only what changes without anything having happened."""
-    parts = pool_parts(view.room, entry) | {"view": view}
-    if gauges:
-        return {"hosts": fragment("_hosts.html", **parts)}
-    summary = health.summary(entry, view.scope)
-    return {
-        "pool-head": fragment("_pool_head.html", summary=summary, **parts,
-                              buttons=dialogs_for(view, "pool", entry.id)),
-        "hosts": fragment("_hosts.html", **parts),
-        "matrix": fragment("_matrix.html", **parts),
-    }  # fmt: skip
+def pool_fragments(room: Room, entry: PoolEntry) -> dict[str, str]:
+    """By id of the element: what is the same for everybody who sees the pool."""
+    parts = pool_parts(room, entry)
+    return {name: fragment(f"_{name}.html", **parts) for name in ("hosts", "matrix")}
+
+
+def head_fragment(view: View, entry: PoolEntry) -> str:
+    """With this viewer's buttons, whose forms hold this session's token: never for another one."""
+    buttons, summary = dialogs_for(view, "pool", entry.id), health.summary(entry, view.scope)
+    return fragment("_pool_head.html", view=view, entry=entry, summary=summary, buttons=buttons)
 
 
 def rows_fragment(view: View) -> str:

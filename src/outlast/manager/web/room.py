@@ -28,18 +28,18 @@ class Room:
         self.beats = Beats(manager)
         self.tickets = Tickets()
         self.dial = dial
-        self._fragments: dict[tuple[object, ...], dict[str, str]] = {}
+        self._fragments: dict[tuple[object, ...], tuple[object, dict[str, str]]] = {}
 
     def fragments(
-        self, key: tuple[object, ...], make: Callable[[], dict[str, str]]
+        self, what: tuple[object, ...], version: object, make: Callable[[], dict[str, str]]
     ) -> dict[str, str]:
-        """Fragments by the id of their element; made once for each key, which says all of them."""
-        kept = self._fragments.get(key)
-        if kept is None:
+        """Fragments by the id of their element; of each thing the newest are kept."""
+        kept = self._fragments.get(what)
+        if kept is None or kept[0] != version:
             if len(self._fragments) >= FRAGMENTS_MAX:
                 self._fragments.clear()
-            kept = self._fragments[key] = make()
-        return kept
+            kept = self._fragments[what] = version, make()
+        return kept[1]
 
 
 class Beats:
