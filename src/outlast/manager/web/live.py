@@ -215,8 +215,8 @@ def _made(view: View, thing: tuple[str, str, str]) -> dict[str, str]:
     if what == "tasks":
         return {"tasks": tasks_fragment(view)}
     if what == "pools":
-        what, last = ("pools", view.person.roles), view.manager.reads.hub.last
-        return view.room.fragments(what, last, lambda: {"pool-rows": rows_fragment(view)})
+        shown, last = ("pools", view.person.roles), view.manager.reads.hub.last
+        return view.room.fragments(shown, last, lambda: {"pool-rows": rows_fragment(view)})
     try:
         if what == "row":
             return _row(view, pool_id, name)
