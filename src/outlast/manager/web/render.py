@@ -10,7 +10,6 @@ Rules:
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -33,7 +32,6 @@ CSP = (
     "frame-ancestors 'none'"
 )
 THEME = "outlast-theme"
-Handler = Callable[[Request, Exception], Awaitable[Response]]
 Gathered = dict[str, Any]
 
 
