@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 SOURCES := src tests packaging $(wildcard bench)
 
-.PHONY: help setup demo test lint types unit rack-test sim soak mutants bench-failover bench-migrate bench-placement bench-detection bench-manager chaos soak-moves soak-kills format clean model deb
+.PHONY: help assets setup demo test lint types unit rack-test sim soak mutants bench-failover bench-migrate bench-placement bench-detection bench-manager chaos soak-moves soak-kills format clean model deb
 
 help: ## this list
 	@echo "Outlast: VMs outlast their hosts."
@@ -73,6 +73,9 @@ soak-kills: setup ## kill -9 of every process of the product, KILLS=100 times (n
 
 deb: setup ## Debian packages of this checkout: build/outlast_*.deb, build/outlast-manager_*.deb
 	@$(PYTHON) packaging/debian/build.py
+
+assets: setup ## renew the console's scripts, icons and font from assets/package-lock.json (needs npm)
+	@$(PYTHON) assets/build.py
 
 format: setup ## rewrite the sources in the house format
 	@.venv/bin/ruff check --fix-only $(SOURCES)

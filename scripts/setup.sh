@@ -14,7 +14,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly STAMP=.venv/.outlast-setup
-readonly PACKAGES=(
+PACKAGES=(
   "python3:Outlast itself"
   "python3-venv:a private place for its Python packages"
   "python3-dev:headers, to build libvirt-python"
@@ -39,6 +39,11 @@ readonly PACKAGES=(
   "fence-agents:switches machines off; the tests let one talk to a small BMC"
   "postgresql:a real database for the manager's tests, which run one of their own"
 )
+# Ubuntu has Chromium as a snap only; the tests that need it are left out there
+if grep -qsx 'ID=debian' /etc/os-release; then
+  PACKAGES+=("chromium:a browser, for the tests of the console")
+fi
+readonly PACKAGES
 
 say() { printf 'setup: %s\n' "$*"; }
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }

@@ -44,7 +44,7 @@ SHOUTED = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 ADDRESS = re.compile(r"\b(?:https?|ftp)://([^/\s\"'`<>)\]}:]+)")
 KNOWN_HOSTS = re.compile(
     r"([^.]*|127\.[0-9.]+|10\.[0-9.]+|\[.*|\{.*|.*\.example|"
-    r"www\.apache\.org|keepachangelog\.com|semver\.org|libvirt\.org)\Z"
+    r"www\.apache\.org|www\.w3\.org|keepachangelog\.com|semver\.org|libvirt\.org)\Z"
 )
 TEXT = {".py", ".md", ".sh", ".toml", ".txt", ".in", ".lock", ".c", ".h", ".ld", ".service", ""}
 

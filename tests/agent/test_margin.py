@@ -11,9 +11,9 @@ from memory_service import MemoryService
 
 from outlast.agent.api import Api
 from outlast.agent.margin import ALARM_EVERY_NS, HOUR_NS, STEP, Margin, Measured, advice
-from outlast.cli.readiness import pool_lights
 from outlast.cli.timing import told
 from outlast.pool.journal import note
+from outlast.readiness import pool_lights
 from outlast.settings import MS, PRESETS, S
 
 QUICK = PRESETS["quick"]  # a beat each second, the fence window is 12 s

@@ -9,11 +9,11 @@ from memory_service import MemoryService
 
 from outlast.agent.api import Api
 from outlast.agent.power_watch import EACH_S, PowerWatch
-from outlast.cli.readiness import pool_lights
 from outlast.errors import StorageTrouble
 from outlast.model import PowerSwitch, SlotRecord
 from outlast.pool.journal import Note
 from outlast.power.port import Fenced, Power, SwitchSaid
+from outlast.readiness import pool_lights
 
 
 class Board:

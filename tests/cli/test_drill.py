@@ -10,7 +10,10 @@ from command_line import Outlast
 from memory_service import MemoryService
 
 from outlast.cli import drill
-from outlast.cli.readiness import (
+from outlast.errors import InvalidInput, NotFound
+from outlast.model import GuardState
+from outlast.placement.picture import Host, Picture, Vm
+from outlast.readiness import (
     GREEN,
     RED,
     YELLOW,
@@ -21,9 +24,6 @@ from outlast.cli.readiness import (
     start_seconds,
     worst,
 )  # fmt: skip
-from outlast.errors import InvalidInput, NotFound
-from outlast.model import GuardState
-from outlast.placement.picture import Host, Picture, Vm
 from outlast.settings import PRESETS, S
 from outlast.wire.shapes import HostStatus, PoolStatus, TimelineEntry
 

@@ -14,9 +14,9 @@ from command_line import Outlast
 
 from outlast.cli import host_facts, machine, preparing
 from outlast.cli.host_lights import HostFacts, StorageFacts, WatchdogFacts, judge
-from outlast.cli.readiness import GREEN, RED, YELLOW
 from outlast.errors import HypervisorTrouble, NotFound
 from outlast.model import SlotRecord
+from outlast.readiness import GREEN, RED, YELLOW
 from outlast.storage.format import slot_to
 from outlast.storage.posix import PosixRegister
 

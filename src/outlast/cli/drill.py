@@ -17,7 +17,7 @@ from outlast.cli.plan import picture_now
 from outlast.errors import InvalidInput, PoolTrouble
 
 if TYPE_CHECKING:
-    from outlast.cli.readiness import Light
+    from outlast.readiness import Light
 
 HISTORY_DAYS = 30
 NOTES_MAX = 5000
@@ -30,7 +30,7 @@ def check(ctx: typer.Context) -> None:
 
     Exit code 0: yes (green or yellow); 1: it could not (red).
     """
-    from outlast.cli.readiness import RANK, local_lights, pool_lights
+    from outlast.readiness import RANK, local_lights, pool_lights
 
     chosen = options(ctx)
     client = chosen.client()
@@ -48,7 +48,7 @@ def check(ctx: typer.Context) -> None:
 
 def show_lights(chosen: Options, what: str, lights: Sequence[Light]) -> None:
     """Print one light with its reasons; ends the program with NOT_READY when it is red."""
-    from outlast.cli.readiness import worst
+    from outlast.readiness import worst
 
     light = worst(lights)
     if chosen.json:
@@ -77,7 +77,7 @@ def drill(
     Example:
       outlast drill --host b --kind power --dry-run
     """
-    from outlast.cli.readiness import KINDS, rehearse, start_seconds
+    from outlast.readiness import KINDS, rehearse, start_seconds
     from outlast.settings import preset
 
     chosen = options(ctx)

@@ -32,9 +32,9 @@ def check(
     from outlast.cli import host_facts, this_host
     from outlast.cli.drill import show_lights
     from outlast.cli.host_lights import judge
-    from outlast.cli.readiness import RANK
     from outlast.cli.waiting import telling
     from outlast.errors import NotFound
+    from outlast.readiness import RANK
 
     chosen = options(ctx)
     try:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import typer
@@ -21,8 +20,6 @@ from outlast.cli.waiting import telling
 from outlast.errors import InvalidInput, NotFound, OutlastError, PoolTrouble, TimedOut, Unreachable
 
 if TYPE_CHECKING:
-    from outlast.placement.picture import Picture
-    from outlast.placement.plan import Plan
     from outlast.wire.client import AgentClient
     from outlast.wire.shapes import HostStatus, PoolStatus, VmStatus
 
@@ -31,9 +28,12 @@ SETTLED_S = 3.0  # a host may have no wish to move yet for each VM that is still
 
 
 def plan_of(client: AgentClient, status: PoolStatus, host: str) -> list[str]:
-    """What its maintenance would do, in sentences. Raises NotFound."""
+    """What its maintenance would do, in sentences.
+
+    Raises NotFound, PoolTrouble when the policy refuses what the pool would not survive meanwhile.
+    """
     from outlast.cli.plan import picture_now
-    from outlast.placement.evacuate import evacuate
+    from outlast.placement.evacuate import evacuate, meanwhile
 
     names = [h.name for h in status.hosts]
     if host not in names:
@@ -41,30 +41,18 @@ def plan_of(client: AgentClient, status: PoolStatus, host: str) -> list[str]:
                        hint=f"its hosts: {', '.join(names)}")  # fmt: skip
     picture = picture_now(client)
     found = evacuate(picture, host)
+    verdict = meanwhile(picture, found, host)
+    verdict.enforce()
+    warned = [verdict.warning] if verdict.warning else []
     lines = [f"  {move}" for move in found.moves]
     lines += [f"  {vm} stays: {why}" for vm, why in found.left]
     head = f"{len(found.moves)} VMs move away from {host}, {found.mib} MiB, "
     head += f"about {found.copy_s:.0f} s of copying"
-    return [f"{head}:" if lines else f"{host} runs no VMs", *lines, *_reserve(picture, found, host)]
-
-
-def _reserve(picture: Picture, found: Plan, host: str) -> list[str]:
-    """What the pool would not survive while this host is away, by its admission policy.
-
-    Raises PoolTrouble when the policy refuses.
-    """
-    from outlast.placement.picture import HostState
-    from outlast.placement.plan import follow
-    from outlast.placement.spare import admit
-
-    after = follow(picture, found.moves)
-    closed = tuple(
-        replace(h, state=HostState.CLOSED, why="it is in maintenance") if h.name == host else h
-        for h in after.hosts
-    )
-    verdict = admit(picture, replace(after, hosts=closed))
-    verdict.enforce()
-    return [verdict.warning] if verdict.warning else []
+    return [
+        f"{head}:" if lines else f"{host} runs no VMs",
+        *lines,
+        *warned,
+    ]
 
 
 def ask(chosen: Options, lines: list[str], question: str, *, yes: bool) -> None:

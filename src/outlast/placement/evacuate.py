@@ -11,11 +11,13 @@ Rules:
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from outlast.placement import fit, spare
 from outlast.placement.choose import best_host
 from outlast.placement.layout import NOWHERE, Layout
-from outlast.placement.picture import Picture
-from outlast.placement.plan import Move, Plan, planned
+from outlast.placement.picture import HostState, Picture
+from outlast.placement.plan import Move, Plan, follow, planned
 
 
 def evacuate(picture: Picture, host: str) -> Plan:
@@ -30,6 +32,16 @@ def evacuate(picture: Picture, host: str) -> Plan:
         if len(fewer) < len(left):
             layout, moves, left = other, again, fewer
     return planned(picture, layout, moves, left, [host] if moves and not left else [])
+
+
+def meanwhile(picture: Picture, found: Plan, host: str) -> spare.Verdict:
+    """What the pool would not survive while this host is away, by its admission policy."""
+    after = follow(picture, found.moves)
+    closed = tuple(
+        replace(h, state=HostState.CLOSED, why="it is in maintenance") if h.name == host else h
+        for h in after.hosts
+    )
+    return spare.admit(picture, replace(after, hosts=closed))
 
 
 def consolidate(picture: Picture) -> Plan:

@@ -2,7 +2,8 @@
 
 Rules:
 1. A call comes with a token ("Authorization: Bearer ...") or with a session's cookie. With the
-   cookie each change needs the session's X-CSRF-Token too, and an Origin, if any, that is this one.
+   cookie each change needs the session's token too, as X-CSRF-Token or as a form's field `csrf`,
+   and an Origin, if any, that is this one.
 2. Each route names its action once, with `needs`; a test goes through all of them with all roles.
 3. Somebody without any right on a pool or VM learns nothing of it, not even whether it exists.
 4. Every refused change is in the audit.
@@ -14,6 +15,7 @@ import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qsl
 
 from fastapi import Depends, Request
 
@@ -22,6 +24,7 @@ from outlast.manager.errors import NotLoggedIn
 from outlast.manager.ports import COOKIE, CSRF_HEADER, Person, Scope
 from outlast.manager.service import Manager
 
+FORM = "application/x-www-form-urlencoded"
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -112,15 +115,17 @@ async def person_of(request: Request) -> Person:
     if person is None:
         raise NotLoggedIn("nobody is logged in", hint="log in, or send a token")
     if request.method not in SAFE:
-        _check_forgery(request, await people.csrf(cookie))
+        await _check_forgery(request, await people.csrf(cookie))
     return person
 
 
-def _check_forgery(request: Request, csrf: str) -> None:
+async def _check_forgery(request: Request, csrf: str) -> None:
     origin, host = request.headers.get("origin"), request.headers.get("host", "")
     if origin is not None and origin.partition("://")[2] != host:
         raise Refused("this call comes out of another site's page")
     sent = request.headers.get(CSRF_HEADER, "")
+    if not sent and request.headers.get("content-type", "").startswith(FORM):
+        sent = dict(parse_qsl((await request.body()).decode(errors="replace"))).get("csrf", "")
     if not csrf or not hmac.compare_digest(sent.encode(), csrf.encode()):
         raise Refused(f"the header {CSRF_HEADER} is missing or wrong", hint="load the page again")
 

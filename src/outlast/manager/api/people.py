@@ -216,7 +216,7 @@ async def list_tokens(
 ) -> Page[TokenOut]:  # fmt: skip
     """Your own; those of all with the right `people`."""
     all_ = caller.manager.people.may(caller.person, "people")
-    rows = await caller.manager.people.tokens(owner if all_ else _owner(caller))
+    rows = await caller.manager.people.tokens(owner if all_ else owner_of(caller))
     keys = {"name": lambda t: t.name, "owner": lambda t: t.owner,
             "expires": lambda t: t.expires_wall_s, "used": lambda t: t.used_wall_s}  # fmt: skip
     chosen, total, next_cursor = page_of(
@@ -228,10 +228,10 @@ async def list_tokens(
 @router.post("/tokens", tags=["people"], status_code=201)
 async def add_token(body: TokenBody, caller: Annotated[Caller, logged_in()]) -> NewTokenOut:
     """A token that may no more than its owner; the answer shows it, nothing else ever does."""
-    people, owner = caller.manager.people, body.owner or _owner(caller)
+    people, owner = caller.manager.people, body.owner or owner_of(caller)
     if caller.person.token:
         raise Refused("a token makes no tokens", hint="log in")
-    if owner != _owner(caller) and not people.may(caller.person, "people"):
+    if owner != owner_of(caller) and not people.may(caller.person, "people"):
         raise Refused("only administrators make tokens for others")
     roles = tuple(role.grant() for role in body.roles)
     token, row = await people.add_token(
@@ -243,7 +243,7 @@ async def add_token(body: TokenBody, caller: Annotated[Caller, logged_in()]) -> 
 @router.delete("/tokens/{token}", tags=["people"], status_code=204)
 async def remove_token(token: str, caller: Annotated[Caller, logged_in()]) -> None:
     people = caller.manager.people
-    mine = {row.id for row in await people.tokens(_owner(caller))}
+    mine = {row.id for row in await people.tokens(owner_of(caller))}
     if token not in mine and not people.may(caller.person, "people"):
         raise NotFound(f"there is no token '{token[:80]}'")
     await people.remove_token(caller.person, token, caller.address)
@@ -289,7 +289,7 @@ def _opened(session: Session, response: Response) -> SessionOut:
     )
 
 
-def _owner(caller: Caller) -> str:
+def owner_of(caller: Caller) -> str:
     return caller.person.name.partition("/")[0]
 
 

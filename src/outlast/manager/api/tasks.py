@@ -43,7 +43,7 @@ async def list_tasks(
     """Wishes on their way, and those that ended within the last hour."""
     found = [
         task for task in caller.manager.acts.tasks()
-        if _sees_task(caller, task) and open in (None, not task.done)
+        if sees_task(caller, task) and open in (None, not task.done)
         and pool in ("", task.pool_id) and object in ("", task.object) and verb in ("", task.verb)
     ]  # fmt: skip
     keys = {"started": lambda t: t.started_wall_s, "verb": lambda t: t.verb,
@@ -63,7 +63,7 @@ async def one_task(
     ] = 0,
 ) -> TaskOut:  # fmt: skip
     found = await _task(caller, task)
-    if not _sees_task(caller, found):
+    if not sees_task(caller, found):
         raise NotFound(f"there is no task '{task[:80]}'")
     if wait_s and not found.done:
         found = await _wait(caller, task, wait_s)
@@ -96,7 +96,7 @@ async def _wait(caller: Caller, task_id: str, wait_s: float) -> Task:
     return acts.task(task_id)
 
 
-def _sees_task(caller: Caller, task: Task) -> bool:
+def sees_task(caller: Caller, task: Task) -> bool:
     scope = caller.scope
     if task.verb in ("maintain", "resume", "power-off", "pool-ha"):
         return scope.sees_pool(task.pool_id)
@@ -200,7 +200,7 @@ def _sees(change: Change, scope: Scope, caller: Caller | None) -> bool:
         return scope.sees_pool(change.pool_id)
     if change.kind == "task":
         try:
-            return caller is not None and _sees_task(caller, caller.manager.acts.task(change.name))
+            return caller is not None and sees_task(caller, caller.manager.acts.task(change.name))
         except NotFound:
             return False
     return scope.sees_vm(change.pool_id, change.name)

@@ -1,0 +1,52 @@
+"""The console: pages for people, made on the server, of the same services as the API.
+
+    gate.py      who looks, and may they         render.py    templates, icons, times, errors
+    static.py    the files beside the pages      forms.py     what people typed
+    sign_in.py   coming and going                pools.py     pools and hosts
+    vms.py       the list, one VM                wishes.py    buttons: dialog, command, wish
+    journal.py   failovers, tasks, audit         people.py    users and tokens
+    live.py      the stream of fragments         foresight.py what would happen if
+    terminal.py  the serial console    tunnel.py   its tickets and the way to the VM
+    health.py    states as words and shapes      pictures/    data in, SVG out
+
+Rules:
+1. Nothing is read or written here that the API could not; rights are those of rights.py.
+2. Every page works without scripts; scripts make it live. No page holds a script or a style of its
+   own: the content security policy has no exception, and a test reads every template.
+3. Every button that wishes something of a pool shows the command that does the same.
+"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from outlast.errors import OutlastError
+from outlast.manager.ports import Acts, People, Reads
+from outlast.manager.web import (
+    journal,
+    live,
+    people,
+    pools,
+    render,
+    sign_in,
+    static,
+    terminal,
+    vms,
+    wishes,
+)
+from outlast.manager.web.room import Room
+
+
+def attach(app: FastAPI, reads: Reads, acts: Acts, people_: People) -> None:
+    """Adds the pages to an application that `api.app.build` made of these services."""
+    manager = app.state.manager
+    assert (manager.reads, manager.acts, manager.people) == (reads, acts, people_)
+    app.state.web = Room(manager)
+    router = APIRouter(include_in_schema=False)
+    for part in (sign_in, pools, vms, terminal, wishes, journal, people, live, static):
+        router.include_router(part.router)
+    app.include_router(router)
+    for kind in (OutlastError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, render.failure_of(app.exception_handlers[kind]))

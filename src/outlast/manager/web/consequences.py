@@ -1,0 +1,129 @@
+"""What a wish would do, worked out before anybody confirms it.
+
+`steady` is what a confirmation is held against: it says what matters for people, without numbers
+that change by themselves. A pool that does not answer is said, not hidden: the wish may still go.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from outlast.errors import OutlastError, Unreachable
+from outlast.manager.ports import PoolEntry
+from outlast.manager.web.buttons import SPANS, Button, Thing
+from outlast.manager.web.gate import View
+from outlast.placement.choose import Answer
+from outlast.placement.plan import Plan
+from outlast.wire.shapes import HostStatus, VmStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """Sentences for people, and what the dialog's own part of the form needs."""
+
+    lines: tuple[str, ...] = ()
+    warning: str = ""
+    steady: tuple[str, ...] = ()
+    plan: Plan | None = None
+    places: Answer | None = None
+    hosts: tuple[str, ...] = ()
+    fields: str = ""  # which fields the form has: "" | why-for | why | back | to | disks | new-vm
+    spans: tuple[str, ...] = field(default=tuple(SPANS))
+
+
+async def of(view: View, button: Button, thing: Thing) -> Foreseen:
+    entry = view.manager.reads.pool(view.caller.pool_id)
+    if isinstance(thing, VmStatus):
+        return await _vm(view, button.verb, thing, entry)
+    if isinstance(thing, HostStatus):
+        return await _host(view, button.verb, thing, entry)
+    return _pool(button.verb, entry)
+
+
+async def _vm(view: View, verb: str, vm: VmStatus, entry: PoolEntry) -> Foreseen:
+    lines: tuple[str, ...] = ()
+    if verb == "migrate":
+        return await _migrate(view, vm, entry)
+    if verb == "stop":
+        lines = (f"The system inside {vm.name} is asked to shut down; what runs in it ends.",
+                 "It stays down until somebody starts it: HA does not restart it.")  # fmt: skip
+    elif verb == "kill":
+        lines = (f"{vm.name} ends at once, as if its plug was pulled; what is not written is lost.",
+                 "It stays down until somebody starts it: HA does not restart it.")  # fmt: skip
+    elif verb == "ha-off":
+        lines = (f"If {vm.host or 'its host'} fails, {vm.name} stays down.",
+                 "It runs on as it is.")  # fmt: skip
+        return Foreseen(lines, steady=(vm.name,), fields="why-for")
+    elif verb == "delete":
+        disks = ", ".join(d.path for d in vm.disks) or "none"
+        lines = (f"The pool forgets {vm.name}.", f"Its disks: {disks}.",
+                 "Disk files stay, unless you say otherwise here.")  # fmt: skip
+        return Foreseen(lines, steady=(vm.name, disks), fields="disks")
+    return Foreseen(lines, steady=(vm.name,))
+
+
+async def _migrate(view: View, vm: VmStatus, entry: PoolEntry) -> Foreseen:
+    lines = (f"{vm.name} runs on while it moves; its memory, {vm.memory_mib} MiB, is copied "
+             "encrypted.",
+             "At the end it pauses for a moment, usually well under a second.")  # fmt: skip
+    hosts = tuple(h.name for h in entry.status.hosts if h.state == "member" and h.name != vm.host)
+    try:
+        places = await view.room.foresight.places(entry.id, vm.name)
+    except OutlastError as error:
+        return Foreseen(lines, _unknown(error), (vm.name, vm.host), hosts=hosts, fields="to")
+    return Foreseen(lines, "", (vm.name, vm.host), places=places, hosts=hosts, fields="to")
+
+
+async def _host(view: View, verb: str, host: HostStatus, entry: PoolEntry) -> Foreseen:
+    here = [v for v in entry.status.vms if v.host == host.name and v.state != "stopped"]
+    if verb == "maintain":
+        return await _maintain(view, host, entry)
+    if verb == "resume":
+        away = [v.name for v in entry.status.vms if v.away_from == host.name]
+        lines = (f"{host.name} takes VMs again.",
+                 f"{len(away)} VMs left it for this maintenance." if away else "")  # fmt: skip
+        return Foreseen(tuple(filter(None, lines)), steady=(host.name,), fields="back")
+    restarted = [v for v in here if v.ha and v.ha_off is None and entry.status.ha_off is None]
+    down = [v.name for v in here if v not in restarted]
+    said = (
+        f"{host.name} shuts down and is switched off.",
+        f"{len(restarted)} VMs that run there are interrupted and start elsewhere at once."
+        if restarted else "It runs no VM that would have to start elsewhere.",
+        f"These stay down: {', '.join(down[:8])}{' ...' if len(down) > 8 else ''}." if down else "",
+        "To move them while they run, take it into maintenance first." if here else "",
+    )  # fmt: skip
+    return Foreseen(tuple(filter(None, said)), steady=(host.name, *down))
+
+
+async def _maintain(view: View, host: HostStatus, entry: PoolEntry) -> Foreseen:
+    try:
+        plan, verdict = await view.room.foresight.emptied(entry.id, host.name)
+    except OutlastError as error:
+        return Foreseen((), _unknown(error), (host.name,), fields="why")
+    if plan.moves:
+        line = (f"{len(plan.moves)} VMs move away while they run, {plan.mib / 1024:.1f} GiB, "
+                f"about {plan.copy_s:.0f} s.")  # fmt: skip
+    else:
+        line = f"{host.name} runs no VM that would move." if not plan.left else "No VM can move."
+    lines = [line]
+    if host.master:
+        lines.append(f"{host.name} is the master and stays a member; deciding goes on.")
+    lines.append(f"{host.name} gets no VMs until it is taken back into service.")
+    steady = (host.name, verdict.warning, *(name for name, _ in plan.left))
+    return Foreseen(tuple(lines), verdict.warning, steady, plan=plan, fields="why")
+
+
+def _pool(verb: str, entry: PoolEntry) -> Foreseen:
+    if verb == "new-vm":
+        return Foreseen(steady=(entry.id,), fields="new-vm")
+    guarded = sum(v.ha and v.ha_off is None and v.state == "running" for v in entry.status.vms)
+    lines = (f"{guarded} running VMs are not restarted if their host fails.",
+             "They run on as they are. A bar on every page of this pool says so until it is on "
+             "again.")  # fmt: skip
+    return Foreseen(lines, steady=(entry.id,), fields="why-for")
+
+
+def _unknown(error: OutlastError) -> str:
+    if isinstance(error, Unreachable):
+        return f"What it would do cannot be worked out now: {error.sentence}."
+    return f"What it would do is not known: {error.sentence}."

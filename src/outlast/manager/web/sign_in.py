@@ -1,0 +1,105 @@
+"""Coming and going: the first administrator, signing in and out, the own password.
+
+Rules:
+1. Where to go afterwards is a path of this manager; anything else leads to the first page.
+2. Forms without a session are safe from other sites by their Origin, which must be this one.
+3. What was typed stays, passwords do not; the failure stands above the form.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Request, Response
+
+from outlast.errors import InvalidInput, OutlastError, Refused
+from outlast.manager.api.gate import address_of, manager_of
+from outlast.manager.ports import COOKIE, Session
+from outlast.manager.web.forms import form_of
+from outlast.manager.web.gate import View, page
+from outlast.manager.web.render import fragment, html, redirect, theme
+
+router = APIRouter()
+
+
+@router.get("/sign-in")
+async def sign_in_page(request: Request, next: str = "") -> Response:
+    manager = manager_of(request)
+    if await manager.people.first_start():
+        return redirect("/first-start")
+    if await manager.people.session(request.cookies.get(COOKIE, "")) is not None:
+        return redirect(inside(next))
+    return _form(request, "sign_in.html", next=inside(next))
+
+
+@router.post("/sign-in")
+async def sign_in(request: Request) -> Response:
+    _check_origin(request)
+    form, people = await form_of(request), manager_of(request).people
+    try:
+        session = await people.login(form["name"], form.raw("password"), address_of(request))
+    except OutlastError as error:
+        known = {"next": inside(form["next"]), "name": form["name"][:80]}
+        return _form(request, "sign_in.html", error, **known)
+    return _opened(session, inside(form["next"]))
+
+
+@router.get("/first-start")
+async def first_start_page(request: Request, code: str = "") -> Response:
+    if not await manager_of(request).people.first_start():
+        return redirect("/sign-in")
+    return _form(request, "first_start.html", code=code[:80])
+
+
+@router.post("/first-start")
+async def first_start(request: Request) -> Response:
+    _check_origin(request)
+    form, people = await form_of(request), manager_of(request).people
+    try:
+        if form.raw("password") != form.raw("again"):
+            raise InvalidInput("the two passwords differ", hint="type the same one twice")
+        session = await people.set_up(
+            form["code"], form["name"], form.raw("password"), address_of(request)
+        )
+    except OutlastError as error:
+        known = {"code": form["code"][:80], "name": form["name"][:80]}
+        return _form(request, "first_start.html", error, **known)
+    return _opened(session, "/")
+
+
+@router.post("/sign-out")
+async def sign_out(view: Annotated[View, page()]) -> Response:
+    await view.manager.people.logout(view.request.cookies.get(COOKIE, ""))
+    answer = redirect("/sign-in", view)
+    answer.delete_cookie(COOKIE, secure=True, httponly=True, samesite="strict", path="/")
+    return answer
+
+
+def inside(path: str) -> str:
+    """The path, when it is one of this manager; else the first page."""
+    good = path.startswith("/") and not path.startswith(("//", "/\\", "/sign-"))
+    return path if good and path.isprintable() and len(path) < 2000 else "/"
+
+
+def _opened(session: Session, to: str) -> Response:
+    answer = redirect(to)
+    answer.set_cookie(
+        COOKIE, session.cookie_token, secure=True, httponly=True, samesite="strict", path="/"
+    )
+    return answer
+
+
+def _form(
+    request: Request, template: str, error: OutlastError | None = None, **known: str
+) -> Response:
+    values = {"name": "", "code": "", "next": "/"} | known
+    query = urlencode({"next": values["next"]})
+    made = fragment(template, theme=theme(request), error=error, query=query, **values)
+    return html(made, error.status if error else 200)
+
+
+def _check_origin(request: Request) -> None:
+    origin = request.headers.get("origin")
+    if origin is not None and origin.partition("://")[2] != request.headers.get("host", ""):
+        raise Refused("this form comes out of another site's page")

@@ -1,0 +1,214 @@
+"""Buttons and their dialogs, and the wish that comes of them; one way for all of buttons.py.
+
+Rules:
+1. The dialog lists what would happen, worked out now. The wish repeats a hash of the list: if it
+   has changed meanwhile, nothing is done and the new list is shown (409).
+2. The API's own services carry it out and write it into the audit; nothing is wished twice.
+3. Without scripts the dialog is a page and the answer leads back to where it began.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Response
+
+from outlast.errors import Conflict, InvalidInput, OutlastError, TimedOut, Unreachable
+from outlast.manager.ports import Task
+from outlast.manager.web import consequences
+from outlast.manager.web.buttons import (
+    ASK,
+    BUTTONS,
+    DIRECT,
+    NO_FORM,
+    TYPE,
+    Aim,
+    Button,
+    Thing,
+)
+from outlast.manager.web.forms import Form, form_of
+from outlast.manager.web.gate import View, page
+from outlast.manager.web.render import (
+    drawn,
+    fragment,
+    host_path,
+    html,
+    partial,
+    redirect,
+    toast,
+    vm_path,
+)
+from outlast.manager.web.render import page as whole
+
+router = APIRouter()
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A button as a page shows it."""
+
+    button: Button
+    path: str
+    command: str
+
+    @property
+    def dialog(self) -> bool:
+        return self.button.level != DIRECT
+
+
+@dataclass(frozen=True, slots=True)
+class Dialog:
+    button: Button
+    name: str
+    path: str
+    back: str
+    foreseen: consequences.Foreseen
+    form: Form = NO_FORM
+    error: OutlastError | None = None
+    values: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        return self.button.title.format(name=self.name)
+
+    @property
+    def command(self) -> str:
+        return self.button.command(self.name, self.form)
+
+    @property
+    def seen(self) -> str:
+        said = "\n".join((self.path, *self.foreseen.steady))
+        return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+    @property
+    def typed(self) -> bool:
+        return self.button.level == TYPE
+
+
+def dialogs_for(view: View, kind: str, pool_id: str, name: str = "") -> list[Shown]:
+    """The buttons that make sense now and that this person may press."""
+    thing = _thing(view, kind, pool_id, name)
+    vm = name if kind == "vm" else ""
+    return [
+        Shown(b, f"{_place(kind, pool_id, name)}/{b.verb}", b.command(name, b.first))
+        for b in BUTTONS
+        if b.kind == kind and b.fits(thing) and view.may(b.action, pool_id, vm)
+    ]
+
+
+def _thing(view: View, kind: str, pool_id: str, name: str) -> Thing:
+    reads = view.manager.reads
+    if kind == "vm":
+        return reads.vm(pool_id, name).vm
+    return reads.host(pool_id, name) if kind == "host" else reads.pool(pool_id)
+
+
+def _place(kind: str, pool_id: str, name: str) -> str:
+    if kind == "vm":
+        return vm_path(pool_id, name)
+    return host_path(pool_id, name) if kind == "host" else f"/pools/{pool_id}"
+
+
+async def _dialog(view: View, button: Button, form: Form, error: OutlastError | None) -> Dialog:
+    caller = view.caller
+    name = {"vm": caller.vm, "host": caller.host}.get(button.kind, "")
+    thing = _thing(view, button.kind, caller.pool_id, name)
+    foreseen = await consequences.of(view, button, thing)
+    back = _place(button.kind, caller.pool_id, name)
+    return Dialog(button, name, f"{back}/{button.verb}", back, foreseen, form, error)
+
+
+def _shown(view: View, dialog: Dialog, status: int = 200) -> Response:
+    body = fragment("_dialog.html", dialog=dialog, csrf=view.csrf, view=view)
+    if view.partial == "dialog-body":
+        return html(body, status)
+    if view.scripted:  # the form of the dialog: it is shown again where it was
+        return html(partial("dialog-body", body, "innerHTML"), status)
+    return whole(view, "plain.html", at=status, title=dialog.title, body=drawn(body))
+
+
+async def _wish(view: View, button: Button) -> Response:
+    form = await form_of(view.request)
+    dialog = await _dialog(view, button, form, None)
+    try:
+        if not button.fits(_thing(view, button.kind, view.caller.pool_id, dialog.name)):
+            raise Conflict(f"{dialog.name or 'the pool'} has changed meanwhile", hint="look again")
+        if button.level in (ASK, TYPE) and not hmac.compare_digest(form["seen"], dialog.seen):
+            raise Conflict("what would happen has changed meanwhile", hint="this is the new list")
+        if dialog.typed and form["typed"] != dialog.name:
+            raise InvalidInput(f"type {dialog.name} to confirm", hint="exactly as it is written")
+        aim = Aim(
+            view.manager.acts, view.caller.pool_id, dialog.name, view.who, view.caller.address
+        )
+        task = await button.act(aim, form)
+    except OutlastError as error:
+        if button.level == DIRECT or isinstance(error, Unreachable | TimedOut):
+            raise
+        again = Dialog(button, dialog.name, dialog.path, dialog.back, dialog.foreseen, form, error)
+        return _shown(view, again, error.status)
+    return _taken(view, button, dialog, task, form)
+
+
+def _taken(view: View, button: Button, dialog: Dialog, task: Task, form: Form) -> Response:
+    to = dialog.back
+    if button.verb == "delete":
+        to = "/vms"
+    elif button.verb == "new-vm":
+        to = "/vms?" + urlencode({"search": form["name"]})
+    if not view.scripted:
+        return redirect(to)
+    if button.verb in ("delete", "new-vm"):
+        return redirect(to, view)
+    said = toast(words(task), hint=task.sentence, link=f"/tasks#task-{task.id}", at=task.id)
+    return html(said, HX_Trigger="o-close-dialog")
+
+
+VERBS = {
+    "start": "Starting", "stop": "Shutting down", "kill": "Ending", "migrate": "Migrating",
+    "stay": "Keeping", "delete": "Deleting", "create": "Creating", "ha": "Switching HA of",
+    "pool-ha": "Switching HA of", "maintain": "Emptying", "resume": "Taking back",
+    "power-off": "Powering off",
+}  # fmt: skip
+
+
+def words(task: Task) -> str:
+    """A task as a sentence, never as a call."""
+    return f"{VERBS.get(task.verb, task.verb)} {task.object or 'the pool'}"
+
+
+def _routes(buttons: Sequence[Button]) -> None:
+    for button in buttons:
+        _route(button)
+
+
+def _route(button: Button) -> None:
+    path = {
+        "vm": "/pools/{pool}/vms/{vm}", "host": "/pools/{pool}/hosts/{host}",
+        "pool": "/pools/{pool}",
+    }[button.kind] + f"/{button.verb}"  # fmt: skip
+
+    gate = page(button.action)
+
+    async def ask(view: View = gate) -> Response:
+        given = Form(list(view.request.query_params.multi_items())) or button.first
+        if view.partial == "cli":  # somebody fills the form: what would the command be now
+            caller = view.caller
+            name = caller.vm or caller.host
+            values = {"path": view.request.url.path, "command": button.command(name, given)}
+            return html(fragment("_cli.html", **values))
+        return _shown(view, await _dialog(view, button, given, None))
+
+    async def wish(view: View = gate) -> Response:
+        return await _wish(view, button)
+
+    if button.level != DIRECT:
+        router.add_api_route(path, ask, methods=["GET"])
+    router.add_api_route(path, wish, methods=["POST"])
+
+
+_routes(BUTTONS)
