@@ -27,7 +27,7 @@ ELSEWHERE = {
     "disk-work": "agent/test_disk_work.py",
     "guard-ended": "agent/test_last_words.py",
     "balancing": "agent/test_balancer.py",
-    "timing-changed": "rack/whole/test_timing.py",
+    "timing-changed": "rack/whole/test_timing_changed.py",
 }
 
 
