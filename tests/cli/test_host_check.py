@@ -66,6 +66,8 @@ def test_a_sound_host_is_green_all_over() -> None:
         ({"watchdog": WatchdogFacts()}, YELLOW, "watchdog", "there is no /dev/watchdog"),
         ({"watchdog": WatchdogFacts(there=True, driver="Software Watchdog, softdog")}, YELLOW,
          "watchdog", "shares the kernel's fate"),
+        ({"watchdog": WatchdogFacts(there=True, driver="x", stops=True)}, YELLOW, "watchdog",
+         "would stop when the guard is killed"),
         ({"joined": ""}, RED, "watchdog", "in use by another program"),
         ({"clock_source": "hpet"}, YELLOW, "clock", "hpet"),
         ({"clock_source": ""}, YELLOW, "clock", "not known"),
@@ -131,6 +133,11 @@ def test_the_machine_is_read(root: Path) -> None:
     assert host_facts.cgroup_mount(root) == "/sys/fs/cgroup"
     assert host_facts.memory_mib(root) == 64
     assert host_facts.services(root) == {}
+    for options, nowayout, stops in (("0x8180", "0", False), ("0x8080", "0", True),
+                                     ("0x8080", "1", False)):  # fmt: skip
+        (root / "sys/class/watchdog/watchdog0/options").write_text(options)
+        (root / "sys/class/watchdog/watchdog0/nowayout").write_text(nowayout)
+        assert host_facts.watchdog({}, root).stops is stops
     (root / "dev/kvm").unlink()
     assert "no /dev/kvm" in host_facts.kvm_trouble(root)
     (root / "proc/cpuinfo").write_text("flags : fpu\n")

@@ -42,6 +42,7 @@ REACH_S = 2.0
 NOT_SYNCED = 5  # of adjtimex: TIME_ERROR
 TIMEX_BYTES = 256  # its struct timex is smaller everywhere
 PIECE = 4096
+MAGICCLOSE = 0x0100  # of a watchdog's options
 QEMU = "/usr/bin/qemu-system-x86_64"
 
 
@@ -191,8 +192,17 @@ def watchdog(host_file: Mapping[str, Any], root: Path) -> WatchdogFacts:
     identity = _text(known / "identity")
     return WatchdogFacts(
         device, wanted, True, ", ".join(part for part in (identity, driver) if part),
-        _text(known / "state") == "active", _text(known / "nowayout") == "1",
+        _text(known / "state") == "active", _stops(known),
     )  # fmt: skip
+
+
+def _stops(known: Path) -> bool:
+    """True when it has neither a magic close nor nowayout, as far as the kernel says."""
+    try:
+        options = int(_text(known / "options"), 16)
+    except ValueError:
+        return False
+    return not options & MAGICCLOSE and _text(known / "nowayout") != "1"
 
 
 def cgroup_mount(root: Path) -> str:

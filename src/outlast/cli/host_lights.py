@@ -38,7 +38,7 @@ class WatchdogFacts:
     there: bool = False
     driver: str = ""  # of the kernel, with what the device calls itself
     armed: bool = False
-    nowayout: bool = False
+    stops: bool = False  # when its user is killed: the guard refuses such a one
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +157,10 @@ def _watchdog(facts: HostFacts) -> Iterator[Light]:
         yield Light(RED, "watchdog", f"{dog.device} ({dog.driver}) is in use by another program",
                     "systemd holds it when RuntimeWatchdogSec is set in /etc/systemd/system.conf; "
                     "wd_keepalive and watchdog are packages that do")  # fmt: skip
+    elif dog.stops:
+        yield Light(YELLOW, "watchdog", f"{dog.device} ({dog.driver}) would stop when the guard is "
+                    "killed, so the guard does not use it", "load its driver with nowayout=1"
+                    )  # fmt: skip
     elif "softdog" in dog.driver.lower() or "software" in dog.driver.lower():
         yield Light(YELLOW, "watchdog", f"{dog.device} is softdog: it shares the kernel's fate",
                     "if this machine has one of its own, load its driver instead")  # fmt: skip
