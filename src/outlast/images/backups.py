@@ -19,7 +19,8 @@ from pathlib import Path
 
 from outlast.errors import InvalidInput, NotFound, OutlastError, StorageTrouble
 from outlast.images import qemu_img, work
-from outlast.images.library import LAYOUT, entries
+from outlast.images.library import LAYOUT
+from outlast.images.shelf import entries
 from outlast.model import VmRecord
 from outlast.storage.files import trouble_of
 from outlast.storage.records import vm_from, vm_to

@@ -18,13 +18,15 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from outlast.errors import Conflict, InvalidInput, NotFound, StorageTrouble
 from outlast.images import fetch, look, ova, qemu_img, work
 from outlast.images.pace import RATE_BYTES_S, Pace, Progress, silent, turn
+from outlast.images.shelf import Shelf, StoredDisk, stored_disks
 from outlast.storage.files import trouble_of
 from outlast.storage.names import check_name
 
@@ -34,12 +36,6 @@ LAYOUT = 1
 RESERVE = 256 << 20  # for the registers, and what VMs write meanwhile
 FORMATS = ("qcow2", "raw", "vmdk")
 READ = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class StoredDisk:
-    file: str
-    virtual_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,41 +53,19 @@ class Image:
         return sum(disk.virtual_bytes for disk in self.disks)
 
 
-class Library:
+class Library(Shelf[Image]):
     """The images of the pool in this directory."""
 
+    noun, about, advice = "image", ABOUT, "import the image again"
+
     def __init__(self, pool_dir: Path) -> None:
-        self.folder = pool_dir / LIBRARY
+        super().__init__(pool_dir / LIBRARY)
 
-    def all(self) -> list[Image]:
-        """All images by name; what cannot be read is left out. Raises StorageTrouble."""
-        found = []
-        for path in sorted(entries(self.folder)):
-            try:
-                found.append(self.get(path.name))
-            except (NotFound, StorageTrouble):
-                continue
-        return found
-
-    def get(self, name: str) -> Image:
-        """Raises NotFound, StorageTrouble when its description is damaged."""
-        path = self.folder / check_name(name, "image name") / ABOUT
-        try:
-            raw = json.loads(path.read_text())
-            disks = tuple(StoredDisk(str(d["file"]), int(d["virtual_bytes"])) for d in raw["disks"])
-            return Image(
-                name, disks, str(raw["source"]), str(raw["kind"]), str(raw["sha256"]),
-                int(raw["created_wall"]), str(raw["by_host"]),
-            )  # fmt: skip
-        except (FileNotFoundError, NotADirectoryError):
-            raise NotFound(f"there is no image '{name}'", hint="outlast image list") from None
-        except OSError as error:
-            raise trouble_of(error, path) from error
-        except (ValueError, KeyError, TypeError):
-            raise StorageTrouble(f"{path} is damaged", hint="import the image again") from None
-
-    def files(self, image: Image) -> list[Path]:
-        return [self.folder / image.name / disk.file for disk in image.disks]
+    def read(self, name: str, raw: Mapping[str, Any]) -> Image:
+        return Image(
+            name, stored_disks(raw), str(raw["source"]), str(raw["kind"]), str(raw["sha256"]),
+            int(raw["created_wall"]), str(raw["by_host"]),
+        )  # fmt: skip
 
     def stored_bytes(self, name: str) -> int:
         """What it takes on the storage."""
@@ -276,16 +250,6 @@ def copy_out(file: Path, path: Path, kind: str, rate: int, progress: Progress) -
         raise trouble_of(error, path) from error
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def entries(folder: Path) -> list[Path]:
-    """Folders in it that are not hidden. Raises StorageTrouble."""
-    try:
-        return [p for p in folder.iterdir() if not p.name.startswith(".") and p.is_dir()]
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise trouble_of(error, folder) from error
 
 
 def room(folder: Path) -> int:

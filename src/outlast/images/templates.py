@@ -18,13 +18,16 @@ import errno
 import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from outlast.errors import Conflict, NotFound, OutlastError, StorageTrouble
+from outlast.errors import Conflict, OutlastError, StorageTrouble
 from outlast.images import look, qemu_img, work
-from outlast.images.library import LAYOUT, Library, StoredDisk, check_room, entries
+from outlast.images.library import LAYOUT, Library, check_room
 from outlast.images.pace import RATE_BYTES_S, Progress, silent, turn
+from outlast.images.shelf import Shelf, StoredDisk, entries, stored_disks
 from outlast.storage.files import trouble_of
 from outlast.storage.names import check_name
 from outlast.storage.posix import PosixRegister
@@ -54,42 +57,20 @@ class Clone:
     vm: str  # "" = no VM of the pool has it
 
 
-class Templates:
+class Templates(Shelf[Template]):
     """The templates of the pool in this directory."""
 
+    noun, about, advice = "template", ABOUT, "make the template again"
+
     def __init__(self, pool_dir: Path) -> None:
+        super().__init__(pool_dir / TEMPLATES)
         self._pool_dir = pool_dir
-        self.folder = pool_dir / TEMPLATES
 
-    def all(self) -> list[Template]:
-        """All templates by name; damaged ones are left out. Raises StorageTrouble."""
-        found = []
-        for path in sorted(entries(self.folder)):
-            try:
-                found.append(self.get(path.name))
-            except (NotFound, StorageTrouble):
-                continue
-        return found
-
-    def get(self, name: str) -> Template:
-        """Raises NotFound, StorageTrouble."""
-        path = self.folder / check_name(name, "template name") / ABOUT
-        try:
-            raw = json.loads(path.read_text())
-            disks = tuple(StoredDisk(str(d["file"]), int(d["virtual_bytes"])) for d in raw["disks"])
-            return Template(
-                name, disks, str(raw["image"]), int(raw["memory_mib"]), int(raw["vcpus"]),
-                tuple(map(str, raw["networks"])), str(raw["note"]), int(raw["created_wall"]),
-            )  # fmt: skip
-        except (FileNotFoundError, NotADirectoryError):
-            raise NotFound(f"there is no template '{name}'", hint="outlast template list") from None
-        except OSError as error:
-            raise trouble_of(error, path) from error
-        except (ValueError, KeyError, TypeError):
-            raise StorageTrouble(f"{path} is damaged", hint="make the template again") from None
-
-    def files(self, template: Template) -> list[Path]:
-        return [self.folder / template.name / disk.file for disk in template.disks]
+    def read(self, name: str, raw: Mapping[str, Any]) -> Template:
+        return Template(
+            name, stored_disks(raw), str(raw["image"]), int(raw["memory_mib"]), int(raw["vcpus"]),
+            tuple(map(str, raw["networks"])), str(raw["note"]), int(raw["created_wall"]),
+        )  # fmt: skip
 
     def create(
         self, name: str, image: str, memory_mib: int, vcpus: int,
