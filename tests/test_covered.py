@@ -26,6 +26,8 @@ ELSEWHERE = {
     "network-there": "network/test_networks.py",
     "disk-work": "agent/test_disk_work.py",
     "guard-ended": "agent/test_last_words.py",
+    "fence-begins": "agent/test_fencer.py",
+    "fence-failed": "agent/test_fencer.py",
     "balancing": "agent/test_balancer.py",
     "timing-changed": "rack/whole/test_timing_changed.py",
 }

@@ -1,10 +1,12 @@
 """What an agent looks after beside its ticks, each in a thread of its own: slow, and never urgent.
 
     balancer    evens the pool out, where its settings say so
+    fencer      switches hosts off that fell silent and have a power switch
     power       asks the other hosts' power switches whether they still answer
     networks    has the bridges the pool wants, and looks whether others are reached there
 
-Rules: none of them touches a VM's life; each may hang without anybody waiting for it.
+Rules: each may hang without anybody waiting for it. Only the fencer touches a host; its file has
+the rules for that.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from collections.abc import Callable, Mapping
 
 from outlast import __version__
 from outlast.agent.balancer import Balancer
+from outlast.agent.fencer import Fencer
 from outlast.agent.network_keeper import LinkPort, NetworkKeeper
 from outlast.agent.network_reach import NetworkReach
 from outlast.agent.power_watch import PowerWatch
@@ -42,6 +45,7 @@ class Keepers:
             me.slot, lambda: facts.slots if (facts := service.picture.facts) else {},
             lambda slot: record_of(register, slot), power, tell,
         )  # fmt: skip
+        self._fencer = Fencer(service, lambda slot: record_of(register, slot), power, tell)
         reach = NetworkReach(
             me.host, lambda n: Frames(n.name, n.mtu, settings.uuid, me.host), self._others, tell,
             time.monotonic,
@@ -54,11 +58,11 @@ class Keepers:
         return self._power.known
 
     def start(self) -> None:
-        for one in (self._balancer, self._power, self._networks):
+        for one in (self._balancer, self._fencer, self._power, self._networks):
             one.start()
 
     def close(self) -> None:
-        for one in (self._balancer, self._power, self._networks):
+        for one in (self._balancer, self._fencer, self._power, self._networks):
             one.close()
 
     def _seen(self) -> tuple[Facts, PoolSettings] | None:

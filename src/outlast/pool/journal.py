@@ -36,6 +36,8 @@ SENTENCES: Mapping[str, str] = {
     # other hosts
     "host-silent": "{host} is silent: its block is unchanged for {still_s:.1f} s, "
     "limit {limit_s:g} s",
+    "fence-begins": "{host} is silent: {by} has its power switch switch it off",
+    "fence-failed": "{host} is not known to be off, its silence is waited for: {why}",
     "host-off": "{host} is off for certain: {why}",
     "host-closed": "{host} ended its term in order: its block says {state}",
     "host-anew": "{host} begins a new term, so its old one is over",
