@@ -2,6 +2,7 @@
 
     python -m outlast.sim --seed 7                 one seed, its faults and its outcome
     python -m outlast.sim --seed 7 --steps         and all that the hosts said
+    python -m outlast.sim --seed 7 --shrink        the shortest story that fails as it does
     python -m outlast.sim --seconds 60 [--from 1]  as many seeds as fit into the time
     python -m outlast.sim --seconds 60 --soak FILE   the same, going on where FILE ended
     python -m outlast.sim --story FILE             play a story and print what really happens
@@ -20,9 +21,11 @@ from outlast.errors import OutlastError
 from outlast.sim import soak
 from outlast.sim.scenario import Player
 from outlast.sim.seeds import Run
+from outlast.sim.shrink import shrink
 
 EXIT = {"ok": 0, "safety": 3, "liveness": 4}
 WORST = ("safety", "liveness")
+WORSE = 3
 
 
 def main() -> int:
@@ -31,6 +34,8 @@ def main() -> int:
     if args.story:
         say(Player().play(args.story.read_text(encoding="utf-8")))
         return 0
+    if args.seed is not None and args.shrink:
+        return _shrunk(args.seed)
     if args.seed is not None:
         return _one(args.seed, steps=args.steps)
     commit = soak.commit_of(Path(__file__).parent)
@@ -42,6 +47,7 @@ def main() -> int:
     say(f"commit {commit}: {tally.sentence()}\n")
     for failure in tally.failures:
         say(f"seed {failure['seed']}: {failure['kind']}: {failure['words']}\n")
+        say(f"  as a short story: python -m outlast.sim --seed {failure['seed']} --shrink\n")
     return next((EXIT[kind] for kind in WORST if tally.counts.get(kind)), 0)
 
 
@@ -53,6 +59,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, help="play this one")
     parser.add_argument("--steps", action="store_true", help="with --seed: tell everything")
+    parser.add_argument("--shrink", action="store_true", help="with --seed: as a short story")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--from", type=int, default=1, dest="first", help="the first seed")
     parser.add_argument("--jobs", type=int, default=0, help="default: one a processor")
@@ -68,6 +75,18 @@ def _one(seed: int, *, steps: bool) -> int:
         say("".join(f"  {fault}\n" for fault in outcome.faults))
     say(f"seed {seed}: {outcome.kind}{': ' if outcome.words else ''}{outcome.words}\n")
     return EXIT[outcome.kind]
+
+
+def _shrunk(seed: int) -> int:
+    found = shrink(seed, _line)
+    if not found.failure:
+        _line(f"seed {seed} does not fail")
+        return 0
+    if not found.story:
+        _line(f"seed {seed}: {found.failure}; no story shows it, see --seed {seed} --steps")
+        return WORSE
+    _line(f"{found.before} faults, {found.after} are needed: {found.failure}\n\n{found.story}")
+    return WORSE
 
 
 def _line(text: str) -> None:

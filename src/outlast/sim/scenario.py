@@ -10,6 +10,7 @@ the numbers of blocks are chance and stand as T and N.
     quiet                        this block's notes are not told
     wait 20s
     power of c off | on          host c frozen | thawed | resets
+    host c confirmed off         by a person                   timing of c changes
     agent of c killed            it is started again          agent of c gone | back
     storage of c stuck | failing | ok          storage stuck | failing | ok
     storage takes 20..90ms       each request, for all hosts, on its way and back

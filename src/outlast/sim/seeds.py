@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from outlast.errors import BrokenInvariant
 from outlast.pool.journal import Note
 from outlast.settings import MS, check, preset
+from outlast.sim.host import SimHost
 from outlast.sim.pool import SimPool
 from outlast.sim.world import Path
 
@@ -68,6 +69,7 @@ class Run:
     def __init__(self, seed: int, tell: Callable[[str], None] | None = None) -> None:
         self.seed = seed
         self._tell = tell
+        self.begun_s = 0.0
         self.faults: list[str] = []
         # the pool's size is drawn from the seed, the rest from the world's own chance
         hosts = HOSTS[: 2 + seed % 4]
@@ -86,12 +88,18 @@ class Run:
         some = self.random.sample(HARM, self.random.randint(2, len(HARM)))
         self.kinds = tuple(kind for harm in some for kind in (harm, *UNDO.get(harm, ())))
 
+    @property
+    def bound_s(self) -> float:
+        """After all is healed, every wanted VM runs within this."""
+        return BOUND_S * self.slow
+
     def _note(self, host: str, note: Note) -> None:
         if self._tell:
             self._tell(f"{self.pool.world.now_ns / 1e9:9.2f} {host}: {note.sentence} [{note.code}]")
 
     def play(self) -> Outcome:
         pool = self.pool
+        self.begun_s = pool.world.now_ns / 1e9
         seconds, begun_ns = 0.0, pool.world.now_ns
         kind, words = "ok", ""
         try:
@@ -137,8 +145,7 @@ class Run:
                 for each in pool.hosts:
                     world.set_path(each, Path.STUCK if what == "blackout" else Path.OK)
             case "retime" if host.power and self.timing == "lab":
-                known = host.agent.pulse.core.timing.preset == "lab"
-                host.agent.pulse.core.set_timing(SLOW if known else preset("lab"))
+                change_timing(host)
             case "cut" | "join" if name != other:
                 world.link(name, other, what == "join")
             case "oneway" if name != other:
@@ -183,10 +190,16 @@ class Run:
             if not self._missing():
                 return ""
         missing = ", ".join(self._missing())
-        return f"{missing} did not run {BOUND_S * self.slow:g} s after everything was healed"
+        return f"{missing} did not run {self.bound_s:g} s after everything was healed"
 
     def _missing(self) -> list[str]:
         return [vm for vm in self.pool.wanted() if not self.pool.where(vm)]
+
+
+def change_timing(host: SimHost) -> None:
+    """From `lab` to a slower one, or back, as its pulse learns it from the settings."""
+    core = host.agent.pulse.core
+    core.set_timing(SLOW if core.timing.preset == "lab" else preset("lab"))
 
 
 def _silent(host: str, note: Note) -> None:

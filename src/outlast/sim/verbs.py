@@ -19,6 +19,7 @@ from outlast.sim.agent import encode
 from outlast.sim.disk_work import begin_work, end_work
 from outlast.sim.host import SimHost
 from outlast.sim.pool import UUID, SimPool
+from outlast.sim.seeds import change_timing
 from outlast.sim.world import Path
 from outlast.storage import format as fmt
 from outlast.storage.format import BLOCK_SIZE
@@ -58,6 +59,8 @@ class Verbs:
                     host.power_on()
             case ["host", name, "confirmed", "off"]:  # by a person, rightly or not
                 self._confirm_off(self.pool.host(name).me.slot)
+            case ["timing", "of", name, "changes"]:  # to a slower one, or back
+                change_timing(self.pool.host(name))
             case ["host", names, "resets"]:
                 for host in self._hosts(names):
                     host.reset()

@@ -1,0 +1,51 @@
+"""A failing seed as a short story: with a rule switched off there are some to try it on."""
+
+from __future__ import annotations
+
+import pytest
+from mutants import BY_NAME, hunt, switched_off
+
+from outlast.sim.scenario import Player
+from outlast.sim.shrink import Step, _fewest, _without, shrink, steps_of
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["one-grant", "impatient"])
+def test_few_faults_are_left_and_they_fail_only_without_the_rule(name: str) -> None:
+    mutant = BY_NAME[name]
+    caught = hunt(mutant, 80)
+    assert caught.seed
+    with switched_off(mutant):
+        found = shrink(caught.seed)
+        assert found.after < found.before
+        assert found.after <= 4
+        assert found.failure.startswith("BROKEN")
+        assert "BROKEN" in Player().play(found.story)
+    assert "BROKEN" not in Player().play(found.story), "the rule has nothing to do with it"
+
+
+def test_a_seed_that_does_not_fail_has_no_story() -> None:
+    found = shrink(2)
+    assert (found.story, found.failure) == ("", "")
+
+
+def test_faults_become_commands_with_their_pauses() -> None:
+    faults = ["5.00 off a b vm1", "6.50 cut a c vm2", "6.50 retime b a vm3"]
+    assert steps_of(faults, 4.0) == [
+        Step(1.0, "power of a off"), Step(1.5, "link a-c down"), Step(0.0, "timing of b changes"),
+    ]  # fmt: skip
+
+
+def test_what_is_left_out_leaves_its_pause_behind() -> None:
+    steps = [Step(1, "a"), Step(2, "b"), Step(4, "c")]
+    assert _without(steps, 0, 2) == [Step(7, "c")]
+    assert _without(steps, 2, 3) == [Step(1, "a"), Step(2, "b")]
+
+
+def test_the_fewest_that_fail_are_found() -> None:
+    steps = [Step(0, str(n)) for n in range(40)]
+
+    def fails(some: list[Step]) -> bool:
+        return {"7", "31"} <= {step.command for step in some}
+
+    assert [step.command for step in _fewest(steps, fails)] == ["7", "31"]
