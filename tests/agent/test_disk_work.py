@@ -132,7 +132,7 @@ def test_when_the_term_ends_the_work_is_ended(bench: Bench) -> None:
 def test_a_lease_of_another_term_is_good_for_nothing(bench: Bench) -> None:
     """The guard opened a new term between the lease and the work: it is not the lease's."""
     other = "e" * 32
-    assert open_term(bench.guard, other)["ok"]
+    assert open_term(bench.guard, other, fence_ns=60 * 10**9)["ok"]
     words = "the term of its lease has ended"
     with pytest.raises(PoolTrouble, match=words), bench.work.borrow("web", "x") as borrowed:
         qemu_img.run(["snapshot", "-c", "one", str(bench.disk)], borrowed.leave())
