@@ -29,6 +29,7 @@ class Asker:
         for slot in others:
             self.world.put(peer_block(slot=slot, view=2))
         self.extensions = Extensions(self.core)
+        self.extensions.told_first = True
         self.world.view((1, self.term), *((slot, f"{slot:032x}") for slot in others))
         self.light()
 
@@ -126,11 +127,15 @@ def test_alone_it_needs_nobody() -> None:
     assert asker.ask() == ([], Extend(asker.term, at))
 
 
-@pytest.mark.parametrize("why", ["proposed", "not named", "newer named", "view unread", "closing"])
+@pytest.mark.parametrize(
+    "why", ["proposed", "not named", "newer named", "view unread", "closing", "old agent"]
+)
 def test_it_does_not_ask_when_there_may_be_a_newer_view(why: str) -> None:
     asker = Asker()
     if why == "proposed":
         asker.extensions.propose(asker.core.view.version + 1)  # type: ignore[union-attr]
+    elif why == "old agent":
+        asker.extensions.told_first = False
     elif why == "not named":
         asker.extensions.named = 0
     elif why == "newer named":
@@ -172,6 +177,7 @@ def test_it_grants_in_the_dark_and_counts_the_silence_anew() -> None:
         ("another term", Word.OTHER_VIEW),
         ("a stranger", Word.OTHER_VIEW),
         ("proposed", Word.CHANGES_VIEW),
+        ("old agent", Word.CHANGES_VIEW),
         ("leaving", Word.NOT_A_MEMBER),
         ("guard mute", Word.NOT_A_MEMBER),
     ],
@@ -189,6 +195,8 @@ def test_it_refuses(why: str, word: Word) -> None:
             slot = 4
         case "proposed":
             asker.extensions.propose(99)
+        case "old agent":
+            asker.extensions.told_first = False
         case "leaving":
             asker.core.leave(True)
         case "guard mute":

@@ -123,11 +123,19 @@ def test_hanging_storage_confirms_nothing_while_beats_go_on(
     a.until(lambda: a.said("state") == "joining" and a.said("term") != term, "a comes back")
 
 
+def agent_speaks(host: Host) -> None:
+    assert host.client.publish(vm_count=0, free_mib=0, free_vcpus=0, work_seq=0)
+    host.until(
+        lambda: host.said("blocks", str(host.slot), "block", "agent_away_ms") == 0, "it was heard"
+    )
+
+
 def test_while_nobody_has_storage_all_live_on(pool: PoolDir, a: Host, b: Host) -> None:
     join(pool, a, b, hanging=True)
     a.until(lambda: a.said("links", "2", "hears_me"), "they hear each other")
     terms = a.said("term"), b.said("term")
     for host in (a, b):
+        agent_speaks(host)
         (host.run / "hang").touch()
     until_ns = time.monotonic_ns() + TIMING.fence_ns * 2
     while time.monotonic_ns() < until_ns:
@@ -142,6 +150,7 @@ def test_while_nobody_has_storage_all_live_on(pool: PoolDir, a: Host, b: Host) -
 
 def test_a_view_about_to_be_written_is_known_before(pool: PoolDir, a: Host) -> None:
     join(pool, a, hanging=True)
+    agent_speaks(a)
     assert a.client.propose(2)
     assert a.said("proposed") == 2
     a.kill9()

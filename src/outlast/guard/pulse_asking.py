@@ -92,6 +92,11 @@ class Asking:
         self._proposed.raise_to(version)
         self._extensions.propose(self._proposed.version)
 
+    def agent(self, publication: object) -> None:
+        """What the agent published; it may be an older one."""
+        tells = isinstance(publication, Mapping) and publication.get("tells_views") is True
+        self._extensions.told_first = tells
+
     def cycled(self, sample: Sample, commands: Iterable[Command]) -> None:
         self._extensions.cycled(sample, commands)
 

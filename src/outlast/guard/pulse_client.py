@@ -70,7 +70,7 @@ class PulseClient:
         return self._send({
             "publish": {
                 "vm_count": vm_count, "free_mib": free_mib, "free_vcpus": free_vcpus,
-                "work_seq": work_seq, "hints": [list(h) for h in hints],
+                "work_seq": work_seq, "hints": [list(h) for h in hints], "tells_views": True,
             }
         }, keep=True)  # fmt: skip
 

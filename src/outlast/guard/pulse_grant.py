@@ -13,6 +13,7 @@ while all hosts are without it all VMs may live on. Rules:
     same view, which lists the term that asks. Granting restarts its silence window of that slot.
  4. A host whose agent has begun to write the next view (`proposed`) neither asks nor grants until
     it follows that view: whoever the new view lets in was asked by nobody.
+    An agent that does not know of this rule (0.1.0) is not trusted with it: `told_first` is False.
  5. Alone in the view, a host needs nobody's word.
 
 An old grant is worth nothing to anybody else: a window that restarted at the grant proves silence
@@ -54,6 +55,7 @@ class Extensions:
 
     def __init__(self, core: PulseCore, proposed: int = 0) -> None:
         self._core = core
+        self.told_first = False  # the agent says that it tells of a view before it writes it
         self.proposed = proposed  # the newest view this host's agent may have written
         self.named = 0  # the newest view that the own block, read back, has named
         self.given = 0  # questions that all have answered well since the last confirmed beat
@@ -112,7 +114,7 @@ class Extensions:
             return False
         if self._fed is None or elapsed_most(self._fed, now) < core.timing.fence_ns // 3:
             return False
-        if core.windows.fresh(now):
+        if core.windows.fresh(now) or not self.told_first:
             return False
         settled = self.proposed <= view.version <= self.named and not self._newer
         return settled and guard.holds(core.term) and view.lists(core.me.slot, core.term)
@@ -157,7 +159,7 @@ class Extensions:
             return Word.NOT_A_MEMBER
         if core.windows.fresh(now):
             return Word.HAS_STORAGE
-        if self.proposed > view.version or self._newer:
+        if self.proposed > view.version or self._newer or not self.told_first:
             return Word.CHANGES_VIEW
         same = view.version == packet.view and view.lists(packet.from_slot, packet.term)
         return Word.GRANTED if same else Word.OTHER_VIEW

@@ -323,6 +323,8 @@ class Pulse:
         if "publish" not in message:
             return
         desk = read_publication(message["publish"])
+        if self._asking:
+            self._asking.agent(message["publish"])
         before = max(self._desk.work_seq, self._core.work_seq if self._core else 0)
         self._desk = replace(desk, work_seq=max(desk.work_seq, before))
         self._published_ns, self._agent_spoke = now().boot_ns, True

@@ -37,6 +37,7 @@ class SimPulse:
         self.core.windows = Windows(self._decode, machine.settings.timing.gap_ns)
         self.core.slot_record(record)
         self.extensions = Extensions(self.core)
+        self.extensions.told_first = True
         self.busy = False
         self.seq = 0
         self.good_seq = 0
