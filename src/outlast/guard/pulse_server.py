@@ -49,7 +49,8 @@ def lock(run_dir: Path) -> IO[str]:
 def read_publication(value: object) -> Desk:
     """What an agent publishes: {"vm_count","free_mib","free_vcpus","work_seq","hints"}.
 
-    Raises InvalidInput naming what cannot be taken. Missing numbers are 0.
+    Raises InvalidInput naming what cannot be taken. Missing numbers are 0. `tells_views` is for
+    pulse_asking.
     """
     if not isinstance(value, Mapping):
         raise InvalidInput("'publish' must be an object")
