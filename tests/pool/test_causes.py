@@ -81,6 +81,20 @@ def test_storage_that_came_back_causes_nothing_more() -> None:
     assert causes.of(Told("5", "a", "not-member", {"host": "a"})) == ("4",)
 
 
+def test_a_host_that_was_switched_off_is_the_cause_of_what_follows() -> None:
+    causes = Causes()
+    causes.add(Told("1", "a", "fence-begins", {"host": "b", "by": "a"}))
+    off = Told("2", "c", "host-off", {"host": "b", "why": "w"})
+    assert causes.of(off) == ("1",)
+    causes.add(off)
+    why = "b lost it, proof: fenced (its power switch says that it is off)"
+    assert causes.of(Told("3", "a", "order-given", {"vm": "web", "host": "a", "why": why})) == (
+        "2",
+    )
+    seen = {"view": 4, "members": "a c", "master": "a", "reason": "b is off"}
+    assert causes.of(Told("4", "a", "view-changed", seen)) == ("2",)
+
+
 def test_another_vms_story_is_not_mixed_in() -> None:
     causes = Causes()
     causes.add(Told("1", "a", "vm-starts", {"vm": "db"}))

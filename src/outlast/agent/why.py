@@ -17,8 +17,9 @@ from outlast.wire.shapes import TimelineEntry, Why
 
 ABOUT_HOST = frozenset(
     {
-        "host-silent", "host-closed", "host-anew", "block-unreadable", "agent-away", "member",
-        "not-member", "storage-sick", "storage-back", "guard-ended",
+        "host-silent", "host-off", "host-closed", "host-anew", "block-unreadable", "agent-away",
+        "member", "not-member", "storage-sick", "storage-back", "time-given", "time-refused",
+        "fence-begins", "fence-failed", "guard-ended",
     }
 )  # fmt: skip
 HINT = "outlast pool timeline --since 7d"

@@ -19,6 +19,8 @@ from outlast.settings import S
 Note = Mapping[str, object]
 READY_BEATS = 40
 
+DEAD = ("host-silent", "host-off")
+
 
 def story(recorded: Sequence[Start | Step], notes: Sequence[Note]) -> str:
     """The text of the story. Raises InvalidInput when nothing was recorded."""
@@ -57,14 +59,14 @@ def _events(notes: Sequence[Note]) -> list[tuple[float, str, str]]:
     off: set[str] = set()
     down: set[frozenset[str]] = set()
     sick: set[str] = set()
-    silent = {str(_fields(n).get("host")) for n in notes if n.get("code") == "host-silent"}
+    silent = {str(_fields(n).get("host")) for n in notes if n.get("code") in DEAD}
     for note in sorted(notes, key=_wall_s):
         fields, at_s = _fields(note), _wall_s(note)
         host, pair = str(fields.get("host", "")), frozenset[str]()
         if "other" in fields:
             pair = frozenset({host, str(fields["other"])})
         match note.get("code"):
-            case "host-silent" if host not in off and host not in sick:
+            case "host-silent" | "host-off" if host not in off and host not in sick:
                 off.add(host)
                 still_s = fields.get("still_s")
                 began_s = at_s - (still_s if isinstance(still_s, int | float) else 0)

@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-DEATHS = ("host-silent", "host-closed", "host-anew")
+DEATHS = ("host-silent", "host-off", "host-closed", "host-anew")
 VM_ENDS = ("vm-crashed", "vm-killed", "start-failed", "lease-freed", "vm-stopped", "order-late")
 RUNS = ("vm-runs", "vm-adopted", "vm-moved")
 
@@ -49,15 +49,23 @@ SAME_VM: Mapping[str, tuple[str, ...]] = {
 SAME_HOST: Mapping[str, tuple[str, ...]] = {
     "storage-back": ("storage-sick",),
     "in-service": ("maintenance",),
-    "not-member": ("storage-sick",),
+    "time-given": ("storage-sick",),
+    "time-refused": ("storage-sick",),
+    "not-member": ("storage-sick", "time-refused"),
+    "host-off": ("fence-begins",),
+    "fence-failed": ("fence-begins",),
     "vm-killed": ("not-member",),
-    "guard-ended": ("storage-sick", "host-silent", "host-closed"),  # and what others saw of it
+    # and what others saw of it
+    "guard-ended": ("storage-sick", "time-refused", "host-silent", "host-off", "host-closed"),
     "member": ("guard-ended", "not-member"),
 }
 # what ends the story that a cause belongs to
 HOST_OVER: Mapping[str, str] = {
     "storage-sick": "storage-back",
     "guard-ended": "member",
+    "time-refused": "storage-back",
+    "fence-begins": "member",
+    "host-off": "member",
     "host-silent": "member",
     "host-closed": "member",
 }

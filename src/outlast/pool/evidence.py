@@ -17,8 +17,8 @@ from outlast.settings import S, Timing
 Json = dict[str, object]
 ABOUT_VMS = frozenset({"order-given", "lease-taken", "vm-starts", "vm-killed", "no-room"})
 DECISIVE = ABOUT_VMS | {
-    "host-silent", "host-closed", "host-anew", "view-changed", "storm-brake", "storage-sick",
-    "not-member", "link-down", "block-unreadable", "order-late", "order-refused",
+    "host-silent", "host-off", "host-closed", "host-anew", "view-changed", "storm-brake",
+    "storage-sick", "not-member", "link-down", "block-unreadable", "order-late", "order-refused",
 }  # fmt: skip
 
 
