@@ -187,6 +187,7 @@ def test_a_host_of_real_services(machine: Machine) -> None:
 
     _said(machine, "pool", "init", "/srv/pool", "--name", "prod", "--local", "--preset", "quick")
     joined = _said(machine, "host", "join", "/srv/pool", "--prepare", "--name", "a",
+                   "--accelerator", "tcg",
                    "--address", "127.0.0.1")  # fmt: skip
     assert "a is a member" in joined.stdout
     for unit in UNITS:
