@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from calling import wait
 from desk import BOSS, Desk
-from fastapi.routing import APIRoute
 from pretend import RealPool
+from routes import flat
 
 from outlast.manager.api.gate import action_of
 from outlast.manager.ports import Grant
@@ -44,21 +44,12 @@ BODIES: dict[str, Any] = {
 
 def routes(desk: Desk) -> Iterator[tuple[str, str, str | None]]:
     """(method, path, action) of every route; None: its gate is missing."""
-    for route in _flat(desk.app.routes):
+    for route in flat(desk.app.routes):
         actions = [action_of(d.call) for d in route.dependant.dependencies if d.call]
         found = [a for a in actions if a is not None]
         assert len(found) <= 1, route.path
         for method in sorted(route.methods):
             yield method, route.path, found[0] if found else None
-
-
-def _flat(found: Any) -> Iterator[Any]:
-    """Routes and those of the routers that were taken in, whose paths have their prefix."""
-    for route in found:
-        if isinstance(route, APIRoute):
-            yield route
-        elif hasattr(route, "effective_route_contexts"):
-            yield from route.effective_route_contexts()
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from fastapi.routing import APIRoute
+from routes import flat
 
 from conftest import Site, made
 from outlast.manager.api.gate import action_of
@@ -43,7 +42,7 @@ ROLES = {
 
 def routes(site: Site) -> Iterator[tuple[str, str, str | None]]:
     """(method, path, action) of every page; None: its gate is missing."""
-    for route in _flat(site.app.routes):
+    for route in flat(site.app.routes):
         if route.path.startswith(("/api/", "/metrics")):
             continue
         if route.dependant is None or not route.methods:  # a web socket
@@ -53,14 +52,6 @@ def routes(site: Site) -> Iterator[tuple[str, str, str | None]]:
         found = [a for a in map(action_of, filter(None, calls)) if a is not None]
         for method in sorted(route.methods - {"HEAD"}):
             yield method, route.path, found[0] if found else None
-
-
-def _flat(found: Any) -> Iterator[Any]:
-    for route in found:
-        if isinstance(route, APIRoute):
-            yield route
-        elif hasattr(route, "effective_route_contexts"):
-            yield from route.effective_route_contexts()
 
 
 @pytest.fixture(scope="module")

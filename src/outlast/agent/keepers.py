@@ -22,6 +22,7 @@ from outlast.agent.network_reach import NetworkReach
 from outlast.agent.power_watch import PowerWatch
 from outlast.agent.service import Service
 from outlast.agent.wishes import Wishes
+from outlast.model import PowerSwitch
 from outlast.network.frames import Frames
 from outlast.network.registry import networks
 from outlast.pool.facts import Facts, Me
@@ -39,13 +40,17 @@ class Keepers:
         self, me: Me, settings: PoolSettings, register: Register, service: Service,
         power: PowerFence, links: LinkPort, tell: Callable[[Note], None],
     ) -> None:  # fmt: skip
-        self._service, self._me = service, me
+        self._service = service
+
+        def switch(slot: int) -> PowerSwitch | None:
+            return record_of(register, slot)
+
         self._balancer = Balancer(self._seen, Wishes(service).migrate, tell)
         self._power = PowerWatch(
             me.slot, lambda: facts.slots if (facts := service.picture.facts) else {},
-            lambda slot: record_of(register, slot), power, tell,
+            switch, power, tell,
         )  # fmt: skip
-        self._fencer = Fencer(service, lambda slot: record_of(register, slot), power, tell)
+        self._fencer = Fencer(service, switch, power, tell)
         reach = NetworkReach(
             me.host, lambda n: Frames(n.name, n.mtu, settings.uuid, me.host), self._others, tell,
             time.monotonic,

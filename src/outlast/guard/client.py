@@ -56,16 +56,9 @@ class GuardClient:
             watchdog=watchdog,
         )  # fmt: skip
 
-    def retime(
-        self, term: str, *, fence_ns: int, kill_ns: int, margin_ns: int, watchdog_s: int,
-        start_boot_ns: int, start_raw_ns: int, watchdog: str = "",
-    ) -> Reply:  # fmt: skip
-        """The open term goes on with these times."""
-        return self.ask(
-            "retime", term=term, fence_ns=fence_ns, kill_ns=kill_ns, margin_ns=margin_ns,
-            watchdog_s=watchdog_s, start_boot_ns=start_boot_ns, start_raw_ns=start_raw_ns,
-            watchdog=watchdog,
-        )  # fmt: skip
+    def retime(self, term: str, **times: int | str) -> Reply:
+        """The open term goes on with these times, which are those of `open`."""
+        return self.ask("retime", term=term, **times)
 
     def confirm(self, term: str, start_boot_ns: int, start_raw_ns: int) -> Reply:
         """Move the deadline to start + F. Gives {"deadline_ns", "remaining_ns"}."""

@@ -316,9 +316,8 @@ class Pulse:
             self._guard.tell(self._core, self._core.watch(now()))
             self._extra_wanted = True
         if (version := read_proposal(message)) is not None:
-            self._proposed.raise_to(version)
-            if self._asking:
-                self._asking.propose(version)
+            tell = self._asking.propose if self._asking else self._proposed.raise_to
+            tell(version)
             self._broadcast()
         if "publish" not in message:
             return

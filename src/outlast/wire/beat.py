@@ -45,7 +45,7 @@ NETWORKS_MAX: Final = 16
 MAGIC: Final = b"OLB1"
 _HEAD: Final = struct.Struct(">4s16sBBBB16sQQQ")
 _VERSION: Final = struct.Struct(">Q")
-_MAC: Final = 32
+MAC_BYTES: Final = 32
 _U64: Final = (1 << 64) - 1
 _TERMS_KEPT: Final = 8
 
@@ -92,7 +92,7 @@ def encode(beat: Beat, pool_uuid: str, secret: bytes) -> bytes:
         if not name.isascii() or not 0 < len(name) < 256:
             raise BadBeat("hints")
         hint = bytes([len(name)]) + name.encode("ascii") + _VERSION.pack(version)
-        if _HEAD.size + len(body) + len(hint) + _MAC > PACKET_MAX:
+        if _HEAD.size + len(body) + len(hint) + MAC_BYTES > PACKET_MAX:
             break
         body, count = body + hint, count + 1
     mask = sum(1 << (slot - 1) for slot in beat.heard)
@@ -108,13 +108,9 @@ def decode(packet: bytes, pool_uuid: str, secret: bytes) -> Beat:
 
     Raises BadBeat: size | magic | mac | pool | flags | slot | number | hints.
     """
-    if not _HEAD.size + _MAC <= len(packet) <= PACKET_MAX:
+    if not _HEAD.size + MAC_BYTES <= len(packet) <= PACKET_MAX:
         raise BadBeat("size")
-    if packet[:4] != MAGIC:
-        raise BadBeat("magic")
-    signed, mac = packet[:-_MAC], packet[-_MAC:]
-    if not hmac.compare_digest(mac, seal(secret, signed)):
-        raise BadBeat("mac")
+    signed = unsealed(packet, MAGIC, secret)
     _, pool, slot, network, count, flags, term, seq, work_seq, mask = _HEAD.unpack_from(signed)
     if pool != sixteen(pool_uuid):
         raise BadBeat("pool")
@@ -143,6 +139,16 @@ def _hints(body: bytes, count: int) -> tuple[tuple[str, int], ...]:
 def seal(secret: bytes, signed: bytes) -> bytes:
     """HMAC-SHA256, 32 bytes."""
     return hmac.digest(secret, signed, hashlib.sha256)
+
+
+def unsealed(packet: bytes, magic: bytes, secret: bytes) -> bytes:
+    """What was sealed. Raises BadBeat: magic | mac."""
+    if packet[:4] != magic:
+        raise BadBeat("magic")
+    signed, mac = packet[:-MAC_BYTES], packet[-MAC_BYTES:]
+    if not hmac.compare_digest(mac, seal(secret, signed)):
+        raise BadBeat("mac")
+    return signed
 
 
 def sixteen(text: str) -> bytes:

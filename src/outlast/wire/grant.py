@@ -22,18 +22,16 @@ It does not decide who may have more time (guard/pulse_grant.py does).
 
 from __future__ import annotations
 
-import hmac
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
 from outlast.model import SLOT_MAX
-from outlast.wire.beat import BadBeat, seal, sixteen
+from outlast.wire.beat import MAC_BYTES, BadBeat, seal, sixteen, unsealed
 
 MAGIC: Final = b"OLG1"
 _BODY: Final = struct.Struct(">4s16sBBBx16sQ16s")
-_MAC: Final = 32
 
 
 class Word(IntEnum):
@@ -74,13 +72,9 @@ def decode(raw: bytes, pool_uuid: str, secret: bytes) -> Packet:
 
     Raises BadBeat: size | magic | mac | pool | slot | word.
     """
-    if len(raw) != _BODY.size + _MAC:
+    if len(raw) != _BODY.size + MAC_BYTES:
         raise BadBeat("size")
-    body, mac = raw[:-_MAC], raw[-_MAC:]
-    if body[:4] != MAGIC:
-        raise BadBeat("magic")
-    if not hmac.compare_digest(mac, seal(secret, body)):
-        raise BadBeat("mac")
+    body = unsealed(raw, MAGIC, secret)
     _, pool, word, sender, receiver, term, view, nonce = _BODY.unpack(body)
     if pool != sixteen(pool_uuid):
         raise BadBeat("pool")
