@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Draws docs/pictures/timing.svg: why T_dead is long enough, to scale, from src/outlast/settings.py.
+"""Draws docs/pictures/timing.svg: why T_dead is long enough, to scale, from settings.py.
 
-python scripts/draw_timing.py           writes it anew; tests/test_docs.py says when it is old
+    python scripts/draw_timing.py           writes it anew; tests/test_docs.py says when it is old
 """
 
 from __future__ import annotations
@@ -35,9 +35,8 @@ class Drawing:
         return round(LEFT + (WIDTH - LEFT - RIGHT) * at_s / self.end_s, 1)
 
     def text(self, x: float, y: float, words: str, kind: str = "", anchor: str = "middle") -> None:
-        self.lines.append(
-            f'<text x="{x:g}" y="{y:g}" class="{kind}" text-anchor="{anchor}">{escape(words)}</text>'
-        )
+        place = f'x="{x:g}" y="{y:g}" class="{kind}" text-anchor="{anchor}"'
+        self.lines.append(f"<text {place}>{escape(words)}</text>")
 
     def bar(self, begin_s: float, end_s: float, y: float, kind: str, words: str) -> None:
         x, width = self.x(begin_s), self.x(end_s) - self.x(begin_s)
