@@ -30,11 +30,13 @@ from outlast.model import (
     LocalVm,
     Member,
     OrderBook,
+    Repository,
     SlotRecord,
     View,
     VmRecord,
     VmState,
 )
+from outlast.mounts.registry import repositories
 from outlast.pool.decision import DISKS, Decision
 from outlast.pool.facts import Facts, GuardFacts, Held, Me, Sample, Seen
 from outlast.pool.journal import Note
@@ -202,6 +204,9 @@ class MemoryService:
         self.write_lease(vm, before.version, mine)
         yield Borrowed(held.value, lambda: ())
         self.write_lease(vm, before.version + 1, Lease(vm))
+
+    def repositories(self) -> list[Repository]:
+        return repositories(self.register)
 
     def admit_copy(self, vm: str) -> None:
         self.admitted.append(vm)

@@ -215,7 +215,7 @@ def test_ctrl_c_breaks_a_backup_off(outlast: Outlast, web: MemoryService, tmp_pa
     threading.Thread(target=read, daemon=True).start()
     assert seen.wait(20)
     again = outlast("vm", "backup", "web", str(vault))
-    assert (again.code, "is being made already" in again.err) == (4, True)
+    assert (again.code, "is under way already" in again.err) == (4, True)
     program.send_signal(signal.SIGINT)
     assert program.wait(20) == 130
     until = time.monotonic() + 10

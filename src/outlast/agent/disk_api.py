@@ -1,5 +1,5 @@
-"""The part of the agent's API that is about disks of VMs: snapshots, backups, and domains to
-be adopted.
+"""The part of the agent's API that is about disks of VMs: snapshots, backups, moves to another
+storage, and domains to be adopted.
 
 Rules:
 1. Everything here runs on the host that may touch the disks; another one is named, not asked.
@@ -18,9 +18,10 @@ from pydantic import BaseModel
 from outlast.agent.adopting import Adopting
 from outlast.agent.api import Api
 from outlast.agent.backups import Backups
+from outlast.agent.disk_moves import DiskMoves
 from outlast.agent.hostfile import var_dir
 from outlast.agent.snapshots import Snapshots
-from outlast.wire.disks import AdoptWish, BackupWish, SnapshotWish
+from outlast.wire.disks import AdoptWish, BackupWish, DiskMoveWish, SnapshotWish
 from outlast.wire.shapes import parse
 
 log = logging.getLogger("outlast.agent.server")
@@ -33,6 +34,7 @@ class DiskApi:
         service = api.service
         self.snapshots, self.backups = Snapshots(service), Backups(service)
         self.adopting = Adopting(service, api.wishes, var_dir() / "adopted")
+        self.moves = DiskMoves(service, api.wishes)
         self._blocking = blocking
 
     def routes(self) -> list[web.RouteDef]:
@@ -45,6 +47,9 @@ class DiskApi:
             web.post(f"{vm}/backup", self._begin),
             web.get(f"{vm}/backup", self._status),
             web.delete(f"{vm}/backup", self._give_up),
+            web.post(f"{vm}/disk-move", self._move),
+            web.get(f"{vm}/disk-move", self._moving),
+            web.delete(f"{vm}/disk-move", self._stay),
             web.get("/v1/foreign", self._foreign),
             web.get("/v1/foreign/{domain}", self._look),
             web.post("/v1/foreign/{domain}/adopt", self._adopt),
@@ -75,6 +80,16 @@ class DiskApi:
 
     async def _give_up(self, request: web.Request) -> web.Response:
         return await self._done(lambda: self.backups.give_up(request.match_info["name"]))
+
+    async def _move(self, request: web.Request) -> web.Response:
+        vm, wish = request.match_info["name"], parse(DiskMoveWish, await request.read())
+        return await self._done(lambda: self.moves.begin(vm, wish), 202)
+
+    async def _moving(self, request: web.Request) -> web.Response:
+        return _json(self.moves.status(request.match_info["name"]))
+
+    async def _stay(self, request: web.Request) -> web.Response:
+        return await self._done(lambda: self.moves.give_up(request.match_info["name"]))
 
     async def _foreign(self, _: web.Request) -> web.Response:
         return await self._list_of(self.adopting.all)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +9,7 @@ import typer
 
 from outlast.cli.context import options, print_json, say
 from outlast.cli.image import RATE, Limit, PoolDir, pool_dir_of, rate_of
-from outlast.errors import Conflict, InvalidInput, StorageTrouble
+from outlast.errors import Conflict, InvalidInput
 
 if TYPE_CHECKING:
     from outlast.cli.waiting import Tell
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from outlast.wire.disk_client import DiskClient
     from outlast.wire.disks import BackupStatus
     from outlast.wire.shapes import VmWish
-
-POLL_S = 0.3
 
 Vm = Annotated[str, typer.Argument(metavar="VM", help="The VM's name.")]
 
@@ -141,20 +138,9 @@ def export(
 
 
 def _wait(disks: DiskClient, vm: str, tell: Tell) -> BackupStatus:
-    """Follow a backup to its end; Ctrl-C breaks it off. Raises StorageTrouble when it failed."""
-    try:
-        while True:
-            now = disks.backup_status(vm)
-            if now.state == "done":
-                return now
-            if now.state == "failed":
-                raise StorageTrouble(now.sentence)
-            percent = f" {20 * now.done_bytes // now.total_bytes * 5} %" if now.total_bytes else ""
-            tell(f"{now.sentence}{percent}")
-            time.sleep(POLL_S)
-    except KeyboardInterrupt:
-        disks.give_up(vm)
-        raise
+    from outlast.cli.waiting import follow
+
+    return follow(lambda: disks.backup_status(vm), lambda: disks.give_up(vm), tell)
 
 
 def _restore(

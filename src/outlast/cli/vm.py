@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from outlast.cli import adopting, backup, hardware, placing, snapshot
+from outlast.cli import adopting, backup, disk_moving, hardware, placing, snapshot
 from outlast.cli.context import Options, options, print_error, print_json, say, stdout
 from outlast.errors import OutlastError
 
@@ -25,6 +25,7 @@ app.add_typer(snapshot.app, name="snapshot")
 app.command()(backup.backup)
 app.command()(backup.restore)
 app.command()(backup.export)
+app.command("move-disk")(disk_moving.move_disk)
 app.command()(adopting.adopt)
 
 Name = Annotated[str, typer.Argument(help="The VM's name.")]

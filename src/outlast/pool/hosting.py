@@ -16,7 +16,10 @@ Rules:
 8. A lease that was taken for work on a VM's disks (DISKS) starts nothing. While the hands say that
    the work is under way it is left alone; after that, what is left of the work is ended and the
    lease is freed, whatever is wished: the next start is the master's order again.
-9. A VM that is on its way elsewhere, or has come from there, is first of all moving.py's business.
+9. A VM with disks in a storage repository is taken only where that answers. Its lease is freed, and
+   it is started again here, only once the repository has answered for X, and a question that began
+   after the VM was gone: writes of a QEMU that was killed may wait in this host's kernel.
+10. A VM that is on its way elsewhere, or has come from there, is first of all moving.py's business.
 """
 
 from __future__ import annotations
@@ -67,6 +70,8 @@ class Hosting:
         self._why: dict[str, str] = {}  # why it is started again here
         self._down: dict[str, tuple[int, str]] = {}  # vm -> (start_seq, why it must not start)
         self._moving = Moving(settings)
+        self._gone: dict[str, int] = {}  # since when nothing of it is seen here
+        self._waits: set[str] = set()  # of whom that was told
         self._first = True
 
     def step(self, now_ns: int, facts: Facts, membership: Membership, excluded: Excluded) -> Work:
@@ -95,6 +100,11 @@ class Hosting:
             if held is None or not facts.holds(held.value):
                 self._seen_running.discard(vm)
                 self._exits.pop(vm, None)
+        for vm in list(self._gone):
+            held = facts.leases.get(vm)
+            if held is None or not facts.holds(held.value):
+                del self._gone[vm]
+                self._waits.discard(vm)
 
     # ---- rule 1
 
@@ -129,6 +139,7 @@ class Hosting:
             proof = held.value.proof
             over = f" from its former holder, proof: {proof.kind.value}" if proof else ""
             work.notes.append(note("lease-taken", vm=vm, over=over, epoch=held.version))
+            self._gone[vm] = 0  # it never was here under this lease
         local = facts.local.get(vm)
         present = local is not None or vm in facts.guard.populated
         if local is not None and local.state is VmState.RUNNING:
@@ -141,8 +152,12 @@ class Hosting:
         if local is not None and self._moving.arrive(facts, local, held.value, work.motion):
             return
         if present:
+            self._gone.pop(vm, None)
+            self._waits.discard(vm)
             if record.value.desired is Desired.STOPPED or record.value.deleted:
                 self._stop(now_ns, facts, vm, record.value, work)
+            return
+        if self._unsettled(now_ns, facts, vm, record.value, work):
             return
         if vm in self._seen_running:
             self._ended(now_ns, facts, vm, record, work)
@@ -160,6 +175,14 @@ class Hosting:
             work.starts.append(Start(vm, record.value.spec, held.version, why))
             work.notes.append(note("vm-starts", vm=vm, host=facts.me.host, why=why))
             self._retry_at[vm] = now_ns + self._timing.beat_ns
+
+    def _unsettled(self, now_ns: int, facts: Facts, vm: str, record: VmRecord, work: Work) -> bool:
+        """Rule 9: what it wrote last may still be on its way."""
+        away = facts.away(record.spec, self._gone.setdefault(vm, now_ns))
+        if away and vm not in self._waits:
+            self._waits.add(vm)
+            work.notes.append(note("lease-waits", vm=vm, host=facts.me.host, why=away))
+        return bool(away)
 
     def _after_disk_work(self, facts: Facts, vm: str, held: Held[Lease], work: Work) -> None:
         if (DISKS, vm) in facts.busy or ("kill", vm) in facts.busy:
@@ -289,7 +312,9 @@ class Hosting:
             hopeless = result.trouble == "missing" or fails > limit
             if hopeless and record.value.wanted:
                 self._hold_down(vm, record, why, work)
-            elif vm not in facts.local and vm not in facts.guard.populated:
+            elif vm in facts.local or vm in facts.guard.populated:
+                continue
+            elif not facts.away(record.value.spec):
                 self._free(facts, vm, held, work, why, failed=True)
 
     # ---- rule 4
@@ -338,6 +363,8 @@ class Hosting:
             return "nobody wants it to run any more"
         if order.def_version != record.version or order.lease_version != version:
             return ""  # seen at another moment than the master did; the next look agrees
+        if away := facts.away(record.value.spec):
+            return away
         proof: Proof | None = None
         if lease.held:
             proof = of_death(

@@ -27,6 +27,8 @@ SENTENCES: Mapping[str, str] = {
     "bytes: a VM that moves between them would lose it",
     "network-heard": "{host} hears {other} on the network {network} again",
     "network-there": "{host} has the network {network} now",
+    "repository-lacks": "{host} does not have the storage {repository}: {why}",
+    "repository-there": "{host} has the storage {repository} now",
     "power-silent": "the power switch of {host} does not answer: {why}",
     "power-answers": "the power switch of {host} answers again",
     "call-refused": "{host} refused {caller} the call {call}: {why}{more}",
@@ -58,6 +60,7 @@ SENTENCES: Mapping[str, str] = {
     "no-room": "{vm} stays down: {why}",
     "lease-taken": "lease of {vm} taken{over}, epoch {epoch}",
     "disk-work": "{host} works on the disks of {vm}: {why}",
+    "lease-waits": "the lease of {vm} stays with {host}: {why}",
     "lease-freed": "lease of {vm} freed: {why}",
     # VMs
     "vm-starts": "{vm} is being started on {host}: {why}",

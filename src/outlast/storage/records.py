@@ -31,6 +31,7 @@ from outlast.model import (
     Network,
     OrderBook,
     PowerSwitch,
+    Repository,
     SlotRecord,
     View,
     VmRecord,
@@ -102,6 +103,15 @@ def network_to(network: Network) -> Json:
 
 def network_from(value: object) -> Network:
     return _thing(Network, value, "the network")
+
+
+def repository_to(repository: Repository) -> Json:
+    """The register `repository/<name>`."""
+    return _object(repository)
+
+
+def repository_from(value: object) -> Repository:
+    return _thing(Repository, value, "the repository")
 
 
 def lease_to(lease: Lease) -> Json:

@@ -12,6 +12,8 @@ from outlast.wire.disks import (
     AdoptWish,
     BackupStatus,
     BackupWish,
+    DiskMoveStatus,
+    DiskMoveWish,
     ForeignDomain,
     Snapshot,
     SnapshotDone,
@@ -53,6 +55,18 @@ class DiskClient:
         """Raises NotFound."""
         return parse(BackupStatus, self._client.call("GET", _backup(vm)))
 
+    def move_disk(self, vm: str, wish: DiskMoveWish) -> DiskMoveStatus:
+        """Begin it. Raises NotFound, Conflict, InvalidInput."""
+        return parse(DiskMoveStatus, self._client.call("POST", _move(vm), _raw(wish)))
+
+    def disk_move_status(self, vm: str) -> DiskMoveStatus:
+        """Raises NotFound."""
+        return parse(DiskMoveStatus, self._client.call("GET", _move(vm)))
+
+    def give_disk_move_up(self, vm: str) -> DiskMoveStatus:
+        """Break it off. Raises NotFound."""
+        return parse(DiskMoveStatus, self._client.call("DELETE", _move(vm)))
+
     def foreign(self) -> list[ForeignDomain]:
         """Domains of the agent's host that are not the pool's."""
         found = json.loads(self._client.call("GET", "/v1/foreign"))
@@ -79,6 +93,10 @@ def _snapshots(vm: str) -> str:
 
 def _backup(vm: str) -> str:
     return f"/v1/vms/{quote(vm, safe='')}/backup"
+
+
+def _move(vm: str) -> str:
+    return f"/v1/vms/{quote(vm, safe='')}/disk-move"
 
 
 def _raw(wish: BaseModel) -> bytes:
