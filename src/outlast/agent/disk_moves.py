@@ -117,10 +117,9 @@ class DiskMoves:
         facts = self._service.picture.facts
         for one in self._service.repositories():
             if Path(path).is_relative_to(one.path):
-                state = facts.repositories.get(one.name) if facts else None
-                if state is None or state.trouble:
-                    why = state.trouble if state else "it is not known here yet"
-                    raise StorageTrouble(f"the storage '{one.name}' is away: {why}")
+                why = facts.without(one.name) if facts else "this host knows too little now"
+                if why:
+                    raise StorageTrouble(why)
 
     # ---- in the thread
 

@@ -212,6 +212,8 @@ class Wishes:
         def edit(record: VmRecord) -> VmRecord:
             if record.desired is Desired.RUNNING and not record.held_down:
                 raise Conflict(f"'{name}' is not deleted: somebody has just started it")
+            if record.disk_move is not None:
+                raise Conflict(f"'{name}' is not deleted: a disk of it is on its way")
             return replace(record, deleted=True, desired=Desired.STOPPED)
 
         done = self.change(name, edit, f"{name} is deleted", f"{name} is deleted already")
@@ -257,7 +259,8 @@ class Wishes:
         for bridge in wish.networks:
             if not _BRIDGE.fullmatch(bridge):
                 raise BadField(f"networks: {bridge[:40]!r} is no bridge name", field="networks")
-        planned = images.plan(pool_dir, wish.name, wish.disks, wish.use_existing)
+        roots = {one.name: one.path for one in self._service.repositories()}
+        planned = images.plan(pool_dir, roots, wish.name, wish.disks, wish.use_existing)
         _check_unshared(planned, facts)
         spec = VmSpec(
             wish.name, self._new_uuid(), wish.memory // MIB, wish.vcpus,
@@ -272,6 +275,8 @@ class Wishes:
         record = edited(record, wish.placing)
         if facts is not None:
             check_possible(facts, self._service.picture.settings, record)
+            if why := facts.away(spec):
+                raise StorageTrouble(f"'{wish.name}' cannot be made here: {why}")
         return record, planned
 
     def _existing(self, name: str) -> Held[VmRecord]:
@@ -354,8 +359,11 @@ class Wishes:
             if other != name and not held.value.deleted
             for disk in held.value.spec.disks
         }
-        left = [f"{d.path} is left: {others[d.path]} uses it" for d in disks if d.path in others]
-        return left + images.remove([d.path for d in disks if d.path not in others])
+        away = {d.path: facts.without(d.repository) for d in disks} if facts else {}
+        kept = {path: why for path, why in away.items() if why}
+        kept |= {d.path: f"{others[d.path]} uses it" for d in disks if d.path in others}
+        left = [f"{path} is left: {why}" for path, why in kept.items()]
+        return left + images.remove([d.path for d in disks if d.path not in kept])
 
 
 def _check_preferred(names: list[str], facts: Facts | None) -> None:

@@ -30,6 +30,9 @@ app.command()(adopting.adopt)
 
 Name = Annotated[str, typer.Argument(help="The VM's name.")]
 Names = Annotated[list[str], typer.Argument(help="One or more VMs.")]
+On = Annotated[
+    str, typer.Option(metavar="STORAGE", help="Make new disks there; see 'storage list'.")
+]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is done.")]
 
 
@@ -48,6 +51,7 @@ def create(
             "keep snapshots. Repeat for more.",
         ),
     ] = None,
+    on: On = "",
     use_existing: Annotated[
         bool, typer.Option("--use-existing", help="Take disk files that exist already as they are.")
     ] = False,
@@ -94,6 +98,7 @@ def create(
       outlast vm create web --memory 2GiB --vcpus 2 --disk 20GiB --start
       outlast vm create db --memory 8GiB --disk images/db.qcow2 --use-existing
       outlast vm create app --memory 4GiB --disk images/app.qcow2=9GiB --prefer a --prefer b
+      outlast vm create big --memory 4GiB --disk 900GiB --on archive
       outlast vm create win --memory 8GiB --disk 80GiB --firmware uefi-secure --tpm
     """
     from outlast.wire.shapes import VmCreate, make
@@ -104,7 +109,7 @@ def create(
         name=name,
         memory=memory,
         vcpus=vcpus,
-        disks=[_disk(text) for text in disk or []],
+        disks=[_disk(text) | {"repository": on} for text in disk or []],
         use_existing=use_existing,
         kernel=kernel,
         initrd=initrd,

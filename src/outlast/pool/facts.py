@@ -162,14 +162,21 @@ class Facts:
 
         since_ns: it must have answered a question that began after this.
         """
-        for name in sorted({disk.repository for disk in spec.disks} - {""}):
-            state = self.repositories.get(name)
-            if state is None:
-                return f"the storage {name} is not known here yet"
-            if state.trouble:
-                return f"the storage {name} is away: {state.trouble}"
-            if state.good_ns < since_ns:
-                return f"the storage {name} has not answered since it ended"
+        names = sorted({disk.repository for disk in spec.disks} - {""})
+        troubles = (self.without(name, since_ns) for name in names)
+        return next((trouble for trouble in troubles if trouble), "")
+
+    def without(self, repository: str, since_ns: int = 0) -> str:
+        """The same of one repository; "" is the pool's own storage."""
+        state = self.repositories.get(repository)
+        if not repository:
+            return ""
+        if state is None:
+            return f"the storage {repository} is not known here yet"
+        if state.trouble:
+            return f"the storage {repository} is away: {state.trouble}"
+        if state.good_ns < since_ns:
+            return f"the storage {repository} has not answered since it ended"
         return ""
 
     def host(self, slot: int) -> str:
