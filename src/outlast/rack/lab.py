@@ -281,10 +281,10 @@ class Lab:
         """What disks and serial logs prove, VM by VM."""
         return {vm: self.verdict(vm) for vm in self.vms}
 
-    def verdict(self, vm: str) -> ledger.Verdict:
+    def verdict(self, vm: str, disk: Path | None = None) -> ledger.Verdict:
         log = self.log(vm)  # before the disk: a VM may write on, and what its log tells is there
-        with open(self.pool_dir / "images" / f"{vm}.raw", "rb") as disk:
-            chunks = list(iter(lambda: disk.read(CHUNK), b""))
+        with open(disk or self.pool_dir / "images" / f"{vm}.raw", "rb") as file:
+            chunks = list(iter(lambda: file.read(CHUNK), b""))
         return ledger.judge(chunks, [log])
 
 
