@@ -99,6 +99,7 @@ PURE_FILES = frozenset(
         "guard.pulse_windows",
         "power.port",
         "network.plan",
+        "mounts.ocfs2",
         "mounts.options",
         "mounts.table",
         "mounts.unit",

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from outlast.cli import mounting
+from outlast.cli import mounting, ocfs2
 from outlast.cli.context import options, print_json
 from outlast.errors import NotFound, StorageTrouble
 
@@ -20,6 +20,7 @@ app.command()(mounting.unmount)
 app.command()(mounting.add)
 app.command("list")(mounting.list_)
 app.command()(mounting.remove)
+app.command()(ocfs2.ocfs2)
 
 
 def pool_dir_here() -> Path:
