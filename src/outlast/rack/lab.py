@@ -106,7 +106,9 @@ class Lab:
         kernel = build.build(self.folder / "guest").read_bytes()  # no compiler: say so before all
         say("making the pool")
         first = self.hosts[0]
-        timing = ["--lab", "--watchdog", "required"] if preset == "lab" else ["--preset", preset]
+        timing = ["--lab", "--watchdog", "required"] if preset == "lab" else [
+            "--preset", preset, "--open-join",
+        ]  # fmt: skip
         self.outlast(first, "pool", "init", POOL, "--name", name, *timing)
         for host, address in addresses.items():
             say(f"host {host} joins")
