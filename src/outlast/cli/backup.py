@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from outlast.cli.context import options, print_json, say
-from outlast.cli.image import RATE, Limit, PoolDir, pool_dir_of, rate_of
+from outlast.cli.image import RATE, Limit, On, PoolDir, folder_on, pool_dir_of, rate_of
 from outlast.errors import Conflict, InvalidInput
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def restore(
     ctx: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="One backup: where vm.json is.")],
     as_: Annotated[str, typer.Option("--as", metavar="NAME", help="Of the new VM.")] = "",
+    on: On = "",
     limit: Limit = RATE,
     pool: PoolDir = None,
 ) -> None:
@@ -84,8 +85,8 @@ def restore(
     saved = read(folder.absolute())
     with telling(chosen.json) as tell:
         done = _restore(
-            chosen.client(), pool_dir_of(pool), saved, as_ or saved.vm, rate_of(limit),
-            percent_of(tell),
+            chosen.client(), pool_dir_of(pool), saved, as_ or saved.vm,
+            (folder_on(on, pool), rate_of(limit)), percent_of(tell),
         )  # fmt: skip
     if chosen.json:
         print_json(done)
@@ -144,7 +145,12 @@ def _wait(disks: DiskClient, vm: str, tell: Tell) -> BackupStatus:
 
 
 def _restore(
-    client: AgentClient, pool_dir: Path, saved: Saved, name: str, rate: int, progress: Progress
+    client: AgentClient,
+    pool_dir: Path,
+    saved: Saved,
+    name: str,
+    how: tuple[Path | None, int],
+    progress: Progress,
 ) -> VmWish:
     from outlast.cli.making import make_vm
     from outlast.images.clones import Source, Wanted
@@ -169,5 +175,6 @@ def _restore(
 
     sizes = tuple(disk.virtual_bytes for disk in saved.disks)
     source = Source(saved.files, sizes, lambda: None)
-    wanted = Wanted(linked=False, rate_bytes_s=rate)
+    folder, rate = how
+    wanted = Wanted(linked=False, rate_bytes_s=rate, folder=folder)
     return make_vm(pool_dir, name, source, wanted, create, progress)

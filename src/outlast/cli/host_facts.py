@@ -343,10 +343,10 @@ def storage(pool_dir: Path) -> StorageFacts:
 def repositories(register: Register) -> list[tuple[Repository, str]]:
     """The pool's further storage, and what is wrong with it here. Raises StorageTrouble."""
     mounted = Mounts().all()
-    return [(one, _trouble_with(one, mounted)) for one in registry.repositories(register)]
+    return [(one, repository_trouble(one, mounted)) for one in registry.repositories(register)]
 
 
-def _trouble_with(one: Repository, mounted: Sequence[Mount]) -> str:
+def repository_trouble(one: Repository, mounted: Sequence[Mount]) -> str:
     """In a sentence; no server is waited for longer than LIMIT_S."""
     if one.kind == "dir":
         there = within(LIMIT_S, Path(one.path).is_dir, None)

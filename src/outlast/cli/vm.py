@@ -10,6 +10,7 @@ import typer
 
 from outlast.cli import adopting, backup, disk_moving, hardware, placing, snapshot
 from outlast.cli.context import Options, options, print_error, print_json, say, stdout
+from outlast.cli.image import On
 from outlast.errors import OutlastError
 
 if TYPE_CHECKING:
@@ -30,9 +31,6 @@ app.command()(adopting.adopt)
 
 Name = Annotated[str, typer.Argument(help="The VM's name.")]
 Names = Annotated[list[str], typer.Argument(help="One or more VMs.")]
-On = Annotated[
-    str, typer.Option(metavar="STORAGE", help="Make new disks there; see 'storage list'.")
-]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is done.")]
 
 

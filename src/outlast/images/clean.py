@@ -1,4 +1,4 @@
-"""What killed work left on the pool's storage, in all folders of this room.
+"""What killed work left on the pool's storage and in its repositories, in all folders of this room.
 
 Rules:
 1. Only hidden things that this room names so are ever deleted; never a file with a plain name.
@@ -8,6 +8,7 @@ Rules:
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from outlast.images import clones, work
@@ -20,21 +21,24 @@ FOLDERS = (LIBRARY, TEMPLATES)
 _PART = re.compile(r"\.(.+)\.[0-9a-f]{12}\.part")
 
 
-def found(pool_dir: Path) -> list[Leftover]:
+def found(pool_dir: Path, repositories: Sequence[Path] = ()) -> list[Leftover]:
     """Everything that is hidden, work under way included. Raises StorageTrouble."""
-    folders = (*FOLDERS, clones.IMAGES)
-    hidden = [left for folder in folders for left in work.leftovers(pool_dir / folder)]
-    return [*hidden, *_parts(pool_dir / clones.IMAGES)]
+    images = [pool_dir / clones.IMAGES, *repositories]
+    folders = [*(pool_dir / folder for folder in FOLDERS), *images]
+    hidden = [left for folder in folders for left in work.leftovers(folder)]
+    return [*hidden, *(part for folder in images for part in _parts(folder))]
 
 
-def clean(pool_dir: Path) -> list[Leftover]:
+def clean(pool_dir: Path, repositories: Sequence[Path] = ()) -> list[Leftover]:
     """Delete what is left over; what was deleted. Raises StorageTrouble."""
+    images = [pool_dir / clones.IMAGES, *repositories]
     Templates(pool_dir).mend()
     gone = [left for folder in FOLDERS for left in work.clean(pool_dir / folder)]
-    parts = _parts(pool_dir / clones.IMAGES)
+    parts = [part for folder in images for part in _parts(folder)]
     for part in parts:
         part.path.unlink(missing_ok=True)
-    return [*gone, *clones.clean(pool_dir), *parts]
+    made = [left for folder in images for left in clones.clean(pool_dir, folder)]
+    return [*gone, *made, *parts]
 
 
 def _parts(folder: Path) -> list[Leftover]:

@@ -55,6 +55,7 @@ class Mounts:
     def mount(self, choice: Choice, path: str, name: str) -> bool:
         """Have it mounted; False when it was. Raises Conflict, NotFound, StorageTrouble."""
         self._check_program(choice)
+        self._check_systemd()
         unit, text = self._units / unit_name(path), unit_text(choice, path, name)
         there = table.at(self.all(), path)
         known = _text(unit)
@@ -123,6 +124,11 @@ class Mounts:
             raise NotFound(f"this machine cannot mount {choice.kind}: there is no {program}",
                            hint=f"apt-get install {package}")  # fmt: skip
 
+    def _check_systemd(self) -> None:
+        if not (self._root / "run/systemd/system").is_dir():
+            raise StorageTrouble("no systemd runs on this machine, so it mounts nothing",
+                                 hint="mount it by hand, and take the kind dir")  # fmt: skip
+
     def _write(self, unit: Path, text: str) -> None:
         part = unit.with_name(f".{unit.name}.part")
         try:
@@ -135,9 +141,6 @@ class Mounts:
 
     def _systemctl(self, *words: str) -> None:
         said = f"systemctl {' '.join(words)}"
-        if not (self._root / "run/systemd/system").is_dir():
-            raise StorageTrouble("no systemd runs on this machine, so it mounts nothing",
-                                 hint="mount it by hand, and take the kind dir")  # fmt: skip
         try:
             done = subprocess.run(
                 ["systemctl", *words], capture_output=True, text=True, timeout=LIMIT_S + 30,
