@@ -128,7 +128,7 @@ def test_a_snapshot_that_fails_on_the_second_disk_is_taken_back(
 def backed_up(outlast: Outlast, folder: Path, *words: str) -> Path:
     said = outlast("vm", "backup", "web", str(folder), "--limit", "none", *words)
     assert said.code == 0, said.err
-    return Path(said.out.splitlines()[0].removeprefix("web is backed up in ").partition(",")[0])
+    return Path(said.out.splitlines()[0].removeprefix("web is backed up in ").partition(" on ")[0])
 
 
 @pytest.mark.parametrize("runs", [False, True])

@@ -62,7 +62,7 @@ class Backups:
         removed = [str(path) for path in backups.prune(folder, vm, wish.keep)]
         job.tell(
             state="done", folder=str(folder / name), removed=removed,
-            sentence=f"{vm} is backed up in {folder / name}",
+            sentence=f"{vm} is backed up in {folder / name} on {self._service.picture.me.host}",
         )  # fmt: skip
 
     def _copy_live(self, job: Job[BackupStatus], vm: str, made: Path, wish: BackupWish) -> None:

@@ -33,7 +33,7 @@ def backup(
     ] = "auto",
     limit: Limit = RATE,
 ) -> None:
-    """Copy a VM into a folder, while it runs or stands still. Run it on the VM's host.
+    """Copy a VM into a folder of the VM's host, while it runs or stands still.
 
     \b
     Each backup is a folder of its own that is seen when it is whole; Ctrl-C breaks it off. For one
@@ -106,7 +106,7 @@ def export(
     """Copy a VM's disks into files, for use elsewhere. Further disks become FILE-2 and so on.
 
     \b
-    It needs room for the copy twice for a moment. Example:
+    Run it on the VM's host. It needs room for the copy twice for a moment. Example:
       outlast vm export web /mnt/usb/web.vmdk --format vmdk
     """
     from outlast.cli.waiting import telling
@@ -125,7 +125,7 @@ def export(
         raise Conflict(f"{target} exists already", hint="take another name")
     rate = rate_of(limit)
     disks = DiskClient(chosen.client())
-    disks.backup(vm, make(BackupWish, folder=str(target.parent), rate_bytes_s=rate))
+    disks.backup(vm, make(BackupWish, folder=str(target.parent), rate_bytes_s=rate), here=True)
     with telling(chosen.json) as tell:
         copied = Path(_wait(disks, vm, tell).folder)
         try:

@@ -23,7 +23,7 @@ def move_disk(
         bool, typer.Option("--cancel", help="Give up a move that is under way.")
     ] = False,
 ) -> None:
-    """Move a VM's disk to another storage, while it runs or stands still. Run it on the VM's host.
+    """Move a VM's disk to another storage, while it runs or stands still.
 
     \b
     Broken off at any moment, the disk is where it was, or where it shall be, whole. The VM stands

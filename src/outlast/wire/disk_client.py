@@ -47,9 +47,13 @@ class DiskClient:
         path = f"{_snapshots(vm)}/{quote(name, safe='')}"
         return parse(SnapshotDone, self._client.call("DELETE", path))
 
-    def backup(self, vm: str, wish: BackupWish) -> BackupStatus:
-        """Begin one. Raises NotFound, Conflict, InvalidInput."""
-        return parse(BackupStatus, self._client.call("POST", _backup(vm), _raw(wish)))
+    def backup(self, vm: str, wish: BackupWish, *, here: bool = False) -> BackupStatus:
+        """Begin one; here: into a folder of the agent's own host, or not at all.
+
+        Raises NotFound, Conflict, InvalidInput.
+        """
+        path = _backup(vm) + ("?here=1" if here else "")
+        return parse(BackupStatus, self._client.call("POST", path, _raw(wish)))
 
     def backup_status(self, vm: str) -> BackupStatus:
         """Raises NotFound."""

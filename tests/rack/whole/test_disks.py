@@ -45,10 +45,7 @@ def test_the_whole_life_of_a_snapshot_and_a_backup(lab: Lab) -> None:
     lab.outlast(a, "vm", "start", "web")
     here = lab.where("web")
     there = b if here == a else a
-    assert (
-        f"'web' is on {here}" in command(lab, there, "vm", "snapshot", "create", "web", "x").stderr
-    )
-    said = lab.outlast(here, "vm", "snapshot", "create", "web", "before")
+    said = lab.outlast(there, "vm", "snapshot", "create", "web", "before")  # handed on
     assert "as after a power cut" in said
     said = lab.outlast(here, "vm", "backup", "web", vault(lab, here), "--keep", "2")
     assert said.startswith(f"web is backed up in {VAULT}/web-")
