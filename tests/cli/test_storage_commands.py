@@ -3,9 +3,13 @@ to files and registers."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
+import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -150,3 +154,57 @@ def test_whole_copies_are_made_there_and_what_was_killed_is_cleaned(
     assert "left over" in good(outlast, "image", "clean", "--dry-run")
     good(outlast, "image", "clean")
     assert not dead.exists() and (fast / "app.qcow2").exists()
+
+
+class Breaking:
+    """Hands calls on to an agent's socket, and breaks the first long one off in the middle."""
+
+    def __init__(self, path: Path, agent: Path) -> None:
+        self.agent, self.broken = agent, 0
+        self.listening = socket.socket(socket.AF_UNIX)
+        self.listening.bind(str(path))
+        self.listening.listen()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            near, _ = self.listening.accept()
+            far = socket.socket(socket.AF_UNIX)
+            far.connect(str(self.agent))
+            for source, target in ((near, far), (far, near)):
+                threading.Thread(target=self._pass, args=(source, target), daemon=True).start()
+
+    def _pass(self, source: socket.socket, target: socket.socket) -> None:
+        passed = 0
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                target.sendall(data)
+                passed += len(data)
+                if passed > 5 << 20 and not self.broken:
+                    self.broken = passed
+                    source.shutdown(socket.SHUT_RDWR)
+                    target.shutdown(socket.SHUT_RDWR)
+            target.shutdown(socket.SHUT_WR)
+
+
+def test_an_upload_goes_on_after_its_connection_broke(
+    outlast: Outlast, service: MemoryService, pool: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    file = tmp_path / "disk.raw"
+    file.write_bytes(os.urandom(8 << 20))
+    between = Breaking(tmp_path / "between.sock", tmp_path / "run/agent.sock")
+    monkeypatch.setattr("outlast.cli.uploading.PAUSE_S", 0.1)
+    told = outlast("--agent", f"unix:{tmp_path / 'between.sock'}", "image", "upload", "big",
+                   str(file))  # fmt: skip
+    assert told.code == 0, told.err
+    assert between.broken and "the connection broke; trying again" in told.err
+    assert told.out == "big is imported\n"
+    (image,) = json.loads(good(outlast, "--json", "image", "list"))["images"]
+    assert (image["source"], image["kind"]) == ("an upload of big", "raw")
+    assert image["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    again = outlast("image", "upload", "big", str(file))
+    assert (again.code, "an image 'big' already" in again.err) == (4, True)
+    assert outlast("image", "upload", "x", str(tmp_path / "none")).code == 3
+    (tmp_path / "page").write_text("<html>no image</html>")
+    assert outlast("image", "upload", "page", str(tmp_path / "page")).code == 5

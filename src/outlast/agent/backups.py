@@ -46,7 +46,7 @@ class Backups:
         if not record.spec.disks:
             raise Conflict(f"'{vm}' has no disks, so there is nothing to back up")
         first = BackupStatus(vm=vm, state="running", sentence=f"the backup of {vm} begins")
-        return self._jobs.begin(first, lambda job: self._run(job, folder, wish, live), folder)
+        return self._jobs.begin(vm, first, lambda job: self._run(job, folder, wish, live), folder)
 
     # ---- in the thread
 

@@ -60,7 +60,7 @@ class DiskMoves:
             with self._service.occupied(BUSY, vm):
                 act(job, disk, move, wish.rate_bytes_s)
 
-        return self._jobs.begin(first, work, Path(move.new))
+        return self._jobs.begin(vm, first, work, Path(move.new))
 
     def look(self) -> None:
         """Settle what nobody is at work on any more; what cannot be settled now is tried again."""

@@ -1,4 +1,4 @@
-"""Long work on the disks of a VM, one of a kind at a time for each, in threads of their own.
+"""Long work on disks and images, one of a kind at a time for each of them, in threads of their own.
 
 Rules:
 1. `begin` returns at once; how it stands is known to this agent alone, and gone with it.
@@ -48,42 +48,46 @@ class Jobs(Generic[S]):
         self._lock = threading.Lock()
         self._jobs: dict[str, Job[S]] = {}
 
-    def begin(self, first: S, work: Callable[[Job[S]], None], place: Path) -> S:
-        """place: what errors of the file system are told about. Raises Conflict."""
-        vm = first.vm
+    def begin(self, name: str, first: S, work: Callable[[Job[S]], None], place: Path) -> S:
+        """name: of the VM or image; place: what errors of the file system are told about.
+
+        Raises Conflict.
+        """
         with self._lock:
-            before = self._jobs.get(vm)
+            before = self._jobs.get(name)
             if before is not None and not before.ended.is_set():
-                raise Conflict(f"a {self._noun} of '{vm}' is under way already", hint="wait for it")
-            job = self._jobs[vm] = Job(first)
+                raise Conflict(
+                    f"a {self._noun} of '{name}' is under way already", hint="wait for it"
+                )
+            job = self._jobs[name] = Job(first)
         threading.Thread(
-            target=self._run, args=(job, work, place), name=f"{self._noun} {vm}", daemon=True
-        ).start()
+            target=self._run, args=(name, job, work, place), name=f"{self._noun} {name}",
+            daemon=True,
+        ).start()  # fmt: skip
         return job.status
 
-    def status(self, vm: str) -> S:
+    def status(self, name: str) -> S:
         """Raises NotFound when this agent began none."""
-        return self._job(vm).status
+        return self._job(name).status
 
-    def give_up(self, vm: str) -> S:
+    def give_up(self, name: str) -> S:
         """Break it off. Raises NotFound."""
-        job = self._job(vm)
+        job = self._job(name)
         job.given_up.set()
         return job.status
 
-    def _job(self, vm: str) -> Job[S]:
+    def _job(self, name: str) -> Job[S]:
         with self._lock:
-            job = self._jobs.get(vm)
+            job = self._jobs.get(name)
         if job is None:
-            raise NotFound(f"no {self._noun} of '{vm}' was begun here since the agent began")
+            raise NotFound(f"no {self._noun} of '{name}' was begun here since the agent began")
         return job
 
-    def _run(self, job: Job[S], work: Callable[[Job[S]], None], place: Path) -> None:
-        vm = job.status.vm
+    def _run(self, name: str, job: Job[S], work: Callable[[Job[S]], None], place: Path) -> None:
         try:
             work(job)
         except GivenUp:
-            job.tell(state="failed", sentence=f"the {self._noun} of {vm} was broken off by wish")
+            job.tell(state="failed", sentence=f"the {self._noun} of {name} was broken off by wish")
         except OutlastError as error:
             hint = f" ({error.hint})" if error.hint else ""
             job.tell(state="failed", sentence=f"{error.sentence}{hint}")

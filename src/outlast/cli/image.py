@@ -109,6 +109,34 @@ def import_(
     say(f"make a template of it: outlast template create NAME --image {name} --memory 2GiB")
 
 
+@app.command()
+def upload(
+    ctx: typer.Context,
+    name: Name,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="qcow2, raw, VMDK or OVA.")],
+    limit: Limit = RATE,
+) -> None:
+    """Send an image from this machine to the pool, through an agent.
+
+    Broken off at any moment, the same command goes on where it was.
+
+    \b
+    Example, from a machine that is no host:
+      outlast --agent https://10.0.0.5:7791 image upload debian-12 debian-12.qcow2
+    """
+    from outlast.cli.uploading import send
+    from outlast.cli.waiting import follow, telling
+    from outlast.wire.images import ImageClient, ImportWish
+
+    chosen = options(ctx)
+    client = ImageClient(chosen.client())
+    with telling(chosen.json) as tell:
+        send(client, name, file, rate_of(limit), tell)
+        client.take(name, ImportWish(rate_bytes_s=rate_of(limit)))
+        done = follow(lambda: client.status(name), lambda: None, tell)
+    print_json(done) if chosen.json else say(done.sentence)
+
+
 @app.command("list")
 def list_(ctx: typer.Context, pool: PoolDir = None) -> None:
     """All images of the pool."""

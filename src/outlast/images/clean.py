@@ -14,6 +14,7 @@ from pathlib import Path
 from outlast.images import clones, work
 from outlast.images.library import LIBRARY
 from outlast.images.templates import TEMPLATES, Templates
+from outlast.images.uploads import Uploads
 from outlast.images.work import Leftover
 from outlast.storage.files import trouble_of
 
@@ -26,6 +27,7 @@ def found(pool_dir: Path, repositories: Sequence[Path] = ()) -> list[Leftover]:
     images = [pool_dir / clones.IMAGES, *repositories]
     folders = [*(pool_dir / folder for folder in FOLDERS), *images]
     hidden = [left for folder in folders for left in work.leftovers(folder)]
+    hidden += Uploads(pool_dir).leftovers()
     return [*hidden, *(part for folder in images for part in _parts(folder))]
 
 
@@ -34,11 +36,14 @@ def clean(pool_dir: Path, repositories: Sequence[Path] = ()) -> list[Leftover]:
     images = [pool_dir / clones.IMAGES, *repositories]
     Templates(pool_dir).mend()
     gone = [left for folder in FOLDERS for left in work.clean(pool_dir / folder)]
+    uploads = Uploads(pool_dir).leftovers()
+    for upload in uploads:
+        work.forget(upload)
     parts = [part for folder in images for part in _parts(folder)]
     for part in parts:
         part.path.unlink(missing_ok=True)
     made = [left for folder in images for left in clones.clean(pool_dir, folder)]
-    return [*gone, *made, *parts]
+    return [*gone, *uploads, *made, *parts]
 
 
 def _parts(folder: Path) -> list[Leftover]:

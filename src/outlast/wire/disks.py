@@ -37,9 +37,8 @@ class BackupWish(Request):
 
 
 class JobStatus(Answer):
-    """The newest work of its kind on a VM's disks that this agent did or does."""
+    """The newest work of its kind that this agent did or does."""
 
-    vm: str
     state: str  # running | done | failed
     sentence: str
     done_bytes: int = 0
@@ -53,10 +52,12 @@ class DiskMoveWish(Request):
 
 
 class DiskMoveStatus(JobStatus):
+    vm: str
     path: str = ""  # of the disk, once it has moved
 
 
 class BackupStatus(JobStatus):
+    vm: str
     folder: str = ""  # of this backup, once it is done
     quiesced: bool = False
     removed: list[str] = Field(default_factory=list)  # older backups that went
