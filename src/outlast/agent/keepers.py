@@ -3,6 +3,7 @@
     balancer    evens the pool out, where its settings say so
     fencer      switches hosts off that fell silent and have a power switch
     power       asks the other hosts' power switches whether they still answer
+    backups     makes those that are due
     disks       settles moves of disks that were broken off
     storage     has the pool's storage repositories mounted, and asks whether they answer
     networks    has the bridges the pool wants, and looks whether others are reached there
@@ -18,6 +19,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from outlast import __version__
+from outlast.agent.backup_timer import BackupTimer
 from outlast.agent.balancer import Balancer
 from outlast.agent.disk_moves import DiskMoves
 from outlast.agent.fencer import Fencer
@@ -38,14 +40,14 @@ from outlast.power.switches import record_of
 from outlast.settings import PoolSettings
 from outlast.storage.register import Register
 
-LOOK_S = 2.0
+SETTLE_S, TIMER_S = 2.0, 30.0
 
 
 class _Regularly:
     """Does something again and again, with a pause."""
 
-    def __init__(self, name: str, look: Callable[[], None]) -> None:
-        self._look, self._stop = look, threading.Event()
+    def __init__(self, name: str, look: Callable[[], None], pause_s: float) -> None:
+        self._look, self._pause_s, self._stop = look, pause_s, threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -55,7 +57,7 @@ class _Regularly:
         self._stop.set()
 
     def _run(self) -> None:
-        while not self._stop.wait(LOOK_S):
+        while not self._stop.wait(self._pause_s):
             self._look()
 
 
@@ -90,7 +92,8 @@ class Keepers:
         moves = DiskMoves(service, Wishes(service))
         self._all = (
             self._balancer, self._fencer, self._power, self._networks, self._storage,
-            _Regularly("disks", moves.look),
+            _Regularly("disks", moves.look, SETTLE_S),
+            _Regularly("backups", BackupTimer(service, register, tell).look, TIMER_S),
         )  # fmt: skip
 
     @property

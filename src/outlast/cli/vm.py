@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from outlast.cli import adopting, backup, disk_moving, hardware, placing, snapshot
+from outlast.cli import adopting, backup, disk_moving, hardware, placing, scheduling, snapshot
 from outlast.cli.context import Options, options, print_error, print_json, say, stdout
 from outlast.cli.image import On
 from outlast.errors import OutlastError
@@ -23,6 +23,7 @@ START_S, STOP_S, KILL_S, MOVE_S = 120.0, 180.0, 60.0, 3600.0
 
 app.command("set")(placing.set_)
 app.add_typer(snapshot.app, name="snapshot")
+app.add_typer(scheduling.app, name="schedule")
 app.command()(backup.backup)
 app.command()(backup.restore)
 app.command()(backup.export)

@@ -165,6 +165,16 @@ def pool_from(value: object) -> PoolSettings:
     return pool
 
 
+def thing_to(thing: object) -> Json:
+    """A register value whose type another room defines."""
+    return _object(thing)
+
+
+def thing_from(kind: type[_T], value: object, what: str) -> _T:
+    """The same, read. what: its name in sentences. Raises StorageTrouble."""
+    return _thing(kind, value, what)
+
+
 def unknown_fields(thing: Any, raw: Mapping[str, object]) -> Json:
     """What a value has that this version does not know, to be kept when it is written again.
 
