@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -132,14 +132,14 @@ class DiskMoves:
             _make(disk, move)
             disks.mirror(vm, move.old, move.new, disk.format, rate_bytes_s)
             self._follow(job, move)
-            with self._service.occupied("move", vm):
+            with self._standing(vm):
                 disks.hold(vm)
                 self._wait_level(vm, move)
                 disks.pivot(vm, move.old, move.new)
                 self._name(vm, move)
                 disks.go_on(vm)
         finally:
-            with self._service.occupied("move", vm):
+            with self._standing(vm):
                 self._settle_running(vm)
         self._done(job, move)
 
@@ -189,6 +189,12 @@ class DiskMoves:
             if job.given_up.wait(POLL_S):
                 job.check()
 
+    @contextlib.contextmanager
+    def _standing(self, vm: str) -> Iterator[None]:
+        """The VM may be held meanwhile: nobody moves it or lets it go on. Raises Conflict."""
+        with self._service.occupied("move", vm), self._service.occupied("held", vm):
+            yield
+
     def _wait_level(self, vm: str, move: DiskMove) -> None:
         until = time.monotonic() + LEVEL_S
         while time.monotonic() < until:
@@ -234,7 +240,7 @@ class DiskMoves:
         if facts.holds(lease):
             local = facts.local.get(vm)
             if local is not None and not local.incoming and lease.move is None:
-                with self._service.occupied("move", vm):
+                with self._standing(vm):
                     self._settle_running(vm)
         elif not lease.held and facts.view is not None and facts.view.master == facts.me.slot:
             with self._service.borrow(vm, "what is left of the move of a disk"):

@@ -52,13 +52,13 @@ class Mending:
 
 def _over(facts: Facts, vm: LocalVm) -> bool:
     """True when what paused it may be over."""
-    if ("move", vm.name) in facts.busy:
-        return False
+    if ("held", vm.name) in facts.busy:
+        return False  # its disk is being changed over (disk_moves.py)
     if vm.reason != MIGRATION:
         return vm.reason == DISK_ERROR
     held = facts.leases.get(vm.name)
     moving = held is not None and leaving(held.value, facts.me.slot)
-    return not (moving or vm.incoming)
+    return not (moving or vm.incoming or ("move", vm.name) in facts.busy)
 
 
 def _held(facts: Facts, vm: str) -> bool:

@@ -75,8 +75,11 @@ class RepositoryKeeper:
         for name, repository in wishes.items():
             if trouble := self._have(repository):
                 unmounted[name] = trouble
-        for name in set(self._asking) - (set(wishes) - set(unmounted)):
-            self._asking.pop(name)[1].close()
+        kept = set(wishes) - set(unmounted)
+        for name in set(self._asking) - kept:
+            self._asking[name][1].close()
+        # others read it at any moment: it is exchanged, never changed
+        self._asking = {name: one for name, one in self._asking.items() if name in kept}
         self._unmounted = unmounted
         self._say(wishes)
         self._let_go(set(wishes))

@@ -110,7 +110,7 @@ class Service(Protocol):
 
     def occupied(self, kind: str, vm: str) -> AbstractContextManager[None]:
         """Work on a VM that everybody here sees as busy meanwhile; "move": none to another host
-        begins. Raises Conflict when there is such work already."""
+        begins; "held": nobody lets it go on. Raises Conflict when there is such work already."""
 
     @property
     def disks(self) -> Disks:
