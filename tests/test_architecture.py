@@ -47,7 +47,7 @@ MAY: Mapping[str, frozenset[str]] = {
     | {"images", "power", "network", "mounts", "readiness"},
     "sim": GROUND
     | {"pool", "placement", "agent.tick", "storage.register", "storage.format"}
-    | {"guard.core", "guard.facts"}
+    | {"guard.core", "guard.facts", "guard.states"}
     | {"guard.pulse_core", "guard.pulse_facts", "guard.pulse_grant", "guard.pulse_windows"}
     | {"wire.grant"},
     "rack": GROUND | {"wire"},
@@ -96,7 +96,9 @@ PURE_FILES = frozenset(
         "guard.pulse_grant",
         "guard.pulse_promise",
         "guard.pulse_facts",
+        "guard.pulse_strangers",
         "guard.pulse_windows",
+        "guard.states",
         "power.port",
         "network.plan",
         "mounts.ocfs2",
