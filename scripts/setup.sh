@@ -36,6 +36,10 @@ PACKAGES=(
   "ovmf:UEFI for VMs"
   "swtpm:a TPM for VMs"
   "swtpm-tools:makes its first state"
+  "glusterfs-server:a shared file system, for the tests of mounts"
+  "glusterfs-client:mounts it"
+  "ocfs2-tools:makes the file system of another kind; the tests let it"
+  "kmod:modprobe, without which mkfs.ocfs2 goes wrong"
   "fence-agents:switches machines off; the tests let one talk to a small BMC"
   "postgresql:a real database for the manager's tests, which run one of their own"
 )

@@ -34,16 +34,17 @@ MAY: Mapping[str, frozenset[str]] = {
     "images": GROUND | {"storage"},
     "power": GROUND | {"storage", "wire.files"},
     "network": GROUND | {"storage"},
+    "mounts": GROUND | {"storage"},
     "guard": GROUND
     | {"__init__", "storage.format", "storage.heartbeat", "wire.beat", "wire.grant"},
     "incident": GROUND | {"pool", "__init__"},
     "agent": GROUND
     | {"placement", "pool", "storage", "wire", "hypervisor", "guard", "incident"}
-    | {"images", "power", "network"},
+    | {"images", "power", "network", "mounts"},
     "readiness": GROUND | {"wire", "placement"},
     "cli": GROUND
     | {"wire", "placement", "storage", "rack.client", "rack.lab", "incident"}
-    | {"images", "power", "network", "readiness"},
+    | {"images", "power", "network", "mounts", "readiness"},
     "sim": GROUND
     | {"pool", "placement", "agent.tick", "storage.register", "storage.format"}
     | {"guard.core", "guard.facts", "guard.states"}
@@ -97,9 +98,15 @@ PURE_FILES = frozenset(
         "guard.pulse_grant",
         "guard.pulse_promise",
         "guard.pulse_facts",
+        "guard.pulse_strangers",
         "guard.pulse_windows",
+        "guard.states",
         "power.port",
         "network.plan",
+        "mounts.ocfs2",
+        "mounts.options",
+        "mounts.table",
+        "mounts.unit",
         "hypervisor.driver",
         "hypervisor.adoption",
         "hypervisor.disks",

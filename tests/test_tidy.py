@@ -36,8 +36,13 @@ BANNED = {
 # words of other worlds that keep their names: word -> files below src/outlast
 FOREIGN = {
     # FUSE's own word for an inode
-    "node": (_FUSE := ("rack/fuse.py", "rack/file*.py", "rack/fake_watchdog.py")),
-    "nodes": _FUSE,
+    "node": (
+        *(_FUSE := ("rack/fuse.py", "rack/file*.py", "rack/fake_watchdog.py")),
+        # words of OCFS2 for its own hosts
+        *(_OCFS2 := ("mounts/ocfs2.py", "cli/ocfs2.py")),
+    ),
+    "nodes": (*_FUSE, *_OCFS2),
+    "cluster": _OCFS2,
 }
 SHOUTED = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 # addresses a file may hold; never a package registry or a mirror: those are the reader's choice

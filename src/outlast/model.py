@@ -165,6 +165,17 @@ class Network:
     deleted: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """Storage for disks besides the pool's own: the register `repository/<name>`."""
+
+    name: str
+    kind: str = ""  # nfs | nfs3 | ocfs2 | gfs2 | glusterfs | cephfs | dir; "" = it was removed
+    source: str = ""  # what is mounted; "" of a plain directory
+    path: str = ""  # where, the same on every host
+    options: tuple[str, ...] = ()  # of the mount, wished by a person
+
+
 class ProofKind(Enum):
     """Why a term is known to be dead (docs/PROTOCOL.md, proofs of death)."""
 
@@ -187,9 +198,8 @@ class Proof:
 class Handover:
     """A live migration under way, in the lease of its VM.
 
-    The holder alone may give the lease to `to_slot` and `to_term`; who is given it this way may
-    let the copy with this id go on, everybody else starts the VM from its disk.
-    """
+    Its holder alone may give it to `to_slot` and `to_term`; who is given it this way lets the copy
+    with this id go on, everybody else starts the VM from its disk."""
 
     id: str  # of the Move it carries out
     from_slot: int
@@ -228,10 +238,8 @@ class Desired(Enum):
 
 
 class StopMode(Enum):
-    """How a VM is stopped: by asking the guest, or at once."""
-
-    SHUTDOWN = "shutdown"
-    KILL = "kill"
+    SHUTDOWN = "shutdown"  # the system inside is asked
+    KILL = "kill"  # at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,11 +247,12 @@ class Disk:
     path: str
     format: str = "raw"  # raw | qcow2
     bus: str = "virtio"
+    repository: str = ""  # the storage it is on; "" = the pool's own
 
 
 @dataclass(frozen=True, slots=True)
 class VmSpec:
-    """What a VM is made of. Paths are on the pool's storage."""
+    """What a VM is made of. Paths are on the pool's storage, those of disks in a repository too."""
 
     name: str
     uuid: str
@@ -296,6 +305,15 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
+class DiskMove:
+    """A disk on its way: the file that `spec` does not name is deleted once no QEMU has it."""
+
+    old: str
+    new: str
+    repository: str = ""  # of the new one
+
+
+@dataclass(frozen=True, slots=True)
 class VmRecord:
     """A VM's definition and its owner's wishes: the register `vm/<name>`."""
 
@@ -316,6 +334,7 @@ class VmRecord:
     start_delay_s: int = 0  # ... and so long after that
     likes: tuple[str, ...] = ()  # host names: where it runs when it can
     groups: tuple[GroupWish, ...] = ()
+    disk_move: DiskMove | None = None  # under way, or broken off and not cleaned up yet
 
     @property
     def wanted(self) -> bool:
@@ -323,9 +342,7 @@ class VmRecord:
         return self.desired is Desired.RUNNING and not self.held_down and not self.deleted
 
 
-class VmState(Enum):
-    """What the hypervisor of one host says of a VM."""
-
+class VmState(Enum):  # as the hypervisor of one host says
     RUNNING = "running"
     PAUSED = "paused"
     STARTING = "starting"

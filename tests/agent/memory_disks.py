@@ -9,6 +9,7 @@ from pathlib import Path
 
 from outlast.errors import NotFound
 from outlast.hypervisor.adoption import Definition, read
+from outlast.hypervisor.disks import Mirror
 from outlast.hypervisor.mover import Progress
 
 
@@ -68,6 +69,65 @@ class MemoryDisks:
         assert not any(Path(target).exists() for target in targets.values())
         self.done.append(f"backup {rate_bytes_s}{' frozen' if self.frozen else ''}")
         return MemoryCopy(targets, self.holds)
+
+
+class MirroringDisks(MemoryDisks):
+    """The same with mirrors: a VM writes to its raw disk whenever it is let, and counts on it."""
+
+    def __init__(self, name: str, files: Sequence[str]) -> None:
+        super().__init__()
+        self.name, self.plugged = name, list(files)
+        self.mirrors: dict[str, str] = {}
+        self.held = self.dead = False
+        self.breaks = ""  # why a mirror ends by itself
+        self.written = Path(files[0]).read_bytes()  # what the VM's first disk must hold
+
+    def guest_writes(self) -> None:
+        if self.held or self.dead:
+            return
+        self.written = bytes(b ^ 0xFF for b in self.written[:8]) + self.written[8:] + b"w"
+        first = self.plugged[0]
+        for path in {first, self.mirrors.get(first, first)}:
+            Path(path).write_bytes(self.written)
+
+    def _here(self, name: str) -> None:
+        if name != self.name or self.dead:
+            raise NotFound(f"'{name}' does not run here")
+
+    def files(self, name: str) -> list[str]:
+        self._here(name)
+        return list(self.plugged)
+
+    def mirror(self, name: str, path: str, target: str, kind: str, rate_bytes_s: int) -> None:
+        self._here(name)
+        assert path in self.plugged and path not in self.mirrors
+        Path(target).write_bytes(Path(path).read_bytes())
+        self.mirrors[path] = target
+
+    def mirrored(self, name: str, path: str) -> Mirror | None:
+        self._here(name)
+        if self.breaks:
+            self.mirrors.pop(path, None)
+        size = len(self.written)
+        return Mirror(size, size, not self.holds) if path in self.mirrors else None
+
+    def give_up(self, name: str, path: str) -> None:
+        self._here(name)
+        self.mirrors.pop(path, None)
+
+    def hold(self, name: str) -> None:
+        self._here(name)
+        self.held = True
+
+    def go_on(self, name: str) -> None:
+        self._here(name)
+        self.held = False
+
+    def pivot(self, name: str, path: str, target: str) -> None:
+        self._here(name)
+        assert self.held and self.mirrors[path] == target
+        del self.mirrors[path]
+        self.plugged[self.plugged.index(path)] = target
 
 
 class MemoryForeigners:

@@ -30,13 +30,15 @@ from outlast.model import (
     LocalVm,
     Member,
     OrderBook,
+    Repository,
     SlotRecord,
     View,
     VmRecord,
     VmState,
 )
+from outlast.mounts.registry import repositories
 from outlast.pool.decision import DISKS, Decision
-from outlast.pool.facts import Facts, GuardFacts, Held, Me, Sample, Seen
+from outlast.pool.facts import Answering, Facts, GuardFacts, Held, Me, Sample, Seen
 from outlast.pool.journal import Note
 from outlast.power.port import SwitchSaid
 from outlast.settings import PRESETS, PoolSettings, S
@@ -97,6 +99,8 @@ class MemoryService:
         self.fence_fate = Outcome.OK
         self.slot_versions: dict[int, int] = {}
         self.admitted: list[str] = []
+        self.busy: set[tuple[str, str]] = set()
+        self.answering: dict[str, Answering] = {}
         self.disks = MemoryDisks()
         self.foreigners = MemoryForeigners()
         self.refuses = ""  # why no VM moves
@@ -137,6 +141,8 @@ class MemoryService:
             resources=HostResources(8192, 4, 4096, 4),
             wall_s=int(time.time()),
             pool=self.settings,
+            busy=frozenset(self.busy),
+            repositories=dict(self.answering),
         )
 
     def read_vm(self, name: str) -> Held[VmRecord] | None:
@@ -202,6 +208,19 @@ class MemoryService:
         self.write_lease(vm, before.version, mine)
         yield Borrowed(held.value, lambda: ())
         self.write_lease(vm, before.version + 1, Lease(vm))
+
+    def repositories(self) -> list[Repository]:
+        return repositories(self.register)
+
+    @contextlib.contextmanager
+    def occupied(self, kind: str, vm: str) -> Iterator[None]:
+        if (kind, vm) in self.busy:
+            raise Conflict(f"'{vm}' is being worked on already")
+        self.busy.add((kind, vm))
+        try:
+            yield
+        finally:
+            self.busy.discard((kind, vm))
 
     def admit_copy(self, vm: str) -> None:
         self.admitted.append(vm)

@@ -22,6 +22,8 @@ from guard_process import ProcessGuard, until, why_not
 
 from outlast.agent.disk_work import DiskWork
 from outlast.agent.hands import Hands
+from outlast.agent.machine import Machine
+from outlast.agent.registers import Registers
 from outlast.errors import (
     Conflict,
     InvalidInput,
@@ -32,9 +34,10 @@ from outlast.errors import (
 )
 from outlast.guard.client import GuardClient
 from outlast.guard.errand import REFUSED
+from outlast.hypervisor.fake_driver import FakeDriver
 from outlast.images import qemu_img
-from outlast.model import Desired, GuardState, Lease, VmRecord, VmSpec
-from outlast.pool.decision import DISKS
+from outlast.model import Desired, Disk, GuardState, Lease, VmRecord, VmSpec
+from outlast.pool.decision import DISKS, Decision, Start
 from outlast.pool.facts import Held
 from outlast.storage.register import Outcome, Swap
 
@@ -222,3 +225,31 @@ def test_an_unknown_answer_is_settled_by_reading(
         with pytest.raises(Conflict, match="somebody else"), work.borrow("web", "x"):
             pytest.fail("it was lent")
         assert bench.lease().slot == 2
+
+
+def test_a_vm_is_started_as_its_record_is_now(bench: Bench, tmp_path: Path) -> None:
+    """Its disk moved, and whoever moved it died before anybody heard of it."""
+    bench.open()
+    old, new = tmp_path / "old.raw", tmp_path / "new.raw"
+    for disk in (old, new):
+        disk.write_bytes(bytes(1 << 20))
+    spec = VmSpec("web", "u", 64, 1, (Disk(str(old)),))
+    moved = replace(spec, disks=(Disk(str(new)),))
+    assert bench.service.write_vm(1, VmRecord(moved, Desired.RUNNING)).ok
+    driver = FakeDriver(tmp_path / "vms")
+    registers = Registers(bench.service.register, lambda: None)
+    machine = Machine(driver, lambda: GuardClient(bench.guard.socket), lambda: None, 1.0)
+    hands = Hands(
+        registers, driver, lambda: GuardClient(bench.guard.socket), machine, lambda: None
+    )  # fmt: skip
+    hands.perform(Decision(starts=(Start("web", spec, 3, "it is wanted"),)))
+    try:
+        until = time.monotonic() + 20
+        while not any(new.read_bytes()):
+            assert time.monotonic() < until, hands.take_results()
+            time.sleep(0.02)
+        assert not any(old.read_bytes())
+    finally:
+        driver.kill("web")
+        driver.close()
+        hands.close()

@@ -85,3 +85,7 @@ def test_after_a_long_good_time_the_first_try_is_quick_again(facts: Facts) -> No
         assert mending.step(n * S, running) == []
     assert mending.step(130 * S, facts) == ["web"]
     assert mending.step(131 * S, facts) == ["web"]
+
+
+def test_not_while_its_disk_is_changed_over(facts: Facts) -> None:
+    assert Mending().step(S, replace(facts, busy=frozenset({("held", "web")}))) == []

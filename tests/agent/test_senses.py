@@ -39,7 +39,8 @@ def senses(machine: Machine) -> Senses:
     driver: Any = None
     hands = Hands(registers, driver, no_guard, machine, lambda: None)
     return Senses(
-        Me(1, "a", "uuid-a"), PRESETS["lab"], registers, machine, hands, lambda: NOW_NS
+        Me(1, "a", "uuid-a"), PRESETS["lab"], registers, machine, hands, lambda: NOW_NS,
+        dict,
     )  # fmt: skip
 
 

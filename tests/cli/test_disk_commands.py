@@ -128,7 +128,7 @@ def test_a_snapshot_that_fails_on_the_second_disk_is_taken_back(
 def backed_up(outlast: Outlast, folder: Path, *words: str) -> Path:
     said = outlast("vm", "backup", "web", str(folder), "--limit", "none", *words)
     assert said.code == 0, said.err
-    return Path(said.out.splitlines()[0].removeprefix("web is backed up in ").partition(",")[0])
+    return Path(said.out.splitlines()[0].removeprefix("web is backed up in ").partition(" on ")[0])
 
 
 @pytest.mark.parametrize("runs", [False, True])
@@ -215,7 +215,7 @@ def test_ctrl_c_breaks_a_backup_off(outlast: Outlast, web: MemoryService, tmp_pa
     threading.Thread(target=read, daemon=True).start()
     assert seen.wait(20)
     again = outlast("vm", "backup", "web", str(vault))
-    assert (again.code, "is being made already" in again.err) == (4, True)
+    assert (again.code, "is under way already" in again.err) == (4, True)
     program.send_signal(signal.SIGINT)
     assert program.wait(20) == 130
     until = time.monotonic() + 10
@@ -249,3 +249,23 @@ def test_a_description_that_leads_elsewhere_is_refused(
     (folder / "vm.json").write_text(json.dumps(about))
     said = outlast("vm", "restore", str(folder), "--as", "x", "--pool", str(pool))
     assert (said.code, "is damaged" in said.err) == (5, True)
+
+
+def test_backups_by_themselves_are_set_shown_and_removed(
+    outlast: Outlast, pool: Path, web: MemoryService, tmp_path: Path
+) -> None:
+    where = ("--pool", str(pool))
+    words = ("vm", "schedule", "set", "web", "--to", "/mnt/backup", *where)
+    said = outlast(*words, "--at", "03:00", "--keep", "3")
+    assert said.out == "web: backed up every day at 03:00 to /mnt/backup, 3 are kept\n", said.err
+    assert "at 03:00" in outlast("vm", "schedule", "list", *where).out
+    assert outlast(*words, "--every", "6h").code == 0
+    (one,) = json.loads(outlast("--json", "vm", "schedule", "list", *where).out)["schedules"]
+    assert (one["at"], one["every_s"], one["keep"]) == ("", 6 * 3600, 7)
+    for wrong in ((), ("--at", "03:00", "--every", "6h"), ("--at", "3"), ("--every", "1m")):
+        assert outlast(*words, *wrong).code == 2
+    assert outlast(*words, "--at", "03:00", "--quiesce", "maybe").code == 2
+    missing = ("vm", "schedule", "set", "none", "--to", "/x", "--at", "03:00", *where)
+    assert outlast(*missing).code == 3
+    assert outlast("vm", "schedule", "remove", "web", *where).code == 0
+    assert "nothing is backed up" in outlast("vm", "schedule", "list", *where).out

@@ -20,6 +20,7 @@ from outlast.readiness import GREEN, RED, YELLOW
 from outlast.storage.format import slot_to
 from outlast.storage.posix import PosixRegister
 
+NFS_OPTIONS = ("hard", "lookupcache=none", "acdirmin=0", "acdirmax=0")
 SOUND = HostFacts(
     joined="a",
     python=(3, 11),
@@ -31,7 +32,7 @@ SOUND = HostFacts(
     clock_source="tsc",
     clock_synced=True,
     certificate_days=300,
-    storage=StorageFacts("/srv/pool", "", "nfs4", ("hard", "lookupcache=none"), False, "", 9000),
+    storage=StorageFacts("/srv/pool", "", "nfs4", NFS_OPTIONS, False, "", 9000),
     memory_mib=64000,
     var_free_mib=9000,
     services=dict.fromkeys(machine.SERVICES, "active"),
@@ -78,6 +79,7 @@ def test_a_sound_host_is_green_all_over() -> None:
         ({"storage": replace(STORED, own_disk=True)}, YELLOW, "storage", "own disk"),
         ({"storage": replace(STORED, fs_type="ext4")}, YELLOW, "storage", "is it shared"),
         ({"storage": replace(STORED, direct="no")}, RED, "storage", "O_DIRECT"),
+        ({"repositories": {"fast": "nothing is mounted"}}, YELLOW, "storage", "fast: nothing"),
         ({"storage": replace(STORED, options=("soft",))}, YELLOW, "storage", "lookupcache=none"),
         ({"storage": replace(STORED, free_mib=500)}, YELLOW, "storage", "only 500 MiB"),
         ({"storage": replace(STORED, free_mib=5)}, RED, "storage", "only 5 MiB"),
@@ -214,8 +216,8 @@ def test_storage_and_peers(pool: Path) -> None:
             record = SlotRecord(slot, host, f"{slot:08}-0000-4000-8000-000000000000", 1, True, (),
                                 f"127.0.0.1:{port}")  # fmt: skip
             register.swap(f"slot/{slot}", 0, slot_to(record))
-        assert host_facts.reach(pool, "a") == {"b": ""}
-    assert "refused" in host_facts.reach(pool, "a")["b"]
+        assert host_facts.reach(register, "a") == {"b": ""}
+    assert "refused" in host_facts.reach(register, "a")["b"]
 
 
 def test_the_command_sees_this_machine(outlast: Outlast, pool: Path) -> None:

@@ -245,7 +245,7 @@ def test_what_becomes_a_vms_while_it_is_cleaned_comes_back(
         assert small.write_vm(0, VmRecord(spec)).ok
 
     monkeypatch.setattr("outlast.images.clones.time.sleep", meanwhile)
-    assert [left.name for left in clones.clean(pool)] == ["web"]
+    assert [left.name for left in clones.clean(pool, pool / clones.IMAGES)] == ["web"]
     assert disk.stat().st_ino == inode
     assert not (pool / "images/web-seed.iso").exists()
     assert hidden(pool / "images") == []

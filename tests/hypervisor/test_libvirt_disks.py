@@ -114,3 +114,50 @@ def test_a_copy_keeps_to_its_limit_is_given_up_and_ends_with_its_vm(
     driver.kill("web")
     assert again.wait(20)
     assert "went away" in again.trouble
+
+
+def test_a_running_vms_disk_goes_into_another_file(driver: LibvirtDriver, tmp_path: Path) -> None:
+    disk = running(driver, tmp_path).disks[0].path
+    disks, target = driver.disks, str(tmp_path / "elsewhere.qcow2")
+    empty(target)
+    disks.mirror("web", disk, target, "qcow2", 0)
+    until(lambda: bool((now := disks.mirrored("web", disk)) and now.level))
+    with pytest.raises(HypervisorTrouble, match="still"):
+        disks.pivot("web", disk, target)
+    disks.hold("web")
+    until(lambda: bool((now := disks.mirrored("web", disk)) and now.level))
+    disks.pivot("web", disk, target)
+    assert target in disks.files("web") and disk not in disks.files("web")
+    same = ["qemu-img", "compare", "-U", disk, target]
+    assert "identical" in subprocess.run(same, check=True, capture_output=True, text=True).stdout
+    before = Path(target).read_bytes()
+    Path(disk).unlink()
+    disks.go_on("web")
+    disks.go_on("web")
+    until(lambda: Path(target).read_bytes() != before)
+    assert disks.mirrored("web", target) is None
+    driver.kill("web")
+    subprocess.run(["qemu-img", "check", target], check=True, capture_output=True)
+
+
+def test_a_mirror_keeps_to_its_limit_and_can_be_given_up(
+    driver: LibvirtDriver, tmp_path: Path
+) -> None:
+    disk, target = running(driver, tmp_path, mib=256).disks[1].path, str(tmp_path / "slow")
+    Path(target).write_bytes(b"")
+    os.truncate(target, 256 << 20)
+    driver.disks.mirror("web", disk, target, "raw", 4 << 20)
+    until(lambda: bool((now := driver.disks.mirrored("web", disk)) and now.done_bytes))
+    now = driver.disks.mirrored("web", disk)
+    assert now is not None and not now.level and now.done_bytes < 128 << 20
+    assert now.total_bytes == 256 << 20
+    driver.disks.give_up("web", disk)
+    driver.disks.give_up("web", disk)
+    assert driver.disks.mirrored("web", disk) is None
+    assert disk in driver.disks.files("web")
+    with pytest.raises(NotFound):
+        driver.disks.mirrored("none", disk)
+
+
+def empty(path: str) -> None:
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "64M"], check=True)

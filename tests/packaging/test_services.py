@@ -93,11 +93,11 @@ class Machine:
     def boot(self) -> None:
         for group in self._groups:
             group.create()
-        kvm = ["--bind=/dev/kvm"] if Path("/dev/kvm").exists() else []
+        devices = [f"--bind={d}" for d in ("/dev/kvm", "/dev/fuse") if Path(d).exists()]
         self._process = subprocess.Popen(
             ["systemd-nspawn", "--quiet", f"--directory={self.root}", "--boot", "--keep-unit",
              f"--machine=outlast-test-{os.getpid()}", "--register=no", "--private-network",
-             "--capability=all", "--console=pipe", *kvm],
+             "--capability=all", "--console=pipe", *devices],
             stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT,
             preexec_fn=self._enter,
         )  # fmt: skip
@@ -143,7 +143,9 @@ class Machine:
 
 
 def _removed(folder: Path) -> bool:
-    """True when this cgroup is gone, with all below it."""
+    """True when this cgroup is gone, with all below it, or never was."""
+    if not folder.exists():
+        return True
     for below in sorted(folder.rglob("*/"), reverse=True):
         below.rmdir()
     folder.rmdir()
@@ -185,6 +187,8 @@ def test_a_host_of_real_services(machine: Machine) -> None:
     assert "this machine is prepared" in _said(machine, "host", "prepare", "--yes").stdout
     assert _said(machine, "host", "prepare").stdout == "there is nothing to prepare\n"
 
+    volume = _shared_volume(machine)
+    _mounted_and_unmounted(machine, volume)
     _said(machine, "pool", "init", "/srv/pool", "--name", "prod", "--local", "--preset", "quick")
     joined = _said(machine, "host", "join", "/srv/pool", "--prepare", "--name", "a",
                    "--accelerator", "tcg",
@@ -198,6 +202,7 @@ def test_a_host_of_real_services(machine: Machine) -> None:
         told = machine.run("journalctl", "-u", "outlast-agent").stdout
         assert "there is no /dev/kvm" not in told, "the unit hides it"
 
+    _a_repository_comes_and_goes(machine, volume)
     _said(machine, "vm", "create", "web", "--memory", "64MiB", "--disk", "16MiB", "--start")
     first = _qemu(machine)
     assert first
@@ -221,6 +226,52 @@ def test_a_host_of_real_services(machine: Machine) -> None:
     machine.run("systemctl", "poweroff")
     machine.wait(machine.ended, 60, "the machine does not shut down")
     assert block().state is BlockState.CLOSED, "it left without a word"
+
+
+def _shared_volume(machine: Machine) -> str:
+    """A GlusterFS server of the machine's own, and a volume on it."""
+    address = "10.99.0.1"
+    for words in (
+        ("ip", "addr", "add", f"{address}/32", "dev", "lo"),
+        ("systemctl", "start", "glusterd"),
+        ("gluster", "volume", "create", "vms", f"{address}:/brick", "force"),
+        ("gluster", "volume", "start", "vms"),
+    ):
+        done = machine.run(*words)
+        assert done.returncode == 0, (words, done.stdout, done.stderr)
+    return f"{address}:/vms"
+
+
+def _mounted_and_unmounted(machine: Machine, volume: str) -> None:
+    """What the pool shall live on, by a person's command; and what is in use stays."""
+    words = ("storage", "mount", "glusterfs", volume, "/srv/shared")
+    assert "Type=glusterfs" in _said(machine, *words, "--dry-run").stdout
+    assert not machine.run("findmnt", "/srv/shared").stdout
+    assert "is mounted at /srv/shared\n" in _said(machine, *words).stdout
+    assert "was mounted at /srv/shared already" in _said(machine, *words).stdout
+    assert "fuse.glusterfs" in machine.run("findmnt", "/srv/shared").stdout
+    enabled = machine.run("systemctl", "is-enabled", "srv-shared.mount").stdout.strip()
+    assert enabled == "enabled", "a boot would not mount it"
+    assert "'tolerant'" in _said(machine, "storage", "probe", "/srv/shared").stdout
+    holds = ("systemd-run", "--unit=holds", "sleep", "infinity", "--working-directory=/srv/shared")
+    assert machine.run(*holds[:2], holds[-1], *holds[2:4]).returncode == 0
+    used = machine.run("outlast", "storage", "unmount", "/srv/shared")
+    assert used.returncode == 4 and "in use by sleep" in used.stderr
+    machine.run("systemctl", "stop", "holds")
+    _said(machine, "storage", "unmount", "/srv/shared")
+    assert not machine.run("findmnt", "/srv/shared").stdout
+
+
+def _a_repository_comes_and_goes(machine: Machine, volume: str) -> None:
+    """The agent, hardened as its unit is, has the pool's further storage mounted by systemd."""
+    _said(machine, "storage", "add", "fast", "glusterfs", volume)
+    listed = lambda: machine.run("outlast", "storage", "list").stdout  # noqa: E731
+    machine.wait(lambda: listed().endswith(": there\n"), 30, "the agent does not mount it")
+    answered = machine.root / "srv/fast/.outlast/a"
+    machine.wait(lambda: machine.run("test", "-s", "/srv/fast/.outlast/a").returncode == 0, 15,
+                 f"the agent does not ask it: {answered}")  # fmt: skip
+    _said(machine, "storage", "remove", "fast")
+    machine.wait(lambda: not machine.run("findmnt", "/srv/fast").stdout, 30, "it stays mounted")
 
 
 def _sound_units(machine: Machine) -> None:

@@ -1,7 +1,7 @@
 """A small Redfish service: one computer with a power button, as a BMC offers it, over TLS.
 
 Only what a fence agent asks for; it keeps what it was asked. `obeys` False: it says "done" and does
-nothing, as a broken BMC does.
+nothing, as a broken BMC does. `act` is told of each press of the button that it obeys.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import http.server
 import json
 import ssl
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from cryptography import x509
@@ -46,9 +47,11 @@ def certificate(folder: Path) -> Path:
 class Bmc(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.power, self.obeys = "On", True
+    def __init__(
+        self, folder: Path, address: str = "127.0.0.1", act: Callable[[str], object] = str
+    ) -> None:
+        super().__init__((address, 0), Handler)
+        self.power, self.obeys, self.act = "On", True, act
         self.asked: list[str] = []
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate(folder))
@@ -61,8 +64,8 @@ class Bmc(http.server.ThreadingHTTPServer):
 
     def options(self) -> tuple[str, ...]:
         """What a fence agent must be told to reach it; the password is no option."""
-        return ("ip=127.0.0.1", f"ipport={self.port}", f"username={USER}", "ssl_insecure=1",
-                f"systems_uri={SYSTEM}")  # fmt: skip
+        return (f"ip={self.server_address[0]!s}", f"ipport={self.port}", f"username={USER}",
+                "ssl_insecure=1", f"systems_uri={SYSTEM}")  # fmt: skip
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that was killed in the middle of a question is no news."""
@@ -115,4 +118,5 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self._known():
             if self.server.obeys:
                 self.server.power = "Off" if body.get("ResetType") == "ForceOff" else "On"
+                self.server.act(self.server.power.lower())
             self._answer(204)

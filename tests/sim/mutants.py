@@ -29,7 +29,7 @@ from outlast.guard.pulse_promise import Promise
 from outlast.guard.pulse_windows import Instant, Windows
 from outlast.guard.states import Duty
 from outlast.model import NO_TERM, BlockState, Lease, LocalVm, Proof, ProofKind, View
-from outlast.pool import decision, hosting, plan, proof, silence
+from outlast.pool import decision, draining, hosting, plan, proof, silence
 from outlast.pool.decision import Resume
 from outlast.pool.facts import Facts, Sample, Seen
 from outlast.pool.membership import Members
@@ -294,7 +294,7 @@ MUTANTS = (
     Mutant(
         "freed-soon",
         "a lease is freed only when nothing of its VM can be on its way",
-        ((hosting.Hosting, "_drained", _yes),),
+        ((draining.Draining, "drained", _yes),),
     ),
     Mutant("watchdog", "a host that stands still is reset", ((Machine, "_watchdog", _nothing),)),
     Mutant(

@@ -28,6 +28,7 @@ from outlast.guard.pulse_client import PulseClient
 from outlast.hypervisor import accelerator
 from outlast.hypervisor.domain_xml import DomainOptions
 from outlast.hypervisor.libvirt_driver import LibvirtDriver, LibvirtOptions
+from outlast.mounts.systemd import UNTIL_BOOT, Mounts
 from outlast.network.links import Links
 from outlast.pool.facts import Me
 from outlast.power.fencing import FencePower
@@ -150,6 +151,7 @@ def main() -> int:
             driver=driver,
             processors=driver.processors,
             links=Links(),
+            mounts=Mounts(UNTIL_BOOT),
             power=FencePower(register, Path(host.pool_dir)),
             disks=driver.disks,
             foreigners=driver.foreigners,

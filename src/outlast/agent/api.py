@@ -217,6 +217,17 @@ class Api:
             if n in facts.slots and facts.slots[n].api
         }
 
+    def home(self, vm: str) -> Place | None:
+        """The other host that holds a VM's lease; None: this one, or nobody."""
+        facts = self._service.picture.facts
+        held = facts.leases.get(vm) if facts else None
+        if facts is None or held is None or not held.value.held:
+            return None
+        record = facts.slots.get(held.value.slot)
+        if held.value.slot == facts.me.slot or record is None or not record.api:
+            return None
+        return Place(record.host, record.api)
+
     def console_place(self, name: str, *, only_here: bool) -> Place:
         """Where the VM's console can be opened.
 

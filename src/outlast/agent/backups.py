@@ -1,49 +1,32 @@
-"""Backups of VMs while they run or stand still, one at a time for each VM, in threads of their own.
+"""Backups of VMs while they run or stand still, one at a time for each VM (jobs.py).
 
 Rules:
 1. Who may touch the disks is as for snapshots: the QEMU of a running VM here, or the holder of a
    stopped one's lease. The copy is slow on purpose.
 2. A backup is seen only when it is whole. Older ones go only after that.
-3. How it stands is known to this agent alone; one that was broken off by the agent's end leaves a
-   hidden folder, which the next backup there clears away.
+3. One that was broken off by the agent's end leaves a hidden folder, which the next backup there
+   clears away.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from outlast.agent.jobs import Job, Jobs
 from outlast.agent.service import Service, existing
 from outlast.agent.snapshots import quieted, runs_here
-from outlast.errors import Conflict, InvalidInput, NotFound, OutlastError, StorageTrouble
+from outlast.errors import Conflict, InvalidInput, NotFound, StorageTrouble
 from outlast.images import backups, qemu_img, work
 from outlast.images.library import check_room
 from outlast.images.look import backing_of
 from outlast.images.pace import turn
 from outlast.model import VmRecord
-from outlast.storage.files import trouble_of
 from outlast.storage.names import check_name
 from outlast.wire.disks import BackupStatus, BackupWish
 
 POLL_S = 0.3
-
-
-class _GivenUp(Exception):
-    pass
-
-
-class _Job:
-    """One backup, as it stands."""
-
-    def __init__(self, vm: str) -> None:
-        self.status = BackupStatus(vm=vm, state="running", sentence=f"the backup of {vm} begins")
-        self.given_up = threading.Event()
-        self.ended = threading.Event()
-
-    def tell(self, **changes: object) -> None:
-        self.status = self.status.model_copy(update=changes)
 
 
 class Backups:
@@ -51,8 +34,8 @@ class Backups:
 
     def __init__(self, service: Service, wall: Callable[[], float] = time.time) -> None:
         self._service, self._wall = service, wall
-        self._lock = threading.Lock()
-        self._jobs: dict[str, _Job] = {}
+        self._jobs: Jobs[BackupStatus] = Jobs("backup")
+        self.status, self.give_up = self._jobs.status, self._jobs.give_up
 
     def begin(self, vm: str, wish: BackupWish) -> BackupStatus:
         """Raises NotFound, Conflict, InvalidInput, PoolTrouble; what comes later is in `status`."""
@@ -62,61 +45,27 @@ class Backups:
         live = runs_here(self._service, vm)
         if not record.spec.disks:
             raise Conflict(f"'{vm}' has no disks, so there is nothing to back up")
-        with self._lock:
-            job = self._jobs.get(vm)
-            if job is not None and not job.ended.is_set():
-                raise Conflict(f"a backup of '{vm}' is being made already", hint="wait for it")
-            job = self._jobs[vm] = _Job(vm)
-        thread = threading.Thread(
-            target=self._run, args=(job, vm, folder, wish, live), name=f"backup {vm}", daemon=True
-        )
-        thread.start()
-        return job.status
-
-    def status(self, vm: str) -> BackupStatus:
-        """Raises NotFound when this agent made none."""
-        with self._lock:
-            job = self._jobs.get(vm)
-        if job is None:
-            raise NotFound(f"no backup of '{vm}' was made here since the agent began")
-        return job.status
-
-    def give_up(self, vm: str) -> BackupStatus:
-        """Break it off. Raises NotFound."""
-        status = self.status(vm)
-        self._jobs[vm].given_up.set()
-        return status
+        first = BackupStatus(vm=vm, state="running", sentence=f"the backup of {vm} begins")
+        return self._jobs.begin(vm, first, lambda job: self._run(job, folder, wish, live), folder)
 
     # ---- in the thread
 
-    def _run(self, job: _Job, vm: str, folder: Path, wish: BackupWish, live: bool) -> None:
-        try:
-            name = backups.name_of(vm, self._wall())
-            _clear(folder, vm)
-            with work.workplace(folder, name) as place:
-                (place / "made").mkdir()
-                act = self._copy_live if live else self._copy_still
-                act(job, vm, place / "made", wish)
-                work.publish(place, folder / name)
-            removed = [str(path) for path in backups.prune(folder, vm, wish.keep)]
-            job.tell(
-                state="done", folder=str(folder / name), removed=removed,
-                sentence=f"{vm} is backed up in {folder / name}",
-            )  # fmt: skip
-        except _GivenUp:
-            job.tell(state="failed", sentence=f"the backup of {vm} was broken off by wish")
-        except OutlastError as error:
-            hint = f" ({error.hint})" if error.hint else ""
-            job.tell(state="failed", sentence=f"{error.sentence}{hint}")
-        except OSError as error:
-            job.tell(state="failed", sentence=trouble_of(error, folder).sentence)
-        except BaseException as error:  # a bug: whoever waits must hear of it
-            job.tell(state="failed", sentence=f"a bug: {type(error).__name__}: {error}")
-            raise
-        finally:
-            job.ended.set()
+    def _run(self, job: Job[BackupStatus], folder: Path, wish: BackupWish, live: bool) -> None:
+        vm = job.status.vm
+        name = backups.name_of(vm, self._wall())
+        _clear(folder, vm)
+        with work.workplace(folder, name) as place:
+            (place / "made").mkdir()
+            act = self._copy_live if live else self._copy_still
+            act(job, vm, place / "made", wish)
+            work.publish(place, folder / name)
+        removed = [str(path) for path in backups.prune(folder, vm, wish.keep)]
+        job.tell(
+            state="done", folder=str(folder / name), removed=removed,
+            sentence=f"{vm} is backed up in {folder / name} on {self._service.picture.me.host}",
+        )  # fmt: skip
 
-    def _copy_live(self, job: _Job, vm: str, made: Path, wish: BackupWish) -> None:
+    def _copy_live(self, job: Job[BackupStatus], vm: str, made: Path, wish: BackupWish) -> None:
         record = existing(self._service, vm)
         paths = [disk.path for disk in record.spec.disks]
         check_room(made, sum(map(_taken, paths)))
@@ -131,14 +80,13 @@ class Backups:
             )  # fmt: skip
             if job.given_up.is_set():
                 copy.abort()
-        if job.given_up.is_set():
-            raise _GivenUp
+        job.check()
         if copy.trouble:
             raise StorageTrouble(f"the disks of {vm} were not copied: {copy.trouble}")
         job.tell(quiesced=still)
         self._describe(made, record, running=True, quiesced=still)
 
-    def _copy_still(self, job: _Job, vm: str, made: Path, wish: BackupWish) -> None:
+    def _copy_still(self, job: Job[BackupStatus], vm: str, made: Path, wish: BackupWish) -> None:
         # first the turn: while it is waited for, the VM may be started
         with turn(lambda s: job.tell(sentence=s)), self._service.borrow(vm, "a backup") as borrowed:
             record = borrowed.record
@@ -155,8 +103,7 @@ class Backups:
                         sentence=f"copying the disks of {vm}",
                         done_bytes=done, total_bytes=sum(sizes),
                     )  # fmt: skip
-                    if job.given_up.is_set():
-                        raise _GivenUp
+                    job.check()
 
                 qemu_img.convert(
                     Path(disk.path), disk.format, made / f"disk-{number}.qcow2", "qcow2",

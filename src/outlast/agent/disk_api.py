@@ -1,8 +1,9 @@
-"""The part of the agent's API that is about disks of VMs: snapshots, backups, and domains to
-be adopted.
+"""The part of the agent's API that is about disks of VMs: snapshots, backups, moves to another
+storage, and domains to be adopted.
 
 Rules:
-1. Everything here runs on the host that may touch the disks; another one is named, not asked.
+1. Work on disks is done by the host that holds the VM's lease. A call that comes to another one is
+   handed on to it (RELAYED), once: who was handed a call answers it, whatever he finds.
 2. Questions read files; all of it goes through worker threads.
 """
 
@@ -18,33 +19,73 @@ from pydantic import BaseModel
 from outlast.agent.adopting import Adopting
 from outlast.agent.api import Api
 from outlast.agent.backups import Backups
+from outlast.agent.disk_moves import DiskMoves
 from outlast.agent.hostfile import var_dir
+from outlast.agent.peers import FOR, AgentPeers
 from outlast.agent.snapshots import Snapshots
-from outlast.wire.disks import AdoptWish, BackupWish, SnapshotWish
+from outlast.wire.disks import AdoptWish, BackupWish, DiskMoveWish, SnapshotWish
 from outlast.wire.shapes import parse
 
 log = logging.getLogger("outlast.agent.server")
+
+VM = "/v1/vms/{name}"
+RELAYED = frozenset(
+    {("POST", f"{VM}/snapshots"), ("DELETE", f"{VM}/snapshots/{{snapshot}}")}
+    | {(method, f"{VM}/{what}") for method in ("POST", "GET", "DELETE")
+       for what in ("backup", "disk-move")}
+)  # fmt: skip
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class DiskApi:
     """Handlers of these calls; lives on the server's event loop."""
 
-    def __init__(self, api: Api, blocking: Callable[..., Awaitable[object]]) -> None:
+    def __init__(
+        self, api: Api, blocking: Callable[..., Awaitable[object]], peers: AgentPeers
+    ) -> None:
         service = api.service
+        self._api, self._peers = api, peers
         self.snapshots, self.backups = Snapshots(service), Backups(service)
         self.adopting = Adopting(service, api.wishes, var_dir() / "adopted")
+        self.moves = DiskMoves(service, api.wishes)
         self._blocking = blocking
 
     def routes(self) -> list[web.RouteDef]:
-        vm = "/v1/vms/{name}"
         return [
-            web.get(f"{vm}/snapshots", self._list),
-            web.post(f"{vm}/snapshots", self._create),
-            web.post(f"{vm}/snapshots/{{snapshot}}/revert", self._revert),
-            web.delete(f"{vm}/snapshots/{{snapshot}}", self._remove),
-            web.post(f"{vm}/backup", self._begin),
-            web.get(f"{vm}/backup", self._status),
-            web.delete(f"{vm}/backup", self._give_up),
+            web.route(route.method, route.path, self._at_home(route.handler))
+            if (route.method, route.path) in RELAYED else route
+            for route in self._routes()
+        ]  # fmt: skip
+
+    def _at_home(self, handler: Handler) -> Handler:
+        """Rule 1."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            vm = request.match_info["name"]
+            here = FOR in request.headers or "here" in request.query
+            place = None if here else self._api.home(vm)
+            if place is None or not self._peers.able:
+                return await handler(request)
+            body = await request.read()
+            log.info("%s %s is handed on to %s", request.method, request.path, place.host)
+            status, said = await self._peers.forward(place, request.method, request.path, body)
+            return web.Response(body=said, status=status, content_type="application/json")
+
+        return handle
+
+    def _routes(self) -> list[web.RouteDef]:
+        return [
+            web.get(f"{VM}/snapshots", self._list),
+            web.post(f"{VM}/snapshots", self._create),
+            web.post(f"{VM}/snapshots/{{snapshot}}/revert", self._revert),
+            web.delete(f"{VM}/snapshots/{{snapshot}}", self._remove),
+            web.post(f"{VM}/backup", self._begin),
+            web.get(f"{VM}/backup", self._status),
+            web.delete(f"{VM}/backup", self._give_up),
+            web.post(f"{VM}/disk-move", self._move),
+            web.get(f"{VM}/disk-move", self._moving),
+            web.delete(f"{VM}/disk-move", self._stay),
             web.get("/v1/foreign", self._foreign),
             web.get("/v1/foreign/{domain}", self._look),
             web.post("/v1/foreign/{domain}/adopt", self._adopt),
@@ -75,6 +116,16 @@ class DiskApi:
 
     async def _give_up(self, request: web.Request) -> web.Response:
         return await self._done(lambda: self.backups.give_up(request.match_info["name"]))
+
+    async def _move(self, request: web.Request) -> web.Response:
+        vm, wish = request.match_info["name"], parse(DiskMoveWish, await request.read())
+        return await self._done(lambda: self.moves.begin(vm, wish), 202)
+
+    async def _moving(self, request: web.Request) -> web.Response:
+        return _json(self.moves.status(request.match_info["name"]))
+
+    async def _stay(self, request: web.Request) -> web.Response:
+        return await self._done(lambda: self.moves.give_up(request.match_info["name"]))
 
     async def _foreign(self, _: web.Request) -> web.Response:
         return await self._list_of(self.adopting.all)

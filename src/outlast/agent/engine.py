@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from outlast import __version__
 from outlast.agent import notebook
@@ -39,13 +39,15 @@ from outlast.agent.margin import Margin, Measured, advice
 from outlast.agent.mending import Mending
 from outlast.agent.network_keeper import LinkPort
 from outlast.agent.notebook import Notebook
+from outlast.agent.patience import in_time
 from outlast.agent.picture import Picture
 from outlast.agent.processors import BaselineKeeper
 from outlast.agent.registers import Registers
+from outlast.agent.repository_keeper import MountPort
 from outlast.agent.senses import Senses, boottime_ns
 from outlast.agent.service import Borrowed
 from outlast.agent.tick import tick
-from outlast.errors import Conflict, NotFound, PoolTrouble, StorageTrouble
+from outlast.errors import Conflict, NotFound, PoolTrouble
 from outlast.guard.client import GuardClient
 from outlast.guard.pulse_client import PulseClient
 from outlast.hypervisor.adoption import Foreigners
@@ -53,7 +55,8 @@ from outlast.hypervisor.disks import Disks
 from outlast.hypervisor.driver import Console, GuardRefused, Processors
 from outlast.hypervisor.mover import MovingDriver, Progress
 from outlast.incident.ring import Ring
-from outlast.model import Fence, Lease, SlotRecord, VmRecord
+from outlast.model import Fence, Lease, Repository, SlotRecord, VmRecord
+from outlast.mounts.registry import repositories
 from outlast.pool.core import PoolCore
 from outlast.pool.facts import Held, Me
 from outlast.pool.journal import Note, note
@@ -61,9 +64,6 @@ from outlast.power.port import PowerFence, SwitchSaid
 from outlast.settings import PROTOCOL, PoolSettings, S
 from outlast.storage.register import Register, Swap
 
-T = TypeVar("T")
-
-STORAGE_WAIT_S = 8.0
 COPY_WAIT_S = 5.0  # for the hypervisor to end the last move of a VM that comes back
 TROUBLES_TOLD = 3
 TOLD_MAX = 1000
@@ -87,6 +87,7 @@ class Parts:
     processors: Processors
     power: PowerFence
     links: LinkPort
+    mounts: MountPort
     disks: Disks
     foreigners: Foreigners
     run_dir: Path
@@ -116,8 +117,9 @@ class Engine:
         )  # fmt: skip
         self._disk_work = DiskWork(self, self._hands, self._registers.swap, parts.open_guard)
         self._senses = Senses(
-            parts.me, timing, self._registers, self._machine, self._hands, boottime_ns
-        )
+            parts.me, timing, self._registers, self._machine, self._hands, boottime_ns,
+            lambda: self._keepers.repositories,
+        )  # fmt: skip
         self._notebook = Notebook(
             parts.me.host,
             (parts.notes_path, parts.pool_dir / "journal" / f"{parts.me.slot}.jsonl"),
@@ -138,8 +140,9 @@ class Engine:
             parts.processors, self.read_pool, self.write_pool, self.tell
         )
         self._keepers = Keepers(
-            parts.me, parts.settings, parts.register, self, parts.power, parts.links, self.tell
-        )
+            parts.me, parts.settings, parts.register, self, parts.power, parts.links, parts.mounts,
+            boottime_ns, self.tell,
+        )  # fmt: skip
         self._farewell = Farewell(parts.boot_id, parts.pulse.leave, parts.power_off)
         self._picture = Picture(parts.me, parts.settings, None, None, "the agent has just begun")
         self._listener = threading.Thread(target=self._listen, name="pulse", daemon=True)
@@ -214,6 +217,8 @@ class Engine:
         snapshot, troubles = self._senses.snapshot or {}, self._registers.known.troubles
         said = [snapshot.get("alarm"), (snapshot.get("storage") or {}).get("error")]
         said.append(self._ending())
+        for name, state in sorted(self._keepers.repositories.items()):
+            said.append(state.trouble and f"the storage {name}: {state.trouble}")
         said += [f"{name}: {why}" for name, why in sorted(troubles.items())][:TROUBLES_TOLD]
         if len(troubles) > TROUBLES_TOLD:
             said.append(f"{len(troubles) - TROUBLES_TOLD} more registers cannot be read")
@@ -290,48 +295,61 @@ class Engine:
         return str(self._parts.pool_dir)
 
     def read_vm(self, name: str) -> Held[VmRecord] | None:
-        return self._in_time(lambda: self._registers.read_now(f"vm/{name}"))
+        return in_time(lambda: self._registers.read_now(f"vm/{name}"))
 
     def write_vm(self, expected: int, record: VmRecord) -> Swap:
         name = f"vm/{record.spec.name}"
-        return self._in_time(lambda: self._registers.swap(name, expected, record))
+        return in_time(lambda: self._registers.swap(name, expected, record))
 
     @property
     def boot_id(self) -> str:
         return self._parts.boot_id
 
     def read_slot(self, slot: int) -> Held[SlotRecord] | None:
-        return self._in_time(lambda: self._registers.read_now(f"slot/{slot}"))
+        return in_time(lambda: self._registers.read_now(f"slot/{slot}"))
 
     def write_slot(self, expected: int, record: SlotRecord) -> Swap:
         name = f"slot/{record.slot}"
-        return self._in_time(lambda: self._registers.swap(name, expected, record))
+        return in_time(lambda: self._registers.swap(name, expected, record))
 
     def read_fence(self, slot: int) -> Held[Fence] | None:
-        return self._in_time(lambda: self._registers.read_now(f"fence/{slot}"))
+        return in_time(lambda: self._registers.read_now(f"fence/{slot}"))
 
     def write_fence(self, expected: int, fence: Fence) -> Swap:
         name = f"fence/{fence.slot}"
-        return self._in_time(lambda: self._registers.swap(name, expected, fence))
+        return in_time(lambda: self._registers.swap(name, expected, fence))
 
     def read_pool(self) -> Held[PoolSettings] | None:
-        return self._in_time(lambda: self._registers.read_now("pool"))
+        return in_time(lambda: self._registers.read_now("pool"))
 
     def write_pool(self, expected: int, settings: PoolSettings) -> Swap:
-        return self._in_time(lambda: self._registers.swap("pool", expected, settings))
+        return in_time(lambda: self._registers.swap("pool", expected, settings))
 
     def read_lease(self, vm: str) -> Held[Lease] | None:
-        return self._in_time(lambda: self._registers.read_now(f"lease/{vm}"))
+        return in_time(lambda: self._registers.read_now(f"lease/{vm}"))
+
+    def repositories(self) -> list[Repository]:
+        return in_time(lambda: repositories(self._parts.register))
 
     def admit_copy(self, vm: str) -> None:
+        self._check_storage(vm)
         if not self._departures.settled(vm, COPY_WAIT_S):
             raise Conflict(f"libvirt on {self._parts.me.host} has not ended its last move of {vm}")
         answer = self._parts.open_guard().admit(vm, incoming=True)
         if not answer.get("ok"):
             raise GuardRefused(f"the guard of {self._parts.me.host} refuses: {answer.get('error')}")
 
+    def _check_storage(self, vm: str) -> None:
+        facts = self._picture.facts
+        record = facts.vms.get(vm) if facts else None
+        if facts is not None and record is not None and (why := facts.away(record.value.spec)):
+            raise PoolTrouble(f"{vm} cannot come to {self._parts.me.host}: {why}")
+
     def borrow(self, vm: str, why: str) -> AbstractContextManager[Borrowed]:
         return self._disk_work.borrow(vm, why)
+
+    def occupied(self, kind: str, vm: str) -> AbstractContextManager[None]:
+        return self._hands.occupied(kind, vm)
 
     @property
     def disks(self) -> Disks:
@@ -362,35 +380,13 @@ class Engine:
 
     def timeline(self, since_wall_s: float, limit: int) -> list[Mapping[str, object]]:
         folder = self._parts.pool_dir / "journal"
-        return self._in_time(lambda: notebook.read(folder, since_wall_s, limit))
+        return in_time(lambda: notebook.read(folder, since_wall_s, limit))
 
     def open_console(self, vm: str) -> Console:
         facts = self._picture.facts
         if facts is None or vm not in facts.local:
             raise NotFound(f"{vm} does not run on {self._parts.me.host}")
         return self._parts.driver.open_console(vm)
-
-    def _in_time(self, work: Callable[[], T]) -> T:
-        """Storage work for a person who waits: its answer, or a plain word that there is none."""
-        box: list[T | BaseException] = []
-
-        def run() -> None:
-            try:
-                box.append(work())
-            except BaseException as trouble:
-                box.append(trouble)
-
-        worker = threading.Thread(target=run, name="for-people", daemon=True)
-        worker.start()
-        worker.join(STORAGE_WAIT_S)
-        if not box:
-            raise StorageTrouble(
-                f"the pool's storage has not answered for {STORAGE_WAIT_S:g} s",
-                hint="what was asked may still happen; look again when the storage is back",
-            )
-        if isinstance(box[0], BaseException):
-            raise box[0]
-        return box[0]
 
 
 def _number(value: object) -> int:

@@ -204,12 +204,14 @@ class Hands:
     def _start(self, work: Start) -> Result:
         if self._departures is not None and not self._departures.settled(work.vm, SETTLE_S):
             raise HypervisorTrouble("libvirt has not ended its last move from here")
+        # a change by a host that has died since may not be known here yet: another disk, above all
+        newest = self._registers.read_now(f"vm/{work.vm}")
         guard = self._open_guard()
         answer = guard.admit(work.vm)
         if not answer.get("ok"):
             raise GuardRefused(f"the guard does not admit {work.vm}: {answer.get('error')}")
         try:
-            self._driver.start(work.spec)
+            self._driver.start(newest.value.spec if newest is not None else work.spec)
         except OutlastError:
             guard.release(work.vm)
             raise

@@ -1,8 +1,8 @@
 """Files of VMs on the pool's storage: which paths may be named, and new disks.
 
 Rules:
-1. A VM's files lie on the pool's storage, so that every host finds them, and never among the
-   pool's own files (registers, heartbeat, secret, keys).
+1. A VM's files lie on the pool's storage, disks in one of its repositories too, so that every host
+   finds them, and never among the pool's own files (registers, heartbeat, secret, keys).
 2. A new disk appears whole under its name, or not at all: a sparse temporary beside it, synced,
    then linked. A name that is taken is never written to.
 3. What a failed creation made is removed again, and nothing else.
@@ -18,6 +18,7 @@ import errno
 import os
 import secrets
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,16 +89,37 @@ def check_folder_of(path: str, field: str) -> None:
         raise BadField(f"{field}: there is no folder {Path(path).parent}", field=field)
 
 
-def plan(pool_dir: str, vm: str, wishes: list[DiskWish], use_existing: bool) -> list[Planned]:
-    """The disks of a new VM, checked; nothing is made yet.
+def find_disk(
+    pool_dir: str, roots: Mapping[str, str], wish: DiskWish, default: str, field: str
+) -> tuple[str, str]:
+    """The absolute path of a disk, and its repository. Raises BadField."""
+    if wish.repository and wish.repository not in roots:
+        known = ", ".join(sorted(roots)) or "none"
+        raise BadField(f"{field}: there is no storage '{wish.repository}' in this pool",
+                       hint=f"there is: {known}", field=field)  # fmt: skip
+    base = roots.get(wish.repository, os.path.join(pool_dir, IMAGES))  # noqa: PTH118
+    text = wish.path or f"{base}/{default}"
+    for name, root in roots.items():
+        real = os.path.realpath(text)
+        if text.startswith("/") and Path(real).is_relative_to(root) and real != root:
+            if Path(real).relative_to(root).parts[0].startswith("."):
+                raise BadField(f"{field}: {text} belongs to the pool itself", field=field)
+            return real, name
+    return check_path(pool_dir, text, field), ""
+
+
+def plan(
+    pool_dir: str, roots: Mapping[str, str], vm: str, wishes: list[DiskWish], use_existing: bool
+) -> list[Planned]:
+    """The disks of a new VM, checked; nothing is made yet. roots: repositories and their paths.
 
     Raises BadField, Conflict for a file that exists and was not to be used.
     """
     found: list[Planned] = []
     for index, wish in enumerate(wishes):
         field = f"disks.{index}"
-        default = f"{IMAGES}/{vm}.raw" if index == 0 else f"{IMAGES}/{vm}-{index + 1}.raw"
-        path = check_path(pool_dir, wish.path or default, f"{field}.path")
+        default = f"{vm}.raw" if index == 0 else f"{vm}-{index + 1}.raw"
+        path, repository = find_disk(pool_dir, roots, wish, default, f"{field}.path")
         if any(path == other.disk.path for other in found):
             raise BadField(f"{field}: {path} is named twice", field=field)
         kind = "qcow2" if path.endswith(".qcow2") else "raw"
@@ -115,7 +137,7 @@ def plan(pool_dir: str, vm: str, wishes: list[DiskWish], use_existing: bool) -> 
             hint = "give a size to make a new disk"
             raise BadField(f"{field}: there is no file {path}", hint=hint, field=field)
         size = 0 if exists else wish.size or 0
-        found.append(Planned(Disk(path, kind, wish.bus), size))
+        found.append(Planned(Disk(path, kind, wish.bus, repository), size))
     return found
 
 

@@ -3,6 +3,9 @@
     balancer    evens the pool out, where its settings say so
     fencer      switches hosts off that fell silent and have a power switch
     power       asks the other hosts' power switches whether they still answer
+    backups     makes those that are due
+    disks       settles moves of disks that were broken off
+    storage     has the pool's storage repositories mounted, and asks whether they answer
     networks    has the bridges the pool wants, and looks whether others are reached there
 
 Rules: each may hang without anybody waiting for it. Only the fencer touches a host; its file has
@@ -11,26 +14,51 @@ the rules for that.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 
 from outlast import __version__
+from outlast.agent.backup_timer import BackupTimer
 from outlast.agent.balancer import Balancer
+from outlast.agent.disk_moves import DiskMoves
 from outlast.agent.fencer import Fencer
 from outlast.agent.network_keeper import LinkPort, NetworkKeeper
 from outlast.agent.network_reach import NetworkReach
 from outlast.agent.power_watch import PowerWatch
+from outlast.agent.repository_keeper import MountPort, RepositoryKeeper
 from outlast.agent.service import Service
 from outlast.agent.wishes import Wishes
 from outlast.model import PowerSwitch
+from outlast.mounts.registry import repositories
 from outlast.network.frames import Frames
 from outlast.network.registry import networks
-from outlast.pool.facts import Facts, Me
+from outlast.pool.facts import Answering, Facts, Me
 from outlast.pool.journal import Note
 from outlast.power.port import PowerFence, SwitchSaid
 from outlast.power.switches import record_of
 from outlast.settings import PoolSettings
 from outlast.storage.register import Register
+
+SETTLE_S, TIMER_S = 2.0, 30.0
+
+
+class _Regularly:
+    """Does something again and again, with a pause."""
+
+    def __init__(self, name: str, look: Callable[[], None], pause_s: float) -> None:
+        self._look, self._pause_s, self._stop = look, pause_s, threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._pause_s):
+            self._look()
 
 
 class Keepers:
@@ -38,7 +66,8 @@ class Keepers:
 
     def __init__(
         self, me: Me, settings: PoolSettings, register: Register, service: Service,
-        power: PowerFence, links: LinkPort, tell: Callable[[Note], None],
+        power: PowerFence, links: LinkPort, mounts: MountPort, now_ns: Callable[[], int],
+        tell: Callable[[Note], None],
     ) -> None:  # fmt: skip
         self._service = service
 
@@ -56,18 +85,33 @@ class Keepers:
             time.monotonic,
         )  # fmt: skip
         self._networks = NetworkKeeper(me.host, lambda: networks(register), links, tell, reach)
+        self._storage = RepositoryKeeper(
+            me.host, lambda: repositories(register), mounts, tell, now_ns,
+            settings.timing.settle_ns,
+        )  # fmt: skip
+        moves = DiskMoves(service, Wishes(service))
+        self._all = (
+            self._balancer, self._fencer, self._power, self._networks, self._storage,
+            _Regularly("disks", moves.look, SETTLE_S),
+            _Regularly("backups", BackupTimer(service, register, tell).look, TIMER_S),
+        )  # fmt: skip
 
     @property
     def switches(self) -> Mapping[int, SwitchSaid]:
         """What the power switches of other hosts said last, by slot."""
         return self._power.known
 
+    @property
+    def repositories(self) -> Mapping[str, Answering]:
+        """The pool's storage repositories as this host has them. Never blocks."""
+        return self._storage.known
+
     def start(self) -> None:
-        for one in (self._balancer, self._fencer, self._power, self._networks):
+        for one in self._all:
             one.start()
 
     def close(self) -> None:
-        for one in (self._balancer, self._fencer, self._power, self._networks):
+        for one in self._all:
             one.close()
 
     def _seen(self) -> tuple[Facts, PoolSettings] | None:

@@ -52,6 +52,8 @@ class Mending:
 
 def _over(facts: Facts, vm: LocalVm) -> bool:
     """True when what paused it may be over."""
+    if ("held", vm.name) in facts.busy:
+        return False  # its disk is being changed over (disk_moves.py)
     if vm.reason != MIGRATION:
         return vm.reason == DISK_ERROR
     held = facts.leases.get(vm.name)

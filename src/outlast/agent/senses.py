@@ -21,7 +21,7 @@ from outlast.agent.machine import Machine
 from outlast.agent.machine import Seen as MachineSeen
 from outlast.agent.registers import Registers
 from outlast.model import NO_TERM, Block, BlockState, GuardState, View
-from outlast.pool.facts import Extension, Facts, GuardFacts, Me, Sample, Seen
+from outlast.pool.facts import Answering, Extension, Facts, GuardFacts, Me, Sample, Seen
 from outlast.settings import Timing
 from outlast.storage.format import block_from_json, view_from
 
@@ -40,6 +40,7 @@ class Senses:
         machine: Machine,
         hands: Hands,
         now_ns: Callable[[], int],
+        repositories: Callable[[], Mapping[str, Answering]],
     ) -> None:
         self._me = me
         self._timing = timing
@@ -47,6 +48,7 @@ class Senses:
         self._machine = machine
         self._hands = hands
         self._now_ns = now_ns
+        self._repositories = repositories
         self._lock = threading.Lock()
         self._newest: Json | None = None
         self._snapshot: Json | None = None  # the newest that knows its term
@@ -117,6 +119,7 @@ class Senses:
             extension=_extension(snapshot),
             fences=known.fences,
             unread=frozenset(known.troubles),
+            repositories=self._repositories(),
         )
 
     def _sample(self, snapshot: Json, now_ns: int) -> Sample:

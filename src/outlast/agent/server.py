@@ -2,8 +2,8 @@
 
 Rules:
 1. Who may what: the unix socket (mode 0600, peer is root or the agent's own user) is role admin;
-   over TCP the role stands in the caller's certificate. READS lists what hosts may do; everything
-   else takes admin or manager.
+   over TCP the role stands in the caller's certificate. Hosts may do what READS lists, and hand on
+   work on disks to each other (RELAYED); everything else takes admin or manager.
 2. Every refused call is counted (`refused_calls` in the status) and a note (refusals.py).
 3. Every failure is JSON: {"error": {code, sentence, hint, field}}. A bug is code "internal", its
    traceback goes to the log only.
@@ -32,7 +32,8 @@ from pydantic import BaseModel
 from outlast.agent.api import Api, Place
 from outlast.agent.arrivals import serve_way
 from outlast.agent.console import Desk, serve_console
-from outlast.agent.disk_api import DiskApi
+from outlast.agent.disk_api import RELAYED, DiskApi
+from outlast.agent.image_api import ImageApi
 from outlast.agent.peers import AgentPeers
 from outlast.agent.pool_wishes import switch
 from outlast.agent.refusals import Refusals
@@ -183,7 +184,7 @@ class Server:
         request[ROLE], request[CALLER] = role, name
         resource = request.match_info.route.resource
         call = (request.method, resource.canonical if resource else request.path)
-        if role == "host" and call not in READS:
+        if role == "host" and call not in READS | RELAYED:
             raise Refused(
                 f"host {name} may not {request.method} {request.path}",
                 hint="wishes take a certificate with the role admin or manager",
@@ -238,7 +239,8 @@ class Server:
             web.patch("/v1/pool/settings", self._set),
             web.get(f"{vm}/why", self._why(self.api.why_vm)),
             web.get("/v1/hosts/{name}/why", self._why(self.api.why_host)),
-            *DiskApi(self.api, self.blocking).routes(),
+            *DiskApi(self.api, self.blocking, self._peers).routes(),
+            *ImageApi(Path(self.api.service.pool_dir), self.blocking).routes(),
         ]
 
     async def _status(self, request: web.Request) -> web.Response:

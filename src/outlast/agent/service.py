@@ -20,7 +20,7 @@ from outlast.hypervisor.adoption import Foreigners
 from outlast.hypervisor.disks import Disks
 from outlast.hypervisor.driver import Console
 from outlast.hypervisor.mover import Progress
-from outlast.model import Fence, Lease, SlotRecord, VmRecord
+from outlast.model import Fence, Lease, Repository, SlotRecord, VmRecord
 from outlast.pool.facts import Held
 from outlast.pool.journal import Note
 from outlast.power.port import SwitchSaid
@@ -92,6 +92,9 @@ class Service(Protocol):
     def read_lease(self, vm: str) -> Held[Lease] | None:
         """A VM's lease, read from storage now. Raises StorageTrouble as read_vm does."""
 
+    def repositories(self) -> list[Repository]:
+        """The pool's storage repositories, read now. Raises StorageTrouble as read_vm does."""
+
     def admit_copy(self, vm: str) -> None:
         """Have this host's guard let a copy of a VM in; may block for seconds.
 
@@ -104,6 +107,10 @@ class Service(Protocol):
         why: a few words for people. Raises NotFound, Conflict when it runs or shall run,
         PoolTrouble when this host may run nothing now, StorageTrouble.
         """
+
+    def occupied(self, kind: str, vm: str) -> AbstractContextManager[None]:
+        """Work on a VM that everybody here sees as busy meanwhile; "move": none to another host
+        begins; "held": nobody lets it go on. Raises Conflict when there is such work already."""
 
     @property
     def disks(self) -> Disks:

@@ -106,7 +106,7 @@ class Wishes:
                 start_seq=record.start_seq + 1,
             )
 
-        done = self._change(name, edit, f"{name} shall run", f"{name} shall run already")
+        done = self.change(name, edit, f"{name} shall run", f"{name} shall run already")
         if not (done.changed and careful):
             return done
         return done.model_copy(update={"sentence": f"{done.sentence}; {careful}"})
@@ -126,7 +126,7 @@ class Wishes:
             return after
 
         said = f"{name} is placed so from its next start on"
-        return self._change(name, edit, said, f"{name} is placed so already")
+        return self.change(name, edit, said, f"{name} is placed so already")
 
     def stop(self, name: str) -> VmWish:
         """Ask the system inside to shut down. Raises NotFound, Conflict, StorageTrouble."""
@@ -136,7 +136,7 @@ class Wishes:
                 return record
             return replace(record, desired=Desired.STOPPED, stop_mode=StopMode.SHUTDOWN)
 
-        return self._change(name, edit, f"{name} shall stop", f"{name} shall be stopped already")
+        return self.change(name, edit, f"{name} shall stop", f"{name} shall be stopped already")
 
     def kill(self, name: str) -> VmWish:
         """End it at once. Raises NotFound, Conflict, StorageTrouble."""
@@ -145,12 +145,12 @@ class Wishes:
             return replace(record, desired=Desired.STOPPED, stop_mode=StopMode.KILL)
 
         said = f"{name} shall end at once"
-        return self._change(name, edit, said, f"{said} already")
+        return self.change(name, edit, said, f"{said} already")
 
     def set_ha(self, name: str, off: HaOff | None) -> VmWish:
         """Switch its high availability off, or on with None. Raises NotFound, StorageTrouble."""
         word = "off" if off else "on"
-        return self._change(
+        return self.change(
             name, lambda record: replace(record, ha_off=off), f"HA of {name} is {word}",
             f"HA of {name} is {word} already",
         )  # fmt: skip
@@ -186,7 +186,7 @@ class Wishes:
 
         self._check_runs(name, to, facts)
         said = f"{name} shall move to {to}" if to else f"{name} shall move to another host"
-        return self._change(name, edit, said, said)
+        return self.change(name, edit, said, said)
 
     def stay(self, name: str) -> VmWish:
         """Take back the wish to move it. Raises NotFound, Conflict, StorageTrouble."""
@@ -194,7 +194,7 @@ class Wishes:
         def edit(record: VmRecord) -> VmRecord:
             return replace(record, move=None)
 
-        return self._change(name, edit, f"{name} stays where it is", f"{name} shall not move")
+        return self.change(name, edit, f"{name} stays where it is", f"{name} shall not move")
 
     def delete(self, name: str, how: VmDelete) -> VmWish:
         """Leave a tombstone; disks go only when asked for.
@@ -212,14 +212,29 @@ class Wishes:
         def edit(record: VmRecord) -> VmRecord:
             if record.desired is Desired.RUNNING and not record.held_down:
                 raise Conflict(f"'{name}' is not deleted: somebody has just started it")
+            if record.disk_move is not None:
+                raise Conflict(f"'{name}' is not deleted: a disk of it is on its way")
             return replace(record, deleted=True, desired=Desired.STOPPED)
 
-        done = self._change(name, edit, f"{name} is deleted", f"{name} is deleted already")
+        done = self.change(name, edit, f"{name} is deleted", f"{name} is deleted already")
         if not how.with_disks:
             return done
         left = self._remove_disks(name, held.value.spec.disks) + unfurnish(held.value.spec)
         sentence = f"{name} and its disks are deleted"
         return done.model_copy(update={"sentence": "; but ".join([sentence, *left])})
+
+    def change(self, name: str, edit: Edit, said: str, said_already: str) -> VmWish:
+        """Change its record, from the newest one. Raises NotFound, Conflict, StorageTrouble."""
+        for _ in range(TRIES):
+            held = self._existing(name)
+            record = edit(held.value)
+            if record == held.value:
+                return VmWish(name=name, version=held.version, changed=False, sentence=said_already)
+            version = self._write(held.version, record)
+            if version:
+                return VmWish(name=name, version=version, changed=True, sentence=said)
+            self._sleep(PAUSE_S)
+        raise Conflict(f"others change '{name}' all the time", hint="try again in a moment")
 
     # ---- parts
 
@@ -244,7 +259,8 @@ class Wishes:
         for bridge in wish.networks:
             if not _BRIDGE.fullmatch(bridge):
                 raise BadField(f"networks: {bridge[:40]!r} is no bridge name", field="networks")
-        planned = images.plan(pool_dir, wish.name, wish.disks, wish.use_existing)
+        roots = {one.name: one.path for one in self._service.repositories()}
+        planned = images.plan(pool_dir, roots, wish.name, wish.disks, wish.use_existing)
         _check_unshared(planned, facts)
         spec = VmSpec(
             wish.name, self._new_uuid(), wish.memory // MIB, wish.vcpus,
@@ -259,6 +275,8 @@ class Wishes:
         record = edited(record, wish.placing)
         if facts is not None:
             check_possible(facts, self._service.picture.settings, record)
+            if why := facts.away(spec):
+                raise StorageTrouble(f"'{wish.name}' cannot be made here: {why}")
         return record, planned
 
     def _existing(self, name: str) -> Held[VmRecord]:
@@ -267,18 +285,6 @@ class Wishes:
         if held is None or held.value.deleted:
             raise NotFound(f"there is no VM '{name}'", hint="outlast vm list")
         return held
-
-    def _change(self, name: str, edit: Edit, said: str, said_already: str) -> VmWish:
-        for _ in range(TRIES):
-            held = self._existing(name)
-            record = edit(held.value)
-            if record == held.value:
-                return VmWish(name=name, version=held.version, changed=False, sentence=said_already)
-            version = self._write(held.version, record)
-            if version:
-                return VmWish(name=name, version=version, changed=True, sentence=said)
-            self._sleep(PAUSE_S)
-        raise Conflict(f"others change '{name}' all the time", hint="try again in a moment")
 
     def _write(self, expected: int, record: VmRecord) -> int:
         """The version written; 0 when somebody else was faster. Raises StorageTrouble."""
@@ -353,8 +359,11 @@ class Wishes:
             if other != name and not held.value.deleted
             for disk in held.value.spec.disks
         }
-        left = [f"{d.path} is left: {others[d.path]} uses it" for d in disks if d.path in others]
-        return left + images.remove([d.path for d in disks if d.path not in others])
+        away = {d.path: facts.without(d.repository) for d in disks} if facts else {}
+        kept = {path: why for path, why in away.items() if why}
+        kept |= {d.path: f"{others[d.path]} uses it" for d in disks if d.path in others}
+        left = [f"{path} is left: {why}" for path, why in kept.items()]
+        return left + images.remove([d.path for d in disks if d.path not in kept])
 
 
 def _check_preferred(names: list[str], facts: Facts | None) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from outlast.cli.context import options, print_json, say
-from outlast.cli.image import RATE, Limit, PoolDir, pool_dir_of, rate_of
-from outlast.errors import Conflict, InvalidInput, StorageTrouble
+from outlast.cli.image import RATE, Limit, On, PoolDir, folder_on, pool_dir_of, rate_of
+from outlast.errors import Conflict, InvalidInput
 
 if TYPE_CHECKING:
     from outlast.cli.waiting import Tell
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from outlast.wire.disk_client import DiskClient
     from outlast.wire.disks import BackupStatus
     from outlast.wire.shapes import VmWish
-
-POLL_S = 0.3
 
 Vm = Annotated[str, typer.Argument(metavar="VM", help="The VM's name.")]
 
@@ -36,7 +33,7 @@ def backup(
     ] = "auto",
     limit: Limit = RATE,
 ) -> None:
-    """Copy a VM into a folder, while it runs or stands still. Run it on the VM's host.
+    """Copy a VM into a folder of the VM's host, while it runs or stands still.
 
     \b
     Each backup is a folder of its own that is seen when it is whole; Ctrl-C breaks it off. For one
@@ -70,6 +67,7 @@ def restore(
     ctx: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="One backup: where vm.json is.")],
     as_: Annotated[str, typer.Option("--as", metavar="NAME", help="Of the new VM.")] = "",
+    on: On = "",
     limit: Limit = RATE,
     pool: PoolDir = None,
 ) -> None:
@@ -87,8 +85,8 @@ def restore(
     saved = read(folder.absolute())
     with telling(chosen.json) as tell:
         done = _restore(
-            chosen.client(), pool_dir_of(pool), saved, as_ or saved.vm, rate_of(limit),
-            percent_of(tell),
+            chosen.client(), pool_dir_of(pool), saved, as_ or saved.vm,
+            (folder_on(on, pool), rate_of(limit)), percent_of(tell),
         )  # fmt: skip
     if chosen.json:
         print_json(done)
@@ -108,7 +106,7 @@ def export(
     """Copy a VM's disks into files, for use elsewhere. Further disks become FILE-2 and so on.
 
     \b
-    It needs room for the copy twice for a moment. Example:
+    Run it on the VM's host. It needs room for the copy twice for a moment. Example:
       outlast vm export web /mnt/usb/web.vmdk --format vmdk
     """
     from outlast.cli.waiting import telling
@@ -127,7 +125,7 @@ def export(
         raise Conflict(f"{target} exists already", hint="take another name")
     rate = rate_of(limit)
     disks = DiskClient(chosen.client())
-    disks.backup(vm, make(BackupWish, folder=str(target.parent), rate_bytes_s=rate))
+    disks.backup(vm, make(BackupWish, folder=str(target.parent), rate_bytes_s=rate), here=True)
     with telling(chosen.json) as tell:
         copied = Path(_wait(disks, vm, tell).folder)
         try:
@@ -141,24 +139,18 @@ def export(
 
 
 def _wait(disks: DiskClient, vm: str, tell: Tell) -> BackupStatus:
-    """Follow a backup to its end; Ctrl-C breaks it off. Raises StorageTrouble when it failed."""
-    try:
-        while True:
-            now = disks.backup_status(vm)
-            if now.state == "done":
-                return now
-            if now.state == "failed":
-                raise StorageTrouble(now.sentence)
-            percent = f" {20 * now.done_bytes // now.total_bytes * 5} %" if now.total_bytes else ""
-            tell(f"{now.sentence}{percent}")
-            time.sleep(POLL_S)
-    except KeyboardInterrupt:
-        disks.give_up(vm)
-        raise
+    from outlast.cli.waiting import follow
+
+    return follow(lambda: disks.backup_status(vm), lambda: disks.give_up(vm), tell)
 
 
 def _restore(
-    client: AgentClient, pool_dir: Path, saved: Saved, name: str, rate: int, progress: Progress
+    client: AgentClient,
+    pool_dir: Path,
+    saved: Saved,
+    name: str,
+    how: tuple[Path | None, int],
+    progress: Progress,
 ) -> VmWish:
     from outlast.cli.making import make_vm
     from outlast.images.clones import Source, Wanted
@@ -183,5 +175,6 @@ def _restore(
 
     sizes = tuple(disk.virtual_bytes for disk in saved.disks)
     source = Source(saved.files, sizes, lambda: None)
-    wanted = Wanted(linked=False, rate_bytes_s=rate)
+    folder, rate = how
+    wanted = Wanted(linked=False, rate_bytes_s=rate, folder=folder)
     return make_vm(pool_dir, name, source, wanted, create, progress)

@@ -22,7 +22,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,9 +31,14 @@ from outlast.cli import machine
 from outlast.cli.drill import certificate_days
 from outlast.cli.host_lights import HostFacts, StorageFacts, WatchdogFacts
 from outlast.errors import OutlastError
+from outlast.model import Repository
+from outlast.mounts import registry, table
+from outlast.mounts.systemd import Mounts
+from outlast.mounts.table import Mount
 from outlast.storage.format import slot_from
 from outlast.storage.posix import PosixRegister
 from outlast.storage.probe import mount_of
+from outlast.storage.register import Register
 
 T = TypeVar("T")
 
@@ -84,8 +89,11 @@ def look(host_file: Mapping[str, Any], pool_dir: Path | None, root: Path = Path(
     if found.trouble or not (pool_dir / "pool.json").exists():
         return replace(facts, storage=found)
     own = str(host_file.get("host", ""))
+    register = PosixRegister(pool_dir, "check")
+    more: list[tuple[Repository, str]] = within(LIMIT_S, lambda: repositories(register), [])
     return replace(
-        facts, storage=found, peers=within(LIMIT_S, lambda: reach(pool_dir, own), {})
+        facts, storage=found, repositories={one.name: trouble for one, trouble in more},
+        peers=within(LIMIT_S, lambda: reach(register, own), {}),
     )  # fmt: skip
 
 
@@ -278,9 +286,8 @@ def ports_taken() -> dict[str, str]:
     return found
 
 
-def reach(pool_dir: Path, own: str) -> dict[str, str]:
+def reach(register: Register, own: str) -> dict[str, str]:
     """Each other host of the pool, and why its agent was not reached; "" = it was."""
-    register = PosixRegister(pool_dir, "check")
     addresses = {}
     for name in register.names("slot"):
         _, value = register.read(name)
@@ -331,6 +338,26 @@ def storage(pool_dir: Path) -> StorageFacts:
         path, trouble, fs_type, options, own_disk, direct_trouble(pool_dir), free_mib(pool_dir),
         off_s,
     )  # fmt: skip
+
+
+def repositories(register: Register) -> list[tuple[Repository, str]]:
+    """The pool's further storage, and what is wrong with it here. Raises StorageTrouble."""
+    mounted = Mounts().all()
+    return [(one, repository_trouble(one, mounted)) for one in registry.repositories(register)]
+
+
+def repository_trouble(one: Repository, mounted: Sequence[Mount]) -> str:
+    """In a sentence; no server is waited for longer than LIMIT_S."""
+    if one.kind == "dir":
+        there = within(LIMIT_S, Path(one.path).is_dir, None)
+        words = {True: "", False: f"there is no directory {one.path}", None: "it does not answer"}
+        return words[there]
+    choice, found = registry.choice_of(one), table.at(mounted, one.path)
+    why = table.trouble(choice, one.path, mounted)
+    if why or found is None:
+        return why
+    lacking = table.lacking(choice.options, found.fs_type, found.options)
+    return f"it is mounted without {', '.join(lacking)}" if lacking else ""
 
 
 def direct_trouble(pool_dir: Path) -> str:

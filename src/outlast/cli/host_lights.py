@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from outlast.cli.machine import API_PORT, BEAT_PORT, CLOCK_OFF_S_MAX
+from outlast.mounts import table
+from outlast.mounts.options import needed
 from outlast.readiness import CERTIFICATE_DAYS, GREEN, RED, SOUND_CLOCKS, YELLOW, Light
 
 PYTHON_MIN, LIBVIRT_MIN, QEMU_MIN, KERNEL_MIN = (3, 11), (9, 0), (7, 2), (5, 14)
@@ -22,7 +24,6 @@ FREE_MIB_MIN, FREE_MIB_WISHED = 64, 1024
 SHARED = frozenset(
     {"nfs", "nfs4", "ocfs2", "gfs2", "ceph", "fuse.glusterfs", "fuse.ceph", "lustre", "beegfs"}
 )
-NFS_WISHED = ("hard", "lookupcache=none")
 WATCHDOG_HINT = (
     "load the driver of this machine's watchdog, such as iTCO_wdt, ipmi_watchdog or i6300esb; "
     "'modprobe softdog nowayout=1' is better than none"
@@ -75,6 +76,7 @@ class HostFacts:
     confined: str = ""  # what AppArmor or SELinux would forbid; "" = nothing
     certificate_days: float | None = None
     storage: StorageFacts | None = None
+    repositories: Mapping[str, str] = field(default_factory=dict)  # name -> trouble; "" = none
     memory_mib: int = 0
     var_free_mib: int = 0
     services: Mapping[str, str] = field(default_factory=dict)  # unit -> its state; {} = no systemd
@@ -207,11 +209,18 @@ def _storage(facts: HostFacts) -> Iterator[Light]:
     if found.direct:
         yield Light(RED, "storage", f"reads past the cache (O_DIRECT) fail: {found.direct}",
                     f"outlast storage probe {found.path} tells what else is missing")  # fmt: skip
-    lacking = [o for o in NFS_WISHED if found.fs_type.startswith("nfs") and o not in found.options]
+    kind = found.fs_type.removesuffix("4")
+    lacking = table.lacking(needed(kind), kind, found.options) if kind in {"nfs", "ocfs2"} else []
     if lacking:
-        yield Light(YELLOW, "storage", f"{found.path} is mounted without {' and '.join(lacking)}",
-                    "see docs/operating/install.md for the line in /etc/fstab")  # fmt: skip
+        yield Light(YELLOW, "storage", f"{found.path} is mounted without {', '.join(lacking)}",
+                    f"outlast storage mount {kind} SOURCE {found.path} --dry-run says why; then "
+                    "mount it so")  # fmt: skip
     yield _free("storage", found.path, found.free_mib)
+    for name, trouble in facts.repositories.items():
+        if trouble:
+            yield Light(YELLOW, "storage", f"{name}: {trouble}", "outlast storage list")
+        else:
+            yield Light(GREEN, "storage", f"{name} is there")
     off_s = found.clock_off_s
     if off_s is not None and abs(off_s) > CLOCK_OFF_S_MAX:
         side = "ahead of" if off_s > 0 else "behind"

@@ -31,6 +31,9 @@ Limit = Annotated[
         help="Bytes a second a copy may take, so that the pool's heartbeat never waits for it.",
     ),
 ]
+On = Annotated[
+    str, typer.Option(metavar="STORAGE", help="Make new disks there; see 'storage list'.")
+]
 RATE = "48MiB"
 
 
@@ -39,6 +42,22 @@ def pool_dir_of(pool: Path | None) -> Path:
     from outlast.cli.this_host import opened, places
 
     return opened(pool, places())[0].root
+
+
+def folder_on(name: str, pool: Path | None) -> Path | None:
+    """Where disks are in a storage repository; None for "". Raises NotFound, StorageTrouble."""
+    if not name:
+        return None
+    from outlast.cli.host_facts import repository_trouble
+    from outlast.cli.this_host import opened, places
+    from outlast.errors import StorageTrouble
+    from outlast.mounts.registry import get
+    from outlast.mounts.systemd import Mounts
+
+    found = get(opened(pool, places())[1], name)
+    if trouble := repository_trouble(found, Mounts().all()):
+        raise StorageTrouble(f"the storage '{name}' is not there: {trouble}")
+    return Path(found.path)
 
 
 def rate_of(text: str) -> int:
@@ -88,6 +107,34 @@ def import_(
         return
     say(f"{name} is imported: {_sizes(image)}; SHA-256 of its source: {image.sha256}")
     say(f"make a template of it: outlast template create NAME --image {name} --memory 2GiB")
+
+
+@app.command()
+def upload(
+    ctx: typer.Context,
+    name: Name,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="qcow2, raw, VMDK or OVA.")],
+    limit: Limit = RATE,
+) -> None:
+    """Send an image from this machine to the pool, through an agent.
+
+    Broken off at any moment, the same command goes on where it was.
+
+    \b
+    Example, from a machine that is no host:
+      outlast --agent https://10.0.0.5:7791 image upload debian-12 debian-12.qcow2
+    """
+    from outlast.cli.uploading import send
+    from outlast.cli.waiting import follow, telling
+    from outlast.wire.images import ImageClient, ImportWish
+
+    chosen = options(ctx)
+    client = ImageClient(chosen.client())
+    with telling(chosen.json) as tell:
+        send(client, name, file, rate_of(limit), tell)
+        client.take(name, ImportWish(rate_bytes_s=rate_of(limit)))
+        done = follow(lambda: client.status(name), lambda: None, tell)
+    print_json(done) if chosen.json else say(done.sentence)
 
 
 @app.command("list")
@@ -180,11 +227,14 @@ def clean(
 
     Work that is under way, on this host or another one, is left alone, and so are disks of VMs.
     """
+    from outlast.cli import this_host
+    from outlast.cli.host_facts import repositories
     from outlast.images.clean import clean as clean_up
     from outlast.images.clean import found
 
-    pool_dir = pool_dir_of(pool)
-    lefts = found(pool_dir) if dry_run else clean_up(pool_dir)
+    opened, register = this_host.opened(pool, this_host.places())
+    there = [Path(one.path) for one, trouble in repositories(register) if not trouble]
+    lefts = found(opened.root, there) if dry_run else clean_up(opened.root, there)
     if options(ctx).json:
         plain = [{**asdict(left), "path": str(left.path)} for left in lefts]
         print_json({"leftovers": plain, "deleted": not dry_run})

@@ -21,13 +21,15 @@ def make_vm(
 ) -> VmWish:  # fmt: skip
     """Make the files of a VM and then the VM.
 
-    create: makes the VM with these disks, as paths in the pool. Files of a VM that was certainly
-    not made are deleted again; when nobody can tell they stay: 'outlast image clean' finds out.
+    create: makes the VM with these disks, as paths in the pool or absolute ones. Files of a VM
+    that was certainly not made are deleted again; when nobody can tell they stay: 'outlast image
+    clean' finds out.
     """
     try:
         with files_for(pool_dir, vm, source, wanted, progress) as files:
             try:
-                return create([str(path.relative_to(pool_dir)) for path in files])
+                inside = wanted.folder is None
+                return create([str(p.relative_to(pool_dir) if inside else p) for p in files])
             except (Conflict, InvalidInput):
                 raise
             except OutlastError as error:

@@ -33,7 +33,7 @@ class Edit:
     path: Path
     text: str
     why: str
-    after: tuple[str, ...]  # the command that makes it count
+    after: tuple[str, ...] = ()  # the command that makes it count; () = somebody else does
 
 
 def plan(root: Path = Path("/")) -> list[Edit]:
@@ -102,7 +102,7 @@ def carry_out(edits: Sequence[Edit]) -> list[str]:
             write_file(edit.path, edit.text.encode(), mode)
         except OSError as error:
             raise StorageTrouble(f"{edit.path}: {error.strerror}", hint="run it as root") from error
-        notes += _make_count(edit.after)
+        notes += _make_count(edit.after) if edit.after else []
     return notes
 
 
@@ -117,6 +117,6 @@ def _make_count(argv: tuple[str, ...]) -> list[str]:
     if not done.returncode:
         return []
     if argv[0] == "systemctl" and not Path("/run/systemd/system").is_dir():
-        return ["systemd does not run here; restart libvirtd another way"]
+        return [f"systemd does not run here; restart {argv[-1]} another way"]
     lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
     raise HypervisorTrouble(f"'{said}' failed: {lines[-1]}", hint="run it by hand")

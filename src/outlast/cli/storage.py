@@ -1,4 +1,4 @@
-"""`outlast storage ...`: looks at a pool's directory without an agent."""
+"""`outlast storage ...`: mounts shared storage, and looks at a pool on it without an agent."""
 
 from __future__ import annotations
 
@@ -9,10 +9,18 @@ from typing import Annotated
 
 import typer
 
+from outlast.cli import mounting, ocfs2
 from outlast.cli.context import options, print_json
 from outlast.errors import NotFound, StorageTrouble
 
-app = typer.Typer(no_args_is_help=True, help="Look at a pool's storage without an agent.")
+app = typer.Typer(no_args_is_help=True, help="Mount shared storage, and look at a pool's.")
+
+app.command()(mounting.mount)
+app.command()(mounting.unmount)
+app.command()(mounting.add)
+app.command("list")(mounting.list_)
+app.command()(mounting.remove)
+app.command()(ocfs2.ocfs2)
 
 
 def pool_dir_here() -> Path:

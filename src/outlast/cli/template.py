@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from outlast.cli.context import Options, options, print_json, say, stdout
-from outlast.cli.image import RATE, Limit, PoolDir, pool_dir_of, rate_of
+from outlast.cli.image import RATE, Limit, On, PoolDir, folder_on, pool_dir_of, rate_of
 from outlast.errors import Conflict, InvalidInput, OutlastError
 
 if TYPE_CHECKING:
@@ -118,6 +118,7 @@ def deploy(
     full: Annotated[
         bool, typer.Option("--full", help="Whole copies, which do not need the template.")
     ] = False,
+    on: On = "",
     disk: Annotated[
         str, typer.Option(metavar="SIZE", help="Make the first disk as large as this.")
     ] = "",
@@ -177,7 +178,10 @@ def deploy(
     if user_data and user:
         raise InvalidInput("--user and --user-data: say the user in your user-data")
     wanted = Wanted(
-        linked=not full, size_bytes=parse_size(disk) if disk else 0, rate_bytes_s=rate_of(limit)
+        linked=not full,
+        size_bytes=parse_size(disk) if disk else 0,
+        rate_bytes_s=rate_of(limit),
+        folder=folder_on(on, pool),
     )
     client = chosen.client()
     there = _check_new(client, names, missing)

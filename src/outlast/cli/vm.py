@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from outlast.cli import adopting, backup, hardware, placing, snapshot
+from outlast.cli import adopting, backup, disk_moving, hardware, placing, scheduling, snapshot
 from outlast.cli.context import Options, options, print_error, print_json, say, stdout
+from outlast.cli.image import On
 from outlast.errors import OutlastError
 
 if TYPE_CHECKING:
@@ -22,9 +23,11 @@ START_S, STOP_S, KILL_S, MOVE_S = 120.0, 180.0, 60.0, 3600.0
 
 app.command("set")(placing.set_)
 app.add_typer(snapshot.app, name="snapshot")
+app.add_typer(scheduling.app, name="schedule")
 app.command()(backup.backup)
 app.command()(backup.restore)
 app.command()(backup.export)
+app.command("move-disk")(disk_moving.move_disk)
 app.command()(adopting.adopt)
 
 Name = Annotated[str, typer.Argument(help="The VM's name.")]
@@ -47,6 +50,7 @@ def create(
             "keep snapshots. Repeat for more.",
         ),
     ] = None,
+    on: On = "",
     use_existing: Annotated[
         bool, typer.Option("--use-existing", help="Take disk files that exist already as they are.")
     ] = False,
@@ -93,6 +97,7 @@ def create(
       outlast vm create web --memory 2GiB --vcpus 2 --disk 20GiB --start
       outlast vm create db --memory 8GiB --disk images/db.qcow2 --use-existing
       outlast vm create app --memory 4GiB --disk images/app.qcow2=9GiB --prefer a --prefer b
+      outlast vm create big --memory 4GiB --disk 900GiB --on archive
       outlast vm create win --memory 8GiB --disk 80GiB --firmware uefi-secure --tpm
     """
     from outlast.wire.shapes import VmCreate, make
@@ -103,7 +108,7 @@ def create(
         name=name,
         memory=memory,
         vcpus=vcpus,
-        disks=[_disk(text) for text in disk or []],
+        disks=[_disk(text) | {"repository": on} for text in disk or []],
         use_existing=use_existing,
         kernel=kernel,
         initrd=initrd,

@@ -13,15 +13,25 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 from outlast.cli.context import stderr, warn
-from outlast.errors import NotFound, OutlastError, PoolTrouble, TimedOut, Unreachable
+from outlast.errors import (
+    NotFound,
+    OutlastError,
+    PoolTrouble,
+    StorageTrouble,
+    TimedOut,
+    Unreachable,
+)
 from outlast.wire.client import AgentClient
+from outlast.wire.disks import JobStatus
 from outlast.wire.shapes import PoolStatus, VmStatus
 
 POLL_S = 0.25
 
 Tell = Callable[[str], None]
+S = TypeVar("S", bound=JobStatus)
 
 
 @contextmanager
@@ -41,6 +51,26 @@ def telling(quiet: bool) -> Iterator[Tell]:
                 warn(text)
 
         yield tell
+
+
+def follow(status: Callable[[], S], give_up: Callable[[], object], tell: Tell) -> S:
+    """Follow work on disks to its end; Ctrl-C breaks it off. Raises StorageTrouble when it failed.
+
+    Without its agent nobody knows how it stands, so rule 2 does not hold for it.
+    """
+    try:
+        while True:
+            now = status()
+            if now.state == "done":
+                return now
+            if now.state == "failed":
+                raise StorageTrouble(now.sentence)
+            percent = f" {20 * now.done_bytes // now.total_bytes * 5} %" if now.total_bytes else ""
+            tell(f"{now.sentence}{percent}")
+            time.sleep(POLL_S)
+    except KeyboardInterrupt:
+        give_up()
+        raise
 
 
 def wait_for_vms(

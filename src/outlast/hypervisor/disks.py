@@ -5,13 +5,16 @@ Promises:
    have it afterwards, or none.
 2. `backup` writes what the disks hold at the moment it begins, into new qcow2 files; the VM goes
    on.
-3. `freeze` has the systems inside bring their file systems to rest, and says whether they did; a VM
+3. A mirror copies a disk into a file while the VM writes to both; the disk is the first one until
+   `pivot`, and the second one alone after it. A mirror outlives whoever began it.
+4. `freeze` has the systems inside bring their file systems to rest, and says whether they did; a VM
    is never left frozen: whoever froze it thaws it, and the port does so by itself after a while.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from outlast.hypervisor.mover import Progress
@@ -33,6 +36,15 @@ class Copy(Protocol):
         """Give up; the files are worth nothing then."""
 
 
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """How a mirror stands. level: all is copied, and from now on both get every write."""
+
+    done_bytes: int
+    total_bytes: int
+    level: bool
+
+
 class Disks(Protocol):
     """Of one host. All methods raise NotFound when the VM does not run here, LibvirtGone,
     HypervisorTrouble."""
@@ -51,3 +63,27 @@ class Disks(Protocol):
 
     def backup(self, name: str, targets: Mapping[str, str], rate_bytes_s: int) -> Copy:
         """Copy disks, path -> file that is made; begun when it returns. rate: 0 = no limit."""
+
+    def files(self, name: str) -> Sequence[str]:
+        """The files of its disks, as its QEMU has them now."""
+
+    def mirror(self, name: str, path: str, target: str, kind: str, rate_bytes_s: int) -> None:
+        """Begin to copy a disk into a file of this format, which is there and is empty."""
+
+    def mirrored(self, name: str, path: str) -> Mirror | None:
+        """How far it is; None when nothing mirrors this disk (any more)."""
+
+    def give_up(self, name: str, path: str) -> None:
+        """End a mirror; the VM goes on with the disk it has. Nothing happens when there is none."""
+
+    def hold(self, name: str) -> None:
+        """Stop the VM's processors, with all it wrote in its disks. It stays so until `go_on`."""
+
+    def go_on(self, name: str) -> None:
+        """Undo `hold`; a VM that runs is left as it is."""
+
+    def pivot(self, name: str, path: str, target: str) -> None:
+        """The target is the disk from now on. For a VM that is held, and whose mirror is level.
+
+        Raises HypervisorTrouble when it is not known to be; look at `files` then.
+        """

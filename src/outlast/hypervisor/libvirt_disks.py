@@ -5,7 +5,9 @@ What is done how (seen with libvirt 9.0 and QEMU 7.2):
    one transaction for all disks, which keeps all of them or none. libvirt's own state is not
    touched by that; it notes that somebody spoke with its QEMU, no more.
 2. A copy is libvirt's backup in push mode, without checkpoints: nothing of it stays at the VM.
-3. Frozen file systems thaw by themselves after FREEZE_MAX_S, whatever became of who froze them.
+3. A mirror is libvirt's block copy. It is level when libvirt says that it is ready: only then the
+   disk may be changed over. The target is a file of ours; the copy is whole, without a base.
+4. Frozen file systems thaw by themselves after FREEZE_MAX_S, whatever became of who froze them.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import libvirt
 import libvirt_qemu
 
 from outlast.errors import HypervisorTrouble, NotFound
+from outlast.hypervisor.disks import Mirror
 from outlast.hypervisor.mover import Progress
 
 log = logging.getLogger(__name__)
@@ -122,6 +125,65 @@ class LibvirtDisks:
         copy.begin()
         return copy
 
+    def files(self, name: str) -> list[str]:
+        found: list[str] = []
+        self._ask("disks", name, lambda dom: found.extend(_plugged(dom)), ANSWER_S)
+        return found
+
+    def mirror(self, name: str, path: str, target: str, kind: str, rate_bytes_s: int) -> None:
+        disk = ET.Element("disk", type="file")
+        ET.SubElement(disk, "source", file=target)
+        ET.SubElement(disk, "driver", type=kind)
+        xml = ET.tostring(disk, encoding="unicode")
+        flags = (
+            libvirt.VIR_DOMAIN_BLOCK_COPY_REUSE_EXT | libvirt.VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB
+        )
+        limit = {"bandwidth": rate_bytes_s} if rate_bytes_s else {}
+
+        def begin(dom: Any) -> None:
+            dom.blockCopy(_target(dom, path), xml, limit, flags)
+
+        self._ask("copy", name, begin, LONG_S)
+
+    def mirrored(self, name: str, path: str) -> Mirror | None:
+        found: list[Mirror] = []
+
+        def look(dom: Any) -> None:
+            now, mirror = dom.blockJobInfo(_target(dom, path), 0), _mirror(dom, path)
+            if now and mirror is not None:
+                level = mirror.get("ready") == "yes" and now["cur"] == now["end"]
+                found.append(Mirror(int(now["cur"]), int(now["end"]), level))
+
+        self._ask("copy", name, look, ANSWER_S)
+        return found[0] if found else None
+
+    def give_up(self, name: str, path: str) -> None:
+        def end(dom: Any) -> None:
+            if _mirror(dom, path) is not None:
+                dom.blockJobAbort(_target(dom, path), 0)
+
+        self._ask("copy", name, end, LONG_S)
+
+    def hold(self, name: str) -> None:
+        self._ask("hold", name, lambda dom: dom.suspend(), LONG_S)
+
+    def go_on(self, name: str) -> None:
+        def resume(dom: Any) -> None:
+            if dom.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
+                dom.resume()
+
+        self._ask("resume", name, resume, LONG_S)
+
+    def pivot(self, name: str, path: str, target: str) -> None:
+        def change_over(dom: Any) -> None:
+            if dom.state()[0] != libvirt.VIR_DOMAIN_PAUSED:
+                raise HypervisorTrouble(f"'{name}' does not stand still")
+            dom.blockJobAbort(_target(dom, path), libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
+            if target not in _plugged(dom):
+                raise HypervisorTrouble(f"QEMU did not take {target} for the disk of '{name}'")
+
+        self._ask("pivot", name, change_over, LONG_S)
+
     def _forget(self, name: str) -> None:
         with self._lock:
             timer = self._thaws.pop(name, None)
@@ -219,6 +281,22 @@ def _plugged(dom: Any) -> dict[str, tuple[str, str]]:
             names = (target.get("dev", ""), alias.get("name", ""))
             found[source.get("file", "")] = names
     return found
+
+
+def _target(dom: Any, path: str) -> str:
+    """Where a disk is plugged in. Raises HypervisorTrouble."""
+    known = _plugged(dom)
+    _check_all([path], {file: target for file, (target, _) in known.items()})
+    return known[path][0]
+
+
+def _mirror(dom: Any, path: str) -> ET.Element | None:
+    """What libvirt says of the mirror of a disk."""
+    for disk in ET.fromstring(dom.XMLDesc()).iter("disk"):  # noqa: S314 - libvirt's own words
+        source = disk.find("source")
+        if source is not None and source.get("file") == path:
+            return disk.find("mirror")
+    return None
 
 
 def _check_all(paths: Sequence[str] | Mapping[str, str], known: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""What killed work left on the pool's storage, in all folders of this room.
+"""What killed work left on the pool's storage and in its repositories, in all folders of this room.
 
 Rules:
 1. Only hidden things that this room names so are ever deleted; never a file with a plain name.
@@ -8,11 +8,13 @@ Rules:
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from outlast.images import clones, work
 from outlast.images.library import LIBRARY
 from outlast.images.templates import TEMPLATES, Templates
+from outlast.images.uploads import Uploads
 from outlast.images.work import Leftover
 from outlast.storage.files import trouble_of
 
@@ -20,21 +22,28 @@ FOLDERS = (LIBRARY, TEMPLATES)
 _PART = re.compile(r"\.(.+)\.[0-9a-f]{12}\.part")
 
 
-def found(pool_dir: Path) -> list[Leftover]:
+def found(pool_dir: Path, repositories: Sequence[Path] = ()) -> list[Leftover]:
     """Everything that is hidden, work under way included. Raises StorageTrouble."""
-    folders = (*FOLDERS, clones.IMAGES)
-    hidden = [left for folder in folders for left in work.leftovers(pool_dir / folder)]
-    return [*hidden, *_parts(pool_dir / clones.IMAGES)]
+    images = [pool_dir / clones.IMAGES, *repositories]
+    folders = [*(pool_dir / folder for folder in FOLDERS), *images]
+    hidden = [left for folder in folders for left in work.leftovers(folder)]
+    hidden += Uploads(pool_dir).leftovers()
+    return [*hidden, *(part for folder in images for part in _parts(folder))]
 
 
-def clean(pool_dir: Path) -> list[Leftover]:
+def clean(pool_dir: Path, repositories: Sequence[Path] = ()) -> list[Leftover]:
     """Delete what is left over; what was deleted. Raises StorageTrouble."""
+    images = [pool_dir / clones.IMAGES, *repositories]
     Templates(pool_dir).mend()
     gone = [left for folder in FOLDERS for left in work.clean(pool_dir / folder)]
-    parts = _parts(pool_dir / clones.IMAGES)
+    uploads = Uploads(pool_dir).leftovers()
+    for upload in uploads:
+        work.forget(upload)
+    parts = [part for folder in images for part in _parts(folder)]
     for part in parts:
         part.path.unlink(missing_ok=True)
-    return [*gone, *clones.clean(pool_dir), *parts]
+    made = [left for folder in images for left in clones.clean(pool_dir, folder)]
+    return [*gone, *uploads, *made, *parts]
 
 
 def _parts(folder: Path) -> list[Leftover]:

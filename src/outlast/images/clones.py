@@ -1,8 +1,9 @@
 """Disks of new VMs, made of a template or a backup: linked or whole, and their seed.
 
 Rules:
-1. All files of a VM are made in one workplace in images/, then get their names by links, which
-   never replace anything; the VM's record comes after that, made by the caller inside `files_for`.
+1. All files of a VM are made in one workplace in images/, or in a repository's folder, then get
+   their names there by links, which never replace anything; the VM's record comes after that,
+   made by the caller inside `files_for`.
 2. Killed in between, the workplace and the names remain, and have the same inodes: so a later try,
    and `clean`, know what to take away. A file that a VM's record names is never taken away, nor one
    that a record names a moment later.
@@ -49,6 +50,7 @@ class Wanted:
     size_bytes: int = 0  # of its first disk; 0 = as the template's
     seed: seed.Seed | None = None
     rate_bytes_s: int = RATE_BYTES_S
+    folder: Path | None = None  # of a storage repository; None = the pool's images
 
 
 @contextlib.contextmanager
@@ -60,9 +62,14 @@ def files_for(
     With work.Stay from the body they stay until a later try or `clean` finds out whose they are.
     Raises Conflict when a name is taken, InvalidInput, StorageTrouble.
     """
-    images = pool_dir / IMAGES
+    images = wanted.folder or pool_dir / IMAGES
+    if wanted.linked and wanted.folder is not None:
+        raise InvalidInput(
+            "a linked clone lies beside its template, on the pool's own storage",
+            hint="--full makes whole disks elsewhere",
+        )
     names = names_of(vm, len(source.files), wanted.seed is not None)
-    _forget_dead(pool_dir, vm)
+    _forget_dead(pool_dir, images, vm)
     taken = [name for name in names if os.path.lexists(images / name)]
     if taken:
         raise Conflict(
@@ -102,9 +109,9 @@ def names_of(vm: str, disks: int, seeded: bool) -> list[str]:
     return [*names, f"{vm}-seed.iso"] if seeded else names
 
 
-def clean(pool_dir: Path) -> list[Leftover]:
+def clean(pool_dir: Path, folder: Path) -> list[Leftover]:
     """Take away what killed deployments left; what was taken away. Raises StorageTrouble."""
-    dead = [left for left in work.leftovers(pool_dir / IMAGES) if not left.alive]
+    dead = [left for left in work.leftovers(folder) if not left.alive]
     for left in dead:
         _forget(pool_dir, left)
     return dead
@@ -141,8 +148,8 @@ def _make(
         seed.write(place / names[-1], wanted.seed)
 
 
-def _forget_dead(pool_dir: Path, vm: str) -> None:
-    for left in work.leftovers(pool_dir / IMAGES):
+def _forget_dead(pool_dir: Path, folder: Path, vm: str) -> None:
+    for left in work.leftovers(folder):
         if left.name == vm and left.alive:
             raise Conflict(f"'{vm}' is being made already, by {left.alive}", hint="wait for it")
         if left.name == vm:
@@ -153,7 +160,7 @@ def _forget(pool_dir: Path, left: Leftover) -> None:
     """Rule 2."""
     owned, gone = disks_of_vms(pool_dir), []
     for file in left.path.iterdir():
-        name = pool_dir / IMAGES / file.name
+        name = left.path.with_name(file.name)
         with contextlib.suppress(OSError):
             if name.resolve() not in owned and name.samefile(file):
                 name.unlink()

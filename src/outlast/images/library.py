@@ -73,9 +73,9 @@ class Library(Shelf[Image]):
 
     def take(
         self, name: str, source: str, *, sha256: str = "", rate_bytes_s: int = RATE_BYTES_S,
-        progress: Progress = silent,
+        progress: Progress = silent, told: str = "",
     ) -> Image:  # fmt: skip
-        """Import an image from a file or an address.
+        """Import an image from a file or an address. told: what to call it instead, for people.
 
         Raises InvalidInput, NotFound, Conflict, Unreachable, StorageTrouble; then nothing of it
         is there except, after a broken download, the part that the next try goes on with.
@@ -94,13 +94,13 @@ class Library(Shelf[Image]):
         self._check_alone(name)
         with turn(lambda said: progress(said, 0, 0)), work.workplace(self.folder, name) as place:
             try:
-                return self._take(place, name, source, sha256, rate_bytes_s, progress)
+                return self._take(place, name, source, sha256, rate_bytes_s, progress, told)
             except InvalidInput as error:
                 part = place / fetch.PART
                 part.unlink(missing_ok=True)  # more of it would not help
-                raise InvalidInput(
-                    error.sentence.replace(str(part), source), hint=error.hint
-                ) from error
+                said = error.sentence.replace(str(part), source)
+                said = said.replace(source, told or source)
+                raise InvalidInput(said, hint=error.hint) from error
             except OSError as error:
                 raise trouble_of(error, place) from error
             finally:
@@ -133,8 +133,9 @@ class Library(Shelf[Image]):
                 )
 
     def _take(
-        self, place: Path, name: str, source: str, sha256: str, rate: int, progress: Progress
-    ) -> Image:
+        self, place: Path, name: str, source: str, sha256: str, rate: int, progress: Progress,
+        told: str,
+    ) -> Image:  # fmt: skip
         pace = Pace(rate)
         path = Path(source)
         if fetch.is_address(source):
@@ -158,7 +159,7 @@ class Library(Shelf[Image]):
             size = self._convert(part, file, rate, progress)
             disks.append(StoredDisk(file.name, size))
         image = Image(
-            name, tuple(disks), source, kind, digest, int(time.time()), socket.gethostname()
+            name, tuple(disks), told or source, kind, digest, int(time.time()), socket.gethostname()
         )
         (made / ABOUT).write_text(json.dumps({"outlast": LAYOUT, **asdict(image)}, indent=1))
         qemu_img.sync(made / ABOUT)

@@ -22,6 +22,7 @@ from outlast.errors import InvalidInput
 from outlast.pool import (
     core,
     decision,
+    draining,
     facts,
     hosting,
     journal,
@@ -36,8 +37,8 @@ from outlast.pool import (
 
 DEPTH_MAX = 40
 MODULES: tuple[ModuleType, ...] = (
-    model, settings, core, decision, facts, hosting, journal, links, membership, moving, plan,
-    relocation, sequence, told,
+    model, settings, core, decision, draining, facts, hosting, journal, links, membership, moving,
+    plan, relocation, sequence, told,
 )  # fmt: skip
 
 

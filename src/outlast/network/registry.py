@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-import time
 from dataclasses import replace
 
 from outlast.errors import Conflict, InvalidInput, NotFound
 from outlast.model import Network
+from outlast.storage.agreed import put
 from outlast.storage.names import check_name
 from outlast.storage.records import network_from, network_to
-from outlast.storage.register import Outcome, Register
+from outlast.storage.register import Register
 
 NAME_MAX = 10  # a link's name has 15 at most, and .4094 comes behind it
 MTU_MIN, MTU_MAX = 576, 65521
-TRIES, PAUSE_S = 5, 0.1
 _CARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}\Z")
 
 
@@ -31,7 +30,7 @@ def create(register: Register, network: Network) -> None:
     version, value = register.read(f"network/{network.name}")
     if value is not None and not network_from(value).deleted:
         raise Conflict(f"there is a network '{network.name}' already", hint="outlast network list")
-    _swap(register, version, network)
+    _put(register, version, network)
 
 
 def remove(register: Register, name: str) -> None:
@@ -40,7 +39,7 @@ def remove(register: Register, name: str) -> None:
     before = network_from(value) if value is not None else None
     if before is None or before.deleted:
         raise NotFound(f"there is no network '{name}'", hint="outlast network list")
-    _swap(register, version, replace(before, deleted=True))
+    _put(register, version, replace(before, deleted=True))
 
 
 def check(network: Network) -> None:
@@ -66,16 +65,7 @@ def check(network: Network) -> None:
         raise InvalidInput("a VLAN of which card?", hint="--uplink eth1")
 
 
-def _swap(register: Register, version: int, network: Network) -> None:
-    name, value = f"network/{network.name}", network_to(network)
-    outcome = register.swap(name, version, value).outcome
-    for _ in range(TRIES):
-        if outcome is Outcome.OK or register.read(name)[1] == value:
-            return
-        if outcome is Outcome.CONFLICT:
-            break
-        time.sleep(PAUSE_S)
-    raise Conflict(
-        f"somebody else has just changed the network '{network.name}', or the storage does not say "
-        "what it wrote", hint="look with 'outlast network list', then try again",
-    )  # fmt: skip
+def _put(register: Register, version: int, network: Network) -> None:
+    name = f"network/{network.name}"
+    what = f"the network '{network.name}'"
+    put(register, name, version, network_to(network), what, "outlast network list")

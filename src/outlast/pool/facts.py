@@ -26,6 +26,7 @@ from outlast.model import (
     SlotRecord,
     View,
     VmRecord,
+    VmSpec,
 )
 from outlast.settings import PoolSettings
 
@@ -103,6 +104,14 @@ class Exit:
 
 
 @dataclass(frozen=True, slots=True)
+class Answering:
+    """A storage repository as this host sees it."""
+
+    good_ns: int  # when the newest question began that it answered
+    trouble: str = ""  # "" = it is there, and has answered without a break for X
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     me: Me
     term: str
@@ -129,6 +138,7 @@ class Facts:
     extension: Extension = Extension()
     fences: Mapping[int, Held[Fence]] = field(default_factory=dict)  # by slot
     unread: frozenset[str] = frozenset()  # names whose newest value is there and cannot be read
+    repositories: Mapping[str, Answering] = field(default_factory=dict)  # that this host knows of
 
     @property
     def ha_off(self) -> HaOff | None:
@@ -146,6 +156,28 @@ class Facts:
     def writing(self, *names: str) -> bool:
         """True while a hand writes one of these registers."""
         return any(("swap", name) in self.busy for name in names)
+
+    def away(self, spec: VmSpec, since_ns: int = 0) -> str:
+        """Why a storage that disks of a VM are on does not count as there; "" = it does.
+
+        since_ns: it must have answered a question that began after this.
+        """
+        names = sorted({disk.repository for disk in spec.disks} - {""})
+        troubles = (self.without(name, since_ns) for name in names)
+        return next((trouble for trouble in troubles if trouble), "")
+
+    def without(self, repository: str, since_ns: int = 0) -> str:
+        """The same of one repository; "" is the pool's own storage."""
+        state = self.repositories.get(repository)
+        if not repository:
+            return ""
+        if state is None:
+            return f"the storage {repository} is not known here yet"
+        if state.trouble:
+            return f"the storage {repository} is away: {state.trouble}"
+        if state.good_ns < since_ns:
+            return f"the storage {repository} has not answered since it ended"
+        return ""
 
     def host(self, slot: int) -> str:
         """The name of the host in a slot, as far as it is known."""

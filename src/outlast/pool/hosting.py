@@ -18,7 +18,10 @@ Rules:
 8. A lease that was taken for work on a VM's disks (DISKS) starts nothing. While the hands say that
    the work is under way it is left alone; after that, what is left of the work is ended and the
    lease is freed, whatever is wished: the next start is the master's order again.
-9. A VM that is on its way elsewhere, or has come from there, is first of all moving.py's business.
+9. A VM with disks in a storage repository is taken only where that answers. Its lease is freed, and
+   it is started again here, only once the repository has answered for X, and a question that began
+   after the VM was gone: writes of a QEMU that was killed may wait in this host's kernel.
+10. A VM that is on its way elsewhere, or has come from there, is first of all moving.py's business.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from dataclasses import dataclass, field, replace
 from outlast.model import Desired, Lease, Order, Proof, VmRecord, VmState
 from outlast.pool import availability
 from outlast.pool.decision import DISKS, Kill, Start, Stop, Swap
+from outlast.pool.draining import Draining
 from outlast.pool.facts import Exit, Facts, Held
 from outlast.pool.journal import Note, note
 from outlast.pool.membership import Membership
@@ -68,7 +72,7 @@ class Hosting:
         self._locked: set[str] = set()
         self._why: dict[str, str] = {}  # why it is started again here
         self._down: dict[str, tuple[int, str]] = {}  # vm -> (start_seq, why it must not start)
-        self._undrained: dict[str, int] = {}  # vm -> since when it is gone without having shut down
+        self._draining = Draining(self._timing)
         self._moving = Moving(settings)
         self._first = True
 
@@ -98,8 +102,7 @@ class Hosting:
             if held is None or not facts.holds(held.value):
                 self._seen_running.discard(vm)
                 self._exits.pop(vm, None)
-        for vm in [v for v in self._undrained if v not in facts.leases]:
-            del self._undrained[vm]
+        self._draining.forget(facts)
 
     # ---- rule 1
 
@@ -130,12 +133,12 @@ class Hosting:
         local = facts.local.get(vm)
         present = local is not None or vm in facts.guard.populated
         if self._first and not present:
-            self._undrained[vm] = now_ns  # when and how it went is not known
+            self._draining.ended(vm, now_ns)  # when and how it went is not known
         if held.value.via == DISKS:
             self._after_disk_work(now_ns, facts, vm, held, work)
             return
         if self._taking.pop(vm, 0) == held.version:
-            self._undrained.pop(vm, None)
+            self._draining.taken(vm)
             proof = held.value.proof
             over = f" from its former holder, proof: {proof.kind.value}" if proof else ""
             work.notes.append(note("lease-taken", vm=vm, over=over, epoch=held.version))
@@ -149,15 +152,18 @@ class Hosting:
         if local is not None and self._moving.arrive(facts, local, held.value, work.motion):
             return
         if present:
+            self._draining.here(vm)
             if record.value.desired is Desired.STOPPED or record.value.deleted:
                 self._stop(now_ns, facts, vm, record.value, work)
+            return
+        if self._draining.unsettled(now_ns, facts, vm, record.value, work.notes):
             return
         if vm in self._seen_running:
             self._ended(now_ns, facts, vm, record, work)
             return
         if self._stays_down(vm, record, work):
             return
-        if not record.value.wanted and self._drained(facts, vm):
+        if not record.value.wanted and self._draining.drained(facts, vm):
             why = record.value.held_down or "nobody wants it to run"
             self._free(facts, vm, held, work, why)
         elif (
@@ -179,18 +185,9 @@ class Hosting:
             why = "the work on its disks lost its agent"
             work.kills.append(Kill(vm, why))
             work.notes.append(note("vm-killed", vm=vm, host=facts.me.host, why=why))
-            self._undrained[vm] = now_ns
-        elif self._drained(facts, vm):
+            self._draining.ended(vm, now_ns)
+        elif self._draining.drained(facts, vm):
             self._free(facts, vm, held, work, f"the work on its disks has ended: {held.value.why}")
-
-    def _drained(self, facts: Facts, vm: str) -> bool:
-        """Rule 3: nothing that it had written can still be on its way."""
-        since = self._undrained.get(vm)
-        if since is None:
-            return True
-        sample = facts.sample
-        answered_ns = min(sample.run_ns, sample.started_ns - since)
-        return sample.good and answered_ns >= self._timing.settle_ns
 
     def _stays_down(self, vm: str, record: Held[VmRecord], work: Work) -> bool:
         """True while what was decided about its end is not yet on the storage: write it again."""
@@ -227,7 +224,7 @@ class Hosting:
         asked = now_ns < self._stop_since.pop(vm, -OBEYS_NS) + OBEYS_NS
         ended = self._exits.pop(vm, Exit(vm, "crashed", "it vanished"))
         if ended.kind != "shutdown":
-            self._undrained[vm] = now_ns
+            self._draining.ended(vm, now_ns)
         wish = record.value
         if wish.desired is Desired.STOPPED or wish.deleted:
             work.notes.append(note("vm-stopped", vm=vm))
@@ -315,7 +312,8 @@ class Hosting:
             elif (
                 vm not in facts.local
                 and vm not in facts.guard.populated
-                and self._drained(facts, vm)
+                and self._draining.drained(facts, vm)
+                and not facts.away(record.value.spec)
             ):
                 self._free(facts, vm, held, work, why, failed=True)
 
@@ -365,6 +363,8 @@ class Hosting:
             return "nobody wants it to run any more"
         if order.def_version != record.version or order.lease_version != version:
             return ""  # seen at another moment than the master did; the next look agrees
+        if away := facts.away(record.value.spec):
+            return away
         proof: Proof | None = None
         if lease.held:
             proof = of_death(

@@ -81,6 +81,8 @@ class Moving:
         wish = record.value.move if record else None
         if record is None or not record.value.wanted or wish is None or wish.id != order.move:
             return "nobody wants it moved any more"
+        if record.value.disk_move is not None:
+            return "one of its disks is on its way to another storage"
         if (order.def_version, order.lease_version) != (record.version, held.version):
             return ""  # seen at another moment than the master did; the next look agrees
         local = facts.local.get(vm)

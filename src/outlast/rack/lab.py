@@ -106,7 +106,9 @@ class Lab:
         kernel = build.build(self.folder / "guest").read_bytes()  # no compiler: say so before all
         say("making the pool")
         first = self.hosts[0]
-        timing = ["--lab", "--watchdog", "required"] if preset == "lab" else ["--preset", preset]
+        timing = ["--lab", "--watchdog", "required"] if preset == "lab" else [
+            "--preset", preset, "--open-join",
+        ]  # fmt: skip
         self.outlast(first, "pool", "init", POOL, "--name", name, *timing)
         for host, address in addresses.items():
             say(f"host {host} joins")
@@ -281,10 +283,10 @@ class Lab:
         """What disks and serial logs prove, VM by VM."""
         return {vm: self.verdict(vm) for vm in self.vms}
 
-    def verdict(self, vm: str) -> ledger.Verdict:
+    def verdict(self, vm: str, disk: Path | None = None) -> ledger.Verdict:
         log = self.log(vm)  # before the disk: a VM may write on, and what its log tells is there
-        with open(self.pool_dir / "images" / f"{vm}.raw", "rb") as disk:
-            chunks = list(iter(lambda: disk.read(CHUNK), b""))
+        with open(disk or self.pool_dir / "images" / f"{vm}.raw", "rb") as file:
+            chunks = list(iter(lambda: file.read(CHUNK), b""))
         return ledger.judge(chunks, [log])
 
 

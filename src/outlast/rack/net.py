@@ -19,13 +19,16 @@ import os
 import socket
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from outlast.errors import InvalidInput, OutlastError
 from outlast.rack import kernel
+
+T = TypeVar("T")
 
 NETS = ("mgmt", "storage")
 STORAGE_PORT = 7799
@@ -258,15 +261,23 @@ def dial(process: int, thread: int, target: tuple[str, int], timeout_s: float) -
 
     `process`/`thread`: where the switch lives. Raises OSError.
     """
+    return inside(process, thread, lambda: socket.create_connection(target, timeout_s))
+
+
+def inside(process: int, thread: int, act: Callable[[], T]) -> T:
+    """What `act` gives when it is done in the switch's network; its sockets stay there.
+
+    Raises OSError.
+    """
     path = f"/proc/{process}/task/{thread}/ns/net"
 
-    def connect() -> socket.socket:
+    def enter() -> T:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             kernel.setns(fd, kernel.CLONE_NEWNET)
         finally:
             os.close(fd)
-        return socket.create_connection(target, timeout_s)
+        return act()
 
     with ThreadPoolExecutor(1) as one:
-        return one.submit(connect).result()
+        return one.submit(enter).result()

@@ -31,6 +31,7 @@ from outlast.model import (
     Network,
     OrderBook,
     PowerSwitch,
+    Repository,
     SlotRecord,
     View,
     VmRecord,
@@ -104,6 +105,15 @@ def network_from(value: object) -> Network:
     return _thing(Network, value, "the network")
 
 
+def repository_to(repository: Repository) -> Json:
+    """The register `repository/<name>`."""
+    return _object(repository)
+
+
+def repository_from(value: object) -> Repository:
+    return _thing(Repository, value, "the repository")
+
+
 def lease_to(lease: Lease) -> Json:
     """The register `lease/<vm>`."""
     return _object(lease)
@@ -153,6 +163,16 @@ def pool_from(value: object) -> PoolSettings:
     except InvalidInput as trouble:
         raise StorageTrouble(f"the pool's settings: {trouble.sentence}") from None
     return pool
+
+
+def thing_to(thing: object) -> Json:
+    """A register value whose type another room defines."""
+    return _object(thing)
+
+
+def thing_from(kind: type[_T], value: object, what: str) -> _T:
+    """The same, read. what: its name in sentences. Raises StorageTrouble."""
+    return _thing(kind, value, what)
 
 
 def unknown_fields(thing: Any, raw: Mapping[str, object]) -> Json:

@@ -12,6 +12,7 @@ import http.client
 import json
 import socket
 import ssl
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote, urlencode
@@ -202,11 +203,18 @@ class AgentClient:
         raw = body.model_dump_json(exclude_unset=True).encode() if body else b""
         return parse(HostWish, self.call(method, path, raw))
 
-    def call(self, method: str, path: str, body: bytes = b"") -> bytes:
-        """The answer to one call, JSON, for files that know more calls than this one."""
+    def call(
+        self, method: str, path: str, body: bytes | Iterator[bytes] = b"", length: int = 0
+    ) -> bytes:
+        """The answer to one call, JSON, for files that know more calls than this one.
+
+        length: of a body that comes in pieces.
+        """
         timeout_s = self._timeout_s if method == "GET" else self._wish_timeout_s
         connection = self._connection(timeout_s)
         headers = {"Content-Type": "application/json"} if body else {}
+        if not isinstance(body, bytes):
+            headers = {"Content-Length": str(length)}
         try:
             connection.connect()
         except OSError as error:

@@ -12,6 +12,8 @@ from outlast.wire.disks import (
     AdoptWish,
     BackupStatus,
     BackupWish,
+    DiskMoveStatus,
+    DiskMoveWish,
     ForeignDomain,
     Snapshot,
     SnapshotDone,
@@ -45,13 +47,29 @@ class DiskClient:
         path = f"{_snapshots(vm)}/{quote(name, safe='')}"
         return parse(SnapshotDone, self._client.call("DELETE", path))
 
-    def backup(self, vm: str, wish: BackupWish) -> BackupStatus:
-        """Begin one. Raises NotFound, Conflict, InvalidInput."""
-        return parse(BackupStatus, self._client.call("POST", _backup(vm), _raw(wish)))
+    def backup(self, vm: str, wish: BackupWish, *, here: bool = False) -> BackupStatus:
+        """Begin one; here: into a folder of the agent's own host, or not at all.
+
+        Raises NotFound, Conflict, InvalidInput.
+        """
+        path = _backup(vm) + ("?here=1" if here else "")
+        return parse(BackupStatus, self._client.call("POST", path, _raw(wish)))
 
     def backup_status(self, vm: str) -> BackupStatus:
         """Raises NotFound."""
         return parse(BackupStatus, self._client.call("GET", _backup(vm)))
+
+    def move_disk(self, vm: str, wish: DiskMoveWish) -> DiskMoveStatus:
+        """Begin it. Raises NotFound, Conflict, InvalidInput."""
+        return parse(DiskMoveStatus, self._client.call("POST", _move(vm), _raw(wish)))
+
+    def disk_move_status(self, vm: str) -> DiskMoveStatus:
+        """Raises NotFound."""
+        return parse(DiskMoveStatus, self._client.call("GET", _move(vm)))
+
+    def give_disk_move_up(self, vm: str) -> DiskMoveStatus:
+        """Break it off. Raises NotFound."""
+        return parse(DiskMoveStatus, self._client.call("DELETE", _move(vm)))
 
     def foreign(self) -> list[ForeignDomain]:
         """Domains of the agent's host that are not the pool's."""
@@ -79,6 +97,10 @@ def _snapshots(vm: str) -> str:
 
 def _backup(vm: str) -> str:
     return f"/v1/vms/{quote(vm, safe='')}/backup"
+
+
+def _move(vm: str) -> str:
+    return f"/v1/vms/{quote(vm, safe='')}/disk-move"
 
 
 def _raw(wish: BaseModel) -> bytes:

@@ -36,15 +36,29 @@ class BackupWish(Request):
     rate_bytes_s: int = Field(default=48 << 20, ge=0)
 
 
-class BackupStatus(Answer):
-    """The newest backup of a VM that this agent made or makes."""
+class JobStatus(Answer):
+    """The newest work of its kind that this agent did or does."""
 
-    vm: str
     state: str  # running | done | failed
     sentence: str
-    folder: str = ""  # of this backup, once it is done
     done_bytes: int = 0
     total_bytes: int = 0
+
+
+class DiskMoveWish(Request):
+    to: str = Field(max_length=63)  # a storage repository; "" = the pool's own storage
+    disk: int = Field(default=1, ge=1, le=26)
+    rate_bytes_s: int = Field(default=48 << 20, ge=0)
+
+
+class DiskMoveStatus(JobStatus):
+    vm: str
+    path: str = ""  # of the disk, once it has moved
+
+
+class BackupStatus(JobStatus):
+    vm: str
+    folder: str = ""  # of this backup, once it is done
     quiesced: bool = False
     removed: list[str] = Field(default_factory=list)  # older backups that went
 

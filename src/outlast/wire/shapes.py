@@ -46,7 +46,8 @@ class Answer(BaseModel):
 class DiskWish(Request):
     """One disk of a new VM. With a size: a new raw file; without: a file that exists already."""
 
-    path: str = ""  # on the pool's storage, relative to it or absolute; "" = images/<vm>.raw
+    path: str = ""  # on the pool's storage, relative to it, or absolute; "" = images/<vm>.raw
+    repository: str = ""  # of a new disk without a path; "" = the pool's own storage
     size: Size | None = None
     bus: Literal["virtio", "sata", "scsi", "ide"] = "virtio"
 

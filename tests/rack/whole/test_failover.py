@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 
 import pytest
+from button import bmc_of
 from evidence import T_DEAD_S, Lives, Story, boots, victims, wait_back
 
 from outlast.rack.lab import Lab
@@ -29,11 +31,14 @@ def test_a_killed_qemu_is_back_on_its_host(lab: Lab) -> None:
     assert boots(lab) == before, "another VM noticed"
 
 
-def test_a_dead_hosts_vms_run_elsewhere_and_it_comes_back(lab: Lab) -> None:
+def test_a_dead_hosts_vms_run_elsewhere_and_it_comes_back(lab: Lab, tmp_path: Path) -> None:
+    """Its BMC lost its power with it: it takes calls and answers none. Nobody waits for it."""
     master = lab.client().status().master
     host = next(h for h in lab.hosts if h != master)
     lost = victims(lab, host)
     assert lost, f"{host} has no VM to lose"
+    bmc = bmc_of(lab, host, tmp_path)
+    bmc.shutdown()  # its door stays open, but nobody is in
     story, before = Story(lab), boots(lab)
     with Lives(lab) as lives:
         cut = time.monotonic()
@@ -45,7 +50,7 @@ def test_a_dead_hosts_vms_run_elsewhere_and_it_comes_back(lab: Lab) -> None:
     for vm in lost:
         told = story.wait("order-given", "lease-taken", "vm-starts", "vm-runs", about=vm)
         assert any(vm in said and "proof: silent" in said for said in told["lease-taken"])
-    told = story.wait("host-silent", about=host)
+    told = story.wait("host-silent", "fence-begins", about=host)
     assert any(f"{host} is silent" in said for said in told["view-changed"])
     stayed = {vm: count for vm, count in before.items() if vm not in lost}
     assert boots(lab, stayed) == stayed, "a VM of a living host noticed"
@@ -53,6 +58,7 @@ def test_a_dead_hosts_vms_run_elsewhere_and_it_comes_back(lab: Lab) -> None:
     lab.rack.power(host, "on")
     lab.wait_members(lab.hosts)
     assert f"{host} joins" in " ".join(story.wait("view-changed", about="joins")["view-changed"])
+    bmc.server_close()
 
 
 def test_the_story_is_told_by_the_command(lab: Lab) -> None:

@@ -1,0 +1,67 @@
+"""What a VM that is gone from this host had written: could some of it still be on its way?
+
+Rules:
+1. A VM that did not shut itself down may leave writes in the kernel. Nothing of it is on its way
+   once the pool's storage has answered for X since (`drained`).
+2. The heartbeat does not vouch for a storage repository, so its own answers do: it must have
+   answered without a break for X, and a question that began after the VM was gone (`unsettled`).
+3. A VM whose lease was just taken by this life of the agent has left nothing here.
+"""
+
+from __future__ import annotations
+
+from outlast.model import VmRecord
+from outlast.pool.facts import Facts
+from outlast.pool.journal import Note, note
+from outlast.settings import Timing
+
+
+class Draining:
+    """Memory of one host; after a restart of the agent every VM that is not here counts as gone."""
+
+    def __init__(self, timing: Timing) -> None:
+        self._timing = timing
+        self._undrained: dict[str, int] = {}  # vm -> since when it is gone without having shut down
+        self._gone: dict[str, int] = {}  # since when nothing of it is seen here
+        self._told: set[str] = set()  # of whom it was told that its lease waits
+
+    def forget(self, facts: Facts) -> None:
+        """Those that are not this host's business any more."""
+        for vm in [v for v in self._undrained if v not in facts.leases]:
+            del self._undrained[vm]
+        for vm in list(self._gone):
+            held = facts.leases.get(vm)
+            if held is None or not facts.holds(held.value):
+                self.here(vm)
+
+    def ended(self, vm: str, now_ns: int) -> None:
+        """It is gone, and did not shut itself down, or nobody knows."""
+        self._undrained[vm] = now_ns
+
+    def taken(self, vm: str) -> None:
+        """Rule 3."""
+        self._undrained.pop(vm, None)
+        self._gone[vm] = 0
+
+    def here(self, vm: str) -> None:
+        self._gone.pop(vm, None)
+        self._told.discard(vm)
+
+    def drained(self, facts: Facts, vm: str) -> bool:
+        """Rule 1."""
+        since = self._undrained.get(vm)
+        if since is None:
+            return True
+        sample = facts.sample
+        answered_ns = min(sample.run_ns, sample.started_ns - since)
+        return sample.good and answered_ns >= self._timing.settle_ns
+
+    def unsettled(
+        self, now_ns: int, facts: Facts, vm: str, record: VmRecord, notes: list[Note]
+    ) -> bool:
+        """Rule 2; told once."""
+        away = facts.away(record.spec, self._gone.setdefault(vm, now_ns))
+        if away and vm not in self._told:
+            self._told.add(vm)
+            notes.append(note("lease-waits", vm=vm, host=facts.me.host, why=away))
+        return bool(away)

@@ -1,0 +1,112 @@
+"""A host has the repositories the pool wants: mounted, watched, told of, and let go of."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from outlast.agent.repository_keeper import RepositoryKeeper
+from outlast.agent.senses import boottime_ns
+from outlast.errors import Conflict, OutlastError, StorageTrouble
+from outlast.model import Repository
+from outlast.mounts.options import Choice
+from outlast.pool.journal import Note
+
+
+class Machine:
+    """What mounts.systemd does, without any file system."""
+
+    def __init__(self) -> None:
+        self.mounted: dict[str, str] = {}
+        self.trouble: OutlastError | None = None
+
+    def ours(self) -> dict[str, str]:
+        return dict(self.mounted)
+
+    def mount(self, choice: Choice, path: str, name: str) -> bool:
+        if self.trouble is not None:
+            raise self.trouble
+        self.mounted[path] = name
+        return True
+
+    def unmount(self, path: str) -> None:
+        if self.trouble is not None:
+            raise self.trouble
+        del self.mounted[path]
+
+
+class Host:
+    def __init__(self, *wished: Repository) -> None:
+        self.wished, self.machine = list(wished), Machine()
+        self.readable = True
+        self.told: list[Note] = []
+        self.keeper = RepositoryKeeper(
+            "a", self._wishes, self.machine, self.told.append, boottime_ns, 0
+        )
+
+    def _wishes(self) -> list[Repository]:
+        if not self.readable:
+            raise StorageTrouble("it hangs")
+        return self.wished
+
+    def look(self, until: Callable[[], bool]) -> None:
+        end = time.monotonic() + 10
+        while not until():
+            assert time.monotonic() < end, self.keeper.known
+            self.keeper.look()
+            time.sleep(0.02)
+
+    @property
+    def codes(self) -> list[str]:
+        return [note.code for note in self.told]
+
+
+def test_a_directory_is_watched_and_its_absence_told(tmp_path: Path) -> None:
+    place = tmp_path / "vms"
+    host = Host(Repository("old", "dir", path=str(place)))
+    try:
+        host.look(lambda: host.codes == ["repository-lacks"])
+        assert "No such file" in host.told[0].sentence
+        assert host.keeper.known["old"].trouble
+        place.mkdir()
+        host.look(lambda: host.codes == ["repository-lacks", "repository-there"])
+        assert host.keeper.known["old"].trouble == "" and host.keeper.known["old"].good_ns > 0
+        assert not host.machine.mounted, "it is mounted by somebody else"
+    finally:
+        host.keeper.close()
+
+
+def test_one_that_cannot_be_mounted_says_why_and_is_not_asked() -> None:
+    host = Host(Repository("fast", "nfs", "flash:/vms", "/srv/fast"))
+    host.machine.trouble = NotMounted
+    host.keeper.look()
+    assert host.codes == [], "a moment is not worth a note"
+    host.keeper.look()
+    host.keeper.look()
+    assert [note.sentence for note in host.told] == [
+        "a does not have the storage fast: the server does not answer"
+    ]
+    assert host.keeper.known["fast"].trouble == "the server does not answer"
+
+
+def test_what_is_unwanted_goes_when_nothing_uses_it_and_never_on_a_guess() -> None:
+    host = Host(Repository("fast", "nfs", "flash:/vms", "/srv/fast"))
+    host.machine.mounted["/srv/pool"] = "the pool's storage"
+    host.keeper.look()
+    assert host.machine.mounted["/srv/fast"] == "repository/fast"
+    host.wished = []
+    host.readable = False
+    host.keeper.look()
+    assert "/srv/fast" in host.machine.mounted, "not knowing is not 'no storage'"
+    host.readable = True
+    host.machine.trouble = Conflict("qemu uses it")
+    host.keeper.look()
+    assert "/srv/fast" in host.machine.mounted
+    host.machine.trouble = None
+    host.keeper.look()
+    assert host.machine.mounted == {"/srv/pool": "the pool's storage"}
+    assert host.keeper.known == {}
+
+
+NotMounted = StorageTrouble("the server does not answer")
