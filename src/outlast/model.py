@@ -314,6 +314,7 @@ class VmRecord:
     priority: str = "normal"  # high | normal | low | best-effort: who is started first
     start_order: int = 0  # the lower starts first; the next when it runs
     start_delay_s: int = 0  # ... and so long after that
+    ready: str = ""  # when the next may start: agent | tcp:[ADDRESS:]PORT | delay:SECONDS
     likes: tuple[str, ...] = ()  # host names: where it runs when it can
     groups: tuple[GroupWish, ...] = ()
 

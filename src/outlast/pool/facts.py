@@ -27,6 +27,7 @@ from outlast.model import (
     View,
     VmRecord,
 )
+from outlast.report import Report
 from outlast.settings import PoolSettings
 
 T = TypeVar("T")
@@ -129,6 +130,8 @@ class Facts:
     extension: Extension = Extension()
     fences: Mapping[int, Held[Fence]] = field(default_factory=dict)  # by slot
     unread: frozenset[str] = frozenset()  # names whose newest value is there and cannot be read
+    reports: Mapping[int, Held[Report]] = field(default_factory=dict)  # by slot, as published
+    report: Report | None = None  # what this host measured of itself just now
 
     @property
     def ha_off(self) -> HaOff | None:

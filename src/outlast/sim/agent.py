@@ -17,12 +17,8 @@ from outlast.guard.pulse_windows import elapsed_least
 from outlast.model import (
     BlockState,
     HostResources,
-    Lease,
     LocalVm,
-    OrderBook,
-    SlotRecord,
     View,
-    VmRecord,
     VmState,
 )
 from outlast.pool.core import PoolCore
@@ -30,6 +26,7 @@ from outlast.pool.decision import Decision, Depart, Resume, Start, Stop, Swap
 from outlast.pool.facts import Exit, Extension, Facts, GuardFacts, Held, Result, Sample, Seen
 from outlast.pool.journal import Note
 from outlast.pool.moving import STUCK, receiving
+from outlast.pool.reporting import report_of
 from outlast.settings import MS, S
 from outlast.sim.machine import Machine
 from outlast.sim.moves import SimMove
@@ -51,18 +48,8 @@ DECODE = {
     "slot": fmt.slot_from,
     "order": fmt.order_from,
     "fence": fmt.fence_from,
+    "report": fmt.report_from,
 }
-
-
-def encode(value: View | Lease | OrderBook | VmRecord | SlotRecord) -> dict[str, object]:
-    kinds: dict[type, Callable[[Any], dict[str, object]]] = {
-        View: fmt.view_to,
-        Lease: fmt.lease_to,
-        OrderBook: fmt.order_to,
-        VmRecord: fmt.vm_to,
-        SlotRecord: fmt.slot_to,
-    }
-    return kinds[type(value)](value)
 
 
 class SimAgent:
@@ -192,7 +179,7 @@ class SimAgent:
         by_kind = self.by_kind
         used = sum(self.memory.get(vm, 0) for vm in self.machine.here)
         guard, mib = self.machine.guard, self.machine.memory_mib
-        return Facts(
+        facts = Facts(
             me=self.machine.me, term=pulse.term, block_state=self._block_state(),
             sample=sample, seen=seen,
             guard=GuardFacts(
@@ -209,11 +196,14 @@ class SimAgent:
             resources=HostResources(mib, 64, mib - used, 64),
             busy=frozenset(self.busy), results=results, exits=exits, unread=self.unread,
             fences={int(n): h for n, h in by_kind["fence"].items()},
+            reports={int(n): h for n, h in by_kind["report"].items()},
             wall_s=self.world.now_ns // S, pool=self.machine.pool_settings,
             extension=Extension(
                 self.pulse.extensions.given, self.pulse.extensions.refusals()
             ),
         )  # fmt: skip
+        found = self.machine.found(facts.vms)
+        return replace(facts, report=report_of(facts, found)) if found else facts
 
     def _local(self) -> dict[str, LocalVm]:
         local = {
@@ -326,7 +316,7 @@ class SimAgent:
         if isinstance(swap.value, View):
             self.pulse.extensions.propose(swap.expected + 1)
         life = self.life
-        value = encode(swap.value)
+        value = fmt.value_to(swap.value)
 
         def done(ok: object) -> None:
             if life != self.life or not self.up:

@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from outlast.model import Lease
 from outlast.pool.decision import DISKS
-from outlast.sim.agent import SimAgent, encode
+from outlast.sim.agent import SimAgent
+from outlast.storage import format as fmt
 
 
 def begin_work(agent: SimAgent, vm: str) -> None:
@@ -35,7 +36,7 @@ def begin_work(agent: SimAgent, vm: str) -> None:
         agent.refresh()
 
     agent.world.ask(
-        machine.name, lambda: disk.swap(f"lease/{vm}", version, encode(mine)), done,
+        machine.name, lambda: disk.swap(f"lease/{vm}", version, fmt.value_to(mine)), done,
         lambda _: agent.busy.discard((DISKS, vm)) if life == agent.life else None,
     )  # fmt: skip
 
@@ -46,7 +47,7 @@ def end_work(agent: SimAgent, vm: str) -> None:
     name = f"lease/{vm}"
     version = disk.version(name)
     machine.workers.discard(vm)
-    free = encode(replace(Lease(vm), why="done: a snapshot"))
+    free = fmt.value_to(replace(Lease(vm), why="done: a snapshot"))
 
     def done(_: object) -> None:
         agent.busy.discard((DISKS, vm))

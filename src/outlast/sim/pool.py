@@ -16,7 +16,6 @@ from outlast.model import Desired, Lease, Move, SlotRecord, StopMode, View, VmRe
 from outlast.pool.invariants import PoolPicture, Running, broken
 from outlast.pool.journal import Note
 from outlast.settings import PoolSettings, preset
-from outlast.sim.agent import encode
 from outlast.sim.host import SimHost
 from outlast.sim.world import Path, World
 from outlast.storage import format as fmt
@@ -47,7 +46,7 @@ class SimPool:
         self._checked: tuple[object, ...] = ()
         for slot, name in enumerate(hosts, 1):
             record = SlotRecord(slot, name, UUID.format(slot), 1, True)
-            self.world.disk.swap(f"slot/{slot}", 0, encode(record))
+            self.world.disk.swap(f"slot/{slot}", 0, fmt.value_to(record))
             self.world.paths[name] = Path.OK
             self.hosts[name] = SimHost(self.world, self.settings, record, memory_mib, tell)
         for host in self.hosts.values():
@@ -146,7 +145,7 @@ class SimPool:
     def wish(self, vm: str, record: VmRecord) -> None:
         """A person's wish, written past all hosts; they find it by themselves."""
         name = f"vm/{vm}"
-        self.world.disk.swap(name, self.world.disk.version(name), encode(record))
+        self.world.disk.swap(name, self.world.disk.version(name), fmt.value_to(record))
         for host in self.hosts.values():
             if host.power:
                 host.agent.refresh()
@@ -176,7 +175,7 @@ class SimPool:
         register = f"slot/{host.me.slot}"
         version = self.world.disk.version(register)
         record = fmt.slot_from(self.world.disk.value(register, version))
-        value = encode(replace(record, maintenance=maintenance))
+        value = fmt.value_to(replace(record, maintenance=maintenance))
         self.world.disk.swap(register, version, value)
 
     def start(self) -> None:

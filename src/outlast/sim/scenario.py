@@ -24,6 +24,7 @@ the numbers of blocks are chance and stand as T and N.
     register lease/web damaged | sound                     block of c torn
     block of c written by a stranger                       clone of c writes for 1.5s
     slot of c retired | anew
+    load of a is 12.5            cores that are busy there; guest of web mute | answers
     ha of web off [for 5s] | on  ha off [for 5s] | on          vm web on shutdown stay | restart
     move web [to b]              move of web taken back        moves from a take 2s
     replies to a lost | heard    libvirt's word that a move from a worked
@@ -45,10 +46,10 @@ from dataclasses import replace
 
 from outlast.errors import BrokenInvariant, InvalidInput
 from outlast.pool.journal import Note
-from outlast.sim.agent import encode
 from outlast.sim.expect import Watch, unmet
 from outlast.sim.pool import SimPool
 from outlast.sim.verbs import Verbs, seconds
+from outlast.storage.format import slot_to
 
 DASHES = "----"
 ONCE = {
@@ -142,7 +143,7 @@ class Player:
         self._verbs, self._watch = Verbs(self._pool), Watch(self._pool)
         for name in [n for n in options.get("dedicated", "").split(",") if n]:
             record = replace(self._pool.host(name).record, no_vms=True)
-            self._pool.world.disk.swap(f"slot/{record.slot}", 1, encode(record))
+            self._pool.world.disk.swap(f"slot/{record.slot}", 1, slot_to(record))
         self._pool.start()
 
     def _show(self) -> None:

@@ -15,7 +15,6 @@ from typing import Any
 from outlast.errors import InvalidInput
 from outlast.model import Fence, GroupWish, HaOff, VmRecord, VmSpec
 from outlast.settings import MS, S
-from outlast.sim.agent import encode
 from outlast.sim.disk_work import begin_work, end_work
 from outlast.sim.host import SimHost
 from outlast.sim.pool import UUID, SimPool
@@ -67,6 +66,9 @@ class Verbs:
             case ["host", names, ("frozen" | "thawed") as word]:
                 for host in self._hosts(names):
                     host.frozen = word == "frozen"
+            case ["load", "of", names, "is", cores]:
+                for host in self._hosts(names):
+                    host.busy_mcores = round(float(cores) * 1000)
             case ["agent", "of", names, ("killed" | "gone") as word]:
                 for host in self._hosts(names):
                     host.agent.kill(for_good=word == "gone")
@@ -135,6 +137,9 @@ class Verbs:
             case ["start", "of", vm, "on", names, word] if word in STARTS:
                 for host in self._hosts(names):
                     host.start_trouble[vm] = STARTS[word]
+            case ["guest", "of", vm, ("mute" | "answers") as word]:
+                for host in self.pool.hosts.values():
+                    (host.mute.add if word == "mute" else host.mute.discard)(vm)
             case ["disks", "of", vm, "worked", "on", "by", name]:
                 begin_work(self.pool.host(name).agent, vm)
             case ["disks", "of", vm, "let", "go", "by", name]:
@@ -241,7 +246,7 @@ class Verbs:
             record = replace(record, active=False)
         else:
             record = replace(record, generation=record.generation + 1, uuid=STRANGER)
-        self.world.disk.swap(name, self.world.disk.version(name), encode(record))
+        self.world.disk.swap(name, self.world.disk.version(name), fmt.value_to(record))
 
 
 def seconds(time: str) -> float:
@@ -253,7 +258,7 @@ def seconds(time: str) -> float:
 
 def placement(options: Mapping[str, str]) -> dict[str, Any]:
     """What a story says of where and when a VM runs: priority=high order=2 delay=3s likes=a,b
-    apart=GROUP together=GROUP; a "?" behind the group makes it soft.
+    ready=agent apart=GROUP together=GROUP; a "?" behind the group makes it soft.
     """
     found: dict[str, Any] = {}
     groups = []
@@ -265,6 +270,8 @@ def placement(options: Mapping[str, str]) -> dict[str, Any]:
                 found["start_order"] = int(value)
             case "delay":
                 found["start_delay_s"] = round(seconds(value))
+            case "ready":
+                found["ready"] = value
             case "likes":
                 found["likes"] = tuple(value.split(","))
             case "apart" | "together":

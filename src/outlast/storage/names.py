@@ -11,7 +11,9 @@ from outlast.errors import InvalidInput
 
 NAME_MAX = 63
 SINGLES = frozenset({"view", "pool"})  # classes with one register each, without an id
-CLASSES = ("view", "pool", "slot", "lease", "vm", "order", "fence", "power", "network", "token")
+CLASSES = (
+    "view", "pool", "slot", "lease", "vm", "order", "fence", "power", "network", "token", "report",
+)  # fmt: skip
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 _CLASS = re.compile(r"[a-z]{1,16}\Z")
