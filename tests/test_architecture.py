@@ -103,6 +103,7 @@ PURE_FILES = frozenset(
         "power.port",
         "network.plan",
         "hypervisor.driver",
+        "hypervisor.guests",
         "hypervisor.adoption",
         "hypervisor.disks",
         "hypervisor.domain_xml",

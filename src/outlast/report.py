@@ -24,7 +24,7 @@ class Lack:
     """Something VMs need that the reporting host does not have now."""
 
     kind: str  # network | storage
-    missing: str  # a bridge; a folder of disks
+    missing: str  # a bridge; the path of a disk
     detail: str  # why
 
 

@@ -4,6 +4,7 @@
     fencer      switches hosts off that fell silent and have a power switch
     power       asks the other hosts' power switches whether they still answer
     networks    has the bridges the pool wants, and looks whether others are reached there
+    findings    measures this host for placement: loads, VMs that answer, what is missing
 
 Rules: each may hang without anybody waiting for it. Only the fencer touches a host; its file has
 the rules for that.
@@ -17,6 +18,7 @@ from collections.abc import Callable, Mapping
 from outlast import __version__
 from outlast.agent.balancer import Balancer
 from outlast.agent.fencer import Fencer
+from outlast.agent.findings import Findings
 from outlast.agent.network_keeper import LinkPort, NetworkKeeper
 from outlast.agent.network_reach import NetworkReach
 from outlast.agent.power_watch import PowerWatch
@@ -38,9 +40,9 @@ class Keepers:
 
     def __init__(
         self, me: Me, settings: PoolSettings, register: Register, service: Service,
-        power: PowerFence, links: LinkPort, tell: Callable[[Note], None],
+        power: PowerFence, links: LinkPort, tell: Callable[[Note], None], findings: Findings,
     ) -> None:  # fmt: skip
-        self._service = service
+        self._service, self._findings = service, findings
 
         def switch(slot: int) -> PowerSwitch | None:
             return record_of(register, slot)
@@ -65,9 +67,10 @@ class Keepers:
     def start(self) -> None:
         for one in (self._balancer, self._fencer, self._power, self._networks):
             one.start()
+        self._findings.start(lambda: self._service.picture.facts, lambda: self._networks.troubles)
 
     def close(self) -> None:
-        for one in (self._balancer, self._fencer, self._power, self._networks):
+        for one in (self._balancer, self._fencer, self._power, self._networks, self._findings):
             one.close()
 
     def _seen(self) -> tuple[Facts, PoolSettings] | None:

@@ -78,6 +78,11 @@ def picture(facts: Facts, settings: PoolSettings) -> Picture:
 def check_possible(facts: Facts, settings: PoolSettings, record: VmRecord) -> None:
     """Rule 1, for this VM and the groups it is in. Raises BadField."""
     name, mib = record.spec.name, record.spec.memory_mib
+    if record.ready == "agent" and not record.spec.agent_channel:
+        raise BadField(
+            f"ready: {name} has no channel for the agent in its system", field="ready",
+            hint="say tcp:PORT or delay:SECONDS, or create it with --guest-agent",
+        )  # fmt: skip
     sizes = {r.host: r.memory_mib for r in facts.slots.values() if r.active and not r.no_vms}
     ratio = facts.agreed(settings).memory_ratio
     if sizes and all(sizes.values()) and mib > max(sizes.values()) * ratio:

@@ -33,7 +33,7 @@ from outlast.placement.picture import (
 from outlast.pool import availability
 from outlast.pool.decision import leaving
 from outlast.pool.facts import Facts
-from outlast.pool.measured import Measured, folders, measured, model_of, offers, processor_of
+from outlast.pool.measured import Measured, measured, model_of, offers, processor_of
 from outlast.settings import PoolSettings
 
 COPY_MIB_S = 1000.0  # of a live migration without a limit; for the seconds in plans
@@ -147,7 +147,10 @@ class _Needs:
         specs = {vm: facts.vms[vm].value.spec for vm in where}
         self._networks = frozenset(n for spec in specs.values() for n in spec.networks)
         self._lacked = lacked = found.lacked("storage")
-        self._folders = {vm: folders(spec) & lacked for vm, spec in specs.items()} if lacked else {}
+        self._disks = {
+            vm: tuple(disk.path for disk in spec.disks if disk.path in lacked)
+            for vm, spec in specs.items() if lacked
+        }  # fmt: skip
         cpus = {n: processor_of(facts.slots.get(n), settings.cpu) for n in names}
         missed = {
             cpu for cpu in set(cpus.values())
@@ -172,9 +175,8 @@ class _Needs:
         )
 
     def of(self, vm: Vm) -> Vm:
-        folders_ = tuple(sorted(self._folders.get(vm.name, ())))
-        cpu = self._of.get(vm.name, "")
-        return replace(vm, storage=folders_, cpu_model=cpu) if folders_ or cpu else vm
+        disks, cpu = self._disks.get(vm.name, ()), self._of.get(vm.name, "")
+        return replace(vm, storage=disks, cpu_model=cpu) if disks or cpu else vm
 
 
 def _free(facts: Facts, slot: int) -> tuple[int, int]:

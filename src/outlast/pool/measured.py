@@ -14,12 +14,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import PurePosixPath
 from xml.etree import ElementTree as ET
 
-from outlast.model import SlotRecord, VmSpec
+from outlast.model import SlotRecord
 from outlast.pool.facts import Facts
-from outlast.report import Report
+from outlast.report import Report, VmReport
 
 KVM = "kvm"
 
@@ -33,7 +32,8 @@ class Measured:
 
     def lacks(self, slot: int, kind: str) -> frozenset[str]:
         report = self.reports.get(slot)
-        return frozenset(k.missing for k in report.lacks if k.kind == kind) if report else frozenset()
+        lacks = report.lacks if report else ()
+        return frozenset(one.missing for one in lacks if one.kind == kind)
 
     def lacked(self, kind: str) -> frozenset[str]:
         """What at least one host lacks."""
@@ -51,22 +51,34 @@ class Measured:
         return report.used_mib - promised_mib if report and report.used_mib else None
 
 
+def report_by(facts: Facts, slot: int) -> Report | None:
+    """What a member reported in its present life."""
+    held, view = facts.reports.get(slot), facts.view
+    counts = held is not None and view is not None and view.lists(slot, held.value.term)
+    return held.value if held is not None and counts else None
+
+
+def report_on(facts: Facts, vm: str) -> VmReport | None:
+    """What the host that runs a VM reported of it, in this epoch of its lease."""
+    lease = facts.leases.get(vm)
+    report = report_by(facts, lease.value.slot) if lease else None
+    if lease is None or report is None or report.term != lease.value.term:
+        return None
+    same = (one for one in report.vms if (one.vm, one.epoch) == (vm, lease.version))
+    return next(same, None)
+
+
 def measured(facts: Facts) -> Measured:
-    members = facts.view.members if facts.view else {}
     reports: dict[int, Report] = {}
     newest: dict[str, tuple[int, float]] = {}
     for slot, held in sorted(facts.reports.items()):
-        if slot in members and held.value.term == members[slot].term:
-            reports[slot] = held.value
+        report = report_by(facts, slot)
+        if report is not None:
+            reports[slot] = report
         for one in held.value.vms:
             if one.busy_mcores and newest.get(one.vm, (0, 0.0))[0] <= one.epoch:
                 newest[one.vm] = (one.epoch, one.busy_mcores / 1000)
     return Measured(reports, {vm: cores for vm, (_, cores) in newest.items()})
-
-
-def folders(spec: VmSpec) -> frozenset[str]:
-    """Where the disks of a VM are."""
-    return frozenset(str(PurePosixPath(disk.path).parent) for disk in spec.disks)
 
 
 def processor_of(record: SlotRecord | None, shown: str) -> str:

@@ -17,6 +17,7 @@ from collections.abc import Collection, Mapping
 from outlast.model import VmRecord
 from outlast.pool.facts import Facts
 from outlast.pool.journal import Note, note
+from outlast.pool.measured import report_on
 from outlast.settings import S
 
 PATIENCE_S = 300
@@ -103,12 +104,8 @@ def _lives(facts: Facts, vm: str) -> bool:
 
 def is_ready(facts: Facts, vm: str, wish: str) -> bool:
     """Rule 3, for a VM that is held."""
-    if not wish:
-        return True
-    held = facts.leases[vm]
-    report = facts.reports.get(held.value.slot)
-    said = report.value.vms if report and report.value.term == held.value.term else ()
-    return any((one.vm, one.epoch) == (vm, held.version) and one.ready for one in said)
+    said = report_on(facts, vm) if wish else None
+    return not wish or (said is not None and said.ready)
 
 
 def wish_of(ready: str) -> str:
