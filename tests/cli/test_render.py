@@ -56,10 +56,12 @@ def test_hosts() -> None:
         text(hosts_table(HOSTS))
         == """\
 SLOT  HOST        STATE   BEAT    VMS  FREE MIB  CPU  HEARS  WHAT
-1     a (master)  member  1.2 s   1    4096      25%  b !c   a is a member; its guard holds for 38.8 s
-2     b           member  0.9 s   0    2000      -    a c    b is a member; it lacks network br1: it is down
-3     c           silent  20.4 s  -    -         -    -      c is silent for 20.0 s; it counts as dead \
-after 60 s, 40.0 s from now"""
+1     a (master)  member  1.2 s   1    4096      25%  b !c   a is a member; its guard \
+holds for 38.8 s
+2     b           member  0.9 s   0    2000      -    a c    b is a member; it lacks \
+network br1: it is down
+3     c           silent  20.4 s  -    -         -    -      c is silent for 20.0 s; it \
+counts as dead after 60 s, 40.0 s from now"""
     )
 
 

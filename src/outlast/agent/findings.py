@@ -29,7 +29,7 @@ from outlast.settings import S
 log = logging.getLogger("outlast.agent.findings")
 
 LOOK_S = 2.0  # for VMs that do not answer yet
-LOADS_S = 10.0
+LOADS_S = 5.0
 NETWORK, BRIDGE = "network", "bridge"
 
 

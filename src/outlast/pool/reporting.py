@@ -3,8 +3,8 @@
 Rules:
 1. Only a member does, for its own slot; whoever reads a report compares its term.
 2. What decides something for others at once (a VM that answers, a network that is gone) is
-   published at once. Loads alone only when they changed by STEP of what there is, and at most
-   every LOADS_EVERY_S: a quiet pool writes nothing.
+   published at once, and so is a load that was not known. Loads alone only when they changed by
+   STEP of what there is, and at most every LOADS_EVERY_S: a quiet pool writes nothing.
 3. A VM is in the report while its lease is held here and it runs. It is ready when its record
    wishes nothing, or when the very process that runs now has answered.
 """
@@ -85,7 +85,8 @@ class Reporting:
 
 def _facts_of(report: Report) -> tuple[object, ...]:
     """What is published at once."""
-    return report.term, report.lacks, tuple((v.vm, v.epoch, v.ready) for v in report.vms)
+    vms = tuple((v.vm, v.epoch, v.ready, v.busy_mcores > 0) for v in report.vms)
+    return report.term, report.lacks, report.busy_mcores > 0, vms
 
 
 def _changed(facts: Facts, said: Report, found: Report) -> bool:
