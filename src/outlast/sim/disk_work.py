@@ -11,7 +11,7 @@ from dataclasses import replace
 from outlast.model import Lease
 from outlast.pool.decision import DISKS
 from outlast.sim.agent import SimAgent
-from outlast.storage import format as fmt
+from outlast.sim.codec import encode
 
 
 def begin_work(agent: SimAgent, vm: str) -> None:
@@ -36,7 +36,7 @@ def begin_work(agent: SimAgent, vm: str) -> None:
         agent.refresh()
 
     agent.world.ask(
-        machine.name, lambda: disk.swap(f"lease/{vm}", version, fmt.value_to(mine)), done,
+        machine.name, lambda: disk.swap(f"lease/{vm}", version, encode(mine)), done,
         lambda _: agent.busy.discard((DISKS, vm)) if life == agent.life else None,
     )  # fmt: skip
 
@@ -47,7 +47,7 @@ def end_work(agent: SimAgent, vm: str) -> None:
     name = f"lease/{vm}"
     version = disk.version(name)
     machine.workers.discard(vm)
-    free = fmt.value_to(replace(Lease(vm), why="done: a snapshot"))
+    free = encode(replace(Lease(vm), why="done: a snapshot"))
 
     def done(_: object) -> None:
         agent.busy.discard((DISKS, vm))

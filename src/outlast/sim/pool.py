@@ -16,6 +16,7 @@ from outlast.model import Desired, Lease, Move, SlotRecord, StopMode, View, VmRe
 from outlast.pool.invariants import PoolPicture, Running, broken
 from outlast.pool.journal import Note
 from outlast.settings import PoolSettings, preset
+from outlast.sim.codec import encode
 from outlast.sim.host import SimHost
 from outlast.sim.world import Path, World
 from outlast.storage import format as fmt
@@ -46,7 +47,7 @@ class SimPool:
         self._checked: tuple[object, ...] = ()
         for slot, name in enumerate(hosts, 1):
             record = SlotRecord(slot, name, UUID.format(slot), 1, True)
-            self.world.disk.swap(f"slot/{slot}", 0, fmt.value_to(record))
+            self.world.disk.swap(f"slot/{slot}", 0, encode(record))
             self.world.paths[name] = Path.OK
             self.hosts[name] = SimHost(self.world, self.settings, record, memory_mib, tell)
         for host in self.hosts.values():
@@ -74,7 +75,8 @@ class SimPool:
             if host.running:
                 memory = host.guard.memory()
                 parts += memory.term, *host.running
-                if now_ns > memory.start.boot_ns + self._limit_ns and self._overdue(host):
+                late_ns = host.clock.boot_ns - memory.start.boot_ns - self._limit_ns
+                if late_ns > 0 and self._overdue(host):
                     overdue += (host.name,)
             parts.append(None)
         state = tuple(parts)
@@ -145,7 +147,7 @@ class SimPool:
     def wish(self, vm: str, record: VmRecord) -> None:
         """A person's wish, written past all hosts; they find it by themselves."""
         name = f"vm/{vm}"
-        self.world.disk.swap(name, self.world.disk.version(name), fmt.value_to(record))
+        self.world.disk.swap(name, self.world.disk.version(name), encode(record))
         for host in self.hosts.values():
             if host.power:
                 host.agent.refresh()
@@ -175,7 +177,7 @@ class SimPool:
         register = f"slot/{host.me.slot}"
         version = self.world.disk.version(register)
         record = fmt.slot_from(self.world.disk.value(register, version))
-        value = fmt.value_to(replace(record, maintenance=maintenance))
+        value = encode(replace(record, maintenance=maintenance))
         self.world.disk.swap(register, version, value)
 
     def start(self) -> None:
@@ -201,6 +203,20 @@ class SimPool:
 
     def run(self, seconds: float) -> None:
         self.world.run_until(self.world.now_ns + round(seconds * 1e9))
+
+    def set_path(self, name: str, path: Path) -> None:
+        """One host's way to the storage. What waited in the host's kernel lands, or is told off."""
+        host = self.host(name)
+        self.world.set_path(name, path)
+        if path is Path.OK:
+            host.flows(self._holder)
+        elif path is Path.STUCK:
+            host.stuck()
+        else:
+            host.queued.clear()
+
+    def _holder(self, vm: str) -> str:
+        return self.host_of(self.lease(vm).slot)
 
     def isolate(self, name: str, up: bool) -> None:
         for other in self.hosts:
