@@ -332,6 +332,7 @@ class VmRecord:
     priority: str = "normal"  # high | normal | low | best-effort: who is started first
     start_order: int = 0  # the lower starts first; the next when it runs
     start_delay_s: int = 0  # ... and so long after that
+    ready: str = ""  # when the next may start: agent | tcp:[ADDRESS:]PORT | delay:SECONDS
     likes: tuple[str, ...] = ()  # host names: where it runs when it can
     groups: tuple[GroupWish, ...] = ()
     disk_move: DiskMove | None = None  # under way, or broken off and not cleaned up yet

@@ -137,3 +137,20 @@ def test_best_effort_needs_no_reserve(wishes: Wishes, service: MemoryService) ->
     assert wishes.start("big").sentence == "big shall run"
     create(wishes, "small", "100MiB")
     assert wishes.start("small").sentence == "small shall run", "it has a place anywhere"
+
+
+def test_a_new_size_is_judged_like_a_start(wishes: Wishes, service: MemoryService) -> None:
+    tight(service)
+    create(wishes, "ours", "1900MiB")
+    larger = make(VmChange, memory="3000MiB")
+    assert "careful" not in wishes.place("ours", larger).sentence, "it does not run"
+    wishes.place("ours", make(VmChange, memory="1900MiB"))
+    wishes.start("ours")
+    service.hold("ours", 1)
+    said = wishes.place("ours", larger).sentence
+    assert "careful: after this the pool does not survive a" in said
+    service.settings = replace(service.settings, admission="refuse")
+    wishes.place("ours", make(VmChange, memory="1800MiB"))
+    with pytest.raises(PoolTrouble, match="ours does not fit"):
+        wishes.place("ours", larger)
+    assert record(service, "ours").spec.memory_mib == 1800, "nothing was changed"

@@ -16,6 +16,7 @@ from outlast.guard.pulse_snapshot import build
 from outlast.hypervisor.driver import KILLED, DriverEvent, EventKind
 from outlast.model import NO_TERM, BlockState, GuardState
 from outlast.pool.facts import Exit, Facts, GuardFacts, Me
+from outlast.pool.reporting import Found
 from outlast.settings import PRESETS, S
 from outlast.storage.memory import MemoryRegister
 
@@ -39,7 +40,7 @@ def senses(machine: Machine) -> Senses:
     driver: Any = None
     hands = Hands(registers, driver, no_guard, machine, lambda: None)
     return Senses(
-        Me(1, "a", "uuid-a"), PRESETS["lab"], registers, machine, hands, lambda: NOW_NS,
+        Me(1, "a", "uuid-a"), PRESETS["lab"], registers, machine, hands, lambda: NOW_NS, Found,
         dict,
     )  # fmt: skip
 

@@ -21,11 +21,11 @@ HOSTS = [
     HostStatus(
         name="a", slot=1, state="member", sentence="a is a member", answering=True, master=True,
         beat_age_ms=1200, hears=["b"], unheard=["c"], free_mib=4096, vm_count=1, guard="open",
-        deadline_ms=38800,
+        deadline_ms=38800, cores=16, busy_cores=4.0,
     ),
     HostStatus(
         name="b", slot=2, state="member", sentence="b is a member", beat_age_ms=900,
-        hears=["a", "c"], free_mib=2000, vm_count=0,
+        hears=["a", "c"], free_mib=2000, vm_count=0, lacks=["network br1: it is down"],
     ),
     HostStatus(
         name="c", slot=3, state="silent", beat_age_ms=20400,
@@ -55,11 +55,13 @@ def test_hosts() -> None:
     assert (
         text(hosts_table(HOSTS))
         == """\
-SLOT  HOST        STATE   BEAT    VMS  FREE MIB  HEARS  WHAT
-1     a (master)  member  1.2 s   1    4096      b !c   a is a member; its guard holds for 38.8 s
-2     b           member  0.9 s   0    2000      a c    b is a member
-3     c           silent  20.4 s  -    -         -      c is silent for 20.0 s; it counts as dead \
-after 60 s, 40.0 s from now"""
+SLOT  HOST        STATE   BEAT    VMS  FREE MIB  CPU  HEARS  WHAT
+1     a (master)  member  1.2 s   1    4096      25%  b !c   a is a member; its guard \
+holds for 38.8 s
+2     b           member  0.9 s   0    2000      -    a c    b is a member; it lacks \
+network br1: it is down
+3     c           silent  20.4 s  -    -         -    -      c is silent for 20.0 s; it \
+counts as dead after 60 s, 40.0 s from now"""
     )
 
 

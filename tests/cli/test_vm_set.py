@@ -64,6 +64,10 @@ def test_hardware_is_wished_when_a_vm_is_made_and_its_size_later(
         (("--group", "near:db"), "apart:db"),
         (("--group", "apart:No Name"), "groups"),
         (("--start-delay", "soon"), "span of time"),
+        (("--ready", "tcp:99999"), "tcp:PORT"),
+        (("--ready", "tcp:db.example:80"), "tcp:ADDRESS:PORT"),
+        (("--ready", "delay:long"), "span of time"),
+        (("--ready", "soon"), "no sign of readiness"),
         (("--prefer", "zeus"), "there is no host 'zeus'"),
     ],
 )
@@ -76,3 +80,18 @@ def test_bad_wishes(
     assert said.code == 2
     assert why in said.err
     assert agent.read_vm("web") == before
+
+
+def test_when_a_vm_is_ready_is_wished_and_shown(agent: MemoryService, outlast: Outlast) -> None:
+    made = outlast("vm", "create", "db", "--memory", "512MiB", "--ready", "delay:2m")
+    assert made.code == 0, made.err
+    held = agent.read_vm("db")
+    assert held is not None and held.value.ready == "delay:120"
+    for wish in ("tcp:5432", "tcp:10.0.0.5:5432", "tcp:[fd00::5]:22"):
+        assert outlast("vm", "set", "db", "--ready", wish).code == 0
+        assert f"ready by {wish}" in outlast("vm", "show", "db").out
+    refused = outlast("vm", "set", "db", "--ready", "agent")
+    assert refused.code == 2 and "--guest-agent" in refused.err
+    assert outlast("vm", "set", "db", "--ready", "runs").code == 0
+    held = agent.read_vm("db")
+    assert held is not None and held.value.ready == ""

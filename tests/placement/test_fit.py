@@ -133,3 +133,23 @@ def test_a_picture_that_contradicts_itself_names_the_field(picture: Picture, fie
     with pytest.raises(InvalidInput, match=field) as caught:
         checked(picture)
     assert caught.value.hint
+
+
+@given(pools(), st.data())
+@settings(max_examples=150, deadline=None)
+def test_a_measured_load_lets_nobody_in_and_keeps_nobody_out(
+    picture: Picture, data: st.DataObject
+) -> None:
+    cores = st.one_of(st.none(), st.floats(0, 100))
+    mib = st.one_of(st.none(), st.integers(-100, 100))
+    loaded = replace(picture, hosts=tuple(
+        replace(h, other_cores=data.draw(cores), over_mib=data.draw(mib)) for h in picture.hosts
+    ))  # fmt: skip
+    for n in range(len(picture.vms)):
+        one, other = answer(Layout(picture), n), answer(Layout(loaded), n)
+        assert one.rejected == other.rejected
+        assert bool(one.host) == bool(other.host)
+        layout = Layout(loaded)
+        layout.take(n)
+        fast = best_host(layout, n)
+        assert (picture.hosts[fast].name if fast >= 0 else "") == other.host

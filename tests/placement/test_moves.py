@@ -135,6 +135,16 @@ def test_a_skewed_pool_is_balanced_with_few_moves() -> None:
     assert len(unsafe(follow(pool, plan.moves))) <= len(unsafe(pool))
 
 
+def test_a_nearly_full_pool_is_evened_out_by_way_of_its_large_vms() -> None:
+    picture = skewed(10, 100, 0.93)
+    plan = balance(picture)
+    after = follow(picture, plan.moves)
+    assert plan.after < 0.03 < plan.before, "single moves that pay end at 0.064"
+    assert any("large VMs" in move.why or "after it" in move.why for move in plan.moves)
+    assert set(unsafe(after)) <= set(unsafe(picture))
+    assert not balance(after).moves
+
+
 def test_apart_groups_are_mended_and_soft_ones_when_spreading() -> None:
     vms = (Vm("x", 1, 1, "a"), Vm("y", 1, 1, "a"))
     hard = Picture(hosts(8, 8, 8), vms, (Group("g", GroupKind.APART, ("x", "y")),),

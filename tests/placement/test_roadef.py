@@ -73,14 +73,14 @@ def test_small_problems_are_solved_as_by_trying_everything(seed: int) -> None:
     p = made(seed, 4, 6, (1, 2, 1))
     every = [list(a) for a in product(range(4), repeat=6)]
     least = min(cost(p, a) for a in every if not trouble(p, a))
-    best, found = improve(p, attempts(40), seed)
+    best, found = improve(p, attempts(160), seed)
     assert not trouble(p, best)
     assert found == cost(p, best) == least
 
 
 def test_the_known_optimum_of_a_larger_problem_is_nearly_reached() -> None:
     p = made(3, 12, 90, (0, 0, 0))
-    best, found = improve(p, attempts(250), 1)
+    best, found = improve(p, attempts(200), 1)
     assert not trouble(p, best)
     assert cost(p, p.first) > 500
     assert found <= 0.05 * cost(p, p.first)
@@ -93,7 +93,7 @@ def test_costs_are_kept_up_to_date_whatever_happens() -> None:
         search.attempt(20.0)
     assert search.total == cost(p, search.at)
     assert not trouble(p, search.at)
-    assert search.at != p.first
+    assert search.at.tolist() != p.first
 
 
 def test_each_constraint_is_known() -> None:

@@ -12,12 +12,13 @@ from collections.abc import Mapping
 
 from build import NOW, SETTINGS, TIMING, record, story, term, view
 
-from outlast.agent.registers import Registers, encode
+from outlast.agent.registers import Registers
 from outlast.model import Lease
 from outlast.pool.core import PoolCore
 from outlast.pool.membership import Members
 from outlast.pool.proof import of_death
 from outlast.settings import S
+from outlast.storage import format as fmt
 from outlast.storage.register import Outcome, Swap
 
 LATER = NOW + S  # after the newest read of the blocks began
@@ -51,7 +52,7 @@ class SlowRegister:
     def read(self, name: str) -> tuple[int, dict[str, object] | None]:
         self.asked.set()
         assert self.answer.wait(10)
-        return 2, encode(Lease("web", 2, term(2, 2), "start"))
+        return 2, fmt.value_to(Lease("web", 2, term(2, 2), "start"))
 
     def swap(self, name: str, expected: int, value: Mapping[str, object]) -> Swap:
         return Swap(Outcome.UNKNOWN, 0)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from outlast import model, settings
+from outlast import model, report, settings
 from outlast.images.schedules import Schedule
 from outlast.storage import format as form
 from outlast.storage.names import CLASSES
@@ -20,6 +20,7 @@ TYPES = (
     model.PowerSwitch, model.Network, model.OrderBook, settings.PoolSettings, model.Member,
     model.Proof, model.VmSpec, model.Disk,
     model.Order, model.Move, model.Handover, model.HaOff, settings.Timing,
+    report.Report, report.VmReport, report.Lack,
 )  # fmt: skip
 
 

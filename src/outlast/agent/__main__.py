@@ -18,6 +18,7 @@ from pathlib import Path
 
 from outlast.agent.engine import Engine, Parts
 from outlast.agent.farewell import switch_off
+from outlast.agent.findings import Findings
 from outlast.agent.hostfile import HostFile, etc_dir, load, run_dir, var_dir
 from outlast.agent.server import Server
 from outlast.agent.trust import Trust, ending
@@ -155,6 +156,7 @@ def main() -> int:
             power=FencePower(register, Path(host.pool_dir)),
             disks=driver.disks,
             foreigners=driver.foreigners,
+            findings=Findings(driver.guests, Links(), Path(host.pool_dir)),
             run_dir=run_dir(),
             context=lambda: client_context(etc_dir() / "pki"),
             ending=lambda: ending(etc_dir() / "pki"),

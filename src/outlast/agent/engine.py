@@ -28,6 +28,7 @@ from outlast.agent.api import Place
 from outlast.agent.departures import Departures
 from outlast.agent.disk_work import DiskWork
 from outlast.agent.farewell import Farewell
+from outlast.agent.findings import Findings
 from outlast.agent.growing import Growing
 from outlast.agent.hands import Hands
 from outlast.agent.introduction import Introduction, Mine
@@ -90,6 +91,7 @@ class Parts:
     mounts: MountPort
     disks: Disks
     foreigners: Foreigners
+    findings: Findings
     run_dir: Path
     context: Callable[[], ssl.SSLContext]  # to speak with other agents; raises OutlastError
     ending: Callable[[], str]  # says when this host's certificate ends soon
@@ -118,7 +120,7 @@ class Engine:
         self._disk_work = DiskWork(self, self._hands, self._registers.swap, parts.open_guard)
         self._senses = Senses(
             parts.me, timing, self._registers, self._machine, self._hands, boottime_ns,
-            lambda: self._keepers.repositories,
+            lambda: parts.findings.found, lambda: self._keepers.repositories,
         )  # fmt: skip
         self._notebook = Notebook(
             parts.me.host,
@@ -141,7 +143,7 @@ class Engine:
         )
         self._keepers = Keepers(
             parts.me, parts.settings, parts.register, self, parts.power, parts.links, parts.mounts,
-            boottime_ns, self.tell,
+            boottime_ns, self.tell, parts.findings,
         )  # fmt: skip
         self._farewell = Farewell(parts.boot_id, parts.pulse.leave, parts.power_off)
         self._picture = Picture(parts.me, parts.settings, None, None, "the agent has just begun")
@@ -201,11 +203,10 @@ class Engine:
             self._notebook.write(self._farewell.step(picture.facts))
             self._introduction.step(picture.facts, self._guard_said("version"))
             self._baseline.step(picture.facts, self._registers.known.pool)
-        if picture.decision is None:
+        if picture.decision is None or picture.facts is None:
             return False
-        if picture.facts is not None:
-            self._ring.took(now_ns, picture.facts, picture.decision)
-            self._words.keep(picture.facts, parts.settings.timing, self._guard_said("reason"))
+        self._ring.took(now_ns, picture.facts, picture.decision)
+        self._words.keep(picture.facts, parts.settings.timing, self._guard_said("reason"))
         self._notebook.write(picture.decision.notes, picture.facts, parts.settings.timing)
         for one in picture.decision.notes:
             print(one.sentence, file=sys.stderr, flush=True)  # noqa: T201 - the service's log

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from outlast.agent.picture import Picture
 from outlast.model import BlockState, GuardState, SlotRecord
 from outlast.pool.facts import Facts, Seen
+from outlast.pool.measured import report_by
 from outlast.pool.silence import limit_ns
 from outlast.settings import MS, S, Timing
 from outlast.wire.shapes import HostStatus
@@ -85,7 +86,8 @@ def _host(
         "guard_version": record.guard_version,
         "protocol": record.protocol,
         "macs": list(record.macs),
-    }
+        "cores": record.cores or None,
+    } | _measured(facts, slot)
     members = view.slots if view else frozenset()
     if slot == facts.me.slot:
         heard = _heard_here(facts, picture.settings.timing)
@@ -103,6 +105,18 @@ def _host(
         }
     state, sentence = _state(picture, facts, names[slot], slot, seen)
     return HostStatus.model_validate(common | {"state": state, "sentence": sentence})
+
+
+def _measured(facts: Facts, slot: int) -> dict[str, object]:
+    """What the host reported of itself in this life."""
+    report = report_by(facts, slot)
+    if report is None:
+        return {}
+    return {
+        "busy_cores": report.busy_mcores / 1000 if report.busy_mcores else None,
+        "used_mib": report.used_mib or None,
+        "lacks": [f"{k.kind} {k.missing}: {k.detail}" for k in report.lacks],
+    }
 
 
 def _links(

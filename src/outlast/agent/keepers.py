@@ -7,6 +7,7 @@
     disks       settles moves of disks that were broken off
     storage     has the pool's storage repositories mounted, and asks whether they answer
     networks    has the bridges the pool wants, and looks whether others are reached there
+    findings    measures this host for placement: loads, VMs that answer, what is missing
 
 Rules: each may hang without anybody waiting for it. Only the fencer touches a host; its file has
 the rules for that.
@@ -23,6 +24,7 @@ from outlast.agent.backup_timer import BackupTimer
 from outlast.agent.balancer import Balancer
 from outlast.agent.disk_moves import DiskMoves
 from outlast.agent.fencer import Fencer
+from outlast.agent.findings import Findings
 from outlast.agent.network_keeper import LinkPort, NetworkKeeper
 from outlast.agent.network_reach import NetworkReach
 from outlast.agent.power_watch import PowerWatch
@@ -67,9 +69,9 @@ class Keepers:
     def __init__(
         self, me: Me, settings: PoolSettings, register: Register, service: Service,
         power: PowerFence, links: LinkPort, mounts: MountPort, now_ns: Callable[[], int],
-        tell: Callable[[Note], None],
+        tell: Callable[[Note], None], findings: Findings,
     ) -> None:  # fmt: skip
-        self._service = service
+        self._service, self._findings = service, findings
 
         def switch(slot: int) -> PowerSwitch | None:
             return record_of(register, slot)
@@ -109,9 +111,10 @@ class Keepers:
     def start(self) -> None:
         for one in self._all:
             one.start()
+        self._findings.start(lambda: self._service.picture.facts, lambda: self._networks.troubles)
 
     def close(self) -> None:
-        for one in self._all:
+        for one in (*self._all, self._findings):
             one.close()
 
     def _seen(self) -> tuple[Facts, PoolSettings] | None:

@@ -46,6 +46,11 @@ class NetworkKeeper:
     def close(self) -> None:
         self._stop.set()
 
+    @property
+    def troubles(self) -> Mapping[str, str]:
+        """What is wrong with each network here; "" = nothing."""
+        return dict(self._troubles)
+
     def look(self) -> None:
         """Make this host as it shall be, as far as that can be done."""
         try:

@@ -3,8 +3,8 @@
 Rules:
 1. A wish that no pool can meet (an unknown host, a group that contradicts another one, more VMs
    apart than hosts) is refused and names its field; nothing is changed.
-2. A start after which the pool would not survive the failure of a host it survives now is warned
-   about or refused, as the pool's `admission` says; spare.py has the rules.
+2. A start or a new size after which the pool would not survive the failure of a host it survives
+   now is warned about or refused, as the pool's `admission` says; spare.py has the rules.
 3. The picture is that of the host that answers. It decides nothing about who may run.
 """
 
@@ -78,6 +78,11 @@ def picture(facts: Facts, settings: PoolSettings) -> Picture:
 def check_possible(facts: Facts, settings: PoolSettings, record: VmRecord) -> None:
     """Rule 1, for this VM and the groups it is in. Raises BadField."""
     name, mib = record.spec.name, record.spec.memory_mib
+    if record.ready == "agent" and not record.spec.agent_channel:
+        raise BadField(
+            f"ready: {name} has no channel for the agent in its system", field="ready",
+            hint="say tcp:PORT or delay:SECONDS, or create it with --guest-agent",
+        )  # fmt: skip
     sizes = {r.host: r.memory_mib for r in facts.slots.values() if r.active and not r.no_vms}
     ratio = facts.agreed(settings).memory_ratio
     if sizes and all(sizes.values()) and mib > max(sizes.values()) * ratio:
@@ -97,7 +102,7 @@ def check_possible(facts: Facts, settings: PoolSettings, record: VmRecord) -> No
 
 
 def admission(service: Service, record: VmRecord) -> str:
-    """Rule 2: what to say of a start of this VM; "" when nothing speaks against it.
+    """Rule 2: what to say of a start of this VM, or of its new size; "" when nothing is against it.
 
     Raises PoolTrouble when the pool refuses it.
     """
@@ -107,12 +112,12 @@ def admission(service: Service, record: VmRecord) -> str:
         return ""
     name = record.spec.name
     before = picture(facts, seen.settings)
-    started = replace(before.vm(name), ha=not availability.off(facts, record))
-    layout = Layout(before.with_vm(started))
-    index = layout.vm_at[name]
-    host = answer(layout, index).host if layout.where[index] < 0 else ""
+    spec, ha = record.spec, not availability.off(facts, record)
+    after = replace(before.vm(name), ha=ha, memory_mib=spec.memory_mib, vcpus=spec.vcpus)
+    layout = Layout(before.with_vm(after))
+    host = after.host or answer(layout, layout.vm_at[name]).host
     if not host:
-        return ""  # it runs already, or waits for room: the master says which
-    verdict = admit(before, before.with_vm(replace(started, host=host)))
+        return ""  # it waits for room: the master says so
+    verdict = admit(before, before.with_vm(replace(after, host=host)))
     verdict.enforce()
     return verdict.warning

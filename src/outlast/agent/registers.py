@@ -25,19 +25,20 @@ from typing import Any
 from outlast.errors import StorageTrouble
 from outlast.model import Fence, Lease, OrderBook, SlotRecord, View, VmRecord
 from outlast.pool.facts import Held
+from outlast.report import Report
 from outlast.settings import PoolSettings, S
 from outlast.storage import format as fmt
 from outlast.storage.records import unknown_fields, with_unknown
 from outlast.storage.register import Outcome, Register, Swap
 
-KINDS = ("pool", "slot", "vm", "lease", "order", "fence")
+KINDS = ("pool", "slot", "vm", "lease", "order", "fence", "report")
 KEEPING = ("pool", "slot", "vm")
 HINTS_KEPT = 16
 SWEEP_S = 30.0
 TOGETHER_NS = S // 20
 RETRY_S = 1.0  # what could not be read is tried again
 
-Value = VmRecord | Lease | SlotRecord | OrderBook | View | PoolSettings | Fence
+Value = VmRecord | Lease | SlotRecord | OrderBook | View | PoolSettings | Fence | Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,27 +51,9 @@ class Known:
     slots: Mapping[int, SlotRecord] = field(default_factory=dict)
     books: Mapping[int, Held[OrderBook]] = field(default_factory=dict)
     fences: Mapping[int, Held[Fence]] = field(default_factory=dict)
+    reports: Mapping[int, Held[Report]] = field(default_factory=dict)
     pool: PoolSettings | None = None
     troubles: Mapping[str, str] = field(default_factory=dict)
-
-
-def encode(value: Value) -> dict[str, object]:
-    """The JSON object of a register value."""
-    match value:
-        case View():
-            return fmt.view_to(value)
-        case VmRecord():
-            return fmt.vm_to(value)
-        case Lease():
-            return fmt.lease_to(value)
-        case SlotRecord():
-            return fmt.slot_to(value)
-        case OrderBook():
-            return fmt.order_to(value)
-        case PoolSettings():
-            return fmt.pool_to(value)
-        case Fence():
-            return fmt.fence_to(value)
 
 
 _DECODE: Mapping[str, Callable[[object], Any]] = {
@@ -80,6 +63,7 @@ _DECODE: Mapping[str, Callable[[object], Any]] = {
     "slot": fmt.slot_from,
     "order": fmt.order_from,
     "fence": fmt.fence_from,
+    "report": fmt.report_from,
 }
 
 
@@ -171,7 +155,7 @@ class Registers:
         Raises StorageTrouble when nothing was written.
         """
         unknown_version, unknown = self._unknown.get(name, (0, {}))
-        plain = encode(value)
+        plain = fmt.value_to(value)
         if unknown_version == expected:
             plain = with_unknown(plain, unknown)
         answer = self._register.swap(name, expected, plain)
@@ -298,6 +282,7 @@ class Registers:
                 {int(n): h.value for n, h in parts["slot"].items()},
                 {int(n): h for n, h in parts["order"].items()},
                 {int(n): h for n, h in parts["fence"].items()},
+                {int(n): h for n, h in parts["report"].items()},
                 parts["pool"][""].value if parts["pool"] else None,
                 dict(self._troubles),
             )

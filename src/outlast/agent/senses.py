@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from outlast.agent.hands import Hands
@@ -22,6 +23,7 @@ from outlast.agent.machine import Seen as MachineSeen
 from outlast.agent.registers import Registers
 from outlast.model import NO_TERM, Block, BlockState, GuardState, View
 from outlast.pool.facts import Answering, Extension, Facts, GuardFacts, Me, Sample, Seen
+from outlast.pool.reporting import Found, report_of
 from outlast.settings import Timing
 from outlast.storage.format import block_from_json, view_from
 
@@ -40,6 +42,7 @@ class Senses:
         machine: Machine,
         hands: Hands,
         now_ns: Callable[[], int],
+        found: Callable[[], Found],
         repositories: Callable[[], Mapping[str, Answering]],
     ) -> None:
         self._me = me
@@ -47,7 +50,7 @@ class Senses:
         self._registers = registers
         self._machine = machine
         self._hands = hands
-        self._now_ns = now_ns
+        self._now_ns, self._found = now_ns, found
         self._repositories = repositories
         self._lock = threading.Lock()
         self._newest: Json | None = None
@@ -93,7 +96,7 @@ class Senses:
             _deadline_ns(seen, snapshot) - now_ns if seen.guard_ready else -1,
             seen.guard.populated,
         )
-        return Facts(
+        facts = Facts(
             me=self._me,
             term=_term(snapshot),
             block_state=_state(snapshot),
@@ -119,8 +122,10 @@ class Senses:
             extension=_extension(snapshot),
             fences=known.fences,
             unread=frozenset(known.troubles),
+            reports=known.reports,
             repositories=self._repositories(),
         )
+        return replace(facts, report=report_of(facts, self._found()))
 
     def _sample(self, snapshot: Json, now_ns: int) -> Sample:
         sample = snapshot.get("sample") or {}

@@ -31,7 +31,9 @@ from outlast.pool.availability import holds
 from outlast.pool.decision import DISKS, leaving
 from outlast.pool.facts import Facts, Held
 from outlast.pool.landscape import landscape
+from outlast.pool.measured import report_on
 from outlast.pool.proof import of_death
+from outlast.pool.sequence import is_ready
 from outlast.pool.stage import Stage
 from outlast.wire.shapes import (
     HaOffInfo,
@@ -129,6 +131,9 @@ def vm_status(
             "priority": record.priority,
             "start_order": record.start_order,
             "start_delay_s": record.start_delay_s,
+            "ready": record.ready,
+            "is_ready": _ready(facts, record, fate),
+            "busy_cores": _busy_cores(facts, spec.name),
             "likes": list(record.likes),
             "groups": [f"{g.kind} {g.name}{'' if g.hard else ' (soft)'}" for g in record.groups],
             "preferred": list(record.preferred),
@@ -144,6 +149,15 @@ def vm_status(
             "move": _move(facts, record, lease.value if lease else Lease(spec.name), peers),
         }
     )
+
+
+def _ready(facts: Facts, record: VmRecord, fate: Fate) -> bool | None:
+    return is_ready(facts, record.spec.name, record.ready) if fate.state == "running" else None
+
+
+def _busy_cores(facts: Facts, vm: str) -> float | None:
+    said = report_on(facts, vm)
+    return said.busy_mcores / 1000 if said and said.busy_mcores else None
 
 
 def ha_off(switch: HaOff | None, wall_s: int) -> HaOffInfo | None:

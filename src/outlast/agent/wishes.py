@@ -107,26 +107,28 @@ class Wishes:
             )
 
         done = self.change(name, edit, f"{name} shall run", f"{name} shall run already")
-        if not (done.changed and careful):
-            return done
-        return done.model_copy(update={"sentence": f"{done.sentence}; {careful}"})
+        return _carefully(done, careful)
 
     def place(self, name: str, change: VmChange) -> VmWish:
         """Change where and when it runs; what runs stays where it is.
 
-        Raises NotFound, BadField, StorageTrouble.
+        Raises NotFound, BadField, PoolTrouble (admission of a larger one), StorageTrouble.
         """
         picture = self._service.picture
         _check_hosts(change, picture.facts)
+        careful = ""
 
         def edit(record: VmRecord) -> VmRecord:
+            nonlocal careful
             after = edited(record, change)
             if picture.facts is not None:
                 check_possible(picture.facts, picture.settings, after)
+            if after.wanted and after.spec != record.spec:
+                careful = admission(self._service, after)
             return after
 
         said = f"{name} is placed so from its next start on"
-        return self.change(name, edit, said, f"{name} is placed so already")
+        return _carefully(self.change(name, edit, said, f"{name} is placed so already"), careful)
 
     def stop(self, name: str) -> VmWish:
         """Ask the system inside to shut down. Raises NotFound, Conflict, StorageTrouble."""
@@ -369,6 +371,13 @@ class Wishes:
 def _check_preferred(names: list[str], facts: Facts | None) -> None:
     for name in names:
         _check_host(name, "preferred", facts)
+
+
+def _carefully(done: VmWish, warning: str) -> VmWish:
+    """What was done, with what admission says of it."""
+    if not (done.changed and warning):
+        return done
+    return done.model_copy(update={"sentence": f"{done.sentence}; {warning}"})
 
 
 def _check_hosts(change: VmChange, facts: Facts | None) -> None:

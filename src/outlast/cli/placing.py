@@ -22,6 +22,14 @@ Order = Annotated[
 Delay = Annotated[
     str | None, typer.Option("--start-delay", metavar="SPAN", help="... and so long after it: 30s.")
 ]
+Ready = Annotated[
+    str | None,
+    typer.Option(
+        "--ready",
+        metavar="agent|tcp:[ADDRESS:]PORT|delay:SPAN|runs",
+        help="When those that start after it may: its agent or a port answers, or after a while.",
+    ),
+]
 Likes = Annotated[
     list[str] | None,
     typer.Option("--like", metavar="HOST", help="Where it runs when it can. Repeat for more."),
@@ -40,6 +48,7 @@ def change_of(
     priority: str | None = None, order: int | None = None, delay: str | None = None,
     prefer: list[str] | None = None, likes: list[str] | None = None,
     groups: list[str] | None = None, memory: str | None = None, vcpus: int | None = None,
+    ready: str | None = None,
 ) -> VmChange:  # fmt: skip
     """The wish. "any" as the only host, or "none" as the only group, empties a list."""
     from outlast.wire.shapes import VmChange, make
@@ -47,11 +56,19 @@ def change_of(
     given = {
         "priority": priority, "start_order": order, "memory": memory, "vcpus": vcpus,
         "start_delay_s": round(parse_span(delay)) if delay else None,
+        "ready": None if ready is None else _ready(ready),
         "preferred": [] if prefer == ["any"] else prefer or None,
         "likes": [] if likes == ["any"] else likes or None,
         "groups": [] if groups == ["none"] else [_group(g) for g in groups or []] or None,
     }  # fmt: skip
     return make(VmChange, **{name: value for name, value in given.items() if value is not None})
+
+
+def _ready(text: str) -> str:
+    kind, _, span = text.partition(":")
+    if kind == "delay":
+        return f"delay:{round(parse_span(span))}"
+    return "" if text == "runs" else text
 
 
 def _group(text: str) -> dict[str, object]:
@@ -67,6 +84,7 @@ def set_(
     priority: Priority = None,
     start_order: Order = None,
     start_delay: Delay = None,
+    ready: Ready = None,
     prefer: Annotated[
         list[str] | None,
         typer.Option(metavar="HOST", help="Run only on these hosts; 'any' lifts that."),
@@ -92,10 +110,13 @@ def set_(
       outlast vm set db --priority high --like a
       outlast vm set web --start-order 1 --start-delay 20s --group apart:web
       outlast vm set web --group none --prefer any
+      outlast vm set db --ready tcp:5432
       outlast vm set db --vcpus 8 --memory 16GiB
     """
     chosen = options(ctx)
-    change = change_of(priority, start_order, start_delay, prefer, like, group, memory, vcpus)
+    change = change_of(
+        priority, start_order, start_delay, prefer, like, group, memory, vcpus, ready
+    )
     if not change.model_fields_set:
         raise InvalidInput("there is nothing to change", hint="outlast vm set --help")
     done = chosen.client().place(name, change)

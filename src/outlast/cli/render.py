@@ -70,7 +70,7 @@ def off_text(off: HaOffInfo) -> str:
 
 
 def hosts_table(hosts: Iterable[HostStatus]) -> Table:
-    table = _table("SLOT", "HOST", "STATE", "BEAT", "VMS", "FREE MIB", "HEARS", "WHAT")
+    table = _table("SLOT", "HOST", "STATE", "BEAT", "VMS", "FREE MIB", "CPU", "HEARS", "WHAT")
     for host in hosts:
         name = host.name + (" (master)" if host.master else "")
         beat = "-" if host.beat_age_ms is None else f"{host.beat_age_ms / 1000:.1f} s"
@@ -79,11 +79,12 @@ def hosts_table(hosts: Iterable[HostStatus]) -> Table:
         sentence = host.sentence
         if host.maintenance:
             sentence += f"; in maintenance: {host.maintenance}"
+        sentence += "".join(f"; it lacks {lack}" for lack in host.lacks)
         if host.deadline_ms is not None:
             sentence += f"; its guard holds for {host.deadline_ms / 1000:.1f} s"
         table.add_row(
             str(host.slot), name, _state(host.state), beat, _known(host.vm_count),
-            _known(host.free_mib), hears, Text(sentence),
+            _known(host.free_mib), _busy(host), hears, Text(sentence),
         )  # fmt: skip
     return table
 
@@ -110,7 +111,10 @@ def vm_view(vm: VmDetail, now_s: float) -> RenderableType:
         ("host", vm.host or "-"),
         ("preferred", ", ".join(vm.preferred) or "any host"),
         ("memory", f"{vm.memory_mib} MiB"),
-        ("vcpus", str(vm.vcpus)),
+        ("vcpus", str(vm.vcpus) + _busy_cores(vm.busy_cores)),
+        ("starts", _starts(vm)),
+        ("likes", ", ".join(vm.likes)),
+        ("groups", ", ".join(vm.groups)),
         *((f"disk {n}", f"{d.path} ({d.format}, {d.bus})") for n, d in enumerate(vm.disks, 1)),
         *((f"network {n}", name) for n, name in enumerate(vm.networks, 1)),
         ("hardware", ", ".join(vm.hardware)),
@@ -133,6 +137,28 @@ def vm_view(vm: VmDetail, now_s: float) -> RenderableType:
     return Group(*parts)
 
 
+def _busy(host: HostStatus) -> str:
+    if host.busy_cores is None or not host.cores:
+        return "-"
+    return f"{host.busy_cores / host.cores:.0%}"
+
+
+def _busy_cores(cores: float | None) -> str:
+    return "" if cores is None else f", {cores:.2f} cores busy"
+
+
+def _starts(vm: VmStatus) -> str:
+    """Its place among the others when room or order matters."""
+    said = [f"priority {vm.priority}"] if vm.priority != "normal" else []
+    if vm.start_order or vm.start_delay_s:
+        later = f", {vm.start_delay_s} s later" if vm.start_delay_s else ""
+        said.append(f"order {vm.start_order}{later}")
+    if vm.ready:
+        now = {True: " (it is)", False: " (it is not yet)", None: ""}[vm.is_ready]
+        said.append(f"ready by {vm.ready}{now}")
+    return ", ".join(said)
+
+
 def why_lines(why: Why) -> list[str]:
     """The answer, then the notes that led to it, oldest first; each names its cause by number."""
     number = {e.id: n for n, e in enumerate(why.steps, 1)}
@@ -141,7 +167,24 @@ def why_lines(why: Why) -> list[str]:
         causes = sorted(number[c] for c in entry.causes if c in number)
         after = f"  (after {', '.join(map(str, causes))})" if causes else ""
         lines.append(f"{number[entry.id]:>3}  {entry_line(entry)}{after}")
+        lines += [f"       {line}" for line in choice_lines(entry)]
     return lines
+
+
+def choice_lines(entry: TimelineEntry) -> list[str]:
+    """What each host had to offer when one was chosen, best first, and what kept others out."""
+    candidates, rejected = entry.fields.get("candidates"), entry.fields.get("rejected")
+    lines = []
+    for one in candidates if isinstance(candidates, list) else ():
+        parts = ", ".join(
+            f"{said} {one[key]:.0%}"
+            for key, said in (("memory", "memory"), ("used", "memory not in use"), ("cpu", "CPU"),
+                              ("vcpus", "vCPUs")) if key in one
+        )  # fmt: skip
+        wishes = f", {-one['wishes']:.0f} of its wishes missed" if one.get("wishes") else ""
+        guessed = "" if one.get("load_measured", True) else " (load not measured)"
+        lines.append(f"{one['host']} {one['score']:.2f}: free {parts}{wishes}{guessed}")
+    return lines + [f"{why}" for why in (rejected.values() if isinstance(rejected, dict) else ())]
 
 
 def entry_line(entry: TimelineEntry) -> str:

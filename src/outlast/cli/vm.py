@@ -77,6 +77,7 @@ def create(
     priority: placing.Priority = None,
     start_order: placing.Order = None,
     start_delay: placing.Delay = None,
+    ready: placing.Ready = None,
     like: placing.Likes = None,
     group: placing.Groups = None,
     firmware: hardware.Firmware = "bios",
@@ -119,7 +120,9 @@ def create(
         on_shutdown=on_shutdown,
         preferred=prefer or [],
         hardware=hardware.wish(firmware, tpm, watchdog, guest_agent, device, vcpus_max, memory_max),
-        placing=placing.change_of(priority, start_order, start_delay, None, like, group),
+        placing=placing.change_of(
+            priority, start_order, start_delay, None, like, group, ready=ready
+        ),
     )
     client = chosen.client()
     done = client.create(wish)

@@ -33,6 +33,7 @@ from outlast.hypervisor.libvirt_console import LibvirtConsole
 from outlast.hypervisor.libvirt_cpu import LibvirtProcessors
 from outlast.hypervisor.libvirt_disks import LibvirtDisks
 from outlast.hypervisor.libvirt_foreign import LibvirtForeigners
+from outlast.hypervisor.libvirt_guests import LibvirtGuests
 from outlast.hypervisor.libvirt_ledger import Callback, Known, Ledger
 from outlast.hypervisor.libvirt_link import Happening, Link
 from outlast.hypervisor.libvirt_move import LibvirtDeparture, mark_of, unmark
@@ -80,6 +81,7 @@ class LibvirtDriver:
         self.processors = LibvirtProcessors(self._link, self._options.domain, self._options.start_s)
         self.disks = LibvirtDisks(self._on_domain)
         self.foreigners = LibvirtForeigners(self._ask)
+        self.guests = LibvirtGuests(self._link)
         if not self._link.wait(self._options.connect_s):
             log.warning("libvirt at %s does not answer yet; it is tried again and again", uri)
 

@@ -17,7 +17,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from types import ModuleType
 
-from outlast import model, settings
+from outlast import model, report, settings
 from outlast.errors import InvalidInput
 from outlast.pool import (
     core,
@@ -31,14 +31,15 @@ from outlast.pool import (
     moving,
     plan,
     relocation,
+    reporting,
     sequence,
     told,
 )
 
 DEPTH_MAX = 40
 MODULES: tuple[ModuleType, ...] = (
-    model, settings, core, decision, draining, facts, hosting, journal, links, membership, moving,
-    plan, relocation, sequence, told,
+    model, report, settings, core, decision, draining, facts, hosting, journal, links, membership,
+    moving, plan, relocation, reporting, sequence, told,
 )  # fmt: skip
 
 

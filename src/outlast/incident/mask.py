@@ -26,7 +26,7 @@ PLAIN = frozenset(
 PRIVATE = frozenset(
     {
         "path", "kernel", "initrd", "cmdline", "serial_log", "networks", "api", "addresses", "uuid",
-        "detail", "by", "maintenance",
+        "detail", "by", "maintenance", "missing",
     }
 )  # fmt: skip
 
@@ -44,7 +44,7 @@ class Mask:
             hosts |= {m.host for m in facts.view.members.values()} if facts.view else set()
             vms |= {*facts.vms, *facts.leases, *facts.local, *facts.guard.populated}
             for value in (facts.me, facts.slots, facts.vms, facts.view, facts.results, facts.exits,
-                          facts.local, facts.seen):  # fmt: skip
+                          facts.local, facts.seen, facts.reports, facts.report):  # fmt: skip
                 self._collect(encode(value), "", private)
         self._names = {n: f"vm-{k:03}" for k, n in enumerate(sorted(vms), 1)}
         self._names |= {n: f"host-{k:02}" for k, n in enumerate(sorted(hosts), 1)}

@@ -7,10 +7,12 @@ Rules:
 2. No step makes its target fuller than the fullest host was before the move (of an exchange: the
    first of both), breaks a hard rule, misses a wish
    that was met, or takes a refuge from a VM (refuge.py): N-1 never gets worse.
-3. The search is repeated on its own result until a pass lowers the deviation by less than
-   PASS_GAIN; that pass is dropped. So balancing a second time moves nothing. Only the limits of
-   the policy (moves, share of memory) and ROUNDS end it earlier.
-4. Hosts that are not open neither give nor take. VMs that cannot migrate, or that a hard group
+3. A pass goes down until no move pays. When the pool is not even then (EVEN), passes with other
+   first moves are tried, as many as the size of the pool allows (EFFORT); opening.py has them.
+4. The best pass is kept and the next begins where it ended, until one lowers the deviation by less
+   than PASS_GAIN; that pass is dropped. So balancing a second time moves nothing. Only the limits
+   of the policy (moves, share of memory) and ROUNDS end it earlier.
+5. Hosts that are not open neither give nor take. VMs that cannot migrate, or that a hard group
    keeps together, stay.
 """
 
@@ -18,12 +20,14 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from outlast.placement import fit
 from outlast.placement.choose import best_host, wishes_missed
 from outlast.placement.exchange import WORTH, Target, exchanges
 from outlast.placement.layout import Layout
+from outlast.placement.opening import Openings, Step
 from outlast.placement.picture import GroupKind, Picture
 from outlast.placement.plan import Move, Plan, planned
 from outlast.placement.refuge import Refuges
@@ -32,7 +36,11 @@ TARGETS = 24  # hosts looked at as targets, half by memory and half by CPU
 PARTNERS = 9  # hosts looked at for an exchange
 TRIES = 5  # candidates tried against the rules before a host is left alone
 ROUNDS = 20
-PASS_GAIN = 0.05  # a pass that lowers the deviation by a smaller part is not made
+PASS_GAIN = 0.02  # a pass that lowers the deviation by a smaller part is not made
+EVEN = 0.02  # no more than one pass is tried for less
+EFFORT = 120_000  # passes times hosts times VMs
+LEVELS = 12  # giants moved before a pass at most
+DETOURS, DETOURS_OF_EFFORT = 100, 3  # single moves tried as the first one of a pass
 PATIENCE = 400  # moves refused for N-1's sake before a pass ends
 
 
@@ -52,18 +60,44 @@ def _plan(picture: Picture, *, spread_soft: bool) -> Plan:
     budget = Budget(picture.policy.moves_max, int(used * picture.policy.moved_share_max))
     moves: list[Move] = []
     for _ in range(ROUNDS):
-        # indexed anew, so that a pass depends on nothing but where the VMs are
-        tried = Layout(layout.as_picture())
-        before = tried.deviation()
-        search = Search(tried, budget)
-        search.mend(spread_soft=spread_soft)
-        mended = len(search.moves)
-        search.run()
-        if not mended and tried.deviation() > before * (1 - PASS_GAIN):
+        found = _pass(layout.as_picture(), budget, spread_soft=spread_soft)
+        if found is None:
             break
-        layout = tried
-        moves += search.moves
+        layout, budget = found.layout, found.budget
+        moves += found.moves
     return planned(picture, layout, moves)
+
+
+def _pass(here: Picture, budget: Budget, *, spread_soft: bool) -> Search | None:
+    """The best way on from here that is worth it, by rules 3 and 4."""
+
+    def begun() -> Search:
+        # indexed anew, so that a pass depends on nothing but where the VMs are
+        search = Search(Layout(here), replace(budget))
+        search.mend(spread_soft=spread_soft)
+        return search
+
+    best = begun()
+    mended, enough = bool(best.moves), best.layout.deviation() * (1 - PASS_GAIN)
+    best.run()
+    effort = EFFORT // max(1, len(here.hosts) * len(here.vms))
+    for count in range(1, min(LEVELS, effort) + 1):
+        search = begun()
+        if best.deviation <= EVEN or not search.level(count):
+            break
+        search.run()
+        best = min(best, search, key=lambda s: s.deviation)
+    if mended or best.deviation <= enough:
+        return best
+    if best.deviation > EVEN:
+        search = begun()
+        for steps in search.openings.detours(min(DETOURS, DETOURS_OF_EFFORT * effort)):
+            search = begun()
+            if search.begin(steps):
+                search.run()
+                if search.deviation <= enough:
+                    return search
+    return None
 
 
 @dataclass(slots=True)
@@ -84,6 +118,7 @@ class Search:
         self.refuges = Refuges(layout)
         self.hosts = layout.open_hosts()
         self._open = frozenset(self.hosts)
+        self.openings = Openings(layout, self.hosts, self._may_leave)
         self.memory, self.cpu = layout.pool_shares()
         self.moves: list[Move] = []
         # host -> moves made when it was left alone
@@ -110,6 +145,21 @@ class Search:
                 layout.put(vm, at)
                 if apart and self.budget.pays(layout.mib[vm]):
                     self._make((vm, target), why=f"group {group.name} keeps it apart")
+
+    @property
+    def deviation(self) -> float:
+        return self.layout.deviation()
+
+    def level(self, count: int) -> bool:
+        """So many giants go from hosts with many to hosts with few; False when they do not."""
+        why = "its host has most of the large VMs, which need large places when it dies"
+        return all(self.openings.level(partial(self._first, why)) for _ in range(count))
+
+    def begin(self, steps: tuple[Step, ...]) -> bool:
+        return self._first("other VMs can even out the pool after it", *steps)
+
+    def _first(self, why: str, *steps: Step) -> bool:
+        return self._fit(*steps) and self._make(*steps, why=why)
 
     def run(self) -> None:
         goal = self.layout.picture.policy.deviation_goal
@@ -162,18 +212,22 @@ class Search:
             self.layout, source, self._targets(source, PARTNERS), self._may_leave, top
         )
         for _, steps in heapq.nlargest(TRIES, found):
-            if self._exchange_fits(*steps) and self._make(*steps, why=self._said(source)):
+            if self._fit(*steps) and self._make(*steps, why=self._said(source)):
                 return True
         self._no_exchange[source] = len(self.moves)
         return False
 
-    def _exchange_fits(self, first: tuple[int, int], second: tuple[int, int]) -> bool:
-        layout, source = self.layout, self.layout.where[first[0]]
-        if not fit.fits(layout, *first) or self._wish_lost(*first):
+    def _fit(self, *steps: Step) -> bool:
+        """Whether rules and wishes allow them, one after the other."""
+        if not steps:
+            return True
+        (vm, target), *rest = steps
+        layout, source = self.layout, self.layout.where[vm]
+        if not fit.fits(layout, vm, target) or self._wish_lost(vm, target):
             return False
-        layout.move(*first)
-        good = fit.fits(layout, *second) and not self._wish_lost(*second)
-        layout.move(first[0], source)
+        layout.move(vm, target)
+        good = self._fit(*rest)
+        layout.move(vm, source)
         return good
 
     def _said(self, source: int) -> str:

@@ -2,9 +2,13 @@
 
 Rules:
 1. Memory is hard: a VM goes only where all of it fits (fit.py has all hard rules).
-2. The best host is where most is left after the start, by memory, idle CPU and vCPUs; wishes (soft
-   preferred list, soft groups) count more than any of these. Ties: the first in the picture.
-3. The answer names every candidate: what it scored, or the rule that rejected it.
+2. The best host is where most is left after the start, by promised memory, memory in use, idle CPU
+   and vCPUs; wishes (soft preferred list, soft groups) count more than any of these. Ties: the
+   first in the picture.
+3. Measured load never lets a VM in or keeps it out. Where none was measured it is not counted: the
+   promised memory takes its place, VMs are taken to use a quarter of their vCPUs. The answer says
+   so when others were measured.
+4. The answer names every candidate: what it scored, or the rule that rejected it.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from outlast.placement.layout import Layout
 from outlast.placement.picture import Picture, Vm, checked
 
 NAMED = 4  # hosts named in a sentence
-MEMORY, CPU, VCPUS = 0.5, 0.3, 0.2  # weights of the parts; a wish weighs 1
+MEMORY, USED, CPU, VCPUS = 0.4, 0.1, 0.3, 0.2  # weights of the parts; a wish weighs 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +30,17 @@ class Score:
 
     host: str
     total: float
-    memory: float
+    memory: float  # not promised to VMs
+    used: float  # not in use; as `memory` when that was not measured
     cpu: float
     vcpus: float
     wishes: float  # 0 or below: wishes it would not meet
+    measured: bool = False  # its load was
 
     def __str__(self) -> str:
         parts = f"memory {self.memory:.0%}, CPU {self.cpu:.0%}, vCPUs {self.vcpus:.0%} free"
+        if self.used != self.memory:
+            parts += f", memory not in use {self.used:.0%}"
         wishes = f", {-self.wishes:.0f} of its wishes missed" if self.wishes else ""
         return f"{self.host}: {parts}{wishes}, {self.total:.2f}"
 
@@ -57,8 +65,17 @@ class Answer:
             if len(others) > NAMED:
                 ranked.append(f"{len(others) - NAMED} more")
             then = f"; then {', '.join(ranked)}" if ranked else ""
-            said.insert(0, f"most is left on {first}{then}")
+            said.insert(0, f"most is left on {first}{then}{self._unmeasured}")
         return "; ".join(said) or "the pool has no host"
+
+    @property
+    def _unmeasured(self) -> str:
+        """Rule 3, for hosts whose load nobody knows among others."""
+        unknown = [s.host for s in self.scores if not s.measured]
+        if not unknown or len(unknown) == len(self.scores):
+            return ""
+        more = f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else ""
+        return f"; the load of {', '.join(unknown[:NAMED])}{more} is not measured"
 
 
 def best(picture: Picture, vm: Vm) -> Answer:
@@ -89,13 +106,27 @@ def answer(layout: Layout, vm: int, leaving: Collection[int] = fit.NONE) -> Answ
 
 def score(layout: Layout, vm: int, host: int) -> Score:
     h = layout.picture.hosts[host]
-    memory = (layout.free_mib[host] - layout.mib[vm]) / layout.cap_mib[host]
+    memory, used, cpu, vcpus = left = _left(layout, vm, host)
+    wishes = wishes_missed(layout, vm, host)
+    measured = h.other_cores is not None
+    return Score(h.name, _total(left) + wishes, memory, used, cpu, vcpus, wishes, measured)
+
+
+def _left(layout: Layout, vm: int, host: int) -> tuple[float, float, float, float]:
+    """Shares of the host that are free after a start: memory, memory in use, CPU, vCPUs."""
+    h, free_mib = layout.picture.hosts[host], layout.free_mib[host] - layout.mib[vm]
+    cap_mib = layout.cap_mib[host]
+    memory = used = free_mib / cap_mib
+    if h.over_mib is not None:
+        used = min(1.0, max(0.0, 1.0 - (h.over_mib + cap_mib - free_mib) / h.memory_mib))
     cpu = 1.0 - (layout.busy[host] + layout.load[vm]) / layout.cap_cores[host]
     room = h.cores * layout.picture.policy.vcpu_ratio
-    vcpus = (layout.free_vcpus[host] - layout.vcpus[vm]) / room
-    wishes = wishes_missed(layout, vm, host)
-    total = MEMORY * memory + CPU * cpu + VCPUS * vcpus + wishes
-    return Score(h.name, total, memory, cpu, vcpus, wishes)
+    return memory, used, cpu, (layout.free_vcpus[host] - layout.vcpus[vm]) / room
+
+
+def _total(left: tuple[float, float, float, float]) -> float:
+    memory, used, cpu, vcpus = left
+    return MEMORY * memory + USED * used + CPU * cpu + VCPUS * vcpus
 
 
 def wishes_missed(layout: Layout, vm: int, host: int) -> float:
@@ -115,17 +146,12 @@ def wishes_missed(layout: Layout, vm: int, host: int) -> float:
 def best_host(layout: Layout, vm: int, leaving: Collection[int] = fit.NONE) -> int:
     """The host `answer` names, without the words; -1 = nowhere. The VM must run nowhere."""
     found, most = -1, 0.0
-    may, mib, vcpus, load = layout.may[vm], layout.mib[vm], layout.vcpus[vm], layout.load[vm]
-    ratio, hosts = layout.picture.policy.vcpu_ratio, layout.picture.hosts
-    wishes = bool(hosts) and _has_wishes(layout, vm)
+    may, mib = layout.may[vm], layout.mib[vm]
+    wishes = bool(may) and _has_wishes(layout, vm)
     for host, free in enumerate(layout.free_mib):
         if free < mib or not may[host] or not fit.fits(layout, vm, host, leaving):
             continue
-        total = (
-            MEMORY * ((free - mib) / layout.cap_mib[host])
-            + CPU * (1.0 - (layout.busy[host] + load) / layout.cap_cores[host])
-            + VCPUS * ((layout.free_vcpus[host] - vcpus) / (hosts[host].cores * ratio))
-        )
+        total = _total(_left(layout, vm, host))
         if wishes:
             total += wishes_missed(layout, vm, host)
         if found < 0 or total > most:

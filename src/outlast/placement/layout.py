@@ -28,7 +28,7 @@ class Layout:
         self.cap_cores = [float(h.cores) for h in picture.hosts]
         self.free_mib = list(self.cap_mib)
         self.free_vcpus = [int(h.cores * policy.vcpu_ratio) for h in picture.hosts]
-        self.busy = [0.0] * len(picture.hosts)
+        self.busy = [h.other_cores or 0.0 for h in picture.hosts]
         self.on: list[dict[int, None]] = [{} for _ in picture.hosts]
         self.mib = [v.memory_mib for v in picture.vms]
         self.vcpus = [v.vcpus for v in picture.vms]

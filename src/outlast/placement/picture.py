@@ -62,6 +62,8 @@ class Host:
     networks: tuple[str, ...] | None = None  # None = all
     storage: tuple[str, ...] | None = None  # None = all
     why: str = ""  # why it is closed or down
+    other_cores: float | None = None  # kept busy by what is no VM of the pool; None = not measured
+    over_mib: int | None = None  # memory in use less what its VMs were promised; None likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,7 @@ def checked(picture: Picture) -> Picture:
         _at_least(f"hosts.{h.name}.memory_mib", h.memory_mib, 1)
         _at_least(f"hosts.{h.name}.cores", h.cores, 1)
         _at_least(f"hosts.{h.name}.reserved_mib", h.reserved_mib, 0)
+        _check_load(f"hosts.{h.name}.other_cores", h.other_cores)
         if h.reserved_mib >= h.memory_mib:
             raise _wrong(f"hosts.{h.name}.reserved_mib", "it leaves no memory for VMs")
     for v in picture.vms:
@@ -162,9 +165,7 @@ def _check_vm(v: Vm, hosts: frozenset[str]) -> None:
         if name not in hosts:
             hint = "add the host, or take it off the list"
             raise _wrong(f"vms.{v.name}.preferred", f"there is no host {name}", hint)
-    busy = v.busy_cores
-    if busy is not None and not (math.isfinite(busy) and busy >= 0):
-        raise _wrong(f"vms.{v.name}.busy_cores", f"{busy} is not a load")
+    _check_load(f"vms.{v.name}.busy_cores", v.busy_cores)
 
 
 def _check_group(g: Group, vms: frozenset[str], picture: Picture) -> None:
@@ -200,6 +201,11 @@ def _check_policy(p: Policy) -> None:
         if not (math.isfinite(value) and value >= 0):
             raise _wrong(f"policy.{name}", f"{value} is below 0")
     _at_least("policy.moves_max", p.moves_max, 0)
+
+
+def _check_load(field: str, cores: float | None) -> None:
+    if cores is not None and not (math.isfinite(cores) and cores >= 0):
+        raise _wrong(field, f"{cores} is not a load")
 
 
 def _unique(field: str, names: Iterable[str]) -> frozenset[str]:

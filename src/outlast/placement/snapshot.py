@@ -169,7 +169,8 @@ def _one_of(kind: type[Enum]) -> Reader:
 
 READERS: dict[str, Reader] = {
     "str": _text, "int": _whole, "float": _number, "bool": _yes, "tuple[str, ...]": _texts,
-    "float | None": _or_none(_number), "tuple[str, ...] | None": _or_none(_texts),
+    "float | None": _or_none(_number), "int | None": _or_none(_whole),
+    "tuple[str, ...] | None": _or_none(_texts),
     "HostState": _one_of(HostState), "Priority": _one_of(Priority),
     "GroupKind": _one_of(GroupKind), "Admission": _one_of(Admission),
 }  # fmt: skip

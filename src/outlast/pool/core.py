@@ -17,6 +17,7 @@ from outlast.pool.hosting import Hosting
 from outlast.pool.journal import Note, note
 from outlast.pool.membership import Members, Membership
 from outlast.pool.plan import Plan
+from outlast.pool.reporting import Reporting
 from outlast.settings import PoolSettings, S
 
 
@@ -27,6 +28,7 @@ class PoolCore:
         self._members = Members(settings)
         self._hosting = Hosting(settings)
         self._plan = Plan(settings)
+        self._reporting = Reporting()
         self._timing = settings.timing
         self._was_member: bool | None = None
         self._view_told = 0
@@ -49,6 +51,7 @@ class PoolCore:
         swaps += [s for s in hosted if s.name.startswith("vm/")]
         swaps += [s for s in hosted if not s.name.startswith("vm/")]
         swaps += [s for s in orders if s.name not in mine]
+        swaps += self._reporting.step(now_ns, facts, member=membership.member)
         motion = work.motion
         decision = Decision(
             kills=(*work.kills, *motion.kills),

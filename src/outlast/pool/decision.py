@@ -15,6 +15,7 @@ from outlast.errors import BrokenInvariant
 from outlast.model import Lease, OrderBook, StopMode, View, VmRecord, VmSpec
 from outlast.pool.facts import Facts, Held
 from outlast.pool.journal import Note
+from outlast.report import Report
 
 DISKS = "disks"  # Lease.via, and the kind of work in Facts.busy
 
@@ -33,7 +34,7 @@ class Swap:
 
     name: str
     expected: int
-    value: View | Lease | OrderBook | VmRecord
+    value: View | Lease | OrderBook | VmRecord | Report
     why: str
 
 

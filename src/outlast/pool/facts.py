@@ -28,6 +28,7 @@ from outlast.model import (
     VmRecord,
     VmSpec,
 )
+from outlast.report import Report
 from outlast.settings import PoolSettings
 
 T = TypeVar("T")
@@ -139,6 +140,8 @@ class Facts:
     fences: Mapping[int, Held[Fence]] = field(default_factory=dict)  # by slot
     unread: frozenset[str] = frozenset()  # names whose newest value is there and cannot be read
     repositories: Mapping[str, Answering] = field(default_factory=dict)  # that this host knows of
+    reports: Mapping[int, Held[Report]] = field(default_factory=dict)  # by slot, as published
+    report: Report | None = None  # what this host measured of itself just now
 
     @property
     def ha_off(self) -> HaOff | None:

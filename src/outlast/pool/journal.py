@@ -60,6 +60,7 @@ SENTENCES: Mapping[str, str] = {
     "order-refused": "an order to run {vm} is not carried out: {why}",
     "order-late": "{host} did not take {vm} within {late_s:.1f} s; choosing again",
     "start-waits": "{vm} waits with its start: {why}",
+    "start-goes-on": "{vm} waits no longer than {after_s} s with its start, although {why}",
     "no-room": "{vm} stays down: {why}",
     "lease-taken": "lease of {vm} taken{over}, epoch {epoch}",
     "disk-work": "{host} works on the disks of {vm}: {why}",

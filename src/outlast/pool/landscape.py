@@ -8,12 +8,15 @@ Rules:
 3. A host that is not well takes nothing new, and the picture says why, without numbers that change
    at every look.
 4. A VM whose holder is dead is nowhere: its memory is to be found anew.
+5. What hosts measured of themselves is in measured.py. Only what some host lacks is put into
+   rules, so that a pool where nothing is missing costs nothing.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from outlast.model import BlockState, GroupWish, VmRecord, VmSpec
 from outlast.placement.picture import (
@@ -30,6 +33,7 @@ from outlast.placement.picture import (
 from outlast.pool import availability
 from outlast.pool.decision import leaving
 from outlast.pool.facts import Facts
+from outlast.pool.measured import Measured, measured, model_of, offers, processor_of
 from outlast.settings import PoolSettings
 
 COPY_MIB_S = 1000.0  # of a live migration without a limit; for the seconds in plans
@@ -64,12 +68,14 @@ def landscape(
     for vm, at in arriving.items():
         if vm in records:
             coming[at] = coming.get(at, 0) + records[vm].spec.memory_mib
+    found = measured(facts)
+    needs = _Needs(facts, usual, found, {vm: where.get(vm, 0) for vm in records}, names)
     hosts = tuple(
-        _host(facts, usual, n, name, there.get(n, []), coming.get(n, 0), dead)
+        needs.met(_host(facts, usual, n, name, there.get(n, []), coming.get(n, 0), dead, found), n)
         for n, name in names.items()
     )
     vms = tuple(
-        _vm(facts, record, names.get(where.get(vm, 0), ""))
+        needs.of(_vm(facts, record, names.get(where.get(vm, 0), ""), found.loads.get(vm)))
         for vm, record in sorted(records.items())
     )
     policy = Policy(
@@ -99,19 +105,19 @@ def groups(records: Mapping[str, VmRecord]) -> tuple[Group, ...]:
     )
 
 
-def _vm(facts: Facts, record: VmRecord, host: str) -> Vm:
+def _vm(facts: Facts, record: VmRecord, host: str, busy_cores: float | None) -> Vm:
     spec = record.spec
     return Vm(
-        spec.name, spec.memory_mib, spec.vcpus, host, networks=spec.networks,
+        spec.name, spec.memory_mib, spec.vcpus, host, busy_cores, networks=spec.networks,
         preferred=record.preferred, likes=record.likes,
         priority=Priority(record.priority), start_order=record.start_order,
-        ha=record.wanted and not availability.off(facts, record),
+        ha=record.wanted and not availability.off(facts, record), movable=not spec.devices,
     )  # fmt: skip
 
 
 def _host(
     facts: Facts, settings: PoolSettings, slot: int, name: str, shown: Collection[VmSpec],
-    coming: int, dead: Collection[int],
+    coming: int, dead: Collection[int], found: Measured,
 ) -> Host:  # fmt: skip
     state, why = _state(facts, settings, slot, dead)
     free_mib, free_vcpus = _free(facts, slot)
@@ -123,7 +129,54 @@ def _host(
     memory_mib = max(1 + coming, free_mib + sum(spec.memory_mib for spec in shown))
     if settings.memory_ratio != 1 and record and record.memory_mib:
         memory_mib = record.memory_mib  # a block says nothing below "none is free"
-    return Host(name, memory_mib, cores, state, reserved_mib=coming, why=why)
+    return Host(
+        name, memory_mib, cores, state, reserved_mib=coming, why=why,
+        other_cores=found.other_cores(slot, (spec.name for spec in shown)),
+        over_mib=found.over_mib(slot, sum(spec.memory_mib for spec in shown)),
+    )  # fmt: skip
+
+
+class _Needs:
+    """What VMs need beside room, as far as a host lacks it. where: VM -> slot."""
+
+    def __init__(
+        self, facts: Facts, settings: PoolSettings, found: Measured, where: Mapping[str, int],
+        names: Mapping[int, str],
+    ) -> None:  # fmt: skip
+        self._facts, self._found = facts, found
+        specs = {vm: facts.vms[vm].value.spec for vm in where}
+        self._networks = frozenset(n for spec in specs.values() for n in spec.networks)
+        self._lacked = lacked = found.lacked("storage")
+        self._disks = {
+            vm: tuple(disk.path for disk in spec.disks if disk.path in lacked)
+            for vm, spec in specs.items() if lacked
+        }  # fmt: skip
+        cpus = {n: processor_of(facts.slots.get(n), settings.cpu) for n in names}
+        missed = {
+            cpu for cpu in set(cpus.values())
+            if not all(offers(facts.slots.get(n), cpu) for n in names)
+        }  # fmt: skip
+        self._cpu = {
+            cpu: f"{model_of(cpu)} of {names[n]}" for n, cpu in cpus.items() if cpu in missed
+        }
+        self._of = {vm: self._cpu.get(cpus.get(at, ""), "") for vm, at in where.items()}
+
+    def met(self, host: Host, slot: int) -> Host:
+        """The host with what it has of that."""
+        networks = self._found.lacks(slot, "network") & self._networks
+        storage = self._found.lacks(slot, "storage")
+        record = self._facts.slots.get(slot)
+        models = tuple(sorted(label for cpu, label in self._cpu.items() if offers(record, cpu)))
+        return replace(
+            host,
+            networks=tuple(sorted(self._networks - networks)) if networks else None,
+            storage=tuple(sorted(self._lacked - storage)) if storage else None,
+            cpu_models=models or ("any other",) if self._cpu else (),
+        )
+
+    def of(self, vm: Vm) -> Vm:
+        disks, cpu = self._disks.get(vm.name, ()), self._of.get(vm.name, "")
+        return replace(vm, storage=disks, cpu_model=cpu) if disks or cpu else vm
 
 
 def _free(facts: Facts, slot: int) -> tuple[int, int]:

@@ -93,7 +93,8 @@ def evidence(said: Answer) -> dict[str, object]:
     return {
         "candidates": [
             {"host": s.host, "score": round(s.total, 3), "memory": round(s.memory, 3),
-             "cpu": round(s.cpu, 3), "vcpus": round(s.vcpus, 3), "wishes": s.wishes}
+             "used": round(s.used, 3), "cpu": round(s.cpu, 3), "vcpus": round(s.vcpus, 3),
+             "wishes": s.wishes, "load_measured": s.measured}
             for s in said.scores
         ],
         "rejected": dict(said.rejected),

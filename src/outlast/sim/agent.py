@@ -20,6 +20,7 @@ from outlast.pool.decision import Decision, Depart, Resume, Start, Stop, Swap
 from outlast.pool.facts import Exit, Extension, Facts, GuardFacts, Held, Result, Sample, Seen
 from outlast.pool.journal import Note
 from outlast.pool.moving import STUCK, receiving
+from outlast.pool.reporting import report_of
 from outlast.settings import MS, S
 from outlast.sim.codec import DECODE, encode
 from outlast.sim.machine import Machine
@@ -166,7 +167,7 @@ class SimAgent:
         by_kind = self.by_kind
         used = sum(self.memory.get(vm, 0) for vm in self.machine.here)
         guard, mib = self.machine.guard, self.machine.memory_mib
-        return Facts(
+        facts = Facts(
             me=self.machine.me, term=pulse.term, block_state=self._block_state(),
             sample=sample, seen=seen,
             guard=GuardFacts(
@@ -183,11 +184,14 @@ class SimAgent:
             resources=HostResources(mib, 64, mib - used, 64),
             busy=frozenset(self.busy), results=results, exits=exits, unread=self.unread,
             fences={int(n): h for n, h in by_kind["fence"].items()},
+            reports={int(n): h for n, h in by_kind["report"].items()},
             wall_s=self.machine.clock.wall_ns // S, pool=self.machine.pool_settings,
             extension=Extension(
                 self.pulse.extensions.given, self.pulse.extensions.refusals()
             ),
         )  # fmt: skip
+        found = self.machine.found(facts.vms)
+        return replace(facts, report=report_of(facts, found)) if found else facts
 
     def _local(self) -> dict[str, LocalVm]:
         local = {

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from outlast.model import Lease, OrderBook, SlotRecord, View, VmRecord
 from outlast.storage import format as fmt
+from outlast.storage.format import value_to as encode
+
+__all__ = ["DECODE", "encode"]
 
 DECODE: dict[str, Callable[[Any], Any]] = {
     "vm": fmt.vm_from,
@@ -14,15 +16,5 @@ DECODE: dict[str, Callable[[Any], Any]] = {
     "slot": fmt.slot_from,
     "order": fmt.order_from,
     "fence": fmt.fence_from,
+    "report": fmt.report_from,
 }
-ENCODE: dict[type, Callable[[Any], dict[str, object]]] = {
-    View: fmt.view_to,
-    Lease: fmt.lease_to,
-    OrderBook: fmt.order_to,
-    VmRecord: fmt.vm_to,
-    SlotRecord: fmt.slot_to,
-}
-
-
-def encode(value: View | Lease | OrderBook | VmRecord | SlotRecord) -> dict[str, object]:
-    return ENCODE[type(value)](value)

@@ -8,7 +8,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from outlast.guard.core import GuardCore
@@ -17,8 +17,9 @@ from outlast.guard.facts import Reading
 from outlast.guard.pulse_facts import GuardFact
 from outlast.guard.pulse_windows import Instant
 from outlast.guard.states import Duty
-from outlast.model import GuardState, SlotRecord, VmState
-from outlast.pool.facts import Me
+from outlast.model import GuardState, SlotRecord, VmRecord, VmState
+from outlast.pool.facts import Held, Me
+from outlast.pool.reporting import Found
 from outlast.settings import MS, PoolSettings, S
 from outlast.sim.clock import Clock
 from outlast.sim.world import Path, World
@@ -73,6 +74,8 @@ class Machine:
         self.start_takes_ns = 200 * MS  # from libvirt's start to a QEMU that asks the guard
         self.pool_settings = settings  # as they are now
         self.wrong: list[str] = []  # what this host did that it never may
+        self.busy_mcores = 0  # all that is measured here; 0 = nothing is
+        self.mute: set[str] = set()  # VMs whose system does not answer
         self.kill_takes_ns = 0  # from the guard's kill to the end of what it killed
         self.begin: Callable[[], None] = lambda: None
         self.packet: Callable[[Packet], None] = lambda packet: None  # for the pulse
@@ -279,6 +282,12 @@ class Machine:
         self.let_in(vm)
         self.runs(vm)
         return True
+
+    def found(self, vms: Mapping[str, Held[VmRecord]]) -> Found | None:
+        """What is measured here; None when nothing is and no VM wishes to be asked."""
+        if not self.busy_mcores and not any(held.value.ready for held in vms.values()):
+            return None
+        return Found(self.busy_mcores, answered=dict.fromkeys(self.running.keys() - self.mute, 0))
 
     def works(self, vm: str) -> None:
         """A program works on the disks of a VM here from now on."""

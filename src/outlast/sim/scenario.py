@@ -27,6 +27,7 @@ the numbers of blocks are chance and stand as T and N.
     register lease/web damaged | sound                     block of c torn
     block of c written by a stranger                       clone of c writes for 1.5s
     slot of c retired | anew
+    load of a is 12.5            cores that are busy there; guest of web mute | answers
     ha of web off [for 5s] | on  ha off [for 5s] | on          vm web on shutdown stay | restart
     move web [to b]              move of web taken back        moves from a take 2s
     replies to a lost | heard    libvirt's word that a move from a worked

@@ -67,6 +67,9 @@ class Verbs:
             case ["host", names, ("frozen" | "thawed") as word]:
                 for host in self._hosts(names):
                     host.frozen = word == "frozen"
+            case ["load", "of", names, "is", cores]:
+                for host in self._hosts(names):
+                    host.busy_mcores = round(float(cores) * 1000)
             case ["host", names, ("asleep" | "awake") as word]:
                 for host in self._hosts(names):
                     host.sleep(word == "asleep")
@@ -153,6 +156,9 @@ class Verbs:
             case ["start", "of", vm, "on", names, word] if word in STARTS:
                 for host in self._hosts(names):
                     host.start_trouble[vm] = STARTS[word]
+            case ["guest", "of", vm, ("mute" | "answers") as word]:
+                for host in self.pool.hosts.values():
+                    (host.mute.add if word == "mute" else host.mute.discard)(vm)
             case ["starts", "on", names, "take", time]:
                 for host in self._hosts(names):
                     host.start_takes_ns = round(seconds(time) * S)
@@ -274,7 +280,7 @@ def seconds(time: str) -> float:
 
 def placement(options: Mapping[str, str]) -> dict[str, Any]:
     """What a story says of where and when a VM runs: priority=high order=2 delay=3s likes=a,b
-    apart=GROUP together=GROUP; a "?" behind the group makes it soft.
+    ready=agent apart=GROUP together=GROUP; a "?" behind the group makes it soft.
     """
     found: dict[str, Any] = {}
     groups = []
@@ -286,6 +292,8 @@ def placement(options: Mapping[str, str]) -> dict[str, Any]:
                 found["start_order"] = int(value)
             case "delay":
                 found["start_delay_s"] = round(seconds(value))
+            case "ready":
+                found["ready"] = value
             case "likes":
                 found["likes"] = tuple(value.split(","))
             case "apart" | "together":

@@ -84,8 +84,11 @@ from outlast.storage.records import order_from as order_from
 from outlast.storage.records import order_to as order_to
 from outlast.storage.records import pool_from as pool_from
 from outlast.storage.records import pool_to as pool_to
+from outlast.storage.records import report_from as report_from
+from outlast.storage.records import report_to as report_to
 from outlast.storage.records import slot_from as slot_from
 from outlast.storage.records import slot_to as slot_to
+from outlast.storage.records import value_to as value_to
 from outlast.storage.records import view_from as view_from
 from outlast.storage.records import view_to as view_to
 from outlast.storage.records import vm_from as vm_from

@@ -13,7 +13,7 @@ NAME_MAX = 63
 SINGLES = frozenset({"view", "pool"})  # classes with one register each, without an id
 CLASSES = (
     "view", "pool", "slot", "lease", "vm", "order", "fence", "power", "network", "repository",
-    "schedule", "token",
+    "schedule", "token", "report",
 )  # fmt: skip
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")

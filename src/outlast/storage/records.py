@@ -37,11 +37,17 @@ from outlast.model import (
     VmRecord,
     VmSpec,
 )
+from outlast.report import Report
 from outlast.settings import PoolSettings, check
 
 Json = dict[str, object]
 _T = TypeVar("_T")
 _TERM = re.compile(r"[0-9a-f]{32}\Z")
+
+
+def value_to(value: Any) -> Json:
+    """The JSON object of any of these values, for who writes several kinds."""
+    return _object(value)
 
 
 def view_to(view: View) -> Json:
@@ -148,6 +154,15 @@ def order_to(book: OrderBook) -> Json:
 
 def order_from(value: object) -> OrderBook:
     return _thing(OrderBook, value, "the order book")
+
+
+def report_to(report: Report) -> Json:
+    """The register `report/<n>`."""
+    return _object(report)
+
+
+def report_from(value: object) -> Report:
+    return _thing(Report, value, "the report")
 
 
 def pool_to(pool: PoolSettings) -> Json:

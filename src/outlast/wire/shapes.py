@@ -18,6 +18,7 @@ from outlast.errors import InvalidInput, OutlastError
 from outlast.wire.hardware import HardwareWish, PowerInfo
 from outlast.wire.margin import MarginInfo
 from outlast.wire.pool_settings import PoolSettingsInfo as PoolSettingsInfo
+from outlast.wire.ready import Ready
 from outlast.wire.size_field import Size
 
 VCPUS_MAX = 512
@@ -68,6 +69,7 @@ class VmChange(Request):
     priority: Literal["high", "normal", "low", "best-effort"] | None = None
     start_order: int | None = Field(default=None, ge=0, le=1000)
     start_delay_s: int | None = Field(default=None, ge=0, le=3600)
+    ready: Ready | None = None  # when those after it may start; "" = when it runs
     preferred: list[str] | None = Field(default=None, max_length=64)  # the only hosts for it
     likes: list[str] | None = Field(default=None, max_length=64)  # hosts when there is a choice
     groups: list[GroupEntry] | None = Field(default=None, max_length=16)
@@ -233,6 +235,9 @@ class VmStatus(Answer):
     priority: str = "normal"
     start_order: int = 0
     start_delay_s: int = 0
+    ready: str = ""  # when those after it may start
+    is_ready: bool | None = None  # None: it does not run
+    busy_cores: float | None = None  # smoothed
     likes: list[str] = []
     groups: list[str] = []  # like "apart db", "together app (soft)"
     held_down: str = ""
@@ -290,6 +295,10 @@ class HostStatus(Answer):
     unheard: list[str] = []  # members whose network beats do not
     free_mib: int | None = None
     free_vcpus: int | None = None
+    cores: int | None = None
+    busy_cores: float | None = None  # by all that runs there, smoothed
+    used_mib: int | None = None  # memory in use, whoever uses it
+    lacks: list[str] = []  # what VMs need and it does not have, in words
     vm_count: int | None = None
     agent_away_ms: int = 0
     guard: str = ""  # the guard's state; the answering host only

@@ -56,3 +56,41 @@ def test_a_death_is_explained_and_replayed(lab: Lab) -> None:
     incident = archive.load(_exported(lab, master, "--mask"))
     assert replay(incident.recorded).same
     assert not any(vm in json.dumps(incident.notes) for vm in lab.vms)
+
+
+def test_loads_are_measured_and_a_start_order_waits_for_an_answer(lab: Lab) -> None:
+    first, second = lab.vms[:2]
+    status = lab.client().status()
+    agent = status.hosts[0].api.removeprefix("https://")  # something that answers everywhere
+    address = agent.rpartition(":")[0]
+    lab.wait(
+        lambda: all(h.busy_cores and h.used_mib for h in lab.client().status().hosts), 40,
+        "not every host has published what it measured",
+    )  # fmt: skip
+    lab.wait(
+        lambda: all(vm.busy_cores for vm in lab.statuses().values()), 40,
+        "not every VM's load is published",
+    )  # fmt: skip
+    host = status.master
+    try:
+        for vm in (first, second):
+            lab.outlast(host, "vm", "kill", vm)
+        lab.outlast(host, "vm", "set", first, "--ready", f"tcp:{address}:1")
+        lab.outlast(host, "vm", "set", second, "--start-order", "1")
+        lab.outlast(host, "vm", "start", first, second, "--no-wait")
+        lab.wait_running([first])
+        lab.wait(
+            lambda: "does not answer" in lab.outlast(host, "vm", "why", second), 20,
+            f"{second} does not say that it waits for {first}",
+        )  # fmt: skip
+        assert lab.statuses()[first].is_ready is False
+        assert not lab.where(second)
+        lab.outlast(host, "vm", "set", first, "--ready", f"tcp:{agent}")
+        took_s = lab.wait(lambda: bool(lab.where(second)), 30, f"{second} still waits")
+        print(f"{second} began {took_s:.1f} s after {first} could answer")
+        assert lab.statuses()[first].is_ready
+        lab.wait_running([second])
+        assert "free memory" in lab.outlast(host, "vm", "why", second)
+    finally:
+        lab.outlast(host, "vm", "set", first, "--ready", "runs")
+        lab.outlast(host, "vm", "set", second, "--start-order", "0")
