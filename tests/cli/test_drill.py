@@ -9,22 +9,21 @@ import pytest
 from command_line import Outlast
 from memory_service import MemoryService
 
-from outlast.cli import drill
+from outlast.cli import host_facts
 from outlast.errors import InvalidInput, NotFound
 from outlast.model import GuardState
 from outlast.placement.picture import Host, Picture, Vm
-from outlast.readiness import (
+from outlast.readiness.drills import rehearse, start_seconds
+from outlast.readiness.lights import (
     GREEN,
     RED,
     YELLOW,
     Light,
-    local_lights,
     pool_lights,
-    rehearse,
-    start_seconds,
     worst,
-)  # fmt: skip
+)
 from outlast.settings import PRESETS, S
+from outlast.wire.margin import LightInfo, MarginInfo
 from outlast.wire.shapes import HostStatus, PoolStatus, TimelineEntry
 
 TIMING = PRESETS["standard"]
@@ -94,14 +93,30 @@ def test_no_room_is_red() -> None:
     assert any("does not fit" in light.sentence for light in lights)
 
 
-def test_what_only_this_machine_knows() -> None:
-    assert local_lights("tsc", 300.0) == []
-    assert local_lights("", None) == []
-    clock, certificate = local_lights("hpet", 12.0)
-    assert "hpet" in clock.sentence
-    assert "ends in 12 days" in certificate.sentence
-    assert "has ended" in local_lights("tsc", -1.0)[0].sentence
+def test_a_host_speaks_for_itself() -> None:
+    said = LightInfo(colour=YELLOW, what="clock", sentence="its clock source is 'hpet'", hint="see")
+    (light,) = pool_lights(changed("b", lights=[said]), None)
+    assert (light.colour, light.what, light.hint) == (YELLOW, "host b", "see")
+    assert light.sentence == "b: its clock source is 'hpet'"
+
+
+@pytest.mark.parametrize(
+    ("margin", "said"),
+    [
+        (MarginInfo(longest_ms=21000, fence_ms=40000), "a beat of b took 21.0 s"),
+        (MarginInfo(unheard_ms=7000, link_lost_ms=12000), "b heard nothing of another host"),
+        (MarginInfo(longest_ms=19000, fence_ms=40000, unheard_ms=5000, link_lost_ms=12000), ""),
+    ],
+)
+def test_every_host_has_its_margin(margin: MarginInfo, said: str) -> None:
+    (light,) = pool_lights(changed("b", margin=margin), None)
+    assert (light.colour == YELLOW) == bool(said)
+    assert said in light.sentence
+
+
+def test_the_worst_light_counts() -> None:
     assert worst([Light(YELLOW, "x", ""), Light(GREEN, "x", "")]) == YELLOW
+    assert worst([]) == GREEN
 
 
 # ---- drills
@@ -179,7 +194,7 @@ def test_a_certificate_that_cannot_be_read_is_not_judged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OUTLAST_ETC", str(tmp_path))
-    assert drill.certificate_days() is None
+    assert host_facts.certificate_days() is None
     (tmp_path / "pki").mkdir()
     (tmp_path / "pki/cert.pem").write_text("no certificate")
-    assert drill.certificate_days() is None
+    assert host_facts.certificate_days() is None

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from outlast import model, settings
+from outlast.storage import drills, health
 from outlast.storage import format as form
 from outlast.storage.names import CLASSES
 
@@ -19,6 +20,7 @@ TYPES = (
     model.PowerSwitch, model.Network, model.OrderBook, settings.PoolSettings, model.Member,
     model.Proof, model.VmSpec, model.Disk,
     model.Order, model.Move, model.Handover, model.HaOff, settings.Timing,
+    drills.DrillRecord, drills.Foreseen, health.HostHealth, health.HostLight,
 )  # fmt: skip
 
 

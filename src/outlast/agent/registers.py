@@ -27,17 +27,29 @@ from outlast.model import Fence, Lease, OrderBook, SlotRecord, View, VmRecord
 from outlast.pool.facts import Held
 from outlast.settings import PoolSettings, S
 from outlast.storage import format as fmt
+from outlast.storage.drills import DrillRecord
+from outlast.storage.health import HostHealth
 from outlast.storage.records import unknown_fields, with_unknown
 from outlast.storage.register import Outcome, Register, Swap
 
-KINDS = ("pool", "slot", "vm", "lease", "order", "fence")
+KINDS = ("pool", "drill", "slot", "vm", "lease", "order", "fence", "health")
 KEEPING = ("pool", "slot", "vm")
 HINTS_KEPT = 16
 SWEEP_S = 30.0
 TOGETHER_NS = S // 20
 RETRY_S = 1.0  # what could not be read is tried again
 
-Value = VmRecord | Lease | SlotRecord | OrderBook | View | PoolSettings | Fence
+Value = (
+    VmRecord
+    | Lease
+    | SlotRecord
+    | OrderBook
+    | View
+    | PoolSettings
+    | Fence
+    | DrillRecord
+    | HostHealth
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +63,8 @@ class Known:
     books: Mapping[int, Held[OrderBook]] = field(default_factory=dict)
     fences: Mapping[int, Held[Fence]] = field(default_factory=dict)
     pool: PoolSettings | None = None
+    drill: Held[DrillRecord] | None = None
+    health: Mapping[int, Held[HostHealth]] = field(default_factory=dict)
     troubles: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -71,6 +85,10 @@ def encode(value: Value) -> dict[str, object]:
             return fmt.pool_to(value)
         case Fence():
             return fmt.fence_to(value)
+        case DrillRecord():
+            return fmt.drill_to(value)
+        case HostHealth():
+            return fmt.health_to(value)
 
 
 _DECODE: Mapping[str, Callable[[object], Any]] = {
@@ -80,6 +98,8 @@ _DECODE: Mapping[str, Callable[[object], Any]] = {
     "slot": fmt.slot_from,
     "order": fmt.order_from,
     "fence": fmt.fence_from,
+    "drill": fmt.drill_from,
+    "health": fmt.health_from,
 }
 
 
@@ -299,6 +319,8 @@ class Registers:
                 {int(n): h for n, h in parts["order"].items()},
                 {int(n): h for n, h in parts["fence"].items()},
                 parts["pool"][""].value if parts["pool"] else None,
+                parts["drill"].get(""),
+                {int(n): h for n, h in parts["health"].items()},
                 dict(self._troubles),
             )
         self._changed()

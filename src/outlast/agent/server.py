@@ -33,6 +33,7 @@ from outlast.agent.api import Api, Place
 from outlast.agent.arrivals import serve_way
 from outlast.agent.console import Desk, serve_console
 from outlast.agent.disk_api import DiskApi
+from outlast.agent.drill_api import DrillApi
 from outlast.agent.peers import AgentPeers
 from outlast.agent.pool_wishes import switch
 from outlast.agent.refusals import Refusals
@@ -239,6 +240,7 @@ class Server:
             web.get(f"{vm}/why", self._why(self.api.why_vm)),
             web.get("/v1/hosts/{name}/why", self._why(self.api.why_host)),
             *DiskApi(self.api, self.blocking).routes(),
+            *DrillApi(self.api.service.drills, self.blocking, lambda r: r[CALLER]).routes(),
         ]
 
     async def _status(self, request: web.Request) -> web.Response:

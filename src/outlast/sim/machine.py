@@ -57,6 +57,7 @@ class Machine:
         self.start_trouble: dict[str, str] = {}  # vm -> trouble of every start here
         self.heard: dict[int, int] = {}  # slot -> when its network beat came
         self.frozen = False
+        self.deaf: Callable[[], bool] = lambda: False  # its pulse sends and hears nothing
         self.power = False
         self.resets = 0
         self.petted_ns = 0

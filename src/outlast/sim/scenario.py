@@ -12,6 +12,7 @@ the numbers of blocks are chance and stand as T and N.
     power of c off | on          host c frozen | thawed | resets
     host c confirmed off         by a person                   timing of c changes
     agent of c killed            it is started again          agent of c gone | back
+    drill storage of c [for 10s] or network, power: it acts as if it had none
     storage of c stuck | failing | ok          storage stuck | failing | ok
     storage takes 20..90ms       each request, for all hosts, on its way and back
     link a-b down | up           link a-b flaps 9 times every 0.4s

@@ -40,6 +40,7 @@ HARM = (
     "maintain",
     "blackout",
     "retime",
+    "drill-storage",
 )
 # what a pool with the timing `lab` may be changed to, and back
 SLOW = replace(preset("lab"), preset="slow", fence_ns=4000 * MS, dead_ns=6000 * MS)
@@ -47,7 +48,7 @@ UNDO = {
     "off": ("on", "on"), "stuck": ("ok", "ok"), "failing": ("ok",), "cut": ("join", "join"),
     "oneway": ("join",), "freeze": ("thaw", "thaw"), "stop": ("start", "start"), "slow": ("fast",),
     "move": ("move", "move", "back"), "maintain": ("serve", "move"),
-    "blackout": ("light", "ok", "ok"),
+    "blackout": ("light", "ok", "ok"), "drill-storage": ("drill-network", "drill-power"),
 }  # fmt: skip
 TIMINGS = ("lab", "lab", "quick", "standard")
 HOSTS = "abcde"
@@ -146,6 +147,8 @@ class Run:
                     world.set_path(each, Path.STUCK if what == "blackout" else Path.OK)
             case "retime" if host.power and self.timing == "lab":
                 change_timing(host)
+            case "drill-storage" | "drill-network" | "drill-power" if host.power:
+                host.agent.pulse.drill(what.removeprefix("drill-"))
             case "cut" | "join" if name != other:
                 world.link(name, other, what == "join")
             case "oneway" if name != other:

@@ -30,7 +30,8 @@ WORDS = {
     "move": "move {vm} to {other}", "back": "move of {vm} taken back",
     "maintain": "maintain {host}", "serve": "serve {host}", "blackout": "storage stuck",
     "light": "storage ok", "slow": "storage takes 20..250ms", "fast": "storage takes 1..8ms",
-    "retime": "timing of {host} changes",
+    "retime": "timing of {host} changes", "drill-storage": "drill storage of {host}",
+    "drill-network": "drill network of {host}", "drill-power": "drill power of {host}",
 }  # fmt: skip
 
 

@@ -10,8 +10,11 @@ import re
 from outlast.errors import InvalidInput
 
 NAME_MAX = 63
-SINGLES = frozenset({"view", "pool"})  # classes with one register each, without an id
-CLASSES = ("view", "pool", "slot", "lease", "vm", "order", "fence", "power", "network", "token")
+SINGLES = frozenset({"view", "pool", "drill"})  # classes with one register each, without an id
+CLASSES = (
+    "view", "pool", "drill", "slot", "lease", "vm", "order", "fence", "power", "network", "token",
+    "health",
+)  # fmt: skip
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 _CLASS = re.compile(r"[a-z]{1,16}\Z")

@@ -37,6 +37,8 @@ from outlast.model import (
     VmSpec,
 )
 from outlast.settings import PoolSettings, check
+from outlast.storage.drills import DrillRecord
+from outlast.storage.health import HostHealth
 
 Json = dict[str, object]
 _T = TypeVar("_T")
@@ -138,6 +140,26 @@ def order_to(book: OrderBook) -> Json:
 
 def order_from(value: object) -> OrderBook:
     return _thing(OrderBook, value, "the order book")
+
+
+def drill_to(drill: DrillRecord) -> Json:
+    """The register `drill`."""
+    return _object(drill)
+
+
+def drill_from(value: object) -> DrillRecord:
+    """The drill in this object."""
+    return _thing(DrillRecord, value, "the drill")
+
+
+def health_to(health: HostHealth) -> Json:
+    """The register `health/N`."""
+    return _object(health)
+
+
+def health_from(value: object) -> HostHealth:
+    """What a host says of itself in this object."""
+    return _thing(HostHealth, value, "a host's health")
 
 
 def pool_to(pool: PoolSettings) -> Json:

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from outlast.manager.ports import PoolEntry, Scope
-from outlast.readiness import GREEN, RED, YELLOW, Light, pool_lights, worst
+from outlast.readiness.lights import GREEN, RED, YELLOW, Light, pool_lights, worst
 from outlast.wire.shapes import HostStatus, PoolStatus, VmStatus
 
 TONES = {GREEN: "ok", YELLOW: "warn", RED: "bad"}
