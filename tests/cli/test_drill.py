@@ -13,6 +13,7 @@ from outlast.cli import host_facts
 from outlast.errors import InvalidInput, NotFound
 from outlast.model import GuardState
 from outlast.placement.picture import Host, Picture, Vm
+from outlast.pool.facts import Held
 from outlast.readiness.drills import rehearse, start_seconds
 from outlast.readiness.lights import (
     GREEN,
@@ -23,6 +24,7 @@ from outlast.readiness.lights import (
     worst,
 )
 from outlast.settings import PRESETS, S
+from outlast.storage.drills import DrillRecord
 from outlast.wire.margin import LightInfo, MarginInfo
 from outlast.wire.shapes import HostStatus, PoolStatus, TimelineEntry
 
@@ -188,6 +190,56 @@ def test_drill_rehearses_and_does_nothing_else(agent: MemoryService, outlast: Ou
     assert outlast("--json", "drill", "--host", "b", "--dry-run").json["earliest_s"] == 60
     assert outlast("drill", "--host", "b").code == 2
     assert outlast("drill", "--host", "b", "--kind", "meteor", "--dry-run").code == 2
+
+
+def test_a_real_drill_is_asked_for_and_shown(agent: MemoryService, outlast: Outlast) -> None:
+    assert outlast("drill", "--last").code == 3
+    asked = outlast("drill", "--host", "b", "--kind", "network")
+    assert asked.code == 2
+    assert "--yes b does it" in asked.err
+    assert outlast("drill", "--host", "b", "--kind", "network", "--yes", "c").code == 2
+    assert agent.drill is None
+    agent.slots[3] = replace(agent.slots[3], maintenance="new memory")
+    refused = outlast("drill", "--host", "b", "--kind", "network", "--yes", "b")
+    assert refused.code == 4
+    assert "c is in maintenance" in refused.err
+    hindered = outlast("--json", "drill", "--host", "b", "--dry-run").json["hindrances"]
+    assert hindered == ["c is in maintenance"]
+    assert agent.drill is None
+
+
+@pytest.mark.parametrize(
+    ("state", "matched", "code", "said"),
+    [
+        ("ended", True, 0, "went as foreseen"),
+        ("ended", False, 1, "went otherwise than foreseen"),
+        ("refused", False, 1, "did not take place"),
+        ("begun", False, 0, "is under way"),
+    ],
+)
+def test_the_newest_drill(
+    agent: MemoryService, outlast: Outlast, state: str, matched: bool, code: int, said: str
+) -> None:
+    made = DrillRecord("ab" * 8, 2, "b", "power", by="anna", state=state, matched=matched,
+                       report=("web runs on a after 61.0 s",))  # fmt: skip
+    agent.drill = Held(1, made, 0)
+    shown = outlast("drill", "--last")
+    assert shown.code == code
+    assert said in shown.out
+    assert "web runs on a after 61.0 s" in shown.out
+    assert outlast("--json", "drill", "--last").json["matched"] is matched
+
+
+def test_regular_drills(agent: MemoryService, outlast: Outlast) -> None:
+    assert outlast("drill", "--every", "sun 03:00").code == 2, "it needs a canary"
+    assert outlast("drill", "--vm", "web", "--every", "sunday").code == 2
+    said = outlast("drill", "--vm", "web", "--every", "sun 03:00")
+    assert said.code == 0
+    assert "'vm' of web takes place sun 03:00" in said.out
+    settings = agent.settings
+    assert (settings.drill_vm, settings.drill_kind, settings.drill_at) == ("web", "vm", "sun 03:00")
+    assert "no regular drills" in outlast("drill", "--every", "").out
+    assert agent.settings.drill_at == ""
 
 
 def test_a_certificate_that_cannot_be_read_is_not_judged(

@@ -165,8 +165,10 @@ class Drills:
             self._begin(facts, held)
         elif drill.state == WISHED and _master(facts) and waited_s > BEGIN_S:
             self._refuse(held, drill, f"{drill.host} did not begin it within {BEGIN_S:g} s")
-        elif drill.state == BEGUN and _master(facts) and waited_s > drill.for_s + drills.LATE_S:
-            self._judge(held)
+        elif drill.state == BEGUN and _master(facts):
+            over = waited_s > drill.for_s + drills.LATE_S
+            if over or (drill.kind not in drills.ENDING and waited_s > drills.LATE_S):
+                self._judge(held, over=over)
 
     def _begin(self, facts: Facts, held: Held[DrillRecord]) -> None:
         drill = held.value
@@ -203,10 +205,13 @@ class Drills:
         self._written(held, refused, "the drill has begun")
         self._tell(note("drill-refused", host=drill.host, kind=drill.kind, why=why))
 
-    def _judge(self, held: Held[DrillRecord]) -> None:
+    def _judge(self, held: Held[DrillRecord], *, over: bool) -> None:
+        """over: its time is. Before that, what mutes nothing ends when all went as foreseen."""
         drill = held.value
         entries = self._api.timeline(drill.begun_s - drills.LATE_S, NOTES_MAX)
         found = drills.compare(drill, entries)
+        if not over and not found.matched:
+            return
         ended = replace(drill, state=ENDED, matched=found.matched, report=found.report)
         self._written(held, ended, "another host judged it")
         how = "as foreseen" if found.matched else "otherwise than foreseen"

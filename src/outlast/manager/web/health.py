@@ -88,7 +88,7 @@ def _sentence(entry: PoolEntry, lights: tuple[Light, ...], vms: list[VmStatus]) 
         return "Not answering"
     if not lights:
         return "Healthy"
-    kinds = Counter(light.what.partition(" ")[0] for light in lights)
+    kinds = Counter(what.partition(" ")[0] for what in {light.what for light in lights})
     if kinds["HA"]:
         return "HA is off"
     said = []
