@@ -188,6 +188,14 @@ def test_a_vm_says_why_where_and_what_it_is(site: Site) -> None:
     check_page(site.get(f"{VM}/why"), "why")
 
 
+def test_a_reason_is_drawn_as_its_host_saw_it(site: Site) -> None:
+    host = f"/pools/{POOL}/hosts/fra-kvm-06/why"
+    page = text(site.get(host, target="why"))
+    assert " does not hear kvm-02</title>" in page
+    assert "unchanged for 15.2 s of 60 s" in page and 'class="t-missed"' in page
+    check_page(site.get(host), "why")
+
+
 def test_failovers_tell_one_story_of_what_belongs_together(site: Site) -> None:
     page = text(site.get(f"/failovers?pool={POOL}"))
     assert "fra-kvm-06 is silent: its block is unchanged" in page

@@ -24,6 +24,7 @@ from outlast.manager.web.pictures.matrix import (
     faults,
     matrix,
 )
+from outlast.manager.web.pictures.moment import hearing, traces
 from outlast.manager.web.pictures.strip import strip
 from outlast.manager.web.render import drawn, fragment, html
 from outlast.manager.web.render import page as whole
@@ -191,7 +192,14 @@ async def told_why(view: View, question: Any) -> Response:
         why, error = await question, None
     except OutlastError as trouble:
         why, error = None, trouble
-    made = fragment("_why.html", why=why, error=error)
+    made = fragment(
+        "_why.html", why=why, error=error,
+        hearing=lambda step, n: drawn(hearing(step.evidence, step.host, f"moment-{n}")),
+        traces=lambda step: [
+            {"host": t.host, "picture": drawn(t.picture), "words": t.words}
+            for t in traces(step.evidence)
+        ],
+    )  # fmt: skip
     if view.partial:
         return html(made)
     return whole(view, "plain.html", title="Why", body=drawn(made))
