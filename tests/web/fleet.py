@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from moments import EVIDENCE
+
 from outlast.errors import Conflict, NotFound, Unreachable
 from outlast.placement.picture import Host, Picture, Policy, Priority, Vm
 from outlast.placement.snapshot import write
@@ -36,18 +38,6 @@ NAMES = ("api", "crm", "db", "erp", "mail", "proxy", "shop", "web")
 STAGES = ("prod", "stage", "dev")
 MEMORY = (1024, 2048, 4096, 8192)
 HOST_MIB = 1 << 21
-EVIDENCE = {  # as pool/evidence.py makes it
-    "blocks": {
-        "kvm-02": {"readable": True, "state": "member", "unchanged_s": 15.2, "limit_s": 60.0,
-                   "hears": [], "vms": 3, "seq": 9, "view": 7},
-        "kvm-03": {"readable": True, "state": "member", "unchanged_s": 0.6, "limit_s": 60.0,
-                   "hears": ["kvm-01"], "vms": 2, "seq": 9, "view": 7},
-    },
-    "heard_s_ago": {"kvm-02": 15.9, "kvm-03": 0.4},
-    "reads": {"good": True, "good_for_s": 900.0},
-    "limits": {"dead_s": 60.0, "link_lost_s": 12.0, "beat_s": 2.0},
-    "view": {"version": 7, "master": "kvm-01", "members": ["kvm-01", "kvm-02", "kvm-03"]},
-}  # fmt: skip
 
 
 def pool_id(n: int) -> str:

@@ -178,7 +178,10 @@ class Drills:
         begun = replace(drill, state=BEGUN, begun_s=time.time())
         self._written(held, begun, "the drill was taken back")
         names = ", ".join(f"{one.vm} on {one.host}" for one in drill.foreseen) or "no VM is touched"
-        fields = {"host": drill.host, "what": _what(drill), "for_s": drill.for_s, "by": drill.by}
+        fields = {
+            "host": drill.host, "kind": drill.kind, "what": _what(drill), "for_s": drill.for_s,
+            "by": drill.by,
+        }  # fmt: skip
         self._tell(note("drill-begins", **fields, foreseen=names))
         if drill.kind == "agent":
             self._ended.wait(FLUSH_S)

@@ -39,7 +39,7 @@ def hearing(evidence: Json, observer: str, name: str) -> str:
         said = block if isinstance(block, Mapping) else {}
         known = "hears" in said and all(isinstance(h, str) for h in _list(said["hears"]))
         hears = frozenset(map(str, _list(said["hears"]))) if known else frozenset()
-        unheard = members - hears - {host} if known else frozenset()
+        unheard = frozenset(members - hears - {host}) if known else frozenset()
         storage = UNKNOWN
         if said.get("readable") and gap_s:
             storage = HEARD if _number(said.get("unchanged_s")) < gap_s else UNHEARD
