@@ -111,7 +111,8 @@ class MemoryService:
         self.reset, self.clock_s = "watchdog", 0.0
         self.drills = Drills(
             Api(self), lambda: self.picture, lambda: self.drill, self._swap_drill,
-            Means(self._mute, lambda: self, lambda: self.muted.append(("agent", 0))), self.tell,
+            Means(self._mute, lambda: self, end_agent=lambda: self.muted.append(("agent", 0))),
+            self.tell,
             clock=lambda: self.clock_s,
         )  # fmt: skip
 

@@ -36,6 +36,7 @@ from outlast.wire.shapes import LocalVms, PoolStatus, TimelineEntry
 
 LOOK_S = 1.0
 BEGIN_S = 15.0
+RESETTING = ("power", "storage")  # kinds that may reset the host
 FLUSH_S = 1.0  # for the notes, before this agent ends itself
 HISTORY_S, NOTES_MAX = 30 * 86400.0, 5000
 APPOINTMENT = "the pool's settings"
@@ -55,6 +56,7 @@ class Means:
 
     mute: Callable[[str, int], bool]  # the pulse, by kind and seconds
     guard: Callable[[], Guard]
+    last_word: Callable[[str], None] = lambda _kind: None  # the host may go down now
     end_agent: Callable[[], None] = lambda: os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -189,13 +191,15 @@ class Drills:
         elif drill.kind == "vm":
             self._means.guard().kill(drill.vm)
         else:
+            if drill.kind in RESETTING:
+                self._means.last_word(drill.kind)
             self._means.mute(drill.kind, drill.for_s)
 
     def _unable(self, facts: Facts, drill: DrillRecord) -> str:
         """Rule 2."""
         if facts.view is None or facts.view.version != drill.view:
             return "the pool has changed since it was wished"
-        if drill.kind in ("power", "storage"):
+        if drill.kind in RESETTING:
             guard = self._means.guard().status()
             if guard.get("reset", "none") == "none":
                 return f"nothing can reset {drill.host}: its watchdog is not armed"

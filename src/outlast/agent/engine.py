@@ -138,7 +138,8 @@ class Engine:
         )
         self._keepers = Keepers(
             parts.me, parts.settings, parts.register, self, parts.power, parts.links, self.tell,
-            self._registers, Means(parts.pulse.drill, parts.open_guard), parts.ending,
+            self._registers, Means(parts.pulse.drill, parts.open_guard, self._words.drill),
+            parts.ending,
         )  # fmt: skip
         self._farewell = Farewell(parts.boot_id, parts.pulse.leave, parts.power_off)
         self._picture = Picture(parts.me, parts.settings, None, None, "the agent has just begun")

@@ -88,8 +88,8 @@ def rehearse(
         "no start was measured yet"
     )  # fmt: skip
     foreseen = tuple(Foreseen(r.vm, r.target) for r in failure.restarts if r.target)
-    many = len(foreseen)
-    steps.append(f"{many} VMs are started elsewhere within {latest:.0f} s; {measured}")
+    many = "1 VM is" if len(foreseen) == 1 else f"{len(foreseen)} VMs are"
+    steps.append(f"{many} started elsewhere within {latest:.0f} s; {measured}")
     return Rehearsal(
         host, kind, failure.sentence, tuple(steps), earliest, latest, failure, foreseen
     )
