@@ -174,18 +174,22 @@ def test_an_incident_goes_and_comes_back(death: Recorded, tmp_path: Path) -> Non
 
 def test_a_masked_incident_replays_and_names_nobody(death: Recorded, tmp_path: Path) -> None:
     recorded, path = list(read(death.lives[0])), tmp_path / "i.zip"
-    archive.export(path, recorded, death.notes, masked=True)
+    fields = {"vm": "payroll", "host": "c", "by": "anna"}
+    asked = {"id": "9", "wall_s": 1.0, "host": "a", "code": "drill-begins", "fields": fields,
+             "sentence": "anna ended payroll on c"}  # fmt: skip
+    archive.export(path, recorded, [*death.notes, asked], masked=True)
     incident = archive.load(path)
+    assert incident.notes[-1]["sentence"] == "person-01 ended vm-003 on host-03"
     outcome = replay(incident.recorded)
     assert outcome.same, outcome.difference
     assert outcome.notes == replay(recorded).notes
     step = incident.recorded[-1]
     assert isinstance(step, Step)
     assert step.facts.me.host == "host-01"
-    assert set(step.facts.vms) == {"vm-001", "vm-002", "vm-003"}
+    assert set(step.facts.vms) == {"vm-001", "vm-002", "vm-004"}
     assert {h.value.spec.name for h in step.facts.vms.values()} == set(step.facts.vms)
     whole = "".join(lines(list(incident.recorded))) + json.dumps(incident.notes)
-    for name in ("web", "mail", '"uuid":"00000000'):
+    for name in ("web", "mail", "payroll", "anna", '"uuid":"00000000'):
         assert name not in whole
 
 
