@@ -209,6 +209,11 @@ def test_its_host_looks_again(a: MemoryService) -> None:
     b.drills.step(NOON)
     assert b.muted == []
     assert "the pool has changed" in b.told[0].sentence
+    b = as_host(a, 2)
+    b.slots = {**b.slots, 3: replace(b.slots[3], maintenance="since the wish")}
+    b.drills.step(NOON)
+    assert b.muted == []
+    assert "c is in maintenance" in b.told[0].sentence
 
 
 def test_only_the_master_judges_and_keeps_appointments(a: MemoryService) -> None:

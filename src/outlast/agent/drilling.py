@@ -95,8 +95,8 @@ class Drills:
         while not self._ended.wait(LOOK_S):
             try:
                 self.step(datetime.now())
-            except OutlastError:
-                continue  # the storage is away: later
+            except (OutlastError, OSError):
+                continue  # the storage is away, or somebody was first: later
 
     # ---- for people
 
@@ -203,8 +203,10 @@ class Drills:
             guard = self._means.guard().status()
             if guard.get("reset", "none") == "none":
                 return f"nothing can reset {drill.host}: its watchdog is not armed"
-        if drill.kind == "vm" and drill.vm not in facts.local:
-            return f"{drill.vm} does not run on {drill.host} any more"
+        try:
+            self._foreseen(drill.host, drill.kind, drill.vm, drill.by)
+        except (Conflict, InvalidInput, NotFound) as hindered:
+            return hindered.sentence
         return ""
 
     def _refuse(self, held: Held[DrillRecord] | None, drill: DrillRecord, why: str) -> None:

@@ -138,6 +138,8 @@ class Health:
                 why = "the storage does not say whether it took it"
         except OutlastError as trouble:
             why = trouble.sentence
+        except OSError as trouble:
+            why = str(trouble)
         if not why:
             return own
         light = HostLight(RED, "registers", f"it cannot write the pool's registers: {why}")

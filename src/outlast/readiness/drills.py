@@ -118,7 +118,7 @@ def _course(timing: Timing, host: str, kind: str) -> tuple[float, list[str]]:
         fence_s = timing.fence_ns / S
         return dead_s, [f"the guard of {host} ends its VMs {fence_s:g} s after its last beat",
                         silent]  # fmt: skip
-    return dead_s, [silent]
+    return dead_s, [f"{silent}; sooner when it is back sooner, with a new term"]
 
 
 def start_s(starts_s: Sequence[float]) -> float:
