@@ -38,7 +38,6 @@ LOOK_S = 1.0
 BEGIN_S = 15.0
 RESETTING = ("power", "storage")  # kinds that may reset the host
 FLUSH_S = 1.0  # for the notes, before this agent ends itself
-HISTORY_S, NOTES_MAX = 30 * 86400.0, 5000
 APPOINTMENT = "the pool's settings"
 
 
@@ -123,23 +122,15 @@ class Drills:
     def _foreseen(self, host: str, kind: str, vm: str, by: str) -> DrillRecord:
         facts = self._facts()
         status, picture = self._api.status({}), picture_of(self._api.picture())
-        host = host or next((v.host for v in status.vms if v.name == vm), "")
-        if not host:
-            raise NotFound(f"there is no VM '{vm}' that runs", hint="outlast vm list")
-        if kind == "vm" and vm not in {v.name for v in status.vms if v.host == host and v.ha}:
-            raise InvalidInput(
-                f"a drill of the kind 'vm' ends one VM that runs on {host}, with HA",
-                hint="say which, with --vm",
-            )
-        starts = drills.start_seconds(self._api.timeline(time.time() - HISTORY_S, NOTES_MAX))
+        entries = self._api.timeline(time.time() - drills.HISTORY_S, drills.NOTES_MAX)
         timing = self._look().settings.timing
-        found = drills.rehearse(status, picture, timing, host, kind, starts, vm)
-        if said := drills.hindrances(status, found, vm):
+        found, said = drills.planned(status, picture, timing, entries, host, kind, vm)
+        if said:
             raise Conflict(f"this drill may not take place now: {'; '.join(said)}",
                            hint="nothing was done; --dry-run shows what would happen")  # fmt: skip
-        slot = next(n for n, r in facts.slots.items() if r.active and r.host == host)
+        slot = next(n for n, r in facts.slots.items() if r.active and r.host == found.host)
         return DrillRecord(
-            secrets.token_hex(8), slot, host, kind, vm, by,
+            secrets.token_hex(8), slot, found.host, kind, vm, by,
             view=facts.view.version if facts.view else 0, for_s=found.for_s,
             foreseen=found.foreseen, earliest_s=found.earliest_s or 0.0,
             latest_s=found.latest_s or 0.0, wished_s=time.time(),
@@ -217,7 +208,7 @@ class Drills:
     def _judge(self, held: Held[DrillRecord], *, over: bool) -> None:
         """over: its time is. Before that, what mutes nothing ends when all went as foreseen."""
         drill = held.value
-        entries = self._api.timeline(drill.begun_s - drills.LATE_S, NOTES_MAX)
+        entries = self._api.timeline(drill.begun_s - drills.LATE_S, drills.NOTES_MAX)
         found = drills.compare(drill, entries)
         if not over and not found.matched:
             return

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from outlast.wire.client import AgentClient
     from outlast.wire.drills import DrillInfo
 
-HISTORY_DAYS = 30
-NOTES_MAX = 5000
 LOOK_S = 1.0
 SILENT_S = 90.0  # that the asked agent may be away: it may be the one that is drilled
 OTHERWISE = 1
@@ -83,17 +81,12 @@ def drill(
 
 def _rehearsed(client: AgentClient, host: str, kind: str, vm: str) -> tuple[Rehearsal, list[str]]:
     """What would happen, and why it may not be tried now."""
-    from outlast.readiness.drills import hindrances, rehearse, start_seconds
+    from outlast.readiness.drills import HISTORY_S, NOTES_MAX, planned
     from outlast.settings import preset
 
     status, picture = client.status(), picture_now(client)
-    host = host or next((v.host for v in status.vms if v.name == vm), "")
-    if not host:
-        raise InvalidInput("say which host is to fail", hint="--host b, or --vm canary")
-    entries = client.timeline(time.time() - HISTORY_DAYS * 86400, NOTES_MAX)
-    timing, starts = preset(status.preset), start_seconds(entries)
-    found = rehearse(status, picture, timing, host, kind, starts, vm)
-    return found, hindrances(status, found, vm)
+    entries = client.timeline(time.time() - HISTORY_S, NOTES_MAX)
+    return planned(status, picture, preset(status.preset), entries, host, kind, vm)
 
 
 def _told(chosen: Options, found: Rehearsal, hindered: list[str]) -> None:
@@ -134,7 +127,7 @@ def _carried_out(chosen: Options, client: AgentClient, found: Rehearsal, vm: str
 
 def _watched(chosen: Options, client: AgentClient, drill: DrillInfo, since_s: float) -> DrillInfo:
     """The drill when it is over; what is noted meanwhile is told."""
-    from outlast.readiness.drills import LATE_S
+    from outlast.readiness.drills import LATE_S, NOTES_MAX
 
     told: set[str] = set()
     heard_s = time.monotonic()

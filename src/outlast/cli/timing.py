@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from outlast.wire.margin import MarginInfo
     from outlast.wire.shapes import PoolStatus
 
-HISTORY_DAYS = 30
-NOTES_MAX = 5000
-
 
 def timing(ctx: typer.Context) -> None:
     """How soon VMs run again after a host's death, and how near the storage came to ending some.
@@ -29,7 +26,7 @@ def timing(ctx: typer.Context) -> None:
     Example:
       outlast pool timing
     """
-    from outlast.readiness.drills import start_seconds
+    from outlast.readiness.drills import HISTORY_S, NOTES_MAX, start_seconds
     from outlast.settings import preset
 
     chosen = options(ctx)
@@ -40,7 +37,7 @@ def timing(ctx: typer.Context) -> None:
     except InvalidInput:
         times = None  # of a newer version
     margins = margins_of(status)
-    starts = start_seconds(client.timeline(time.time() - HISTORY_DAYS * 86400, NOTES_MAX))
+    starts = start_seconds(client.timeline(time.time() - HISTORY_S, NOTES_MAX))
     again_s = failover_s(status, times, starts) if times else None
     if chosen.json:
         plain = {host: margin.model_dump() for host, margin in margins.items()}

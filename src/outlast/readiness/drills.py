@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from outlast.errors import InvalidInput
+from outlast.errors import InvalidInput, NotFound
 from outlast.placement.picture import Picture
 from outlast.placement.spare import Failure, what_if
 from outlast.settings import S, Timing
@@ -26,7 +26,8 @@ ENDING = ("power", "network", "storage")  # kinds that end the VMs of a host
 HOST_KINDS = (*ENDING, "agent")
 KINDS = (*HOST_KINDS, "vm")
 ACT_BEATS = 4  # silence seen, order, lease, start: each shows at the next beat or sooner
-STARTS_MAX = 200  # newest starts that count for a prediction
+STARTS_MAX = 200  # newest starts that count for a prediction ...
+HISTORY_S, NOTES_MAX = 30 * 86400.0, 5000  # ... among the notes of so long
 LATE_S = 5.0
 ALONE_S = 15.0  # for an agent, and for a VM, to be back
 TOUCHED = ("vm-starts", "vm-killed", "vm-crashed")
@@ -135,6 +136,29 @@ def act_s(status: PoolStatus, timing: Timing, host: str, starts_s: Sequence[floa
 
 
 # ---- may it be tried?
+
+
+def planned(
+    status: PoolStatus, picture: Picture, timing: Timing, entries: Sequence[TimelineEntry],
+    host: str, kind: str, vm: str,
+) -> tuple[Rehearsal, list[str]]:  # fmt: skip
+    """What a drill would do, and why it may not take place now. vm: a canary, which chooses the
+    host; or the one VM that is to fail.
+
+    Raises InvalidInput, NotFound for what is not there.
+    """
+    host = host or next((v.host for v in status.vms if v.name == vm), "")
+    if not host and vm:
+        raise NotFound(f"there is no VM '{vm}' that runs", hint="outlast vm list")
+    if not host:
+        raise InvalidInput("say which host is to fail", hint="--host b, or --vm canary")
+    if kind == "vm" and vm not in {v.name for v in status.vms if v.host == host and v.ha}:
+        raise InvalidInput(
+            f"a drill of the kind 'vm' ends one VM that runs on {host}, with HA",
+            hint="say which, with --vm",
+        )
+    found = rehearse(status, picture, timing, host, kind, start_seconds(entries), vm)
+    return found, hindrances(status, found, vm)
 
 
 def hindrances(status: PoolStatus, found: Rehearsal, vm: str = "") -> list[str]:
