@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -129,10 +130,14 @@ def test_who_cannot_write_registers_says_so_itself(desk: Desk) -> None:
 
 def test_everybody_shows_everybodys(desk: Desk) -> None:
     desk.guard = None
-    desk.health.look(NOW)
-    desk.held[3] = Held(1, HostHealth(3, beats=5, longest_ns=30_000_000_000), 0)
+    desk.health.look(time.time())
+    now_s = int(time.time())
+    desk.held[3] = Held(1, HostHealth(3, beats=5, longest_ns=30_000_000_000, wall_s=now_s), 0)
+    desk.held[2] = Held(1, HostHealth(2, wall_s=now_s - 2000), 0)
     desk.service.health = dict(desk.health.known)
     status = Api(desk.service).status({})
     said = [light.sentence for light in pool_lights(status, None)]
     assert "a: its guard does not answer" in said
     assert any("a beat of c took 30.0 s" in sentence for sentence in said)
+    assert any("b: it has said nothing of its readiness for 33 min" in one for one in said)
+    assert not any("c: it has said nothing" in one for one in said)

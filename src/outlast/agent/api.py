@@ -44,6 +44,7 @@ from outlast.wire.shapes import (
 
 TIMELINE_MAX = 5000
 RECENT_DAYS = 30
+QUIET_S = 1800.0  # a host says something of its readiness three times as often
 WHY_DAYS = 30
 
 
@@ -104,18 +105,19 @@ class Api:
                 "refused_calls": refused_calls,
                 "ha_off": ha_off(facts.ha_off, facts.wall_s) if facts else None,
                 "margin": _margin(self._service.measured, settings.timing),
-                "hosts": [self._with_own_word(host, settings.timing) for host in hosts],
+                "hosts": [self._with_own_word(h, settings.timing, clock) for h in hosts],
                 "vms": vm_statuses(picture, peers, clock),
             }
         )
 
-    def _with_own_word(self, host: HostStatus, timing: Timing) -> HostStatus:
+    def _with_own_word(self, host: HostStatus, timing: Timing, clock: Clock) -> HostStatus:
         """With what its power switch and the host itself say of it."""
         known: dict[str, object] = {}
         if (said := self._service.power.get(host.slot)) is not None:
             known["power"] = PowerInfo(power=said.power.value, why=said.reason)
         if (health := self._service.health.get(host.slot)) is not None:
-            known["lights"] = [LightInfo.model_validate(asdict(one)) for one in health.lights]
+            there = host.state == "member" and not host.agent_away_ms
+            known["lights"] = _lights(health, clock.wall_s - health.wall_s if there else 0)
             known["margin"] = _margin(health, timing)
         return host.model_copy(update=known)
 
@@ -270,3 +272,13 @@ def _margin(known: Measured | HostHealth, timing: Timing) -> MarginInfo:
     return MarginInfo.model_validate(
         {"beats": known.beats, "advice": advice(found, timing), **spans}
     )
+
+
+def _lights(health: HostHealth, quiet_s: float) -> list[LightInfo]:
+    """What a host says of itself; that it says nothing any more, when that is so."""
+    if quiet_s <= QUIET_S:
+        return [LightInfo.model_validate(asdict(one)) for one in health.lights]
+    said = f"it has said nothing of its readiness for {quiet_s / 60:.0f} min"
+    sentence = f"{said}: can it write the pool's registers?"
+    hint = "outlast host check, on that host"
+    return [LightInfo(colour="yellow", what="registers", sentence=sentence, hint=hint)]
