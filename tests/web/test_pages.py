@@ -250,6 +250,7 @@ def test_what_if_and_the_course_of_one_failure(site: Site) -> None:
     one = text(site.get(f"/pools/{POOL}/what-if?fail=fra-kvm-01", target="answer"))
     assert "its death is proven after" in one and "VMs run again after" in one
     assert "outlast drill --host fra-kvm-01 --kind power --dry-run" in one
+    assert "outlast drill --host fra-kvm-01 --kind power<" in one
     agent = text(site.get(f"/pools/{POOL}/what-if?fail=fra-kvm-03&kind=agent", target="answer"))
     assert "no VM is touched" in agent and "another host is master after" in agent
     assert "here is no host none" in text(site.get(f"/pools/{POOL}/what-if?fail=none"))
