@@ -11,17 +11,16 @@ from typing import Any
 
 from outlast.guard.pulse_core import PulseCore
 from outlast.guard.pulse_drill import Drill, Muting
-from outlast.guard.pulse_facts import Close, Command, Desk, Extend, Identity, Open, Retime
+from outlast.guard.pulse_facts import Close, Command, Desk, Drained, Extend, Identity, Open, Retime
 from outlast.guard.pulse_facts import Sample as Cycle
 from outlast.guard.pulse_grant import Extensions
 from outlast.guard.pulse_windows import Instant, Windows
 from outlast.model import Block, View
-from outlast.settings import MS
 from outlast.sim.machine import Machine
 from outlast.storage import format as fmt
 from outlast.wire.grant import Packet
 
-PACKET_NS = 1 * MS  # how long a packet is on its way
+HALF = 0.5
 DRILL_BEATS = 30
 
 
@@ -83,26 +82,46 @@ class SimPulse:
         if self.muting.storage(started):
             self._failed(started, raw, None, started, "")
             return
-
-        def read(acked: Instant | None) -> None:
-            read_start = self.machine.instant()
-            self.world.ask(
-                self.machine.name,
-                lambda: (tuple(self.world.disk.area), self._newer_views()),
-                lambda got: self._finish(started, raw, acked, read_start, got),
-                lambda error: self._failed(started, raw, acked, read_start, error),
-            )
-
         if raw is None:
-            read(None)
+            self._read(started, None, None)
             return
-        written = raw
+        written = self.machine.writing = raw
         self.world.ask(
             self.machine.name,
             lambda: self.world.disk.write_block(self.machine.me.slot, written),
-            lambda _: read(self.machine.instant()),
+            lambda _: self._read(started, raw, self.machine.instant()),
             lambda error: self._failed(started, raw, None, self.machine.instant(), error),
+            self.machine.settings.timing.settle_ns,
         )
+
+    def _read(self, started: Instant, raw: bytes | None, acked: Instant | None) -> None:
+        """All blocks, then newer views. A rough world lets others write while they are read."""
+        self.machine.writing = None
+        read_start = self.machine.instant()
+
+        def ask(act: Callable[[], object], done: Callable[[Any], None]) -> None:
+            self.world.ask(
+                self.machine.name, act, done,
+                lambda error: self._failed(started, raw, acked, read_start, error),
+            )  # fmt: skip
+
+        def finish(got: Any) -> None:
+            self._finish(started, raw, acked, read_start, got)
+
+        disk = self.world.disk
+        if not self.world.rough:
+            ask(lambda: (tuple(disk.area), self._newer_views()), finish)
+            return
+
+        def again(before: Any) -> None:
+            ask(lambda: (self._either(before, disk.area), self._newer_views()), finish)
+
+        ask(lambda: tuple(disk.area), again)
+
+    def _either(self, before: tuple[bytes, ...], after: list[bytes]) -> tuple[bytes, ...]:
+        """Each block as it was at the begin or at the end of one read."""
+        pairs = zip(before, after, strict=True)
+        return tuple(a if a is b or self.world.random.random() < HALF else b for a, b in pairs)
 
     def _ask_for_time(self) -> None:
         nonce = f"{self.world.now_ns:016x}{self.machine.me.slot:016x}"  # draws no chance
@@ -114,7 +133,8 @@ class SimPulse:
     def _send(self, packet: Packet) -> None:
         peer = self.machine.peers.get(packet.to_slot)
         if peer is not None and self._reaches(peer):
-            self.world.after(PACKET_NS, lambda: peer.hear(packet))
+            for delay_ns in self.world.packet_delays_ns():
+                self.world.after(delay_ns, lambda: peer.hear(packet))
 
     def _reaches(self, peer: Machine) -> bool:
         heard = self.world.hears(self.machine.name, peer.name)
@@ -152,6 +172,7 @@ class SimPulse:
         self, started: Instant, raw: bytes | None, acked: Instant | None, read_start: Instant,
         error: str,
     ) -> None:  # fmt: skip
+        self.machine.writing = None
         self._cycle_done(
             Cycle(started, read_start, self.machine.instant(), raw, acked, None, None, (), error)
         )
@@ -178,6 +199,8 @@ class SimPulse:
                 wish = {"reason": command.reason, "reset_if_running": command.reset_if_running}
                 guard.close(now, seen, {**at, **wish})
                 self.machine.guard_soon()
+            elif isinstance(command, Drained):
+                guard.drained(at)
             else:
                 start = command.start
                 at |= {"start_boot_ns": start.boot_ns, "start_raw_ns": start.raw_ns}
@@ -191,7 +214,7 @@ class SimPulse:
                         if guard.retime(now, seen, at)["ok"]:
                             self.core.retimed(timing)
                         continue
-                    answer = guard.open(now, seen, at)
+                    answer = guard.open(now, seen, {**at, "drains": True})
                     if not answer.get("ok"):
                         self.core.open_refused(str(answer.get("error")))
                 else:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from outlast.errors import BrokenInvariant
 from outlast.pool.journal import Note
-from outlast.settings import MS, check, preset
+from outlast.settings import MS, S, check, preset
 from outlast.sim.host import SimHost
 from outlast.sim.pool import SimPool
 from outlast.sim.world import Path
@@ -41,14 +41,26 @@ HARM = (
     "blackout",
     "retime",
     "drill-storage",
+    "late",
+    "rough",
+    "clocks",
+    "sleep",
+    "wall",
+    "trouble",
+    "hang",
+    "stall",
+    "island",
 )
+
 # what a pool with the timing `lab` may be changed to, and back
 SLOW = replace(preset("lab"), preset="slow", fence_ns=4000 * MS, dead_ns=6000 * MS)
 UNDO = {
     "off": ("on", "on"), "stuck": ("ok", "ok"), "failing": ("ok",), "cut": ("join", "join"),
     "oneway": ("join",), "freeze": ("thaw", "thaw"), "stop": ("start", "start"), "slow": ("fast",),
     "move": ("move", "move", "back"), "maintain": ("serve", "move"),
-    "blackout": ("light", "ok", "ok"), "drill-storage": ("drill-network", "drill-power"),
+    "blackout": ("light", "ok", "ok"), "late": ("ok", "ok"), "rough": ("smooth",),
+    "sleep": ("wake", "wake"), "trouble": ("sound", "sound"), "hang": ("quick",),
+    "island": ("bridge", "bridge"), "drill-storage": ("drill-network", "drill-power"),
 }  # fmt: skip
 TIMINGS = ("lab", "lab", "quick", "standard")
 HOSTS = "abcde"
@@ -131,7 +143,11 @@ class Run:
         self.faults.append(fault)
         if self._tell:
             self._tell(f"  {fault}")
-        world = pool.world
+        parts = (self._of_host, self._of_ways, self._of_vms)
+        if not any(part(what, host, pool.hosts[other], vm) for part in parts):
+            self.faults.pop()
+
+    def _of_host(self, what: str, host: SimHost, _other: SimHost, _vm: str) -> bool:
         match what:
             case "off":
                 host.power_off()
@@ -139,50 +155,89 @@ class Run:
                 host.power_on()
             case "reset" if host.power:
                 host.reset()
-            case "stuck" | "failing" | "ok":
-                path = {"stuck": Path.STUCK, "failing": Path.FAIL, "ok": Path.OK}[what]
-                world.set_path(name, path)
-            case "blackout" | "light":  # of everybody's storage
-                for each in pool.hosts:
-                    world.set_path(each, Path.STUCK if what == "blackout" else Path.OK)
             case "retime" if host.power and self.timing == "lab":
                 change_timing(host)
             case "drill-storage" | "drill-network" | "drill-power" if host.power:
                 host.agent.pulse.drill(what.removeprefix("drill-"))
-            case "cut" | "join" if name != other:
-                world.link(name, other, what == "join")
-            case "oneway" if name != other:
-                world.cut.add((name, other))
             case "agent" if host.power:
                 host.agent.kill()
             case "freeze" | "thaw" if host.power:
                 host.frozen = what == "freeze"
+            case "sleep" | "wake" if host.power:
+                host.sleep(what == "sleep")
+            case "clocks" | "wall":
+                host.clock.err(self.random, wall=what == "wall")
+            case "maintain" | "serve":
+                self.pool.serve(host.name, "new memory" if what == "maintain" else "")
+            case _:
+                return False
+        return True
+
+    def _of_ways(self, what: str, host: SimHost, other: SimHost, _vm: str) -> bool:
+        """To the storage, and between hosts."""
+        pool, world, name = self.pool, self.pool.world, host.name
+        match what:
+            case "stuck" | "failing" | "late" | "ok":
+                path = {"stuck": Path.STUCK, "failing": Path.FAIL, "late": Path.LATE}.get(
+                    what, Path.OK
+                )
+                pool.set_path(name, path)
+            case "blackout" | "light":  # of everybody's storage
+                for each in pool.hosts:
+                    pool.set_path(each, Path.STUCK if what == "blackout" else Path.OK)
+            case "stall":  # the most ordinary trouble: one host's storage stands for a while
+                pool.set_path(name, Path.STUCK)
+                takes_ns = round(self.random.choice(PAUSES_S) * self.slow * S)
+                world.after(takes_ns, lambda: pool.set_path(name, Path.OK))
+            case "cut" | "join" if host is not other:
+                world.link(name, other.name, what == "join")
+            case "oneway" if host is not other:
+                world.cut.add((name, other.name))
+            case "island" | "bridge":
+                pool.isolate(name, what == "bridge")
+            case "rough" | "smooth":
+                world.rough = what == "rough"
+            case "slow":
+                world.latency_ns = (20_000_000, 250_000_000)
+            case "fast":
+                world.latency_ns = (1_000_000, 8_000_000)
+            case _:
+                return False
+        return True
+
+    def _of_vms(self, what: str, host: SimHost, other: SimHost, vm: str) -> bool:
+        pool, draw = self.pool, self.random
+        match what:
+            case "trouble":
+                host.start_trouble[vm] = draw.choice(("other", "locked", "missing"))
+            case "sound":
+                host.start_trouble.clear()
+            case "hang" | "quick":
+                host.start_takes_ns = 10 * S if what == "hang" else 200 * MS
             case "qemu" if pool.where(vm):
                 pool.host(pool.where(vm)).agent.qemu_ends(vm, "crashed")
             case "stop" | "start":
                 pool.want(vm, {"stop": "stopped", "start": "running"}[what])
             case "move" if pool.where(vm):
                 host.move_takes_ns = draw.choice((100, 400, 2000)) * MS
-                pool.move(vm, draw.choice(("", other)))
+                pool.move(vm, draw.choice(("", other.name)))
             case "back" if pool.record(vm).move:
                 pool.wish(vm, replace(pool.record(vm), move=None))
-            case "maintain" | "serve":
-                pool.serve(name, "new memory" if what == "maintain" else "")
-            case "slow":
-                world.latency_ns = (20_000_000, 250_000_000)
-            case "fast":
-                world.latency_ns = (1_000_000, 8_000_000)
             case _:
-                self.faults.pop()
+                return False
+        return True
 
     def _heal(self) -> None:
         pool = self.pool
         pool.world.latency_ns = (1_000_000, 8_000_000)
+        pool.world.rough = False
         pool.network(True)
         for name, host in pool.hosts.items():
             pool.serve(name, "")
-            pool.world.set_path(name, Path.OK)
-            host.frozen = False
+            pool.set_path(name, Path.OK)
+            host.sleep(False)
+            host.start_trouble.clear()
+            host.start_takes_ns = min(host.start_takes_ns, S)
             host.power_on()
 
     def _recover(self) -> str:
