@@ -41,15 +41,16 @@ MAY: Mapping[str, frozenset[str]] = {
     "incident": GROUND | {"pool", "__init__"},
     "agent": GROUND
     | {"placement", "pool", "storage", "wire", "hypervisor", "guard", "incident"}
-    | {"images", "power", "network", "mounts"},
-    "readiness": GROUND | {"wire", "placement"},
+    | {"images", "power", "network", "mounts", "readiness"},
+    "readiness": GROUND | {"wire", "placement", "storage.drills"},
     "cli": GROUND
     | {"wire", "placement", "storage", "rack.client", "rack.lab", "incident"}
     | {"images", "power", "network", "mounts", "readiness"},
     "sim": GROUND
     | {"pool", "placement", "agent.tick", "storage.register", "storage.format"}
     | {"guard.core", "guard.facts", "guard.states"}
-    | {"guard.pulse_core", "guard.pulse_facts", "guard.pulse_grant", "guard.pulse_windows"}
+    | {"guard.pulse_core", "guard.pulse_drill", "guard.pulse_facts", "guard.pulse_grant"}
+    | {"guard.pulse_windows"}
     | {"wire.grant"},
     "rack": GROUND | {"wire"},
     "manager": GROUND | {"wire", "placement", "readiness", "__init__"},
@@ -91,14 +92,17 @@ PURE_FILES = frozenset(
         "storage.format",
         "storage.register",
         "storage.names",
+        "storage.drills",
+        "storage.health",
         "storage.records",
         "wire.beat",
         "wire.grant",
         "guard.core",
         "guard.facts",
         "guard.states",
-        "guard.pulse_strangers",
         "guard.pulse_core",
+        "guard.pulse_strangers",
+        "guard.pulse_drill",
         "guard.pulse_grant",
         "guard.pulse_promise",
         "guard.pulse_facts",

@@ -36,6 +36,9 @@ ELSEWHERE = {
     "fence-failed": "agent/test_fencer.py",
     "balancing": "agent/test_balancer.py",
     "timing-changed": "rack/whole/test_timing_changed.py",
+    "drill-begins": "agent/test_drilling.py",
+    "drill-ended": "agent/test_drilling.py",
+    "drill-refused": "agent/test_drilling.py",
 }
 
 

@@ -116,6 +116,9 @@ class PoolSettings:
     move_connections: int = 1  # connections of one live migration
     protocol: int = 1  # what all hosts speak; raised by people when all hosts can
     join: str = "anyone"  # or "token": who may make a machine a host, from the second one on
+    drill_vm: str = ""  # the canary VM of regular drills ...
+    drill_kind: str = "vm"  # ... what is to fail ...
+    drill_at: str = ""  # ... and when: sun 03:00, daily 03:00; "" = no regular drills
     move_mib_s: int = 0  # what each of them may use of the network, MiB a second; 0 = all of it
 
 

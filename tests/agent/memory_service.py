@@ -15,6 +15,8 @@ from pathlib import Path
 
 from memory_disks import MemoryDisks, MemoryForeigners
 
+from outlast.agent.api import Api
+from outlast.agent.drilling import Drills, Means
 from outlast.agent.margin import Measured
 from outlast.agent.picture import Picture
 from outlast.agent.service import Borrowed
@@ -42,6 +44,8 @@ from outlast.pool.facts import Answering, Facts, GuardFacts, Held, Me, Sample, S
 from outlast.pool.journal import Note
 from outlast.power.port import SwitchSaid
 from outlast.settings import PRESETS, PoolSettings, S
+from outlast.storage.drills import DrillRecord
+from outlast.storage.health import HostHealth
 from outlast.storage.memory import MemoryRegister
 from outlast.storage.records import vm_from, vm_to
 from outlast.storage.register import Outcome, Swap
@@ -105,6 +109,16 @@ class MemoryService:
         self.foreigners = MemoryForeigners()
         self.refuses = ""  # why no VM moves
         self.progress: dict[str, Progress] = {}
+        self.drill: Held[DrillRecord] | None = None
+        self.health: dict[int, HostHealth] = {}
+        self.muted: list[tuple[str, int]] = []  # what drills did
+        self.reset, self.clock_s = "watchdog", 0.0
+        self.drills = Drills(
+            Api(self), lambda: self.picture, lambda: self.drill, self._swap_drill,
+            Means(self._mute, lambda: self, end_agent=lambda: self.muted.append(("agent", 0))),
+            self.tell,
+            clock=lambda: self.clock_s,
+        )  # fmt: skip
 
     # ---- the Service
 
@@ -251,6 +265,23 @@ class MemoryService:
             raise NotFound(f"{vm} does not run on {self.me.host}")
         self.consoles.append(EchoConsole(f"welcome to {vm}\r\n".encode()))
         return self.consoles[-1]
+
+    def _swap_drill(self, expected: int, drill: DrillRecord) -> Swap:
+        if (self.drill.version if self.drill else 0) != expected:
+            return Swap(Outcome.CONFLICT, 0)
+        self.drill = Held(expected + 1, drill, 0)
+        return Swap(Outcome.OK, expected + 1)
+
+    def status(self) -> Mapping[str, object]:
+        return {"reset": self.reset}
+
+    def kill(self, vm: str) -> Mapping[str, object]:
+        self.muted.append((f"vm {vm}", 0))
+        return {}
+
+    def _mute(self, kind: str, for_s: int) -> bool:
+        self.muted.append((kind, for_s))
+        return True
 
     # ---- the world
 

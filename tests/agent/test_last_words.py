@@ -114,3 +114,16 @@ def test_its_own_word_stands_beside_what_the_others_saw() -> None:
     )
     why = why_host("c", [TimelineEntry.model_validate(n) for n in notes])
     assert [s.code for s in why.steps] == ["storage-sick", "host-silent", "guard-ended"]
+
+
+def test_a_drill_is_a_last_word(tmp_path: Path, facts: Facts) -> None:
+    path = tmp_path / "words"
+    words = LastWords(path, "a", "boot-1")
+    words.begin()
+    words.keep(replace(facts, local={"web": LocalVm("web", VmState.RUNNING)}), SETTINGS.timing, "")
+    words.drill("power")
+    wait_for(lambda: (load(path) or {}).get("drill") == "power")
+    closing = replace(facts, guard=replace(facts.guard, state=GuardState.CLOSING))
+    words.keep(closing, SETTINGS.timing, "a drill")
+    (told,) = LastWords(path, "a", "boot-2").begin()
+    assert "a drill of its power was under way; 1 VM ran there" in told.sentence

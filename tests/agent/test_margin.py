@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,10 +12,11 @@ from memory_service import MemoryService
 
 from outlast.agent.api import Api
 from outlast.agent.margin import ALARM_EVERY_NS, HOUR_NS, STEP, Margin, Measured, advice
-from outlast.cli.timing import told
+from outlast.cli.timing import failover_s, margins_of, told, worst_advice
 from outlast.pool.journal import note
-from outlast.readiness import pool_lights
+from outlast.readiness.lights import pool_lights
 from outlast.settings import MS, PRESETS, S
+from outlast.storage.health import HostHealth
 
 QUICK = PRESETS["quick"]  # a beat each second, the fence window is 12 s
 
@@ -99,7 +101,7 @@ def test_nothing_measured_advises_nothing() -> None:
     assert told("a", None) == ["a has not measured enough beats yet"]
 
 
-def test_status_check_and_command_tell_it(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_status_check_and_command_tell_it(tmp_path: Path) -> None:
     service = MemoryService(tmp_path)  # standard: the fence window is 40 s
     service.beats = Measured(1000, 2 * S, 3 * S, 9 * S, 25 * S)
     status = Api(service).status({})
@@ -113,3 +115,26 @@ def test_status_check_and_command_tell_it(tmp_path) -> None:  # type: ignore[no-
     service.beats = Measured(1000, 2 * S, 3 * S, 9 * S, 9 * S)
     calm = Api(service).status({})
     assert "margin" not in {light.what for light in pool_lights(calm, None)}
+
+
+def test_the_longest_silence_of_a_link_that_stayed_up() -> None:
+    margin = Margin(QUICK)
+    margin.hear_links([2 * S])
+    assert margin.measured() == Measured(), "nothing is known before the first beat"
+    beats(margin, 1.0)
+    margin.hear_links([S, 3 * S, 7 * S])  # after 6 s it is down
+    margin.hear_links([2 * S])
+    assert margin.measured().unheard_ns == 3 * S
+
+
+def test_the_command_speaks_for_all_hosts(tmp_path: Path) -> None:
+    service = MemoryService(tmp_path)
+    service.beats = Measured(1000, 2 * S, 3 * S, 9 * S, 9 * S)
+    service.health[2] = HostHealth(2, beats=9, median_ns=2 * S, p99_ns=5 * S, longest_ns=45 * S)
+    status = Api(service).status({})
+    margins = margins_of(status)
+    assert list(margins) == ["a", "b"]
+    assert worst_advice(margins) == "patient"
+    soon, late = failover_s(status, PRESETS["standard"], [4.0] * 20)
+    assert soon == 60
+    assert late == pytest.approx(60 + 4 * (2 + 3) + 4), "b is slow: 3 s beyond the beat"

@@ -13,7 +13,7 @@ from outlast.errors import StorageTrouble
 from outlast.model import PowerSwitch, SlotRecord
 from outlast.pool.journal import Note
 from outlast.power.port import Fenced, Power, SwitchSaid
-from outlast.readiness import pool_lights
+from outlast.readiness.lights import pool_lights
 
 
 class Board:

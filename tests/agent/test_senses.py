@@ -49,7 +49,7 @@ def newborn() -> dict[str, Any]:
     """What a pulse says before it has read anything."""
     return build(
         None, NOW_NS, guard=None, ears=None, storage_error="not read yet", refresh_error="",
-        pending_ns=0, nudges=[], networks=Networks(()), slot=1, extension={}, proposed=0,
+        pending_ns=0, nudges=[], networks=Networks(()), slot=1, extension={}, proposed=0, drill={},
     )  # fmt: skip
 
 

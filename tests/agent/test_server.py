@@ -24,6 +24,7 @@ from outlast.agent.server_thread import ServerThread
 from outlast.errors import Conflict, InvalidInput, NotFound, Refused, StorageTrouble, Unreachable
 from outlast.wire import console, seal
 from outlast.wire.client import AgentClient
+from outlast.wire.drills import DrillWish
 from outlast.wire.shapes import VmCreate, make
 from outlast.wire.target import parse_target
 
@@ -137,7 +138,8 @@ def test_roles_over_tls(
     refused = [
         lambda: host.start("web"), lambda: host.stop("web"), lambda: host.kill("web"),
         lambda: host.delete("web"), lambda: host.create(SPEC), host.timeline, host.vms,
-        lambda: host.vm("web"),
+        lambda: host.vm("web"), host.last_drill,
+        lambda: host.drill(DrillWish(kind="agent", host="a")),
     ]  # fmt: skip
     for call in refused:
         with pytest.raises(Refused, match="may not"):

@@ -9,22 +9,23 @@ import pytest
 from command_line import Outlast
 from memory_service import MemoryService
 
-from outlast.cli import drill
+from outlast.cli import host_facts
 from outlast.errors import InvalidInput, NotFound
 from outlast.model import GuardState
 from outlast.placement.picture import Host, Picture, Vm
-from outlast.readiness import (
+from outlast.pool.facts import Held
+from outlast.readiness.drills import rehearse, start_seconds
+from outlast.readiness.lights import (
     GREEN,
     RED,
     YELLOW,
     Light,
-    local_lights,
     pool_lights,
-    rehearse,
-    start_seconds,
     worst,
-)  # fmt: skip
+)
 from outlast.settings import PRESETS, S
+from outlast.storage.drills import DrillRecord
+from outlast.wire.margin import LightInfo, MarginInfo
 from outlast.wire.shapes import HostStatus, PoolStatus, TimelineEntry
 
 TIMING = PRESETS["standard"]
@@ -94,14 +95,30 @@ def test_no_room_is_red() -> None:
     assert any("does not fit" in light.sentence for light in lights)
 
 
-def test_what_only_this_machine_knows() -> None:
-    assert local_lights("tsc", 300.0) == []
-    assert local_lights("", None) == []
-    clock, certificate = local_lights("hpet", 12.0)
-    assert "hpet" in clock.sentence
-    assert "ends in 12 days" in certificate.sentence
-    assert "has ended" in local_lights("tsc", -1.0)[0].sentence
+def test_a_host_speaks_for_itself() -> None:
+    said = LightInfo(colour=YELLOW, what="clock", sentence="its clock source is 'hpet'", hint="see")
+    (light,) = pool_lights(changed("b", lights=[said]), None)
+    assert (light.colour, light.what, light.hint) == (YELLOW, "host b", "see")
+    assert light.sentence == "b: its clock source is 'hpet'"
+
+
+@pytest.mark.parametrize(
+    ("margin", "said"),
+    [
+        (MarginInfo(longest_ms=21000, fence_ms=40000), "a beat of b took 21.0 s"),
+        (MarginInfo(unheard_ms=7000, link_lost_ms=12000), "b heard nothing of another host"),
+        (MarginInfo(longest_ms=19000, fence_ms=40000, unheard_ms=5000, link_lost_ms=12000), ""),
+    ],
+)
+def test_every_host_has_its_margin(margin: MarginInfo, said: str) -> None:
+    (light,) = pool_lights(changed("b", margin=margin), None)
+    assert (light.colour == YELLOW) == bool(said)
+    assert said in light.sentence
+
+
+def test_the_worst_light_counts() -> None:
     assert worst([Light(YELLOW, "x", ""), Light(GREEN, "x", "")]) == YELLOW
+    assert worst([]) == GREEN
 
 
 # ---- drills
@@ -175,11 +192,61 @@ def test_drill_rehearses_and_does_nothing_else(agent: MemoryService, outlast: Ou
     assert outlast("drill", "--host", "b", "--kind", "meteor", "--dry-run").code == 2
 
 
+def test_a_real_drill_is_asked_for_and_shown(agent: MemoryService, outlast: Outlast) -> None:
+    assert outlast("drill", "--last").code == 3
+    asked = outlast("drill", "--host", "b", "--kind", "network")
+    assert asked.code == 2
+    assert "--yes b does it" in asked.err
+    assert outlast("drill", "--host", "b", "--kind", "network", "--yes", "c").code == 2
+    assert agent.drill is None
+    agent.slots[3] = replace(agent.slots[3], maintenance="new memory")
+    refused = outlast("drill", "--host", "b", "--kind", "network", "--yes", "b")
+    assert refused.code == 4
+    assert "c is in maintenance" in refused.err
+    hindered = outlast("--json", "drill", "--host", "b", "--dry-run").json["hindrances"]
+    assert hindered == ["c is in maintenance"]
+    assert agent.drill is None
+
+
+@pytest.mark.parametrize(
+    ("state", "matched", "code", "said"),
+    [
+        ("ended", True, 0, "went as foreseen"),
+        ("ended", False, 1, "went otherwise than foreseen"),
+        ("refused", False, 1, "did not take place"),
+        ("begun", False, 0, "is under way"),
+    ],
+)
+def test_the_newest_drill(
+    agent: MemoryService, outlast: Outlast, state: str, matched: bool, code: int, said: str
+) -> None:
+    made = DrillRecord("ab" * 8, 2, "b", "power", by="anna", state=state, matched=matched,
+                       report=("web runs on a after 61.0 s",))  # fmt: skip
+    agent.drill = Held(1, made, 0)
+    shown = outlast("drill", "--last")
+    assert shown.code == code
+    assert said in shown.out
+    assert "web runs on a after 61.0 s" in shown.out
+    assert outlast("--json", "drill", "--last").json["matched"] is matched
+
+
+def test_regular_drills(agent: MemoryService, outlast: Outlast) -> None:
+    assert outlast("drill", "--every", "sun 03:00").code == 2, "it needs a canary"
+    assert outlast("drill", "--vm", "web", "--every", "sunday").code == 2
+    said = outlast("drill", "--vm", "web", "--every", "sun 03:00")
+    assert said.code == 0
+    assert "'vm' of web takes place sun 03:00" in said.out
+    settings = agent.settings
+    assert (settings.drill_vm, settings.drill_kind, settings.drill_at) == ("web", "vm", "sun 03:00")
+    assert "no regular drills" in outlast("drill", "--every", "").out
+    assert agent.settings.drill_at == ""
+
+
 def test_a_certificate_that_cannot_be_read_is_not_judged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OUTLAST_ETC", str(tmp_path))
-    assert drill.certificate_days() is None
+    assert host_facts.certificate_days() is None
     (tmp_path / "pki").mkdir()
     (tmp_path / "pki/cert.pem").write_text("no certificate")
-    assert drill.certificate_days() is None
+    assert host_facts.certificate_days() is None

@@ -16,7 +16,7 @@ from outlast.cli import host_facts, machine, preparing
 from outlast.cli.host_lights import HostFacts, StorageFacts, WatchdogFacts, judge
 from outlast.errors import HypervisorTrouble, NotFound
 from outlast.model import SlotRecord
-from outlast.readiness import GREEN, RED, YELLOW
+from outlast.readiness.lights import GREEN, RED, YELLOW
 from outlast.storage.format import slot_to
 from outlast.storage.posix import PosixRegister
 

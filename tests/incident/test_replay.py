@@ -174,18 +174,22 @@ def test_an_incident_goes_and_comes_back(death: Recorded, tmp_path: Path) -> Non
 
 def test_a_masked_incident_replays_and_names_nobody(death: Recorded, tmp_path: Path) -> None:
     recorded, path = list(read(death.lives[0])), tmp_path / "i.zip"
-    archive.export(path, recorded, death.notes, masked=True)
+    fields = {"vm": "payroll", "host": "c", "by": "anna"}
+    asked = {"id": "9", "wall_s": 1.0, "host": "a", "code": "drill-begins", "fields": fields,
+             "sentence": "anna ended payroll on c"}  # fmt: skip
+    archive.export(path, recorded, [*death.notes, asked], masked=True)
     incident = archive.load(path)
+    assert incident.notes[-1]["sentence"] == "person-01 ended vm-003 on host-03"
     outcome = replay(incident.recorded)
     assert outcome.same, outcome.difference
     assert outcome.notes == replay(recorded).notes
     step = incident.recorded[-1]
     assert isinstance(step, Step)
     assert step.facts.me.host == "host-01"
-    assert set(step.facts.vms) == {"vm-001", "vm-002", "vm-003"}
+    assert set(step.facts.vms) == {"vm-001", "vm-002", "vm-004"}
     assert {h.value.spec.name for h in step.facts.vms.values()} == set(step.facts.vms)
     whole = "".join(lines(list(incident.recorded))) + json.dumps(incident.notes)
-    for name in ("web", "mail", '"uuid":"00000000'):
+    for name in ("web", "mail", "payroll", "anna", '"uuid":"00000000'):
         assert name not in whole
 
 
@@ -199,9 +203,37 @@ def test_files_that_are_no_incident(tmp_path: Path) -> None:
 
 def test_its_story_ends_as_the_incident_did(death: Recorded) -> None:
     told = story(list(read(death.lives[0])), death.notes)
-    assert told.splitlines()[1].startswith("pool hosts=a,b,c vms=db,mail,web timing=lab")
+    assert told.splitlines()[2].startswith("pool hosts=a,b,c vms=db,mail,web timing=lab")
     assert "power of c off" in told
     played = Player().play(told)
     assert "c is silent" in played
     assert "web runs on a" in played
     assert "BROKEN" not in played
+
+
+def test_one_line_of_it_changed_is_a_what_if(death: Recorded) -> None:
+    told = story(list(read(death.lives[0])), death.notes)
+    patient = Player().play(told.replace("timing=lab", "timing=lab dead=6s"))
+    assert "limit 6 s" in patient
+    assert "limit 3 s" not in patient
+    assert "web runs on a" in patient
+    with pytest.raises(InvalidInput, match="must stay below dead"):
+        Player().play(told.replace("timing=lab", "timing=lab dead=2s"))
+
+
+def test_a_drill_is_told_as_one(death: Recorded) -> None:
+    recorded = list(read(death.lives[0]))
+    began_s = recorded[0].wall_s + 20
+    drill = {"host": "c", "kind": "network", "for_s": 7}
+    notes = [
+        {"wall_s": began_s + at, "host": "a", "code": code, "fields": fields}
+        for at, code, fields in (
+            (0.0, "drill-begins", drill), (1.3, "link-down", {"host": "a", "other": "c"}),
+            (9.0, "link-up", {"host": "a", "other": "c"}), (12.0, "drill-ended", {"host": "c"}),
+            (15.0, "link-down", {"host": "a", "other": "b"}),
+        )
+    ]  # fmt: skip
+    told = story(recorded, notes)
+    assert "drill network of c for 7s" in told
+    assert [line for line in told.splitlines() if line.startswith("link")] == ["link a-b down"]
+    assert "cannot be reached for the whole grace" in Player().play(told)

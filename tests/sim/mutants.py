@@ -79,10 +79,10 @@ def switched_off(mutant: Mutant) -> Iterator[None]:
             setattr(place, name, was)
 
 
-def hunt(mutant: Mutant, seeds: int = 0) -> Catch:
-    """Play seeds until one catches it. Only those with the timing `lab`: they are quickest."""
+def hunt(mutant: Mutant, seeds: int = 0, after: int = 0) -> Catch:
+    """Play seeds after this one until one catches it, with the timing `lab`: they are quickest."""
     begun, tried = time.process_time(), 0
-    seed = 0
+    seed = after
     with switched_off(mutant):
         while tried < (seeds or mutant.seeds):
             seed += 1

@@ -10,6 +10,7 @@ import pytest
 
 from outlast import model, report, settings
 from outlast.images.schedules import Schedule
+from outlast.storage import drills, health
 from outlast.storage import format as form
 from outlast.storage.names import CLASSES
 
@@ -21,6 +22,7 @@ TYPES = (
     model.Proof, model.VmSpec, model.Disk,
     model.Order, model.Move, model.Handover, model.HaOff, settings.Timing,
     report.Report, report.VmReport, report.Lack,
+    drills.DrillRecord, drills.Foreseen, health.HostHealth, health.HostLight,
 )  # fmt: skip
 
 

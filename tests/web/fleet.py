@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from moments import EVIDENCE
+
 from outlast.errors import Conflict, NotFound, Unreachable
 from outlast.placement.picture import Host, Picture, Policy, Priority, Vm
 from outlast.placement.snapshot import write
@@ -99,7 +101,7 @@ class PretendPool:
             n = len(self.notes)
             entry = TimelineEntry(
                 wall_s=time.time() - ago_s, host=by, code=code, sentence=sentence, fields=fields,
-                id=f"{self.id}-{n}", evidence={"view": 12, "still_s": 15.2} if fields else {},
+                id=f"{self.id}-{n}", evidence=EVIDENCE if fields else {},
             )  # fmt: skip
             self.notes.append(entry)
 

@@ -188,6 +188,14 @@ def test_a_vm_says_why_where_and_what_it_is(site: Site) -> None:
     check_page(site.get(f"{VM}/why"), "why")
 
 
+def test_a_reason_is_drawn_as_its_host_saw_it(site: Site) -> None:
+    host = f"/pools/{POOL}/hosts/fra-kvm-06/why"
+    page = text(site.get(host, target="why"))
+    assert " does not hear kvm-02</title>" in page
+    assert "unchanged for 15.2 s of 60 s" in page and 'class="t-missed"' in page
+    check_page(site.get(host), "why")
+
+
 def test_failovers_tell_one_story_of_what_belongs_together(site: Site) -> None:
     page = text(site.get(f"/failovers?pool={POOL}"))
     assert "fra-kvm-06 is silent: its block is unchanged" in page
@@ -242,6 +250,7 @@ def test_what_if_and_the_course_of_one_failure(site: Site) -> None:
     one = text(site.get(f"/pools/{POOL}/what-if?fail=fra-kvm-01", target="answer"))
     assert "its death is proven after" in one and "VMs run again after" in one
     assert "outlast drill --host fra-kvm-01 --kind power --dry-run" in one
+    assert "outlast drill --host fra-kvm-01 --kind power<" in one
     agent = text(site.get(f"/pools/{POOL}/what-if?fail=fra-kvm-03&kind=agent", target="answer"))
     assert "no VM is touched" in agent and "another host is master after" in agent
     assert "here is no host none" in text(site.get(f"/pools/{POOL}/what-if?fail=none"))

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from outlast.agent import placing
 from outlast.agent.host_status import Clock, host_name, host_statuses
 from outlast.agent.host_wishes import HostWishes
-from outlast.agent.margin import advice
+from outlast.agent.margin import Measured, advice
 from outlast.agent.picture import Picture
 from outlast.agent.pool_wishes import PoolWishes
 from outlast.agent.service import Service
@@ -28,9 +28,10 @@ from outlast.errors import Conflict, NotFound, PoolTrouble
 from outlast.placement.snapshot import write
 from outlast.pool.facts import Facts
 from outlast.settings import MS, Timing
+from outlast.storage.health import HostHealth
 from outlast.storage.names import check_name
 from outlast.wire.hardware import PowerInfo
-from outlast.wire.margin import MarginInfo
+from outlast.wire.margin import LightInfo, MarginInfo
 from outlast.wire.shapes import (
     HostStatus,
     LocalVms,
@@ -43,6 +44,7 @@ from outlast.wire.shapes import (
 
 TIMELINE_MAX = 5000
 RECENT_DAYS = 30
+QUIET_S = 1800.0  # a host says something of its readiness three times as often
 WHY_DAYS = 30
 
 
@@ -102,27 +104,22 @@ class Api:
                 "trouble": _trouble(picture),
                 "refused_calls": refused_calls,
                 "ha_off": ha_off(facts.ha_off, facts.wall_s) if facts else None,
-                "margin": self._margin(settings.timing),
-                "hosts": [self._with_power(host) for host in hosts],
+                "margin": _margin(self._service.measured, settings.timing),
+                "hosts": [self._with_own_word(h, settings.timing, clock) for h in hosts],
                 "vms": vm_statuses(picture, peers, clock),
             }
         )
 
-    def _with_power(self, host: HostStatus) -> HostStatus:
-        said = self._service.power.get(host.slot)
-        if said is None:
-            return host
-        known = PowerInfo(power=said.power.value, why=said.reason)
-        return host.model_copy(update={"power": known})
-
-    def _margin(self, timing: Timing) -> MarginInfo:
-        known = self._service.measured
-        times = (known.median_ns, known.p99_ns, known.p999_ns, known.longest_ns, timing.fence_ns)
-        median, p99, p999, longest, fence = (round(ns / MS, 1) for ns in times)
-        return MarginInfo(
-            beats=known.beats, median_ms=median, p99_ms=p99, p999_ms=p999, longest_ms=longest,
-            fence_ms=fence, advice=advice(known, timing),
-        )  # fmt: skip
+    def _with_own_word(self, host: HostStatus, timing: Timing, clock: Clock) -> HostStatus:
+        """With what its power switch and the host itself say of it."""
+        known: dict[str, object] = {}
+        if (said := self._service.power.get(host.slot)) is not None:
+            known["power"] = PowerInfo(power=said.power.value, why=said.reason)
+        if (health := self._service.health.get(host.slot)) is not None:
+            there = host.state == "member" and not host.agent_away_ms
+            known["lights"] = _lights(health, clock.wall_s - health.wall_s if there else 0)
+            known["margin"] = _margin(health, timing)
+        return host.model_copy(update=known)
 
     def vms(self, peers: Peers) -> list[VmStatus]:
         """Raises PoolTrouble when this host knows nothing yet."""
@@ -273,3 +270,26 @@ def _trouble(picture: Picture) -> str:
     if not picture.facts.registers_ready:
         return "the pool's registers are still being read"
     return picture.trouble
+
+
+def _margin(known: Measured | HostHealth, timing: Timing) -> MarginInfo:
+    found = Measured(known.beats, known.median_ns, known.p99_ns, known.p999_ns, known.longest_ns)
+    times = {
+        "median": known.median_ns, "p99": known.p99_ns, "p999": known.p999_ns,
+        "longest": known.longest_ns, "fence": timing.fence_ns, "beat": timing.beat_ns,
+        "unheard": known.unheard_ns, "link_lost": timing.link_lost_ns,
+    }  # fmt: skip
+    spans = {f"{name}_ms": round(ns / MS, 1) for name, ns in times.items()}
+    return MarginInfo.model_validate(
+        {"beats": known.beats, "advice": advice(found, timing), **spans}
+    )
+
+
+def _lights(health: HostHealth, quiet_s: float) -> list[LightInfo]:
+    """What a host says of itself; that it says nothing any more, when that is so."""
+    if quiet_s <= QUIET_S:
+        return [LightInfo.model_validate(asdict(one)) for one in health.lights]
+    said = f"it has said nothing of its readiness for {quiet_s / 60:.0f} min"
+    sentence = f"{said}: can it write the pool's registers?"
+    hint = "outlast host check, on that host"
+    return [LightInfo(colour="yellow", what="registers", sentence=sentence, hint=hint)]

@@ -14,7 +14,6 @@ from __future__ import annotations
 import ssl
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -27,6 +26,7 @@ from outlast.agent import notebook
 from outlast.agent.api import Place
 from outlast.agent.departures import Departures
 from outlast.agent.disk_work import DiskWork
+from outlast.agent.drilling import Drills, Means
 from outlast.agent.farewell import Farewell
 from outlast.agent.findings import Findings
 from outlast.agent.growing import Growing
@@ -45,7 +45,7 @@ from outlast.agent.picture import Picture
 from outlast.agent.processors import BaselineKeeper
 from outlast.agent.registers import Registers
 from outlast.agent.repository_keeper import MountPort
-from outlast.agent.senses import Senses, boottime_ns
+from outlast.agent.senses import Senses, boottime_ns, links_of
 from outlast.agent.service import Borrowed
 from outlast.agent.tick import tick
 from outlast.errors import Conflict, NotFound, PoolTrouble
@@ -63,12 +63,12 @@ from outlast.pool.facts import Held, Me
 from outlast.pool.journal import Note, note
 from outlast.power.port import PowerFence, SwitchSaid
 from outlast.settings import PROTOCOL, PoolSettings, S
+from outlast.storage.health import HostHealth
 from outlast.storage.register import Register, Swap
 
 COPY_WAIT_S = 5.0  # for the hypervisor to end the last move of a VM that comes back
 TROUBLES_TOLD = 3
 TOLD_MAX = 1000
-ENDING_S = 3600.0
 TICK_PAUSE_S = 0.005  # a burst of changes is thought about once
 AGAIN_MAX = 4  # ticks in a row without a cause from outside
 
@@ -133,7 +133,6 @@ class Engine:
         self._words = LastWords(parts.notes_path.parent / "last-words.json", parts.me.host)
         self._mending, self._growing = Mending(), Growing()
         self._told: deque[Note] = deque(maxlen=TOLD_MAX)  # by other threads, for the notebook
-        self._ending_at_s, self._ending_said = 0.0, ""
         self._introduction = Introduction(
             Mine(__version__, PROTOCOL, macs_of, parts.processors),
             lambda: self.read_slot(parts.me.slot), self.write_slot,
@@ -143,7 +142,8 @@ class Engine:
         )
         self._keepers = Keepers(
             parts.me, parts.settings, parts.register, self, parts.power, parts.links, parts.mounts,
-            boottime_ns, self.tell, parts.findings,
+            boottime_ns, self.tell, parts.findings, self._registers,
+            Means(parts.pulse.drill, parts.open_guard, self._words.drill), parts.ending,
         )  # fmt: skip
         self._farewell = Farewell(parts.boot_id, parts.pulse.leave, parts.power_off)
         self._picture = Picture(parts.me, parts.settings, None, None, "the agent has just begun")
@@ -217,7 +217,6 @@ class Engine:
         """What is wrong with what this host reads and writes, in a sentence; "" when nothing is."""
         snapshot, troubles = self._senses.snapshot or {}, self._registers.known.troubles
         said = [snapshot.get("alarm"), (snapshot.get("storage") or {}).get("error")]
-        said.append(self._ending())
         for name, state in sorted(self._keepers.repositories.items()):
             said.append(state.trouble and f"the storage {name}: {state.trouble}")
         said += [f"{name}: {why}" for name, why in sorted(troubles.items())][:TROUBLES_TOLD]
@@ -230,21 +229,15 @@ class Engine:
         guard = (self._senses.snapshot or {}).get("guard") or {}
         return str(guard.get(what) or "")
 
-    def _ending(self) -> str:
-        """What is to be said of this host's certificate; looked at now and then."""
-        if time.monotonic() >= self._ending_at_s:
-            self._ending_at_s = time.monotonic() + ENDING_S
-            self._ending_said = self._parts.ending()
-        return self._ending_said
-
     def _listen(self) -> None:
         """Hear the pulse for ever; the first word also starts the reading of the registers."""
-        started = False
+        started, timing = False, self._parts.settings.timing
         for snapshot in self._parts.pulse.snapshots():
             if snapshot is not None:
                 self._senses.hear(snapshot)
                 sample = snapshot.get("sample")
                 self._beat(sample if isinstance(sample, dict) else {})
+                self._margin.hear_links(links_of(snapshot, timing).values())
                 if not started:
                     started = True
                     self._registers.start(_number(snapshot.get("work_seq")))
@@ -370,6 +363,14 @@ class Engine:
     @property
     def power(self) -> Mapping[int, SwitchSaid]:
         return self._keepers.switches
+
+    @property
+    def health(self) -> Mapping[int, HostHealth]:
+        return self._keepers.health
+
+    @property
+    def drills(self) -> Drills:
+        return self._keepers.drills
 
     @property
     def measured(self) -> Measured:

@@ -6,11 +6,13 @@
     backups     makes those that are due
     disks       settles moves of disks that were broken off
     storage     has the pool's storage repositories mounted, and asks whether they answer
+    drills      carries out, judges and makes appointments for fire drills
+    health      says to all hosts what is not as it should be on this one
     networks    has the bridges the pool wants, and looks whether others are reached there
     findings    measures this host for placement: loads, VMs that answer, what is missing
 
-Rules: each may hang without anybody waiting for it. Only the fencer touches a host; its file has
-the rules for that.
+Rules: each may hang without anybody waiting for it. Only the fencer and drills touch a host;
+their files have the rules for that.
 """
 
 from __future__ import annotations
@@ -18,16 +20,21 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from outlast import __version__
+from outlast.agent.api import Api
 from outlast.agent.backup_timer import BackupTimer
 from outlast.agent.balancer import Balancer
 from outlast.agent.disk_moves import DiskMoves
+from outlast.agent.drilling import Drills, Means
 from outlast.agent.fencer import Fencer
 from outlast.agent.findings import Findings
+from outlast.agent.health import Health
 from outlast.agent.network_keeper import LinkPort, NetworkKeeper
 from outlast.agent.network_reach import NetworkReach
 from outlast.agent.power_watch import PowerWatch
+from outlast.agent.registers import Registers
 from outlast.agent.repository_keeper import MountPort, RepositoryKeeper
 from outlast.agent.service import Service
 from outlast.agent.wishes import Wishes
@@ -40,6 +47,7 @@ from outlast.pool.journal import Note
 from outlast.power.port import PowerFence, SwitchSaid
 from outlast.power.switches import record_of
 from outlast.settings import PoolSettings
+from outlast.storage.health import HostHealth
 from outlast.storage.register import Register
 
 SETTLE_S, TIMER_S = 2.0, 30.0
@@ -63,13 +71,20 @@ class _Regularly:
             self._look()
 
 
+class Keeper(Protocol):
+    def start(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class Keepers:
     """`service`: the engine they belong to."""
 
     def __init__(
         self, me: Me, settings: PoolSettings, register: Register, service: Service,
         power: PowerFence, links: LinkPort, mounts: MountPort, now_ns: Callable[[], int],
-        tell: Callable[[Note], None], findings: Findings,
+        tell: Callable[[Note], None], findings: Findings, registers: Registers, means: Means,
+        ending: Callable[[], str],
     ) -> None:  # fmt: skip
         self._service, self._findings = service, findings
 
@@ -86,14 +101,24 @@ class Keepers:
             me.host, lambda n: Frames(n.name, n.mtu, settings.uuid, me.host), self._others, tell,
             time.monotonic,
         )  # fmt: skip
+        self.drills = Drills(
+            Api(service), lambda: service.picture, lambda: registers.known.drill,
+            lambda expected, drill: registers.swap("drill", expected, drill), means, tell,
+        )  # fmt: skip
+        self._health = Health(
+            service, lambda: registers.known.health,
+            lambda expected, own: registers.swap(f"health/{own.slot}", expected, own),
+            lambda: means.guard().status(), ending,
+        )  # fmt: skip
         self._networks = NetworkKeeper(me.host, lambda: networks(register), links, tell, reach)
         self._storage = RepositoryKeeper(
             me.host, lambda: repositories(register), mounts, tell, now_ns,
             settings.timing.settle_ns,
         )  # fmt: skip
         moves = DiskMoves(service, Wishes(service))
-        self._all = (
-            self._balancer, self._fencer, self._power, self._networks, self._storage,
+        self._all: tuple[Keeper, ...] = (
+            self._balancer, self._fencer, self._power, self._networks, self._storage, self.drills,
+            self._health,
             _Regularly("disks", moves.look, SETTLE_S),
             _Regularly("backups", BackupTimer(service, register, tell).look, TIMER_S),
         )  # fmt: skip
@@ -107,6 +132,11 @@ class Keepers:
     def repositories(self) -> Mapping[str, Answering]:
         """The pool's storage repositories as this host has them. Never blocks."""
         return self._storage.known
+
+    @property
+    def health(self) -> Mapping[int, HostHealth]:
+        """What each host says of its own readiness, by slot."""
+        return self._health.known
 
     def start(self) -> None:
         for one in self._all:

@@ -7,6 +7,7 @@ Rules:
 2. Another boot than the file's means that the host went down in between. Why is told from the
    file alone: the guard closed, the storage was away, or nothing was amiss (power, reset, crash).
 3. An agent that was asked to stop takes leave; a host that then goes down has nothing to explain.
+4. A drill that takes the host down is its last word: nothing that comes after it is kept.
 """
 
 from __future__ import annotations
@@ -51,12 +52,22 @@ class LastWords:
     def keep(self, facts: Facts, timing: Timing, reason: str) -> None:
         """Remember this moment. reason: the guard's own word about its state."""
         guard = facts.guard
+        if self._newest and self._newest.get("drill"):  # rule 4
+            young = time.time() - _number(self._newest, "wall_s") < KEEP_S
+            if young or guard.state is not GuardState.OPEN:
+                return
         self._newest = {
             "boot": self._boot, "wall_s": round(time.time(), 3), "state": guard.state.value,
             "reason": reason, "remaining_s": guard.remaining_ns / S,
             "unconfirmed_s": (timing.fence_ns - guard.remaining_ns) / S,
             "vms": len(facts.local), "good": facts.sample.good,
         }  # fmt: skip
+        self._wake.set()
+
+    def drill(self, kind: str) -> None:
+        """A drill of this kind begins here and may take the host down."""
+        self._newest = {**(self._newest or {}), "boot": self._boot, "wall_s": time.time(),
+                        "drill": kind}  # fmt: skip
         self._wake.set()
 
     def close(self) -> None:
@@ -73,7 +84,7 @@ class LastWords:
             closed, words = self._closed, self._newest
             if words is None:
                 continue
-            mark = tuple(words.get(n) for n in ("state", "good", "vms", "farewell"))
+            mark = tuple(words.get(n) for n in ("state", "good", "vms", "farewell", "drill"))
             if mark != self._written[0] or time.monotonic() - self._written[1] >= KEEP_S:
                 self._written = (mark, time.monotonic())
                 with suppress(OSError):
@@ -94,6 +105,8 @@ def post_mortem(words: Words) -> str:
     """Why the host went down, from its last words."""
     vms, away_s = int(_number(words, "vms")), _number(words, "unconfirmed_s")
     held = f"{vms} VM{'' if vms == 1 else 's'} ran there"
+    if words.get("drill"):
+        return f"a drill of its {words['drill']} was under way; {held}"
     if words.get("state") != GuardState.OPEN.value:
         reason = words.get("reason") or "it did not say why"
         return f"its guard had ended its VMs ({reason}), and the host went down after that"

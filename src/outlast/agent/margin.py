@@ -15,7 +15,7 @@ Rules:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from outlast.settings import MS, PRESETS, S, Timing
@@ -38,6 +38,7 @@ class Measured:
     p99_ns: int = 0
     p999_ns: int = 0
     longest_ns: int = 0
+    unheard_ns: int = 0  # the longest time between two network beats of a link that stayed up
 
 
 class _Hour:
@@ -45,6 +46,7 @@ class _Hour:
         self.began_ns = began_ns
         self.counts: dict[int, int] = {}
         self.longest_ns = 0
+        self.unheard_ns = 0
 
 
 class Margin:
@@ -75,6 +77,13 @@ class Margin:
         hour.longest_ns = max(hour.longest_ns, took_ns)
         return took_ns
 
+    def hear_links(self, ages_ns: Iterable[int]) -> None:
+        """How long ago each host was heard over the network. A link that is down is left out."""
+        if self._hours:
+            hour = self._hours[-1]
+            up = [age for age in ages_ns if age < self._timing.link_lost_ns]
+            hour.unheard_ns = max([hour.unheard_ns, *up])
+
     def measured(self) -> Measured:
         counts: dict[int, int] = {}
         for hour in self._hours:
@@ -87,7 +96,8 @@ class Margin:
         median, p99, p999 = (
             min(longest, _percentile(counts, total, share)) for share in (0.5, 0.99, 0.999)
         )
-        return Measured(total, median, p99, p999, longest)
+        unheard = max(hour.unheard_ns for hour in self._hours)
+        return Measured(total, median, p99, p999, longest, unheard)
 
     def alarm(self, took_ns: int, now_ns: int) -> bool:
         """True when this beat came so near to the deadline that people should hear of it now."""

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from outlast.model import View
 from outlast.pool.causes import Causes, Told
 from outlast.pool.evidence import evidence
 from outlast.pool.facts import Facts
@@ -43,6 +44,7 @@ class Notebook:
         self._prefix = f"{slot}-{int(time.time() * 1000):x}"
         self._count = 0
         self._causes = Causes()
+        self._views: deque[View] = deque(maxlen=2)  # the one followed, and the one before
 
     def start(self) -> None:
         for file in self._files:
@@ -52,6 +54,9 @@ class Notebook:
         self, notes: Iterable[Note], facts: Facts | None = None, timing: Timing | None = None
     ) -> None:
         """Take notes down, with the wall clock of this moment and what `facts` showed."""
+        view = facts.view if facts else None
+        if view is not None and (not self._views or self._views[-1].version != view.version):
+            self._views.append(view)
         for one in notes:
             self._count += 1
             told = Told(f"{self._prefix}-{self._count}", self._host, one.code, dict(one.fields))
@@ -65,7 +70,8 @@ class Notebook:
                 "causes": list(self._causes.of(told)),
             }
             if facts is not None and timing is not None:
-                entry["evidence"] = evidence(facts, timing, one)
+                before = self._views[0] if len(self._views) > 1 else None
+                entry["evidence"] = evidence(facts, timing, one, before)
             self._causes.add(told)
             line = json.dumps(entry, default=str)
             for file in self._files:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from outlast.agent.service import Service
 from outlast.errors import Conflict, InvalidInput, PoolTrouble, StorageTrouble
 from outlast.model import HaOff
+from outlast.readiness.appointments import check_when
 from outlast.settings import PoolSettings, Timing, preset
 from outlast.storage.register import Outcome
 from outlast.wire.shapes import HaSwitch, PoolChange, PoolWish
@@ -38,6 +39,8 @@ class PoolWishes:
         if not wanted:
             raise InvalidInput("there is nothing to change", hint="outlast pool set --help")
         said = ", ".join(f"{name} is {value}" for name, value in wanted.items())
+        if wish.drill_at:
+            check_when(wish.drill_at)
         if wish.timing is not None:
             wanted["timing"] = self._timing(wish.timing)
         return self._change(lambda settings: replace(settings, **wanted), said)

@@ -28,17 +28,30 @@ from outlast.pool.facts import Held
 from outlast.report import Report
 from outlast.settings import PoolSettings, S
 from outlast.storage import format as fmt
+from outlast.storage.drills import DrillRecord
+from outlast.storage.health import HostHealth
 from outlast.storage.records import unknown_fields, with_unknown
 from outlast.storage.register import Outcome, Register, Swap
 
-KINDS = ("pool", "slot", "vm", "lease", "order", "fence", "report")
+KINDS = ("pool", "drill", "slot", "vm", "lease", "order", "fence", "report", "health")
 KEEPING = ("pool", "slot", "vm")
 HINTS_KEPT = 16
 SWEEP_S = 30.0
 TOGETHER_NS = S // 20
 RETRY_S = 1.0  # what could not be read is tried again
 
-Value = VmRecord | Lease | SlotRecord | OrderBook | View | PoolSettings | Fence | Report
+Value = (
+    VmRecord
+    | Lease
+    | SlotRecord
+    | OrderBook
+    | View
+    | PoolSettings
+    | Fence
+    | Report
+    | DrillRecord
+    | HostHealth
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +66,8 @@ class Known:
     fences: Mapping[int, Held[Fence]] = field(default_factory=dict)
     reports: Mapping[int, Held[Report]] = field(default_factory=dict)
     pool: PoolSettings | None = None
+    drill: Held[DrillRecord] | None = None
+    health: Mapping[int, Held[HostHealth]] = field(default_factory=dict)
     troubles: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -64,6 +79,8 @@ _DECODE: Mapping[str, Callable[[object], Any]] = {
     "order": fmt.order_from,
     "fence": fmt.fence_from,
     "report": fmt.report_from,
+    "drill": fmt.drill_from,
+    "health": fmt.health_from,
 }
 
 
@@ -284,6 +301,8 @@ class Registers:
                 {int(n): h for n, h in parts["fence"].items()},
                 {int(n): h for n, h in parts["report"].items()},
                 parts["pool"][""].value if parts["pool"] else None,
+                parts["drill"].get(""),
+                {int(n): h for n, h in parts["health"].items()},
                 dict(self._troubles),
             )
         self._changed()

@@ -88,6 +88,8 @@ class Senses:
             return "the pulse of this host has not been heard yet"
         if snapshot is None:
             return "the pulse of this host has just begun and has no term yet"
+        if (newest.get("drill") or {}).get("kind") in ("power", "storage"):
+            return "a drill: this host acts as if it did not reach the pool's storage"
         known, seen = self._registers.known, self._machine.seen
         now_ns = self._now_ns()
         guard = GuardFacts(
@@ -105,7 +107,7 @@ class Senses:
             guard=guard,
             view=self._view_of(snapshot),
             announced_ns=_announced(snapshot),
-            links=_links(snapshot, self._timing),
+            links=links_of(snapshot, self._timing),
             slots=known.slots,
             vms=known.vms,
             leases=known.leases,
@@ -212,7 +214,8 @@ def _announced(snapshot: Json) -> int:
     return int(announced.get("for_ns", -1))
 
 
-def _links(snapshot: Json, timing: Timing) -> dict[int, int]:
+def links_of(snapshot: Json, timing: Timing) -> dict[int, int]:
+    """How long ago each other host was heard over the network."""
     links = {}
     for key, link in (snapshot.get("links") or {}).items():
         ago = link.get("heard_ns_ago")

@@ -33,6 +33,7 @@ from outlast.agent.api import Api, Place
 from outlast.agent.arrivals import serve_way
 from outlast.agent.console import Desk, serve_console
 from outlast.agent.disk_api import RELAYED, DiskApi
+from outlast.agent.drill_api import DrillApi
 from outlast.agent.image_api import ImageApi
 from outlast.agent.peers import AgentPeers
 from outlast.agent.pool_wishes import switch
@@ -240,6 +241,7 @@ class Server:
             web.get(f"{vm}/why", self._why(self.api.why_vm)),
             web.get("/v1/hosts/{name}/why", self._why(self.api.why_host)),
             *DiskApi(self.api, self.blocking, self._peers).routes(),
+            *DrillApi(self.api.service.drills, self.blocking, lambda r: r[CALLER]).routes(),
             *ImageApi(Path(self.api.service.pool_dir), self.blocking).routes(),
         ]
 

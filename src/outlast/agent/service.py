@@ -25,6 +25,8 @@ from outlast.pool.facts import Held
 from outlast.pool.journal import Note
 from outlast.power.port import SwitchSaid
 from outlast.settings import PoolSettings
+from outlast.storage.drills import DrillRecord
+from outlast.storage.health import HostHealth
 from outlast.storage.names import check_name
 from outlast.storage.register import Swap
 
@@ -44,6 +46,16 @@ def existing(service: Service, vm: str) -> VmRecord:
     if held is None or held.value.deleted:
         raise NotFound(f"there is no VM '{vm}'", hint="outlast vm list")
     return held.value
+
+
+class Drilling(Protocol):
+    """The pool's fire drills; see drilling.py."""
+
+    def newest(self) -> DrillRecord:
+        """Raises NotFound."""
+
+    def wish(self, host: str, kind: str, vm: str, by: str) -> DrillRecord:
+        """Raises InvalidInput, NotFound, Conflict, StorageTrouble."""
 
 
 class Service(Protocol):
@@ -134,6 +146,14 @@ class Service(Protocol):
     @property
     def power(self) -> Mapping[int, SwitchSaid]:
         """What each slot's power switch said when this host last asked. Never blocks."""
+
+    @property
+    def health(self) -> Mapping[int, HostHealth]:
+        """What each host says of its own readiness, by slot. Never blocks."""
+
+    @property
+    def drills(self) -> Drilling:
+        """The pool's fire drills, as far as this host takes part."""
 
     def tell(self, told: Note) -> None:
         """Have a note of the API written down with those of the core. Never blocks."""

@@ -30,11 +30,11 @@ def check(
       outlast host check                       after
     """
     from outlast.cli import host_facts, this_host
-    from outlast.cli.drill import show_lights
+    from outlast.cli.check import show_lights
     from outlast.cli.host_lights import judge
     from outlast.cli.waiting import telling
     from outlast.errors import NotFound
-    from outlast.readiness import RANK
+    from outlast.readiness.lights import RANK
 
     chosen = options(ctx)
     try:

@@ -24,11 +24,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from outlast.cli import machine
-from outlast.cli.drill import certificate_days
 from outlast.cli.host_lights import HostFacts, StorageFacts, WatchdogFacts
 from outlast.errors import OutlastError
 from outlast.model import Repository
@@ -382,3 +382,15 @@ def direct_trouble(pool_dir: Path) -> str:
     finally:
         if made is not None:
             made.unlink(missing_ok=True)
+
+
+def certificate_days() -> float | None:
+    """Until this host's certificate ends; None when there is none that can be read."""
+    from cryptography import x509
+
+    path = Path(os.environ.get("OUTLAST_ETC") or "/etc/outlast") / "pki/cert.pem"
+    try:
+        found = x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return (found.not_valid_after_utc - datetime.now(UTC)).total_seconds() / 86400

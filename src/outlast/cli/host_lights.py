@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from outlast.cli.machine import API_PORT, BEAT_PORT, CLOCK_OFF_S_MAX
 from outlast.mounts import table
 from outlast.mounts.options import needed
-from outlast.readiness import CERTIFICATE_DAYS, GREEN, RED, SOUND_CLOCKS, YELLOW, Light
+from outlast.readiness.lights import CERTIFICATE_DAYS, GREEN, RED, SOUND_CLOCKS, YELLOW, Light
 
 PYTHON_MIN, LIBVIRT_MIN, QEMU_MIN, KERNEL_MIN = (3, 11), (9, 0), (7, 2), (5, 14)
 MEMORY_MIB_MIN = 2048

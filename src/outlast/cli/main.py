@@ -13,6 +13,7 @@ import typer
 from outlast import __version__
 from outlast.cli import (
     balancing,
+    check,
     confirming,
     drill,
     fencing,
@@ -45,7 +46,7 @@ app = typer.Typer(
 app.command()(plan.plan)
 pool.app.command()(plan.snapshot)
 pool.app.command("what-if")(plan.what_if)
-pool.app.command()(drill.check)
+pool.app.command()(check.check)
 pool.app.command("set")(pool_settings.set_)
 pool.app.command()(balancing.balance)
 pool.app.command()(timing.timing)

@@ -81,6 +81,10 @@ class PulseClient:
         """
         return self._send({"leave": wish}, keep=False)
 
+    def drill(self, kind: str, for_s: int) -> bool:
+        """Have this host act as if it had less (pulse_drill); True when a pulse was told."""
+        return self._send({"drill": {"kind": kind, "for_ms": for_s * 1000}}, keep=False)
+
     def propose(self, version: int) -> bool:
         """Tell the pulse which view is about to be written; True when it surely knows (rule 4)."""
         if not self._send({"proposing": version}, keep=False):

@@ -9,6 +9,7 @@ One turn of the loop handles whatever is due:
    a peer that did, is told to the agents at once. At most one extra cycle per quarter of a beat.
 4. After a cycle, when due (new view, unknown slot, every 20 beats): refresh settings and records.
 5. While nobody has storage, the others are asked for more time (pulse_asking, pulse_grant).
+6. A drill mutes the network, or has cycles fail without touching the storage (pulse_drill).
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from pathlib import Path
 from outlast.guard.client import GuardClient
 from outlast.guard.pulse_asking import Asking, Proposed, is_packet, read_proposal
 from outlast.guard.pulse_core import PulseCore
-from outlast.guard.pulse_facts import Desk, Identity, Life
+from outlast.guard.pulse_drill import Muting, read_drill
+from outlast.guard.pulse_facts import Desk, Identity, Life, Sample
 from outlast.guard.pulse_guard import GuardLine
 from outlast.guard.pulse_io import (
     Basics,
@@ -78,6 +80,7 @@ class Pulse:
         self._stopping = False
         self._core: PulseCore | None = None
         self._asking: Asking | None = None
+        self._muting = Muting()
         self._proposed = Proposed(socket_path.with_name("proposed"), host.boot_id)
         self._basics: Basics | None = None
         self._ears: Ears | None = None
@@ -148,6 +151,7 @@ class Pulse:
         if self._due_ns <= at:  # late: no burst to catch up
             self._due_ns = at + self._beat_ns
         self._beats += 1
+        self._networks.muted = self._muting.network(now())
         self._send_beats()
         if self._storage.pending is None:
             self._start_cycle() if self._core else self._load()
@@ -175,7 +179,11 @@ class Pulse:
         known = core.view.version if core.view else 0
         named = {b.view_version for s in core.windows.slots.values() if (b := s.block)}
         self._named = {v for v in self._named | named if v > known}
-        self._storage.give(CycleJob(self.host.slot, raw, known, frozenset(self._named)))
+        job = CycleJob(self.host.slot, raw, known, frozenset(self._named))
+        if self._muting.storage(at := now()):
+            self._cycle_done(Done(job, sample=Sample(at, at, at, written=raw)))
+        else:
+            self._storage.give(job)
 
     def _done(self, done: Done) -> None:
         if isinstance(done.job, CycleJob):
@@ -232,7 +240,7 @@ class Pulse:
         core, sample = self._core, done.sample
         if core is None or sample is None or self._asking is None:
             return
-        life = core.life
+        life, sample = core.life, self._muting.cycled(sample, now())
         self._guard.ask(self._core)
         commands = core.finish(sample, now())
         self._asking.cycled(sample, commands)
@@ -319,6 +327,9 @@ class Pulse:
             tell = self._asking.propose if self._asking else self._proposed.raise_to
             tell(version)
             self._broadcast()
+        if (drill := read_drill(message)) is not None and self._core:
+            self._guard.tell(self._core, self._muting.begin(drill, self._core, now()))
+            self._networks.muted = self._muting.network(now())
         if "publish" not in message:
             return
         desk = read_publication(message["publish"])
@@ -348,7 +359,7 @@ class Pulse:
             pending_ns=self._storage.pending_ns(), nudges=self._nudges,
             networks=self._networks, slot=self.host.slot,
             extension=self._asking.to_json() if self._asking else {},
-            proposed=self._proposed.version,
+            proposed=self._proposed.version, drill=self._muting.to_json(now()),
         )  # fmt: skip
         self._server.broadcast(snapshot)
         self._nudges = []

@@ -5,6 +5,7 @@ Rules:
    better one anyway.
 2. An address that cannot be bound (interface not up yet) is tried again; the others work on.
 3. A packet is believed by its seal (wire/beat), never by where it came from.
+4. While it is muted nothing is sent and what comes in is dropped (pulse_drill).
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class Networks:
         self._sockets: dict[int, socket.socket] = {}
         self.trouble: dict[int, str] = {}  # network -> why it is not there
         self.unsent: Counter[str] = Counter()
+        self.muted = False
 
     def open_missing(self) -> list[tuple[int, socket.socket]]:
         """Bind what is not bound yet; the new sockets with their network's index."""
@@ -75,6 +77,8 @@ class Networks:
         self, peers: Iterator[Sequence[str]], packet_for: Callable[[int], bytes]
     ) -> None:  # fmt: skip
         """One packet over each network to every peer (a peer: its addresses, by network)."""
+        if self.muted:
+            return
         packets = {network: packet_for(network) for network in self._sockets}
         for addresses in peers:
             for network, text in enumerate(addresses):
@@ -88,16 +92,17 @@ class Networks:
                 except OSError as trouble:
                     self.unsent[trouble.strerror or "error"] += 1
 
-    @staticmethod
-    def receive(sock: socket.socket) -> Iterator[bytes]:
+    def receive(self, sock: socket.socket) -> Iterator[bytes]:
         """What has arrived."""
         for _ in range(_BURST):
             try:
-                yield sock.recv(PACKET_MAX + 1)
+                packet = sock.recv(PACKET_MAX + 1)
             except BlockingIOError:
                 return
             except OSError:  # an ICMP answer to something sent earlier
                 continue
+            if not self.muted:
+                yield packet
 
     def close(self) -> None:
         for sock in self._sockets.values():

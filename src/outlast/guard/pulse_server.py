@@ -28,7 +28,7 @@ from outlast.guard.pulse_facts import Desk
 _LINE_MAX = 65536
 _CLIENTS_MAX = 16
 _HINTS_MAX = 24
-_MESSAGES = {"publish", "leave", "proposing"}
+_MESSAGES = {"publish", "leave", "proposing", "drill"}
 _NUMBERS = ("vm_count", "free_mib", "free_vcpus", "work_seq")
 
 

@@ -15,6 +15,7 @@
      "excluded": {"2": {"term", "view_version", "for_ns"}},
      "registers_error": why settings or slot records could not be read,
      "extension": {"given": times since the last beat, "refused": {"2": why}},
+     "drill": {"kind", "left_ms"} | {},
      "proposed": newest view this host's agent said it is about to write,
      "timing": name of the preset, "dropped": {reason: packets}, "networks": {"0": trouble}}
 
@@ -45,6 +46,7 @@ def build(
     core: PulseCore | None, now_ns: int, *, guard: Mapping[str, object] | None,
     ears: Ears | None, storage_error: str, refresh_error: str, pending_ns: int,
     nudges: Sequence[Json], networks: Networks, slot: int, extension: Json, proposed: int,
+    drill: Json,
 ) -> Json:  # fmt: skip
     """The snapshot of this moment."""
     sample = _sample(core)
@@ -74,6 +76,7 @@ def build(
         "excluded": _excluded(core),
         "registers_error": refresh_error,
         "extension": extension,
+        "drill": drill,
         "proposed": proposed,
         "timing": core.timing.preset if core else "",
         "dropped": dict(ears.dropped) if ears else {},

@@ -47,7 +47,7 @@ def export(
                 f"what was recorded is decided otherwise now: {outcome.difference}",
                 hint="mask it with the version that recorded it, or export it unmasked",
             )
-        mask = Mask(recorded)
+        mask = Mask(recorded, notes)
         recorded = _masked(mask, recorded)
         notes = [note for one in notes if isinstance(note := mask.plain(dict(one)), dict)]
     writer = Writer()

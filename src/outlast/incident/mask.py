@@ -4,13 +4,14 @@ Rules:
 1. Masked are what went in: facts, settings, the core's memory. What was decided about it is decided
    again, so a masked incident replays like any other.
 2. Names keep their order ("host-01" < "host-02" as a < b), because ties are broken by name.
-3. In sentences each word that is a name is replaced, also where it was only an ordinary word.
+3. Notes may name more than was recorded: hosts and VMs that are gone, and people.
+4. In sentences each word that is a name is replaced, also where it was only an ordinary word.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from outlast.incident.codec import decode, encode
 from outlast.incident.steps import Start, Step
@@ -32,8 +33,16 @@ PRIVATE = frozenset(
 
 
 class Mask:
-    def __init__(self, recorded: Iterable[Start | Step]) -> None:
-        hosts, vms, private = set[str](), set[str](), set[str]()
+    def __init__(
+        self, recorded: Iterable[Start | Step], notes: Iterable[Mapping[str, object]] = ()
+    ) -> None:
+        hosts, vms, people, private = set[str](), set[str](), set[str](), set[str]()
+        for note in notes:
+            fields = note.get("fields")
+            for name, value in fields.items() if isinstance(fields, dict) else ():
+                group = {"vm": vms, "host": hosts, "other": hosts, "by": people, "caller": people}
+                if name in group and isinstance(value, str) and value:
+                    group[name].add(value)
         for one in recorded:
             if isinstance(one, Start):
                 self._collect(encode(one.settings), "", private)
@@ -46,7 +55,8 @@ class Mask:
             for value in (facts.me, facts.slots, facts.vms, facts.view, facts.results, facts.exits,
                           facts.local, facts.seen, facts.reports, facts.report):  # fmt: skip
                 self._collect(encode(value), "", private)
-        self._names = {n: f"vm-{k:03}" for k, n in enumerate(sorted(vms), 1)}
+        self._names = {n: f"person-{k:02}" for k, n in enumerate(sorted(people), 1)}
+        self._names |= {n: f"vm-{k:03}" for k, n in enumerate(sorted(vms), 1)}
         self._names |= {n: f"host-{k:02}" for k, n in enumerate(sorted(hosts), 1)}
         self._private = {n: f"masked-{k:04}" for k, n in enumerate(sorted(private), 1)}
         words = "|".join(map(re.escape, sorted(self._names, key=len, reverse=True))) or "(?!)"

@@ -5,7 +5,8 @@ Rules:
    power at its last beat; storage that was sick was stuck; links and VMs speak for themselves.
 2. The pool is the one of the recording: hosts, VMs, timing. Its first minute makes them ready.
 3. It is a "what if", not a proof: what nobody noted does not happen in it. Change a line and play
-   it: `python -m outlast.sim --story FILE`.
+   it: `python -m outlast.sim --story FILE`. Its second line says what can be changed.
+4. A drill is told as a drill; what it led to on its host is no fault of its own.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ Note = Mapping[str, object]
 READY_BEATS = 40
 
 DEAD = ("host-silent", "host-off")
+OF_A_DRILL = (*DEAD, "agent-started", "host-anew", "member", "link-down", "link-up", "storage-sick",
+              "storage-back")  # fmt: skip
 
 
 def story(recorded: Sequence[Start | Step], notes: Sequence[Note]) -> str:
@@ -36,6 +39,7 @@ def story(recorded: Sequence[Start | Step], notes: Sequence[Note]) -> str:
     ready_s = READY_BEATS * timing.beat_ns / S
     lines = [
         f"# Made from an incident that {facts.me.host} recorded: hosts, VMs and faults as noted.",
+        "# What if? In the next line: dead=90s fence=30s partition=hold; or leave a fault out.",
         f"pool hosts={','.join(hosts[n] for n in sorted(hosts))} vms={','.join(wanted)} "
         f"timing={timing.preset} partition={starts[0].settings.partition}",
         f"wait {ready_s:g}s",
@@ -60,12 +64,23 @@ def _events(notes: Sequence[Note]) -> list[tuple[float, str, str]]:
     down: set[frozenset[str]] = set()
     sick: set[str] = set()
     silent = {str(_fields(n).get("host")) for n in notes if n.get("code") in DEAD}
+    drilled: set[str] = set()
     for note in sorted(notes, key=_wall_s):
         fields, at_s = _fields(note), _wall_s(note)
         host, pair = str(fields.get("host", "")), frozenset[str]()
         if "other" in fields:
             pair = frozenset({host, str(fields["other"])})
+        if note.get("code") == "drill-ended":
+            drilled.discard(host)
+        if drilled & {host, *pair} and note.get("code") in OF_A_DRILL:
+            continue
         match note.get("code"):
+            case "drill-begins" if fields.get("kind") in ("power", "network", "storage"):
+                drilled.add(host)
+                span = f"for {fields.get('for_s')}s"
+                found.append((at_s, f"drill {fields['kind']} of {host} {span}", host))
+            case "drill-begins" if fields.get("kind") == "agent":
+                found.append((at_s, f"agent of {host} killed", host))
             case "host-silent" | "host-off" if host not in off and host not in sick:
                 off.add(host)
                 still_s = fields.get("still_s")

@@ -54,6 +54,9 @@ SAME_HOST: Mapping[str, tuple[str, ...]] = {
     "time-refused": ("storage-sick",),
     "not-member": ("storage-sick", "time-refused"),
     "host-off": ("fence-begins",),
+    "host-silent": ("drill-begins",),
+    "link-down": ("drill-begins",),
+    "drill-ended": ("drill-begins",),
     "fence-failed": ("fence-begins",),
     "vm-killed": ("not-member",),
     # and what others saw of it
@@ -63,6 +66,7 @@ SAME_HOST: Mapping[str, tuple[str, ...]] = {
 # what ends the story that a cause belongs to
 HOST_OVER: Mapping[str, str] = {
     "storage-sick": "storage-back",
+    "drill-begins": "drill-ended",
     "guard-ended": "member",
     "time-refused": "storage-back",
     "fence-begins": "member",

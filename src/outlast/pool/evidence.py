@@ -8,7 +8,7 @@ Rules:
 
 from __future__ import annotations
 
-from outlast.model import Lease
+from outlast.model import Lease, View
 from outlast.pool.facts import Facts, Seen
 from outlast.pool.journal import Note
 from outlast.pool.silence import limit_ns
@@ -22,26 +22,27 @@ DECISIVE = ABOUT_VMS | {
 }  # fmt: skip
 
 
-def evidence(facts: Facts, timing: Timing, note: Note) -> Json:
-    """What stood behind the note; empty for notes that decide nothing."""
+def evidence(facts: Facts, timing: Timing, note: Note, before: View | None = None) -> Json:
+    """What stood behind the note; empty for notes that decide nothing.
+
+    before: the view that was followed before this one.
+    """
     if note.code not in DECISIVE:
         return {}
     view, guard = facts.view, facts.guard
     found: Json = {
-        "blocks": {_host(facts, n): _block(seen, timing) for n, seen in sorted(facts.seen.items())},
+        "blocks": {
+            _host(facts, n): _block(facts, seen, timing) for n, seen in sorted(facts.seen.items())
+        },
         "heard_s_ago": {_host(facts, n): _s(ago) for n, ago in sorted(facts.links.items())},
         "reads": {"good": facts.sample.good, "good_for_s": _s(facts.sample.run_ns)},
         "limits": {
             "dead_s": _s(timing.dead_ns), "fence_s": _s(timing.fence_ns),
             "kill_s": _s(timing.kill_ns), "settle_s": _s(timing.settle_ns),
-            "link_lost_s": _s(timing.link_lost_ns),
+            "link_lost_s": _s(timing.link_lost_ns), "beat_s": _s(timing.beat_ns),
         },
         "guard": {"state": guard.state.value, "remaining_s": _s(guard.remaining_ns)},
-        "view": None if view is None else {
-            "version": view.version, "master": _host(facts, view.master),
-            "members": [view.members[n].host for n in sorted(view.members)],
-            "before": view.version - 1,
-        },
+        "view": _view(view), "view_before": _view(before),
     }  # fmt: skip
     held = facts.leases.get(note.vm)
     if held is not None:
@@ -52,14 +53,25 @@ def evidence(facts: Facts, timing: Timing, note: Note) -> Json:
     return found
 
 
-def _block(seen: Seen, timing: Timing) -> Json:
+def _view(view: View | None) -> Json | None:
+    if view is None:
+        return None
+    names = {n: member.host for n, member in sorted(view.members.items())}
+    return {
+        "version": view.version, "master": names.get(view.master, ""), "reason": view.reason,
+        "members": list(names.values()),
+    }  # fmt: skip
+
+
+def _block(facts: Facts, seen: Seen, timing: Timing) -> Json:
     block = seen.block
     if block is None:
         return {"readable": False, "unchanged_s": _s(seen.still_ns)}
     return {
         "readable": True, "state": block.state.value, "term": block.term[:8],
         "unchanged_s": _s(seen.still_ns), "limit_s": _s(limit_ns(seen, timing)),
-        "hears": sorted(block.heard), "vms": block.vm_count,
+        "hears": [_host(facts, n) for n in sorted(block.heard)], "vms": block.vm_count,
+        "seq": block.seq, "view": block.view_version, "agent_away_s": block.agent_away_ms / 1000,
     }  # fmt: skip
 
 

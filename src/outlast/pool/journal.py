@@ -52,6 +52,10 @@ SENTENCES: Mapping[str, str] = {
     "agent-away": "the agent of {host} is away for {away_s:.1f} s; its VMs run on",
     "storm-brake": "{count} of {members} hosts are silent at once: waiting until {until_s:g} s "
     "of silence before acting on it",
+    # drills
+    "drill-begins": "a drill: {host} {what}, for {for_s} s, as {by} wished; foreseen: {foreseen}",
+    "drill-ended": "the drill '{kind}' of {host} went {how}: {why}",
+    "drill-refused": "the drill '{kind}' of {host} does not take place: {why}",
     # views
     "view-changed": "view {view} is {members}, master {master}: {reason}",
     "swap-unknown": "whether {name} was written is not known; reading it again",

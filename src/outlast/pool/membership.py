@@ -7,9 +7,10 @@ Rules:
 2. A death needs a proof (proof.py), never a broken link; it is never delayed by a bad network.
 3. Storm brake: more than half of the view silent at once, with no other proof, waits one more
    T_dead; the wait is announced.
-4. A live host is excluded only when the live hosts fall into parts for the whole grace, only by
-   the best set, only when that is at least half of the live hosts and has room for its VMs.
-   A single bad link between hosts that stay connected is told, not acted on.
+4. A live host is excluded only when it was cut off for the whole grace, only by the best set, only
+   when that is at least half of the live hosts and has room for its VMs. When parts come together
+   that were apart for a grace, those that are still missing get a grace anew: links come back one
+   after the other. A single bad link between hosts that stay connected is told, not acted on.
 5. A joiner shows a fresh block in state joining with a term no view has listed, matches its slot
    record, and is heard by and hears every live member.
 6. The master stays while it lives and its agent is there; then the lowest slot takes over,
@@ -56,7 +57,7 @@ class Members:
         self._settings = settings
         self._timing = settings.timing
         self.excluded: dict[tuple[int, str], int] = {}
-        self._parted_since = 0
+        self._apart: dict[int, int] = {}  # live hosts that cannot be reached, since when
         self._linked_since: dict[int, int] = {}
         self._excluded_at: dict[int, int] = {}
         self._followed: View | None = None
@@ -278,27 +279,34 @@ class Members:
     ) -> Swap | None:
         pairs = up_links(_heard(facts, self._timing.link_lost_ns))
         here = reach(facts.me.slot, live, pairs)
-        if here == live or self._settings.partition == "hold":
-            self._parted_since = 0
-            return None
-        self._parted_since = self._parted_since or now_ns
-        if now_ns - self._parted_since < self._timing.partition_grace_ns:
+        self._keep_apart(now_ns, live, here)
+        grace_ns = self._timing.partition_grace_ns
+        over = {s for s, since in self._apart.items() if now_ns - since >= grace_ns}
+        if not over or self._settings.partition == "hold":
             return None
         counts = {s: (b.block.vm_count if b.block else 0) for s, b in facts.seen.items()}
         counts[facts.me.slot] = len(facts.local)
         best, rule = best_set(live, pairs, view.master, counts)
         out = live - best
-        if facts.me.slot not in best or 2 * len(best) < len(live):
+        if facts.me.slot not in best or 2 * len(best) < len(live) or not out - here <= over:
             return None
         if not self._room_for(facts, best, out):
             return None
         if not self._my_turn(now_ns, facts, view, "exclude", True, best):
             return None
-        self._parted_since = 0
+        self._apart.clear()
         hosts = ", ".join(view.members[s].host for s in sorted(out))
         members = {s: view.members[s] for s in best}
         why = f"{hosts} cannot be reached for the whole grace; this side stays because {rule}"
         return self._next(facts, view, members, "exclude", why)
+
+    def _keep_apart(self, now_ns: int, live: frozenset[int], here: frozenset[int]) -> None:
+        """Rule 4: the grace is each host's own, and begins anew when parts come together again."""
+        grace_ns = self._timing.partition_grace_ns
+        before, self._apart = self._apart, {}
+        healing = any(now_ns - since >= grace_ns for s, since in before.items() if s in here)
+        for slot in live - here:
+            self._apart[slot] = now_ns if healing else before.get(slot, now_ns)
 
     def _room_for(self, facts: Facts, best: frozenset[int], out: frozenset[int]) -> bool:
         if self._settings.partition == "strict":

@@ -149,8 +149,8 @@ class SimAgent:
 
     def facts(self) -> Facts | str:
         newest, pulse = self.pulse.last_good, self.pulse.core
-        if newest is None:
-            return "nothing was read yet"
+        if newest is None or self.pulse.muting.storage(self.machine.instant()):
+            return "nothing was read yet, or a drill takes the storage away"
         windows = pulse.windows
         gap_ns = self.machine.settings.timing.gap_ns
         fresh = self.machine.clock.boot_ns - newest.read_end.boot_ns <= gap_ns

@@ -33,6 +33,7 @@ HARM = (
     "maintain",
     "blackout",
     "retime",
+    "drill-storage",
     "late",
     "rough",
     "clocks",
@@ -55,6 +56,7 @@ UNDO = {
     "blackout": ("light", "ok", "ok"), "late": ("ok", "ok"), "rough": ("smooth",),
     "sleep": ("wake", "wake"), "trouble": ("sound", "sound"), "hang": ("quick",),
     "island": ("bridge", "bridge"), "gulp": ("sound", "sound"), "drown": ("bridge",),
+    "drill-storage": ("drill-network", "drill-power"),
 }  # fmt: skip
 PATHS = {"stuck": Path.STUCK, "failing": Path.FAIL, "late": Path.LATE, "ok": Path.OK}
 check(SLOW)
@@ -90,6 +92,8 @@ class Strokes:
                 host.clock.err(self._world.random, wall=what == "wall")
             case "retime" if host.power and self._pool.settings.timing.preset == "lab":
                 change_timing(host)
+            case "drill-storage" | "drill-network" | "drill-power" if host.power:
+                host.agent.pulse.drill(what.removeprefix("drill-"))
             case "hang" | "quick":
                 host.start_takes_ns = 10 * S if what == "hang" else 200 * MS
             case "sound":

@@ -65,6 +65,7 @@ class Machine:
         self.ended: dict[str, int] = {}  # VM -> when its process went, its writes perhaps not yet
         self.writing: bytes | None = None  # the own block, on its way
         self.frozen = False
+        self.deaf: Callable[[], bool] = lambda: False  # its pulse sends and hears nothing
         self.power = False
         self.resets = 0
         self.petted_ns = 0

@@ -15,7 +15,7 @@ from outlast.errors import BrokenInvariant, InvalidInput
 from outlast.model import Desired, Lease, Move, SlotRecord, StopMode, View, VmRecord, VmSpec
 from outlast.pool.invariants import PoolPicture, Running, broken
 from outlast.pool.journal import Note
-from outlast.settings import PoolSettings, preset
+from outlast.settings import PoolSettings, Timing, preset
 from outlast.sim.codec import encode
 from outlast.sim.host import SimHost
 from outlast.sim.world import Path, World
@@ -32,14 +32,15 @@ class SimPool:
         hosts: Iterable[str],
         vms: Iterable[str] = (),
         *,
-        timing: str = "lab",
+        timing: str | Timing = "lab",
         memory_mib: int = 1000,
         vm_mib: int = 100,
         partition: str = "fence",
         tell: Callable[[str, Note], None] = lambda host, note: None,
     ) -> None:
         self.world = World(seed)
-        self.settings = PoolSettings("sim", UUID.format(0xABC), preset(timing), partition=partition)
+        known = preset(timing) if isinstance(timing, str) else timing
+        self.settings = PoolSettings("sim", UUID.format(0xABC), known, partition=partition)
         self.vm_mib = vm_mib
         self.hosts: dict[str, SimHost] = {}
         self._leases: dict[str, tuple[int, Lease]] = {}  # decoded once a version

@@ -1,4 +1,7 @@
-"""The pulse of a pretend host: the real core, one storage cycle a beat, beats to all peers."""
+"""The pulse of a pretend host: the real core, one storage cycle a beat, beats to all peers.
+
+A drill mutes it as pulse_loop does: no packet goes out or comes in, cycles fail without a request.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from outlast.guard.pulse_core import PulseCore
+from outlast.guard.pulse_drill import Drill, Muting
 from outlast.guard.pulse_facts import Close, Command, Desk, Drained, Extend, Identity, Open, Retime
 from outlast.guard.pulse_facts import Sample as Cycle
 from outlast.guard.pulse_grant import Extensions
@@ -17,6 +21,7 @@ from outlast.storage import format as fmt
 from outlast.wire.grant import Packet
 
 HALF = 0.5
+DRILL_BEATS = 30
 
 
 class SimPulse:
@@ -37,6 +42,8 @@ class SimPulse:
         self.core.slot_record(record)
         self.extensions = Extensions(self.core)
         self.extensions.told_first = True
+        self.muting = Muting()
+        machine.deaf = lambda: self.muting.network(machine.instant())
         self.busy = False
         self.seq = 0
         self.good_seq = 0
@@ -57,7 +64,7 @@ class SimPulse:
     def beat(self) -> None:
         self.core.heed(self.machine.guard_fact(), self.machine.instant())
         for peer in self.machine.peers.values():
-            if peer.power and not peer.frozen and self.world.hears(self.machine.name, peer.name):
+            if peer.power and not peer.frozen and self._reaches(peer):
                 peer.heard[self.machine.me.slot] = self.world.now_ns
         if self.busy:
             self._command(self.core.watch(self.machine.instant()))
@@ -72,6 +79,9 @@ class SimPulse:
         raw = fmt.encode_block(block) if block else None
         started = self.machine.instant()
         self.busy = True
+        if self.muting.storage(started):
+            self._failed(started, raw, None, started, "")
+            return
         if raw is None:
             self._read(started, None, None)
             return
@@ -122,9 +132,18 @@ class SimPulse:
 
     def _send(self, packet: Packet) -> None:
         peer = self.machine.peers.get(packet.to_slot)
-        if peer is not None and self.world.hears(self.machine.name, peer.name):
+        if peer is not None and self._reaches(peer):
             for delay_ns in self.world.packet_delays_ns():
                 self.world.after(delay_ns, lambda: peer.hear(packet))
+
+    def _reaches(self, peer: Machine) -> bool:
+        heard = self.world.hears(self.machine.name, peer.name)
+        return heard and not (self.machine.deaf() or peer.deaf())
+
+    def drill(self, kind: str, for_ns: int = 0) -> None:
+        """Act as if this host had less, for a while; 0: for DRILL_BEATS."""
+        for_ns = for_ns or DRILL_BEATS * self.core.timing.beat_ns
+        self._command(self.muting.begin(Drill(kind, for_ns), self.core, self.machine.instant()))
 
     def heed_packet(self, packet: Packet) -> None:
         """Another host asks for time, or answers."""
@@ -161,6 +180,7 @@ class SimPulse:
     def _cycle_done(self, sample: Cycle) -> None:
         self.busy = False
         self.seq += 1
+        sample = self.muting.cycled(sample, self.machine.instant())
         commands = self.core.finish(sample, self.machine.instant())
         self.extensions.cycled(sample, commands)
         self._command(commands)

@@ -7,12 +7,14 @@ the numbers of blocks are chance and stand as T and N.
 
     pool hosts=a,b,c vms=web,db [timing=lab] [seed=1] [memory=1000] [vm=100] [partition=fence]
          [dedicated=a]           a runs no VMs
+         [dead=30s] [fence=...]  instead of the timing's own; also beat, kill, settle, grace
     quiet                        this block's notes are not told
     wait 20s
     power of c off | on          host c frozen | thawed | resets
     host c asleep | awake        clocks of c drift             wall clock of c wrong
     host c confirmed off         by a person                   timing of c changes
     agent of c killed            it is started again          agent of c gone | back
+    drill storage of c [for 10s] or network, power: it acts as if it had none
     storage of c stuck | failing | late | ok   storage stuck | failing | late | ok
     storage of c stuck for 1s    and then ok, while the story goes on
     storage takes 20..90ms       each request, for all hosts, on its way and back
@@ -44,17 +46,22 @@ no line says WRONG or BROKEN.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from outlast.errors import BrokenInvariant, InvalidInput
 from outlast.pool.journal import Note
+from outlast.settings import S, Timing, check, preset
 from outlast.sim.codec import encode
 from outlast.sim.expect import Watch, unmet
 from outlast.sim.pool import SimPool
 from outlast.sim.verbs import Verbs, seconds
 
 DASHES = "----"
+TIMES = {name: f"{name}_ns" for name in ("beat", "fence", "kill", "settle", "dead")} | {
+    "grace": "partition_grace_ns"
+}
 ONCE = {
     "view-changed": "view",
     "host-silent": "host",
@@ -137,7 +144,7 @@ class Player:
             int(options.get("seed", "1")),
             options["hosts"].split(","),
             [v for v in options.get("vms", "").split(",") if v],
-            timing=options.get("timing", "lab"),
+            timing=timed(options),
             memory_mib=int(options.get("memory", "1000")),
             vm_mib=int(options.get("vm", "100")),
             partition=options.get("partition", "fence"),
@@ -156,6 +163,16 @@ class Player:
             held = self.pool.record(vm).held_down
             down = f"is down: {held}" if held else "is down"
             self._said.append(f"{vm} runs on {host}" if host else f"{vm} {down}")
+
+
+def timed(options: Mapping[str, str]) -> Timing:
+    """The timing of a story's pool. Raises InvalidInput for one that no pool could have."""
+    own: dict[str, Any] = {
+        TIMES[name]: round(seconds(value) * S) for name, value in options.items() if name in TIMES
+    }
+    timing = replace(preset(options.get("timing", "lab")), **own)
+    check(timing)
+    return timing
 
 
 def _blocks(text: str) -> Iterator[tuple[list[str], list[str]]]:

@@ -39,6 +39,8 @@ WORDS = {
     "gulp": "qemu of {vm} dies", "drown": "network of {host} down",
     "trouble": "start of {vm} on {host} fails", "sound": "start of {vm} on {host} works",
     "hang": "starts on {host} take 10s", "quick": "starts on {host} take 0.2s",
+    "drill-storage": "drill storage of {host}", "drill-network": "drill network of {host}",
+    "drill-power": "drill power of {host}",
 }  # fmt: skip
 
 

@@ -57,6 +57,9 @@ class Verbs:
             case ["power", "of", names, "on"]:
                 for host in self._hosts(names):
                     host.power_on()
+            case ["drill", kind, "of", name, *span]:
+                for_ns = round(seconds(span[1]) * S) if span else 0
+                self.pool.host(name).agent.pulse.drill(kind, for_ns)
             case ["host", name, "confirmed", "off"]:  # by a person, rightly or not
                 self._confirm_off(self.pool.host(name).me.slot)
             case ["timing", "of", name, "changes"]:  # to a slower one, or back

@@ -76,8 +76,12 @@ from outlast.errors import InvalidInput, StorageTrouble
 from outlast.model import SLOT_MAX, Block, BlockState
 from outlast.storage.names import check_name as check_name
 from outlast.storage.names import split_name as split_name
+from outlast.storage.records import drill_from as drill_from
+from outlast.storage.records import drill_to as drill_to
 from outlast.storage.records import fence_from as fence_from
 from outlast.storage.records import fence_to as fence_to
+from outlast.storage.records import health_from as health_from
+from outlast.storage.records import health_to as health_to
 from outlast.storage.records import lease_from as lease_from
 from outlast.storage.records import lease_to as lease_to
 from outlast.storage.records import order_from as order_from

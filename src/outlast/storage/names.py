@@ -10,10 +10,10 @@ import re
 from outlast.errors import InvalidInput
 
 NAME_MAX = 63
-SINGLES = frozenset({"view", "pool"})  # classes with one register each, without an id
+SINGLES = frozenset({"view", "pool", "drill"})  # classes with one register each, without an id
 CLASSES = (
-    "view", "pool", "slot", "lease", "vm", "order", "fence", "power", "network", "repository",
-    "schedule", "token", "report",
+    "view", "pool", "drill", "slot", "lease", "vm", "order", "fence", "power", "network",
+    "repository", "schedule", "token", "report", "health",
 )  # fmt: skip
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")

@@ -39,6 +39,8 @@ from outlast.model import (
 )
 from outlast.report import Report
 from outlast.settings import PoolSettings, check
+from outlast.storage.drills import DrillRecord
+from outlast.storage.health import HostHealth
 
 Json = dict[str, object]
 _T = TypeVar("_T")
@@ -163,6 +165,26 @@ def report_to(report: Report) -> Json:
 
 def report_from(value: object) -> Report:
     return _thing(Report, value, "the report")
+
+
+def drill_to(drill: DrillRecord) -> Json:
+    """The register `drill`."""
+    return _object(drill)
+
+
+def drill_from(value: object) -> DrillRecord:
+    """The drill in this object."""
+    return _thing(DrillRecord, value, "the drill")
+
+
+def health_to(health: HostHealth) -> Json:
+    """The register `health/N`."""
+    return _object(health)
+
+
+def health_from(value: object) -> HostHealth:
+    """What a host says of itself in this object."""
+    return _thing(HostHealth, value, "a host's health")
 
 
 def pool_to(pool: PoolSettings) -> Json:

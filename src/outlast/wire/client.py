@@ -20,6 +20,7 @@ from urllib.parse import quote, urlencode
 from pydantic import BaseModel
 
 from outlast.errors import InvalidInput, OutlastError, Refused, Unreachable, by_code
+from outlast.wire.drills import DrillInfo, DrillWish
 from outlast.wire.seal import client_context
 from outlast.wire.shapes import (
     HaSwitch,
@@ -178,6 +179,15 @@ class AgentClient:
         """Change settings of the pool. Raises InvalidInput."""
         raw = wish.model_dump_json(exclude_none=True).encode()
         return parse(PoolWish, self.call("PATCH", "/v1/pool/settings", raw))
+
+    def drill(self, wish: DrillWish) -> DrillInfo:
+        """Have a failure take place. Raises Conflict with the reasons why it may not now."""
+        raw = wish.model_dump_json().encode()
+        return parse(DrillInfo, self.call("POST", "/v1/pool/drill", raw))
+
+    def last_drill(self) -> DrillInfo:
+        """The pool's newest drill. Raises NotFound."""
+        return self._get("/v1/pool/drill", DrillInfo)
 
     def upgrade(self) -> PoolWish:
         """Have the pool speak the newest protocol that all its hosts speak."""

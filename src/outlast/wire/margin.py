@@ -1,4 +1,4 @@
-"""The shape of what a host measured of its own beats; a part of the pool's status (shapes.py)."""
+"""Shapes of what a host says of its own readiness; parts of the pool's status (shapes.py)."""
 
 from __future__ import annotations
 
@@ -19,4 +19,18 @@ class MarginInfo(BaseModel):
     p999_ms: float = 0
     longest_ms: float = 0
     fence_ms: float = 0
+    beat_ms: float = 0  # what a beat takes at best
+    unheard_ms: float = 0  # the longest time between two network beats of a link that stayed up
+    link_lost_ms: float = 0  # then a link counts as down
     advice: str = ""  # the preset that would suit these beats; "" = the present one does
+
+
+class LightInfo(BaseModel):
+    """One thing that is not as it should be on a host, as it says itself."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    colour: str  # yellow | red
+    what: str
+    sentence: str
+    hint: str = ""

@@ -23,3 +23,7 @@ class PoolSettingsInfo(BaseModel):
     join: str = "anyone"
     restart_limit: int = 5
     restart_window_s: int = 600
+    partition: str = "fence"
+    drill_vm: str = ""
+    drill_kind: str = "vm"
+    drill_at: str = ""

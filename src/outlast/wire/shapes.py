@@ -15,8 +15,9 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from outlast.errors import InvalidInput, OutlastError
+from outlast.wire.drills import DrillKind
 from outlast.wire.hardware import HardwareWish, PowerInfo
-from outlast.wire.margin import MarginInfo
+from outlast.wire.margin import LightInfo, MarginInfo
 from outlast.wire.pool_settings import PoolSettingsInfo as PoolSettingsInfo
 from outlast.wire.ready import Ready
 from outlast.wire.size_field import Size
@@ -126,6 +127,9 @@ class PoolChange(Request):
     join: Literal["token", "anyone"] | None = None
     restart_limit: int | None = Field(default=None, ge=0, le=1000)
     restart_window_s: int | None = Field(default=None, ge=1, le=30 * 86400)
+    drill_vm: str | None = None
+    drill_kind: DrillKind | None = None
+    drill_at: str | None = Field(default=None, max_length=20)  # "" = no drills
 
 
 class VmDelete(Request):
@@ -310,6 +314,8 @@ class HostStatus(Answer):
     guard_version: str = ""
     protocol: int = 1  # the newest one it speaks
     macs: list[str] = []
+    margin: MarginInfo | None = None  # of its beats
+    lights: list[LightInfo] = []  # what it says of its own readiness
     power: PowerInfo | None = None  # of its power switch; None = it has none, or was not asked yet
 
 
@@ -364,7 +370,7 @@ def parse(kind: type[_R], raw: bytes | str) -> _R:
         raise _bad_field(trouble) from None
 
 
-def make(kind: type[_R], **values: object) -> _R:
+def make(kind: type[_R], /, **values: object) -> _R:
     """A shape from values; for the command line. Raises BadField."""
     try:
         return kind.model_validate(values)

@@ -21,7 +21,7 @@ from outlast.placement.picture import Picture
 from outlast.placement.plan import Plan
 from outlast.placement.snapshot import read
 from outlast.placement.spare import Failure, Verdict, every, what_if
-from outlast.readiness import Drill, rehearse, start_seconds
+from outlast.readiness.drills import Rehearsal, rehearse, start_seconds
 from outlast.settings import preset
 
 KEPT_S = 5.0
@@ -81,10 +81,10 @@ class Foresight:
         """All of these hosts die at once. Raises NotFound, InvalidInput, Unreachable."""
         return await self._count(pool_id, lambda p: what_if(p, hosts))
 
-    async def drill(self, pool_id: str, host: str, kind: str) -> Drill:
+    async def drill(self, pool_id: str, host: str, kind: str) -> Rehearsal:
         """The course of one host's failure, with times. Raises NotFound, InvalidInput, ...
 
-        kind: one of readiness.KINDS. Starts are as long as this pool's own were lately.
+        kind: one of readiness.drills.KINDS. Starts are as long as this pool's own were lately.
         """
         picture, status = await self.picture(pool_id), self._manager.reads.pool(pool_id).status
         since_s = time.time() - HISTORY_S

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from outlast.manager.ports import PoolEntry, Scope
-from outlast.readiness import GREEN, RED, YELLOW, Light, pool_lights, worst
+from outlast.readiness.lights import GREEN, RED, YELLOW, Light, pool_lights, worst
 from outlast.wire.shapes import HostStatus, PoolStatus, VmStatus
 
 TONES = {GREEN: "ok", YELLOW: "warn", RED: "bad"}
@@ -88,7 +88,7 @@ def _sentence(entry: PoolEntry, lights: tuple[Light, ...], vms: list[VmStatus]) 
         return "Not answering"
     if not lights:
         return "Healthy"
-    kinds = Counter(light.what.partition(" ")[0] for light in lights)
+    kinds = Counter(what.partition(" ")[0] for what in {light.what for light in lights})
     if kinds["HA"]:
         return "HA is off"
     said = []

@@ -36,7 +36,8 @@ TONES = {
             "start-failed", "guard-ended", "storage-sick", "time-refused", "held-down"},
     "warn": {"block-unreadable", "link-down", "agent-away", "storm-brake", "order-refused",
              "order-late", "start-waits", "margin-small", "move-failed", "call-refused",
-             "start-locked", "maintenance", "host-leaves", "time-given", "fence-begins"},
+             "start-locked", "maintenance", "host-leaves", "time-given", "fence-begins",
+             "drill-begins", "drill-refused"},
     "ok": {"vm-runs", "vm-moved", "member", "storage-back", "link-up", "in-service"},
 }  # fmt: skip
 TONE_OF = {code: tone for tone, codes in TONES.items() for code in codes}

@@ -24,12 +24,13 @@ from outlast.manager.web.pictures.matrix import (
     faults,
     matrix,
 )
+from outlast.manager.web.pictures.moment import hearing, traces
 from outlast.manager.web.pictures.strip import strip
 from outlast.manager.web.render import drawn, fragment, html
 from outlast.manager.web.render import page as whole
 from outlast.manager.web.room import Room, storage_tick
 from outlast.manager.web.wishes import dialogs_for
-from outlast.readiness import KINDS
+from outlast.readiness.drills import HOST_KINDS
 from outlast.wire.shapes import HostStatus
 
 router = APIRouter()
@@ -127,7 +128,7 @@ async def what_if(
     """Who restarts where, and who does not, should these hosts die now; of one, its course too."""
     entry = view.manager.reads.pool(view.caller.pool_id)
     found, drill, trouble, chosen = None, None, None, [f for f in fail[:64] if f]
-    kind = kind if kind in KINDS else "power"
+    kind = kind if kind in HOST_KINDS else "power"
     try:
         if len(chosen) == 1:
             drill = await view.room.foresight.drill(entry.id, chosen[0], kind)
@@ -141,7 +142,7 @@ async def what_if(
         command = f"outlast drill --host {chosen[0]} --kind {kind} --dry-run"
     values: dict[str, Any] = {
         "entry": entry, "found": found, "drill": drill, "trouble": trouble, "chosen": chosen,
-        "kind": kind, "kinds": KINDS,
+        "kind": kind, "kinds": HOST_KINDS,
     }  # fmt: skip
     if view.partial == "answer":
         return html(fragment("_what_if.html", command=command, **values))
@@ -191,7 +192,14 @@ async def told_why(view: View, question: Any) -> Response:
         why, error = await question, None
     except OutlastError as trouble:
         why, error = None, trouble
-    made = fragment("_why.html", why=why, error=error)
+    made = fragment(
+        "_why.html", why=why, error=error,
+        hearing=lambda step, n: drawn(hearing(step.evidence, step.host, f"moment-{n}")),
+        traces=lambda step: [
+            {"host": t.host, "picture": drawn(t.picture), "words": t.words}
+            for t in traces(step.evidence)
+        ],
+    )  # fmt: skip
     if view.partial:
         return html(made)
     return whole(view, "plain.html", title="Why", body=drawn(made))

@@ -55,8 +55,8 @@ def faults(rows: Sequence[Listener]) -> list[str]:
     return found
 
 
-def matrix(rows: Sequence[Listener]) -> str:
-    """The grid as SVG."""
+def matrix(rows: Sequence[Listener], name: str = "matrix") -> str:
+    """The grid as SVG. name: tells it apart from others on the page."""
     small = len(rows) <= SMALL
     step = 26 if small else max(7, 640 // max(1, len(rows)))
     left = 14 + 7 * max((len(r.name) for r in rows), default=0) if small else 8
@@ -65,9 +65,9 @@ def matrix(rows: Sequence[Listener]) -> str:
     marks: dict[str, list[str]] = {}
     out = [
         f'<svg class="o-matrix" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        'role="img" aria-labelledby="matrix-title matrix-desc">',
-        '<title id="matrix-title">Who hears whom</title>',
-        f'<desc id="matrix-desc">{escape(told(rows))}</desc>',
+        f'role="img" aria-labelledby="{name}-title {name}-desc">',
+        f'<title id="{name}-title">Who hears whom</title>',
+        f'<desc id="{name}-desc">{escape(told(rows))}</desc>',
     ]
     if small:
         out += _names(rows, left, top, step)

@@ -1,0 +1,6 @@
+"""Could the pool fail over now, what would a failure do, and did it? Judged from an agent's answer.
+
+lights         what is not as it should be, each with its reason and a colour
+drills         what a failure would do, whether it may be tried now, whether it went as foreseen
+appointments   when the next drill of the pool's settings is due
+"""
