@@ -35,7 +35,8 @@ MAY: Mapping[str, frozenset[str]] = {
     "power": GROUND | {"storage", "wire.files"},
     "network": GROUND | {"storage"},
     "guard": GROUND
-    | {"__init__", "storage.format", "storage.heartbeat", "wire.beat", "wire.grant"},
+    | {"__init__", "storage.format", "storage.heartbeat", "wire.beat", "wire.grant"}
+    | {"storage.etcd", "storage.etcd_access", "storage.etcd_heartbeat", "storage.etcd_register"},
     "incident": GROUND | {"pool", "__init__"},
     "agent": GROUND
     | {"placement", "pool", "storage", "wire", "hypervisor", "guard", "incident"}

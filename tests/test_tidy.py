@@ -38,6 +38,7 @@ FOREIGN = {
     # FUSE's own word for an inode
     "node": (_FUSE := ("rack/fuse.py", "rack/file*.py", "rack/fake_watchdog.py")),
     "nodes": _FUSE,
+    "cluster": ("storage/etcd*.py",),  # etcd's own word for its members together
 }
 SHOUTED = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 # addresses a file may hold; never a package registry or a mirror: those are the reader's choice

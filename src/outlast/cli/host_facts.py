@@ -31,8 +31,8 @@ from outlast.cli import machine
 from outlast.cli.drill import certificate_days
 from outlast.cli.host_lights import HostFacts, StorageFacts, WatchdogFacts
 from outlast.errors import OutlastError
+from outlast.storage.access import open_register
 from outlast.storage.format import slot_from
-from outlast.storage.posix import PosixRegister
 from outlast.storage.probe import mount_of
 
 T = TypeVar("T")
@@ -280,7 +280,7 @@ def ports_taken() -> dict[str, str]:
 
 def reach(pool_dir: Path, own: str) -> dict[str, str]:
     """Each other host of the pool, and why its agent was not reached; "" = it was."""
-    register = PosixRegister(pool_dir, "check")
+    register = open_register(pool_dir, "check")
     addresses = {}
     for name in register.names("slot"):
         _, value = register.read(name)

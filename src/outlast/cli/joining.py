@@ -33,10 +33,11 @@ from outlast.errors import (
 )
 from outlast.model import SLOT_MAX, BlockState, SlotRecord
 from outlast.settings import MS, RHO, PoolSettings, S, check_protocol
+from outlast.storage.etcd_access import Access
+from outlast.storage.etcd_folder import shared
+from outlast.storage.etcd_pool import attach
 from outlast.storage.format import BadBlock, decode_block, pool_from, slot_from, slot_to
-from outlast.storage.heartbeat import HeartbeatFile
 from outlast.storage.layout import PoolDir, open_pool
-from outlast.storage.posix import PosixRegister
 from outlast.storage.register import Outcome, Register
 from outlast.wire.seal import install, issue_host, write_file
 
@@ -66,6 +67,7 @@ class Wish:
     memory_mib: int = 0  # what VMs may use of this machine; 0: all
     vcpus: int = 0
     token_file: Path | None = None  # None: the person is asked
+    etcd: Access | None = None  # where the pool is; None: on the file system of pool_dir
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +101,8 @@ def join(wish: Wish, where: Places, tell: Tell) -> tuple[HostFile, PoolSettings,
     host_path = where.etc / "host.json"
     _check_new(host_path)
     pool_dir = wish.pool_dir.absolute()
-    pool = open_pool(pool_dir)
-    register = PosixRegister(pool.root, WRITER)
+    pool = attach(pool_dir, wish.etcd) if wish.etcd else open_pool(pool_dir)
+    register = pool.register(WRITER)
     settings = _settings(register)
     check_protocol(settings)
     name = machine.host_name(wish.name)
@@ -123,7 +125,8 @@ def join(wish: Wish, where: Places, tell: Tell) -> tuple[HostFile, PoolSettings,
     record = _take_slot(pool, register, settings, mine, tell)
     if token is not None:
         _use(register, token, record)
-    key, cert = issue_host(pool.pki, name, record.uuid, (*beats, api))
+    with shared(pool.root):
+        key, cert = issue_host(pool.pki, name, record.uuid, (*beats, api))
     install(where.etc / "pki", pool.pki, key, cert)
     note = qemu_tls.install(pool.pki, name, record.uuid, (*beats, api))
     warnings += [note] if note else []
@@ -265,7 +268,7 @@ def _free_slot(pool: PoolDir, known: Slots) -> int:
 
 def _piece(pool: PoolDir, slot: int) -> bytes:
     try:
-        with HeartbeatFile(pool.hb) as area:
+        with pool.area() as area:
             return area.read_all()[slot]
     except OSError as error:
         raise StorageTrouble(

@@ -1,0 +1,352 @@
+"""Register and heartbeat area on a real etcd: the kit of every register, and all its troubles."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from etcd_process import EtcdProcess
+from register_kit import Open, RegisterKit
+
+from outlast.errors import InvalidInput, StorageTrouble
+from outlast.storage.etcd import Etcd, NoAnswer
+from outlast.storage.etcd_access import Access, check_access
+from outlast.storage.etcd_heartbeat import EtcdArea, header_of
+from outlast.storage.etcd_register import EtcdRegister
+from outlast.storage.format import decode_header
+from outlast.storage.register import Outcome
+
+POOL = "00112233-4455-6677-8899-aabbccddeeff"
+numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdProcess]:
+    cluster = EtcdProcess(tmp_path_factory.mktemp("etcd"), 1)
+    try:
+        yield cluster.start()
+    finally:
+        cluster.end()
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdProcess]:
+    cluster = EtcdProcess(tmp_path_factory.mktemp("three"), 3)
+    try:
+        yield cluster.start()
+    finally:
+        cluster.end()
+
+
+@pytest.fixture
+def pool() -> str:
+    return f"p{next(numbers)}"
+
+
+class TestEtcd(RegisterKit):
+    @pytest.fixture
+    def open_register(self, one: EtcdProcess, pool: str) -> Open:
+        return lambda writer: EtcdRegister(one.etcd(pool), writer)
+
+
+class TestEtcdOfThree(RegisterKit):
+    """The same with every host at another member."""
+
+    @pytest.fixture
+    def open_register(self, three: EtcdProcess, pool: str) -> Open:
+        turns = itertools.count()
+
+        def open_at_another(writer: str) -> EtcdRegister:
+            turn = next(turns)
+            order = [(turn + n) % 3 for n in range(3)]
+            return EtcdRegister(three.etcd(pool, *order), writer)
+
+        return open_at_another
+
+
+# ---- answers that are lost, requests that are late
+
+
+class Lossy(Etcd):
+    """Loses the answers of the next swaps; or holds the requests themselves back, to send later."""
+
+    def __init__(self, access: Access) -> None:
+        super().__init__(access)
+        self.lose = 0
+        self.hold = 0
+        self.late: list[tuple[str, int, bytes]] = []
+
+    def swap_key(self, name, revision, data):  # type: ignore[no-untyped-def]
+        if self.hold:
+            self.hold -= 1
+            self.late.append((name, revision, data))
+            raise NoAnswer("held back")
+        answer = super().swap_key(name, revision, data)
+        if self.lose:
+            self.lose -= 1
+            raise NoAnswer("lost")
+        return answer
+
+
+def test_a_swap_whose_answer_was_lost_is_known_again(one: EtcdProcess, pool: str) -> None:
+    etcd = Lossy(one.access(pool))
+    register = EtcdRegister(etcd, "1")
+    etcd.lose = 1
+    assert register.swap("view", 0, {"n": 1}).outcome is Outcome.OK
+    etcd.lose = 1000
+    register = EtcdRegister(etcd, "1", settle_s=0.3)
+    assert register.swap("view", 1, {"n": 2}).outcome is Outcome.UNKNOWN
+    etcd.lose = 0
+    assert register.read("view") == (2, {"n": 2})
+
+
+def test_a_successor_tells_that_a_lost_swap_was_done(one: EtcdProcess, pool: str) -> None:
+    etcd, other = Lossy(one.access(pool)), EtcdRegister(one.etcd(pool), "2")
+    etcd.lose = 1
+    register = EtcdRegister(etcd, "1")
+    asked = threading.Event()
+
+    def between() -> None:
+        while other.read("view")[0] == 0:
+            time.sleep(0.001)
+        assert other.swap("view", 1, {"n": "other"}).ok
+        asked.set()
+
+    thread = threading.Thread(target=between)
+    thread.start()
+    answer = register.swap("view", 0, {"n": 1})
+    thread.join(10)
+    assert asked.is_set()
+    assert (answer.outcome, answer.version) == (Outcome.OK, 1)
+    assert other.read("view") == (2, {"n": "other"})
+
+
+def test_a_late_request_does_nothing_once_another_was_done(one: EtcdProcess, pool: str) -> None:
+    etcd, other = Lossy(one.access(pool)), EtcdRegister(one.etcd(pool), "2")
+    register = EtcdRegister(etcd, "1", settle_s=0)
+    etcd.hold = 1
+    assert register.swap("lease/web", 0, {"slot": 1}).outcome is Outcome.UNKNOWN
+    assert register.read("lease/web") == (0, None)
+    assert other.swap("lease/web", 0, {"slot": 2}).ok
+    done, _ = etcd.swap_key(*etcd.late[0])
+    assert not done
+    assert register.read("lease/web") == (1, {"slot": 2})
+
+
+def test_a_late_block_lands_on_no_newer_one(one: EtcdProcess, pool: str) -> None:
+    etcd = Lossy(one.access(pool))
+    area = EtcdArea(etcd, 1)
+    area.write_block(b"1" * 4096)
+    etcd.hold = 1
+    with pytest.raises(NoAnswer):
+        area.write_block(b"2" * 4096)
+    area.write_block(b"3" * 4096)
+    assert not etcd.swap_key(*etcd.late[0])[0]
+    assert area.read_all(1)[1] == b"3" * 4096
+    etcd.hold = 1
+    with pytest.raises(NoAnswer):
+        area.write_block(b"4" * 4096)
+    assert etcd.swap_key(*etcd.late[1])[0], "nothing newer was written: as on a disk"
+    assert area.read_all(1)[1] == b"4" * 4096
+
+
+# ---- the heartbeat area
+
+
+def test_each_host_writes_its_own_block_and_reads_all(three: EtcdProcess, pool: str) -> None:
+    three.etcd(pool).transaction([], header_of(POOL))
+    hosts = [EtcdArea(three.etcd(pool, n), slot) for n, slot in enumerate((1, 64, 0))]
+    hosts[0].write_block(b"a" * 4096)
+    hosts[1].write_block(b"b" * 4096)
+    hosts[0].write_block(b"c" * 4096)
+    for host in hosts:
+        pieces = host.read_all()
+        assert len(pieces) == 65
+        assert decode_header(pieces[0]) == POOL
+        assert pieces[1] == b"c" * 4096
+        assert pieces[64] == b"b" * 4096
+        assert not any(b"".join(pieces[2:64]))
+    assert hosts[2].read_all(2) == pieces[:3]
+
+
+def test_who_else_wrote_the_own_block_is_seen_before_it_is_overwritten(
+    one: EtcdProcess, pool: str
+) -> None:
+    a, stranger = EtcdArea(one.etcd(pool), 1), EtcdArea(one.etcd(pool), 1)
+    a.write_block(b"a" * 4096)
+    stranger.write_block(b"s" * 4096)
+    with pytest.raises(StorageTrouble, match="changed by somebody else"):
+        a.write_block(b"b" * 4096)
+    assert a.read_all(1)[1] == b"s" * 4096
+    a.write_block(b"b" * 4096)
+    assert stranger.read_all(1)[1] == b"b" * 4096
+
+
+def test_a_damaged_block_is_no_block(one: EtcdProcess, pool: str) -> None:
+    for junk in (b"", b"no zlib", b"x\x9c"):
+        one.etcd(pool).transaction([], {"hb/01": junk})
+        piece = EtcdArea(one.etcd(pool)).read_all(1)[1]
+        assert len(piece) == 4096
+        assert any(piece), "never written it is not"
+
+
+# ---- members that die, pause, lose their majority
+
+
+def test_a_member_dies_and_another_leads(three: EtcdProcess, pool: str) -> None:
+    leader = three.leader()
+    register = EtcdRegister(three.etcd(pool, leader, (leader + 1) % 3, (leader + 2) % 3), "1")
+    assert register.swap("view", 0, {"n": 0}).ok
+    three.kill(leader)
+    try:
+        for number in range(1, 20):
+            answer = register.swap("view", number, {"n": number})
+            assert answer.outcome is Outcome.OK, (number, answer, register.trouble)
+        assert EtcdRegister(three.etcd(pool, (leader + 1) % 3), "2").read("view")[0] == 20
+    finally:
+        three.start(leader)
+    assert EtcdRegister(three.etcd(pool, leader), "3").read("view") == (20, {"n": 19})
+
+
+def test_a_paused_member_gives_no_old_answer(three: EtcdProcess, pool: str) -> None:
+    """What it is asked while it stands still, it answers from the present or not at all."""
+    leader = three.leader()
+    others = [n for n in range(3) if n != leader]
+    writer = EtcdRegister(three.etcd(pool, *others, answer_s=5), "1")
+    assert writer.swap("view", 0, {"n": 0}).ok
+    reader = EtcdRegister(three.etcd(pool, leader, answer_s=20), "2")
+    assert reader.read("view")[0] == 1
+    three.pause(leader)
+    read: list[tuple[int, object]] = []
+    thread = threading.Thread(target=lambda: read.append(reader.read("view")))
+    thread.start()  # the former leader has this question in its socket all the while
+    try:
+        begun = time.monotonic()
+        with pytest.raises(StorageTrouble, match="no answer in time"):
+            EtcdRegister(three.etcd(pool, leader, answer_s=0.3), "3").read("view")
+        assert time.monotonic() - begun < 1
+        for number in range(1, 6):
+            assert writer.swap("view", number, {"n": number}).ok
+    finally:
+        three.resume(leader)
+    thread.join(20)
+    assert read == [(6, {"n": 5})]
+
+
+def test_one_stuck_member_costs_its_time_once(three: EtcdProcess, pool: str) -> None:
+    follower = next(n for n in range(3) if n != three.leader())
+    rest = [n for n in range(3) if n != follower]
+    etcd = three.etcd(pool, follower, *rest, answer_s=0.3)
+    area = EtcdArea(etcd, 1)
+    area.write_block(b"0" * 4096)
+    three.pause(follower)
+    try:
+        begun = time.monotonic()
+        area.write_block(b"1" * 4096)
+        assert 0.3 <= time.monotonic() - begun < 1.5
+        begun = time.monotonic()
+        area.write_block(b"2" * 4096)
+        assert area.read_all(1)[1] == b"2" * 4096
+        assert time.monotonic() - begun < 0.3
+    finally:
+        three.resume(follower)
+
+
+def test_without_a_majority_nothing_is_answered(three: EtcdProcess, pool: str) -> None:
+    register = EtcdRegister(three.etcd(pool, 0, answer_s=0.5), "1", settle_s=0.5)
+    area = EtcdArea(three.etcd(pool, 0, answer_s=0.5), 1)
+    assert register.swap("view", 0, {"n": 1}).ok
+    area.write_block(b"1" * 4096)
+    three.kill(1)
+    three.kill(2)
+    try:
+        begun = time.monotonic()
+        with pytest.raises(NoAnswer):
+            register.read("view")
+        with pytest.raises(NoAnswer):
+            area.write_block(b"2" * 4096)
+        with pytest.raises(NoAnswer):
+            area.read_all()
+        assert time.monotonic() - begun < 3, "bounded, like everything that is asked"
+    finally:
+        three.start(1, 2)
+    version, value = register.read("view")
+    assert (version, value) == (1, {"n": 1})
+    area.read_all(1)
+    area.write_block(b"3" * 4096)
+
+
+# ---- what can never be
+
+
+def test_etcd_that_went_back_in_time_is_refused(one: EtcdProcess, pool: str) -> None:
+    etcd = one.etcd(pool)
+    register = EtcdRegister(etcd, "1")
+    for number in range(3):
+        assert register.swap("view", number, {"n": number}).ok
+    first = one.etcd(pool).get("reg/view")
+    other = EtcdRegister(one.etcd(pool), "2")
+    assert other.swap("view", 3, {"n": 3}).ok
+    assert register.read("view")[0] == 4
+    one.etcd(pool).transaction([], {"reg/view": first.data})
+    for call in (lambda: register.read("view"), lambda: register.swap("view", 3, {})):
+        with pytest.raises(StorageTrouble, match="back in time"):
+            call()
+    with pytest.raises(StorageTrouble, match="back in time"):
+        list(EtcdRegister(one.etcd(pool), "3").newer("view", 4, ()))
+    etcd._revision += 1000
+    with pytest.raises(StorageTrouble, match="went back in time: it is at revision"):
+        etcd.get("reg/view")
+
+
+def test_a_damaged_value_is_told(one: EtcdProcess, pool: str) -> None:
+    for junk in (b"", b"OUTLAST1 view 1 2 x\n{}", b"x y 3 z"):
+        one.etcd(pool).transaction([], {"reg/view": junk})
+        with pytest.raises(StorageTrouble, match="damaged"):
+            EtcdRegister(one.etcd(pool), "1").read("view")
+
+
+def test_too_large_is_refused_before_it_is_sent(one: EtcdProcess, pool: str) -> None:
+    register = EtcdRegister(one.etcd(pool), "1")
+    with pytest.raises(InvalidInput, match="too much for etcd"):
+        register.swap("vm/web", 0, {"text": "x" * (1 << 20)})
+    assert register.swap("vm/web", 0, {"text": "x" * ((1 << 20) - 1000)}).ok
+
+
+def test_nobody_without_a_certificate_gets_in(one: EtcdProcess, pool: str, tmp_path) -> None:
+    with pytest.raises(InvalidInput, match="asks for a certificate"):
+        Etcd(Access(tuple(one.clients), "", pool))
+    with pytest.raises(StorageTrouble, match="no certificate for etcd"):
+        Etcd(Access(tuple(one.clients), str(tmp_path), pool)).get("x")
+    plain = one.clients[0].replace("https", "http")
+    with pytest.raises(StorageTrouble):
+        Etcd(Access((plain,), "", pool)).get("x")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "10.0.0.1:2379", "https://etcd.example:2379", "https://10.0.0.1", "ftp://10.0.0.1:1",
+     "https://10.0.0.1:2379/x", "https://a:b@10.0.0.1:2379", "https://10.0.0.1:99999"],
+)  # fmt: skip
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(InvalidInput):
+        check_access(Access((url,), "/pki", "p"))
+
+
+def test_a_full_etcd_says_so(tmp_path_factory: pytest.TempPathFactory) -> None:
+    quota = 1 << 20
+    cluster = EtcdProcess(
+        tmp_path_factory.mktemp("full"), 1, "--quota-backend-bytes", str(quota)
+    )  # fmt: skip
+    try:
+        cluster.start()
+        register = EtcdRegister(cluster.etcd("p"), "1")
+        with pytest.raises(StorageTrouble, match="its quota is used up"):
+            for number in range(40):
+                assert register.swap(f"vm/v{number}", 0, {"text": "x" * 100_000}).ok
+        assert register.read("vm/v0")[0] == 1, "what was written is read on"
+    finally:
+        cluster.end()
