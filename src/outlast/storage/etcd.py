@@ -271,6 +271,13 @@ def pools(etcd: Etcd) -> list[str]:
     return sorted(parts[2] for parts in names if parts[3:] == ["file", "pool.json"])
 
 
+def remove_all(etcd: Etcd) -> None:
+    """Remove every key of a pool. Raises StorageTrouble."""
+    prefix = etcd.access.prefix.encode()
+    ask = {"key": _text(prefix), "range_end": _text(prefix[:-1] + b"0")}
+    etcd.call("/v3/kv/deleterange", ask)
+
+
 def compact(etcd: Etcd, revision: int) -> None:
     """Let etcd forget what was overwritten before this revision. Raises StorageTrouble."""
     try:
