@@ -236,9 +236,16 @@ class StopMode(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    path: str
+    path: str  # of a file or a block device, or rbd:POOL/IMAGE
     format: str = "raw"  # raw | qcow2
     bus: str = "virtio"
+
+    @property
+    def kind(self) -> str:
+        """file | block | rbd"""
+        if self.path.startswith("rbd:"):
+            return "rbd"
+        return "block" if self.path.startswith("/dev/") else "file"
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,4 +181,4 @@ def test_the_check_of_a_host_looks_at_etcd(
         colour, sentence = lights()[0]
         assert colour == RED
     finally:
-        etcd.start(0, *([1] if 1 not in etcd._running else []))
+        etcd.start(*etcd.lost)

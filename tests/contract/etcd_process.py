@@ -70,6 +70,11 @@ class EtcdProcess:
         self._running[member].send_signal(signal.SIGCONT)
         self._paused.discard(member)
 
+    @property
+    def lost(self) -> list[int]:
+        """The members that do not run."""
+        return [n for n in range(len(self.clients)) if n not in self._running]
+
     def leader(self) -> int:
         """The number of the member that leads."""
         for member in self._running:

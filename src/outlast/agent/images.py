@@ -21,9 +21,11 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from outlast.agent.devices import plan_device
 from outlast.errors import Conflict, InvalidInput, OutlastError, StorageTrouble
 from outlast.images import qemu_img
 from outlast.model import Disk
+from outlast.storage.access import is_shared
 from outlast.wire.shapes import BadField, DiskWish
 
 IMAGES = "images"
@@ -91,15 +93,21 @@ def check_folder_of(path: str, field: str) -> None:
 def plan(pool_dir: str, vm: str, wishes: list[DiskWish], use_existing: bool) -> list[Planned]:
     """The disks of a new VM, checked; nothing is made yet.
 
-    Raises BadField, Conflict for a file that exists and was not to be used.
+    Without a shared file system they are devices (devices.py). Raises BadField, and Conflict for
+    what exists and was not to be used.
     """
     found: list[Planned] = []
+    shared = is_shared(Path(pool_dir))
     for index, wish in enumerate(wishes):
         field = f"disks.{index}"
+        if not shared:
+            disk = plan_device(wish, field, use_existing=use_existing)
+            _check_once(found, disk.path, field)
+            found.append(Planned(disk, 0))
+            continue
         default = f"{IMAGES}/{vm}.raw" if index == 0 else f"{IMAGES}/{vm}-{index + 1}.raw"
         path = check_path(pool_dir, wish.path or default, f"{field}.path")
-        if any(path == other.disk.path for other in found):
-            raise BadField(f"{field}: {path} is named twice", field=field)
+        _check_once(found, path, field)
         kind = "qcow2" if path.endswith(".qcow2") else "raw"
         check_folder_of(path, f"{field}.path")
         exists = os.path.lexists(path)
@@ -117,6 +125,11 @@ def plan(pool_dir: str, vm: str, wishes: list[DiskWish], use_existing: bool) -> 
         size = 0 if exists else wish.size or 0
         found.append(Planned(Disk(path, kind, wish.bus), size))
     return found
+
+
+def _check_once(found: list[Planned], path: str, field: str) -> None:
+    if any(path == other.disk.path for other in found):
+        raise BadField(f"{field}: {path} is named twice", field=field)
 
 
 def make(planned: list[Planned]) -> list[str]:

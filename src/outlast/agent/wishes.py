@@ -354,7 +354,9 @@ class Wishes:
             for disk in held.value.spec.disks
         }
         left = [f"{d.path} is left: {others[d.path]} uses it" for d in disks if d.path in others]
-        return left + images.remove([d.path for d in disks if d.path not in others])
+        left += [f"{d.path} is left: it is no file" for d in disks if d.kind != "file"]
+        mine = [d.path for d in disks if d.path not in others and d.kind == "file"]
+        return left + images.remove(mine)
 
 
 def _check_preferred(names: list[str], facts: Facts | None) -> None:
