@@ -33,7 +33,7 @@ class EtcdProcess:
     def __init__(self, folder: Path, members: int = 1, *options: str) -> None:
         self.folder, self.options = folder, options
         self.pki = folder / "pki"
-        make_pki(self.pki)
+        make_pki(self.pki, HOST)
         ports = _free_ports(2 * members)
         self.clients = [f"https://{HOST}:{port}" for port in ports[:members]]
         self.peers = [f"http://{HOST}:{port}" for port in ports[members:]]
@@ -121,8 +121,8 @@ def wait(happened: Callable[[], bool], otherwise: str, timeout_s: float = START_
         time.sleep(0.05)
 
 
-def make_pki(folder: Path) -> None:
-    """An authority and one certificate, good for servers and clients on loopback."""
+def make_pki(folder: Path, *addresses: str) -> None:
+    """An authority and one certificate, good for servers and clients at these addresses."""
     folder.mkdir(parents=True)
     ca_key = ec.generate_private_key(ec.SECP256R1())
     ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "etcd of a test")])
@@ -132,7 +132,7 @@ def make_pki(folder: Path) -> None:
     cert = _signed(
         name, ca_name, key, ca_key, x509.BasicConstraints(False, None),
         x509.ExtendedKeyUsage([Use.SERVER_AUTH, Use.CLIENT_AUTH]),
-        x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(HOST))]),
+        x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(a)) for a in addresses]),
     )  # fmt: skip
     (folder / "ca.pem").write_bytes(ca.public_bytes(Encoding.PEM))
     (folder / "cert.pem").write_bytes(cert.public_bytes(Encoding.PEM))
