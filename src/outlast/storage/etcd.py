@@ -63,6 +63,15 @@ class Value:
 NOTHING = Value()
 
 
+@dataclass(frozen=True, slots=True)
+class Swapped:
+    """The end of a swap of a key."""
+
+    done: bool  # by this request, surely
+    stands: Value  # what stands there now
+    asked_before: bool  # a first try was not answered, and may have been done
+
+
 class Etcd:
     """See the rules above. Safe for several threads."""
 
@@ -93,8 +102,8 @@ class Etcd:
         """All keys below `name`, which ends with "/". Raises StorageTrouble."""
         return self.range(name, name[:-1] + chr(ord("/") + 1), keys_only=keys_only)
 
-    def swap_key(self, name: str, revision: int, data: bytes) -> tuple[bool, Value]:
-        """Write if the key has this revision: whether it was done, and what stands there now.
+    def swap_key(self, name: str, revision: int, data: bytes) -> Swapped:
+        """Write if the key has this revision.
 
         Raises InvalidInput for what is too large, NoAnswer, StorageTrouble.
         """
@@ -102,18 +111,31 @@ class Etcd:
             raise InvalidInput(
                 f"{name}: {len(data)} bytes are too much for etcd", hint=f"at most {VALUE_MAX}"
             )
-        answer = self.transaction([(name, revision)], {name: data}, look=name)
+        ask = self._transaction([(name, revision)], {name: data}, look=name)
+        answer, again = self._call("/v3/kv/txn", ask)
         if answer.get("succeeded") is True:
-            return True, Value(data, _number(_part(answer, "header"), "revision"))
+            stands = Value(data, _number(_part(answer, "header"), "revision"))
+            return Swapped(True, stands, again)
         found = _part(_first(answer.get("responses")), "response_range")
-        return False, self._values(found).get(name, NOTHING)
+        return Swapped(False, self._values(found).get(name, NOTHING), again)
 
     def transaction(
-        self, compare: Sequence[tuple[str, int]], put: Mapping[str, bytes], look: str = "",
+        self, compare: Sequence[tuple[str, int]], put: Mapping[str, bytes],
         delete: Iterable[str] = (),
+    ) -> bool:  # fmt: skip
+        """Write and delete all or nothing, if all these keys have these revisions. Was it done?
+
+        False may also mean that it was done at the first try, whose answer was lost. Raises
+        NoAnswer, StorageTrouble.
+        """
+        answer = self.call("/v3/kv/txn", self._transaction(compare, put, delete))
+        return answer.get("succeeded") is True
+
+    def _transaction(
+        self, compare: Sequence[tuple[str, int]], put: Mapping[str, bytes],
+        delete: Iterable[str] = (), look: str = "",
     ) -> Json:  # fmt: skip
-        """Write and delete all or nothing, if all these keys have these revisions; else `look`."""
-        ask = {
+        return {
             "compare": [
                 {"target": "MOD", "key": self._key(name), "mod_revision": str(revision),
                  "result": "EQUAL"} for name, revision in compare
@@ -124,12 +146,15 @@ class Etcd:
             ] + [{"request_delete_range": {"key": self._key(name)}} for name in delete],
             "failure": [{"request_range": {"key": self._key(look)}}] if look else [],
         }  # fmt: skip
-        return self.call("/v3/kv/txn", ask)
 
     # ---- requests
 
     def call(self, path: str, ask: Json) -> Json:
         """One request, rule 1. Raises NoAnswer, StorageTrouble."""
+        return self._call(path, ask)[0]
+
+    def _call(self, path: str, ask: Json) -> tuple[Json, bool]:
+        """The same; and whether a member that was silent may have carried it out before."""
         said: list[str] = []
         unknown, known = False, self._revision
         for step in range(len(self.access.urls)):
@@ -143,7 +168,7 @@ class Etcd:
             if code == 0:
                 self._first = index
                 self._heed(_part(answer, "header"), known)
-                return answer
+                return answer, unknown
             words = str(answer.get("message") or answer.get("error") or f"code {code}")
             if code in _REFUSALS and not unknown:
                 raise _refusal(code, words)

@@ -65,12 +65,12 @@ class EtcdFolder:
         gone = set(before) - set(now)
         if not put and not gone:
             return
-        answer = self._etcd.transaction(
+        done = self._etcd.transaction(
             [(FILES + path, before.get(path, NOTHING).revision) for path in (*put, *gone)],
             {FILES + path: data for path, data in put.items()},
             delete=[FILES + path for path in gone],
         )
-        if answer.get("succeeded") is not True:
+        if not done:
             raise Conflict("somebody else changed the same files of the pool", hint="try again")
 
     def swap_notes(self, slot: int) -> None:

@@ -52,10 +52,12 @@ class EtcdArea:
         if revision is None:
             revision = self._etcd.get(name).revision
         self._revision = None  # whatever happens now, until it is seen again
-        done, stands = self._etcd.swap_key(name, revision, data)
-        if not done and stands.data != data:  # the same data: an earlier try, its answer lost
+        swapped = self._etcd.swap_key(name, revision, data)
+        if (
+            not swapped.done and swapped.stands.data != data
+        ):  # the same: a try that was not answered
             raise StorageTrouble("the own block was changed by somebody else just now")
-        self._revision = stands.revision
+        self._revision = swapped.stands.revision
 
     def read_all(self, slots_max: int = SLOT_MAX) -> list[bytes]:
         """[0] the header, [n] the block of slot n. Raises StorageTrouble."""

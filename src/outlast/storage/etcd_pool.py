@@ -65,7 +65,7 @@ def create_on_etcd(
         "pool", 1, uuids.uuid4().hex, "init", pool_to(settings), ""
     )  # fmt: skip
     born = etcd.transaction([(FILES + LAST, 0), (f"{FOLDER}pool", 0)], put)
-    if born.get("succeeded") is not True:
+    if not born and etcd.get(FILES + LAST).data != put[FILES + LAST]:
         raise Conflict(
             f"this etcd already holds a pool '{settings.name}'",
             hint="join it, or choose another name",

@@ -102,7 +102,7 @@ class EtcdRegister:
         asked_before = False
         while True:
             try:
-                done, stands = self._etcd.swap_key(FOLDER + name, revision, data)
+                swapped = self._etcd.swap_key(FOLDER + name, revision, data)
                 break
             except NoAnswer as trouble:
                 self.trouble, asked_before = f"swap of {name}: {trouble.sentence}", True
@@ -112,12 +112,13 @@ class EtcdRegister:
             if time.monotonic() >= give_up:
                 return Swap(Outcome.UNKNOWN, expected)
             time.sleep(_PAUSE_S)
-        version, record = self._parsed(name, stands)
-        ours = done or (record is not None and nonce in {record.nonce, record.prev})
+        version, record = self._parsed(name, swapped.stands)
+        ours = swapped.done or (record is not None and nonce in {record.nonce, record.prev})
         self._remember(name, version, record, (expected, ""))
         if ours:
             return Swap(Outcome.OK, expected + 1)
-        sure = version <= expected + 2  # of what is further back nobody can say whose it was
+        # whose version expected + 1 was can be told only from it and the one after it
+        sure = version <= expected + 2 or not (asked_before or swapped.asked_before)
         return Swap(Outcome.CONFLICT if sure else Outcome.UNKNOWN, version)
 
     def _parsed(self, name: str, stands: Value) -> tuple[int, Record | None]:
