@@ -99,6 +99,7 @@ PURE_FILES = frozenset(
         "guard.pulse_windows",
         "power.port",
         "network.plan",
+        "network.roles",
         "hypervisor.driver",
         "hypervisor.adoption",
         "hypervisor.disks",

@@ -114,6 +114,7 @@ class SlotRecord:
     accelerator: str = ""  # kvm or tcg
     cpu: str = ""  # the processor its VMs could see, in libvirt's words
     macs: tuple[str, ...] = ()  # hardware addresses to wake it by
+    migration_address: str = ""  # ip for VMs that move here; "" = the first for heartbeats
 
 
 @dataclass(frozen=True, slots=True)

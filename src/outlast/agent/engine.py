@@ -39,13 +39,14 @@ from outlast.agent.margin import Margin, Measured, advice
 from outlast.agent.mending import Mending
 from outlast.agent.network_keeper import LinkPort
 from outlast.agent.notebook import Notebook
+from outlast.agent.peers import way_to
 from outlast.agent.picture import Picture
 from outlast.agent.processors import BaselineKeeper
 from outlast.agent.registers import Registers
 from outlast.agent.senses import Senses, boottime_ns
 from outlast.agent.service import Borrowed
 from outlast.agent.tick import tick
-from outlast.errors import Conflict, NotFound, PoolTrouble, StorageTrouble
+from outlast.errors import Conflict, NotFound, StorageTrouble
 from outlast.guard.client import GuardClient
 from outlast.guard.pulse_client import PulseClient
 from outlast.hypervisor.adoption import Foreigners
@@ -138,8 +139,9 @@ class Engine:
             parts.processors, self.read_pool, self.write_pool, self.tell
         )
         self._keepers = Keepers(
-            parts.me, parts.settings, parts.register, self, parts.power, parts.links, self.tell
-        )
+            parts.me, parts.settings, parts.register, self, parts.power, parts.links, self.tell,
+            lambda: self._senses.snapshot,
+        )  # fmt: skip
         self._farewell = Farewell(parts.boot_id, parts.pulse.leave, parts.power_off)
         self._picture = Picture(parts.me, parts.settings, None, None, "the agent has just begun")
         self._listener = threading.Thread(target=self._listen, name="pulse", daemon=True)
@@ -259,10 +261,7 @@ class Engine:
 
     def _where(self, slot: int) -> tuple[Place, str]:
         """The agent of a host, and the address at which its libvirt takes VMs in."""
-        record = self._registers.known.slots.get(slot)
-        if record is None or not record.api or not record.addresses:
-            raise PoolTrouble(f"slot {slot} has no address for its agent or its beats")
-        return Place(record.host, record.api), record.addresses[0].rpartition(":")[0].strip("[]")
+        return way_to(slot, self._registers.known.slots.get(slot))
 
     def _changed(self) -> None:
         """A register changed here or elsewhere: tell the others what this host wrote."""

@@ -4,6 +4,7 @@
     fencer      switches hosts off that fell silent and have a power switch
     power       asks the other hosts' power switches whether they still answer
     networks    has the bridges the pool wants, and looks whether others are reached there
+    paths       tells when one of several heartbeat networks carries no beats
 
 Rules: each may hang without anybody waiting for it. Only the fencer touches a host; its file has
 the rules for that.
@@ -13,9 +14,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from outlast import __version__
 from outlast.agent.balancer import Balancer
+from outlast.agent.beat_paths import BeatPaths
 from outlast.agent.fencer import Fencer
 from outlast.agent.network_keeper import LinkPort, NetworkKeeper
 from outlast.agent.network_reach import NetworkReach
@@ -39,7 +42,9 @@ class Keepers:
     def __init__(
         self, me: Me, settings: PoolSettings, register: Register, service: Service,
         power: PowerFence, links: LinkPort, tell: Callable[[Note], None],
+        snapshot: Callable[[], Mapping[str, Any] | None],
     ) -> None:  # fmt: skip
+        """snapshot: the pulse's newest word."""
         self._service = service
 
         def switch(slot: int) -> PowerSwitch | None:
@@ -56,6 +61,8 @@ class Keepers:
             time.monotonic,
         )  # fmt: skip
         self._networks = NetworkKeeper(me.host, lambda: networks(register), links, tell, reach)
+        paths = BeatPaths(self._seen, snapshot, tell)
+        self._all = (self._balancer, self._fencer, self._power, self._networks, paths)
 
     @property
     def switches(self) -> Mapping[int, SwitchSaid]:
@@ -63,11 +70,11 @@ class Keepers:
         return self._power.known
 
     def start(self) -> None:
-        for one in (self._balancer, self._fencer, self._power, self._networks):
+        for one in self._all:
             one.start()
 
     def close(self) -> None:
-        for one in (self._balancer, self._fencer, self._power, self._networks):
+        for one in self._all:
             one.close()
 
     def _seen(self) -> tuple[Facts, PoolSettings] | None:

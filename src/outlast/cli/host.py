@@ -45,6 +45,9 @@ def join(
     api_address: Annotated[
         str, typer.Option(metavar="IP[:PORT]", help="For the API. Default: the first address.")
     ] = "",
+    migration_address: Annotated[
+        str, typer.Option(metavar="IP", help="For VMs that move here. Default: the first address.")
+    ] = "",
     no_vms: Annotated[
         bool, typer.Option("--no-vms", help="Run none here: a dedicated master.")
     ] = False,
@@ -91,7 +94,7 @@ def join(
     wish = joining.Wish(
         directory, name, tuple(address or ()), api_address, no_vms, reset, watchdog_device,
         accelerator, libvirt_uri, qemu, parse_size(memory) // MIB if memory else 0, vcpus,
-        token_file, access_of(etcd, etcd_pki, pool) if etcd else None,
+        token_file, access_of(etcd, etcd_pki, pool) if etcd else None, migration_address,
     )  # fmt: skip
     if prepare:
         for line in preparing.carry_out(preparing.plan()):

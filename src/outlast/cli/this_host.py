@@ -65,6 +65,7 @@ def renew(where: Places) -> tuple[str, list[str]]:
     try:
         pool_dir, host, uuid = Path(raw["pool_dir"]), str(raw["host"]), str(raw["uuid"])
         addresses = (*map(str, raw["beat_addresses"]), str(raw["api_address"]))
+        addresses += (str(raw["migration_address"]),) if raw.get("migration_address") else ()
     except (KeyError, TypeError) as error:
         raise StorageTrouble(f"{where.etc / 'host.json'} is damaged") from error
     pki = open_pool(pool_dir).pki
