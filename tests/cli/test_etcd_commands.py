@@ -157,6 +157,19 @@ def test_versions_that_lose_data_are_known() -> None:
             if LOSING.match(v)] == ["3.5.0", "3.5.2", "3.5.2-rc.1"]  # fmt: skip
 
 
+def test_what_needs_shared_files_is_not_there(
+    outlast: Outlast, there: list[str], tmp_path: Path
+) -> None:
+    pool = str(tmp_path / "a")
+    assert outlast("pool", "init", pool, "--name", "files", *there).code == 0
+    said = outlast("image", "list", "--pool", pool)
+    assert said.code == 2
+    assert "this pool has no shared file system" in said.err
+    said = outlast("storage", "probe", pool, "--hosts", "2")
+    assert said.code == 2
+    assert "no hosts need to meet" in said.err
+
+
 def test_nothing_to_probe(outlast: Outlast) -> None:
     said = outlast("storage", "probe")
     assert said.code == 2

@@ -92,6 +92,10 @@ def probe(
             tell(f"{step} ({done} of {all_})")
 
         access = access_of(etcd, etcd_pki) if etcd else _access_in(directory)
+        if access is not None and hosts > 1:
+            raise InvalidInput(
+                "on etcd no hosts need to meet: its members do", hint="run it on each host alone"
+            )
         if access is not None:
             met = Together(probe_etcd(access, rounds, progress), ())
         elif directory is None:

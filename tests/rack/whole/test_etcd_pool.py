@@ -6,13 +6,16 @@ devices are the machine's, so all hosts have the same ones, as on a SAN.
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from evidence import Lives, Story
+from evidence import BACK_S, FENCE_S, Lives, Story
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "contract"))
 
@@ -107,22 +110,64 @@ class EtcdLab(Lab):
         return "".join(path.read_text(errors="replace") for path in paths if path.exists())
 
 
-def test_a_host_loses_etcd_and_its_vm_starts_elsewhere(tmp_path: Path) -> None:
-    with EtcdLab(tmp_path) as lab:
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory, pycache: Path) -> Iterator[EtcdLab]:
+    with EtcdLab(tmp_path_factory.mktemp("etcd")) as lab:
         lab.start()
         lab.give("vm1")
-        lab.wait_running(["vm1"])
-        lab.wait(lambda: lab.boots("vm1") == 1, 20, "vm1 does not come up")
-        victim, story = lab.where("vm1"), Story(lab)
-        with Lives(lab) as lives:
-            lab.rack.isolate(victim, "storage")
-            took_s = lab.wait(
-                lambda: lab.boots("vm1") == 2 and lab.where("vm1") not in ("", victim),
-                40, "vm1 does not come back",
-            )  # fmt: skip
-            assert not lives.overlaps()
-        print(f"back after {took_s:.2f} s")
-        story.wait("host-silent", "view-changed", "lease-taken")
-        assert lab.verdict("vm1").sound
-        lab.rack.heal()
-        lab.wait_members(lab.hosts)
+        yield lab
+
+
+@pytest.fixture
+def lab(pool: EtcdLab) -> Iterator[EtcdLab]:
+    pool.wait_running(["vm1"])
+    pool.wait(lambda: pool.boots("vm1") >= 1, 20, "vm1 does not come up")
+    yield pool
+    assert pool.verdict("vm1").sound
+
+
+def test_without_a_majority_of_etcd_nothing_ends(lab: EtcdLab) -> None:
+    """As all losing the storage: the hosts give each other time, and it all goes on after that."""
+    story, before, boots = Story(lab), lab.processes()["vm1"], lab.boots("vm1")
+    for host in lab.hosts[:2]:
+        lab.rack.exec(host, ["pkill", "-STOP", "-x", "etcd"])
+    lab.wait(
+        lambda: told(lab, "time-given") >= set(lab.hosts), 20, "not each host is given more time"
+    )
+    time.sleep(3 * FENCE_S)  # longer than any host could go on alone
+    assert lab.processes()["vm1"] == before
+    for host in lab.hosts[:2]:
+        lab.rack.exec(host, ["pkill", "-CONT", "-x", "etcd"])
+    lab.wait(
+        lambda: told(lab, "storage-back") >= set(lab.hosts), 20, "not each host has etcd again"
+    )
+    lab.wait_members(lab.hosts)
+    assert lab.processes()["vm1"] == before
+    assert lab.boots("vm1") == boots
+    assert "view-changed" not in story.codes()
+
+
+def test_a_host_loses_etcd_and_its_vm_starts_elsewhere(lab: EtcdLab) -> None:
+    victim, story, boots = lab.where("vm1"), Story(lab), lab.boots("vm1")
+    with Lives(lab) as lives:
+        lab.rack.isolate(victim, "storage")
+        took_s = lab.wait(
+            lambda: lab.boots("vm1") > boots and lab.where("vm1") not in ("", victim),
+            BACK_S, "vm1 does not come back",
+        )  # fmt: skip
+        assert not lives.overlaps()
+    print(f"back after {took_s:.2f} s")
+    story.wait("host-silent", "view-changed", "lease-taken")
+    lab.rack.heal()
+    lab.wait_members(lab.hosts)
+
+
+def told(lab: EtcdLab, code: str) -> set[str]:
+    """Which hosts said it, by their own files: the pool's journal needs etcd."""
+    found = set()
+    for host in lab.hosts:
+        path = lab.folder / host / "disk/var-outlast/journal.jsonl"
+        lines = path.read_text().splitlines()
+        if any(json.loads(line)["code"] == code for line in lines if line):
+            found.add(host)
+    return found
