@@ -299,6 +299,59 @@ def test_without_a_majority_nothing_is_answered(three: EtcdProcess, pool: str) -
     area.write_block(b"3" * 4096)
 
 
+def test_nothing_acknowledged_is_lost_while_members_come_and_go(
+    three: EtcdProcess, pool: str
+) -> None:
+    """Each swap appends its name to all before it: the last value is the whole history."""
+    stop, over = threading.Event(), threading.Barrier(4)
+    acked: list[str] = []
+    refused: list[str] = []
+
+    def write(writer: int) -> None:
+        order = [(writer + n) % 3 for n in range(3)]
+        register = EtcdRegister(three.etcd(pool, *order, answer_s=0.4), str(writer), settle_s=1)
+        count = 0
+        while not stop.is_set():
+            name, count = f"{writer}-{count}", count + 1
+            with contextlib.suppress(StorageTrouble):  # not now: nothing was sent
+                version, value = register.read("view")
+                log = value["log"] if value else []
+                assert isinstance(log, list)
+                answer = register.swap("view", version, {"log": [*log, name]})
+                if answer.ok:
+                    assert answer.version == version + 1
+                    acked.append(name)
+                elif answer.outcome is Outcome.CONFLICT:
+                    refused.append(name)
+        over.wait(30)
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(2):
+        leader = three.leader()
+        three.pause(leader)
+        time.sleep(1)
+        three.resume(leader)
+        wait(lambda: three.leader() >= 0, "nobody leads")
+        leader = three.leader()
+        three.kill(leader)
+        time.sleep(1)
+        three.start(leader)
+    stop.set()
+    over.wait(30)
+    for thread in threads:
+        thread.join(10)
+    version, value = EtcdRegister(three.etcd(pool), "9").read("view")
+    log = value["log"] if value else []
+    assert isinstance(log, list)
+    assert len(log) == version == len(set(log)), "each version is one swap, done once"
+    assert set(acked) <= set(log), "an acknowledged swap was lost"
+    assert not set(refused) & set(log), "a swap that was refused was done"
+    assert {name[0] for name in acked} == {"0", "1", "2"}, "every host got on"
+    assert len(acked) > 50
+
+
 # ---- what can never be
 
 
