@@ -15,7 +15,7 @@ from outlast.agent.etcd_keeper import KEEP_S, EtcdKeeper
 from outlast.errors import Conflict, InvalidInput, NotFound, OutlastError, StorageTrouble
 from outlast.settings import preset
 from outlast.storage import dump as dumps
-from outlast.storage.etcd import Etcd
+from outlast.storage.etcd import Etcd, remove_all
 from outlast.storage.etcd_access import Access, read_access
 from outlast.storage.etcd_folder import JOURNAL_MAX, EtcdFolder, shared
 from outlast.storage.etcd_pool import attach, create_on_etcd
@@ -183,6 +183,28 @@ def test_what_failed_is_not_sent_and_goes_again(cluster: EtcdProcess, pool: Pool
     assert not (pool.pki / "half").exists()
 
 
+def test_nobody_pulls_while_files_are_changed(cluster: EtcdProcess, pool: PoolDir) -> None:
+    """Else what a command makes would be gone before it was sent, and nobody would know."""
+    keeper = EtcdKeeper(pool.root, 1, cluster.etcd(pool.name))
+    with shared(pool.root):
+        thread = threading.Thread(target=keeper.look)
+        thread.start()
+        (pool.pki / "new").write_bytes(b"new")
+        thread.join(0.5)
+        assert thread.is_alive(), "it waits"
+    thread.join(10)
+    assert cluster.etcd(pool.name).get("file/pki/new").data == b"new"
+    assert (pool.pki / "new").read_bytes() == b"new"
+
+
+def test_copies_outlive_their_original(cluster: EtcdProcess, pool: PoolDir) -> None:
+    remove_all(cluster.etcd(pool.name))
+    with pytest.raises(StorageTrouble, match="no pool"):
+        EtcdKeeper(pool.root, 1, cluster.etcd(pool.name)).look()
+    seal.authority(pool.pki)
+    assert pool.secret()
+
+
 def test_files_that_go_go_everywhere(cluster: EtcdProcess, pool: PoolDir, tmp_path: Path) -> None:
     other = attach(tmp_path / "b", cluster.access(pool.name))
     with shared(pool.root):
@@ -203,7 +225,7 @@ def test_no_key_writes_elsewhere(
     cluster: EtcdProcess, tmp_path: Path, name: str, request: pytest.FixtureRequest
 ) -> None:
     root, etcd = tmp_path / "root", cluster.etcd("keys")
-    etcd.transaction([], {f"file/{name}": b"evil"})
+    etcd.transaction([], {f"file/{name}": b"evil", "file/pool.json": b"{}"})
     EtcdFolder(root, etcd).pull()
     assert not any(path.read_bytes() == b"evil" for path in tmp_path.rglob("*") if path.is_file())
 

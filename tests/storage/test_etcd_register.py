@@ -13,7 +13,7 @@ from etcd_process import EtcdProcess, wait
 from register_kit import Open, RegisterKit
 
 from outlast.errors import InvalidInput, StorageTrouble
-from outlast.storage.etcd import Etcd, NoAnswer
+from outlast.storage.etcd import Etcd, NoAnswer, _Unsent
 from outlast.storage.etcd_access import Access, check_access
 from outlast.storage.etcd_heartbeat import EtcdArea, header_of
 from outlast.storage.etcd_register import EtcdRegister
@@ -102,6 +102,37 @@ def test_a_swap_whose_answer_was_lost_is_known_again(one: EtcdProcess, pool: str
     assert register.swap("view", 1, {"n": 2}).outcome is Outcome.UNKNOWN
     etcd.lose = 0
     assert register.read("view") == (2, {"n": 2})
+
+
+def test_a_connection_that_broke_after_the_request(one: EtcdProcess, pool: str) -> None:
+    """It may have arrived, whatever becomes of the second try."""
+
+    class Breaking(Etcd):
+        broken = gone = ends = False
+
+        def _exchange(self, index, connection, path, body, until):  # type: ignore[no-untyped-def]
+            if self.gone:
+                raise _Unsent("connection refused")
+            answer = super()._exchange(index, connection, path, body, until)
+            if self.broken:
+                self.broken, self.gone = False, self.ends
+                raise ConnectionResetError
+            return answer
+
+    etcd = Breaking(one.access(pool))
+    assert etcd.get("key").revision == 0
+    etcd.broken = True
+    swapped = etcd.swap_key("key", 0, b"1")
+    assert (swapped.done, swapped.asked_before, swapped.stands.data) == (False, True, b"1")
+    register = EtcdRegister(etcd, "1")
+    register.read("view")
+    etcd.broken = True
+    assert register.swap("view", 0, {"n": 1}).ok
+    etcd.get("key")
+    etcd.broken = etcd.ends = True
+    with pytest.raises(NoAnswer):  # and not "certainly not written"
+        etcd.swap_key("other", 0, b"1")
+    assert one.etcd(pool).get("other").data == b"1"
 
 
 def test_a_successor_tells_that_a_lost_swap_was_done(one: EtcdProcess, pool: str) -> None:
@@ -370,6 +401,10 @@ def test_etcd_that_went_back_in_time_is_refused(one: EtcdProcess, pool: str) -> 
             call()
     with pytest.raises(StorageTrouble, match="back in time"):
         list(EtcdRegister(one.etcd(pool), "3").newer("view", 4, ()))
+    whole, etcd._cluster = etcd._cluster, "another"
+    with pytest.raises(StorageTrouble, match="another etcd cluster"):
+        etcd.get("reg/view")
+    etcd._cluster = whole
     etcd._revision += 1000
     with pytest.raises(StorageTrouble, match="went back in time: it is at revision"):
         etcd.get("reg/view")

@@ -23,7 +23,7 @@ from outlast.settings import PoolSettings
 
 LOOK_S = 0.5
 
-Path = tuple[int, int]  # slot of the other host, index of the network
+BeatPath = tuple[int, int]  # slot of the other host, index of the network
 
 
 class BeatPaths:
@@ -34,8 +34,8 @@ class BeatPaths:
         snapshot: Callable[[], Mapping[str, Any] | None], tell: Callable[[Note], None],
     ) -> None:  # fmt: skip
         self._seen, self._snapshot, self._tell = seen, snapshot, tell
-        self._since_ns: dict[Path, int] = {}  # on the pulse's clock: looked for, or heard last
-        self._lost: set[Path] = set()
+        self._since_ns: dict[BeatPath, int] = {}  # on the pulse's clock: looked for, or heard last
+        self._lost: set[BeatPath] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="beat-paths", daemon=True)
 
@@ -48,11 +48,12 @@ class BeatPaths:
     def look(self) -> None:
         """Judge every path once."""
         seen, snapshot = self._seen(), self._snapshot()
-        if seen is None or snapshot is None or seen[0].view is None:
+        if seen is None or snapshot is None:
             return
         facts, settings = seen
-        own, expected = facts.slots.get(facts.me.slot), set[Path]()
-        for slot in seen[0].view.slots - {facts.me.slot}:
+        members = facts.view.slots if facts.view is not None else frozenset()
+        own, expected = facts.slots.get(facts.me.slot), set[BeatPath]()
+        for slot in members - {facts.me.slot}:
             other = facts.slots.get(slot)
             count = min(len(own.addresses), len(other.addresses)) if own and other else 0
             if other is not None and count > 1:

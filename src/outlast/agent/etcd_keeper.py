@@ -32,12 +32,8 @@ class EtcdKeeper:
     def __init__(
         self, root: Path, slot: int, etcd: Etcd, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._folder, self._slot, self._etcd, self._clock = (
-            EtcdFolder(root, etcd),
-            slot,
-            etcd,
-            clock,
-        )
+        self._folder, self._slot = EtcdFolder(root, etcd), slot
+        self._etcd, self._clock = etcd, clock
         self._past: deque[tuple[float, int]] = deque()  # when etcd was at which revision
         self._told = ""
         self._stop = threading.Event()
@@ -50,8 +46,9 @@ class EtcdKeeper:
         self._stop.set()
 
     def look(self) -> None:
-        """Everything once. Raises OutlastError."""
-        self._folder.pull()
+        """Everything once. Raises OutlastError, OSError."""
+        with self._folder.locked():
+            self._folder.pull()
         self._folder.swap_notes(self._slot)
         now_s = self._clock()
         if not self._past or now_s - self._past[-1][0] >= KEEP_S / 10:
@@ -66,6 +63,8 @@ class EtcdKeeper:
                 self.look()
             except OutlastError as trouble:
                 said = trouble.sentence
+            except OSError as trouble:
+                said = str(trouble)
             if said != self._told:
                 self._told = said
-                log.warning("%s", said or "etcd answers again")
+                log.warning("%s", said or "all is well again")

@@ -10,7 +10,7 @@ Rules:
    writes does so by `swap_key`: only where the key still has the revision that was read. A request
    that comes late finds another revision and does nothing.
 4. What etcd gives never goes back: a smaller revision than one seen before, or another cluster
-   behind the same addresses, is StorageTrouble.
+   behind the same addresses, is no answer.
 5. `NoAnswer` means not known; every other StorageTrouble of a write means: certainly not written.
 
 It deliberately keeps nothing alive: no lease of etcd, no watch. Standard library only, for the
@@ -160,7 +160,7 @@ class Etcd:
         for step in range(len(self.access.urls)):
             index = (self._first + step) % len(self.access.urls)
             try:
-                code, answer = self._ask(index, path, json.dumps(ask).encode())
+                code, answer, again = self._ask(index, path, json.dumps(ask).encode())
             except (OSError, ValueError, http.client.HTTPException) as error:
                 unknown |= not isinstance(error, _Unsent)
                 said.append(f"{self.access.urls[index]}: {_why(error)}")
@@ -168,7 +168,8 @@ class Etcd:
             if code == 0:
                 self._first = index
                 self._heed(_part(answer, "header"), known)
-                return answer, unknown
+                return answer, unknown or again
+            unknown |= again
             words = str(answer.get("message") or answer.get("error") or f"code {code}")
             if code in _REFUSALS and not unknown:
                 raise _refusal(code, words)
@@ -191,16 +192,23 @@ class Etcd:
         for connection in (one for some in idle for one in some):
             connection.close()
 
-    def _ask(self, index: int, path: str, body: bytes) -> tuple[int, Json]:
-        """etcd's code (0: well) and answer, from one address and by rule 1's time."""
+    def _ask(self, index: int, path: str, body: bytes) -> tuple[int, Json, bool]:
+        """etcd's code (0: well) and answer, from one address and by rule 1's time.
+
+        A kept connection may have ended meanwhile: then it is asked once more over a new one, and
+        the last of the three says so, for the first request may have arrived all the same.
+        """
         until = time.monotonic() + self.access.answer_s
         kept = self._take(index)
         try:
-            return self._exchange(index, kept or self._connect(index), path, body, until)
+            return *self._exchange(index, kept or self._connect(index), path, body, until), False
         except (ConnectionError, http.client.BadStatusLine):
             if kept is None or time.monotonic() >= until:
                 raise
-        return self._exchange(index, self._connect(index), path, body, until)
+        try:
+            return *self._exchange(index, self._connect(index), path, body, until), True
+        except _Unsent as error:
+            raise ConnectionError(str(error)) from None
 
     def _exchange(
         self, index: int, connection: http.client.HTTPConnection, path: str, body: bytes,
@@ -229,7 +237,8 @@ class Etcd:
             self._keep(index, connection)
             return 0, answer
         connection.close()  # after an error its gateway leaves odd bytes behind the answer
-        code = answer.get("code") if isinstance(answer, dict) else None
+        answer = answer if isinstance(answer, dict) else {}
+        code = answer.get("code")
         return code if isinstance(code, int) and code else -1, answer
 
     def _take(self, index: int) -> http.client.HTTPConnection | None:
@@ -261,12 +270,12 @@ class Etcd:
             before, self._cluster = self._cluster, self._cluster or cluster
             self._revision = max(self._revision, revision)
         if cluster and before and cluster != before:
-            raise StorageTrouble(
+            raise NoAnswer(
                 "another etcd cluster answers at the pool's addresses",
                 hint="was it made anew or restored? stop the pool's services on all hosts first",
             )
         if revision and revision < known:
-            raise StorageTrouble(
+            raise NoAnswer(
                 f"etcd went back in time: it is at revision {revision} now",
                 hint="was a backup brought back? stop the pool's services on all hosts first",
             )
@@ -284,7 +293,7 @@ class Etcd:
                 for one in answer.get("kvs", ())
             }
         except (KeyError, TypeError, ValueError) as error:
-            raise StorageTrouble(f"etcd gave an answer that cannot be read: {error!r}") from None
+            raise NoAnswer(f"etcd gave an answer that cannot be read: {error!r}") from None
 
 
 def pools(etcd: Etcd) -> list[str]:

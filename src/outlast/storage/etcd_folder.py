@@ -5,9 +5,10 @@
 
 Rules:
 1. etcd has the truth. `pull` makes the copies equal to it; a file appears whole or not at all, and
-   nobody but root reads it.
+   nobody but root reads it. Where etcd has no pool any more, the copies stay: they may be the last.
 2. `shared` is how files are changed: pull, change, and what changed goes to etcd at once, all of it
-   or nothing, and only where nobody else changed the same file meanwhile.
+   or nothing, and only where nobody else changed the same file meanwhile. On this host a lock keeps
+   others from pulling then.
 3. Nothing is taken from etcd to a place outside of the shared names, whatever its keys say.
 4. Notes go one way: a host's own up, those of others down. Losing them costs nothing but history.
 """
@@ -15,18 +16,20 @@ Rules:
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from outlast.errors import Conflict
+from outlast.errors import Conflict, StorageTrouble
 from outlast.storage.etcd import NOTHING, Etcd, Value
 from outlast.storage.etcd_access import read_access
 from outlast.storage.files import trouble_of
 
 FILES, JOURNAL = "file/", "journal/"
 JOURNAL_MAX = 128 * 1024  # bytes of a host's newest notes that others can read
+LOCK = ".lock"
 LAST = "pool.json"  # where it is, everything else is
 _SHARED = re.compile(r"pool\.json|secret|(pki|pki/issued|power)/[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -39,12 +42,30 @@ class EtcdFolder:
         self._notes: dict[str, int] = {}  # what was taken of others, by revision
         self._sent = b""
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else on this host pulls or changes meanwhile. Raises OSError."""
+        fd = os.open(self._root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
     def pull(self) -> dict[str, Value]:
-        """Make the copies what etcd has; all of it by path. Raises StorageTrouble."""
+        """Make the copies what etcd has; all of it by path. Only while it is locked.
+
+        Raises StorageTrouble.
+        """
         found = {
             name.removeprefix(FILES): value for name, value in self._etcd.folder(FILES).items()
         }
         found = {path: value for path, value in found.items() if _SHARED.fullmatch(path)}
+        if LAST not in found:
+            raise StorageTrouble(
+                f"there is no pool '{self._etcd.access.pool}' on etcd",
+                hint="was it removed, or etcd made anew? this host keeps its copies",
+            )
         try:
             for path in sorted(found, key=lambda path: (path == LAST, path)):
                 _write(self._root / path, found[path].data)
@@ -109,9 +130,10 @@ def shared(root: Path) -> Iterator[None]:
         yield
         return
     folder = EtcdFolder(root, Etcd(access))
-    before = folder.pull()
-    yield
-    folder.push(before)
+    with folder.locked():
+        before = folder.pull()
+        yield
+        folder.push(before)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -98,7 +98,9 @@ def attach(root: Path, access: Access) -> PoolDir:
         files.create(root / ACCESS, access_text(access))
         for name, mode in FOLDERS.items():
             make_dir(files, root / name, mode)
-        EtcdFolder(root, Etcd(access)).pull()
+        folder = EtcdFolder(root, Etcd(access))
+        with folder.locked():
+            folder.pull()
         return open_pool(root)
     except BaseException as error:
         if not existed:

@@ -112,13 +112,19 @@ class EtcdRegister:
             if time.monotonic() >= give_up:
                 return Swap(Outcome.UNKNOWN, expected)
             time.sleep(_PAUSE_S)
-        version, record = self._parsed(name, swapped.stands)
-        ours = swapped.done or (record is not None and nonce in {record.nonce, record.prev})
-        self._remember(name, version, record, (expected, ""))
-        if ours:
+        asked_before |= swapped.asked_before
+        try:
+            version, record = self._parsed(name, swapped.stands)
+            self._remember(name, version, record, (expected, ""))
+        except StorageTrouble as trouble:
+            if not (swapped.done or asked_before):
+                raise
+            self.trouble = f"swap of {name}: {trouble.sentence}"
+            return Swap(Outcome.UNKNOWN, expected)
+        if swapped.done or (record is not None and nonce in {record.nonce, record.prev}):
             return Swap(Outcome.OK, expected + 1)
         # whose version expected + 1 was can be told only from it and the one after it
-        sure = version <= expected + 2 or not (asked_before or swapped.asked_before)
+        sure = version <= expected + 2 or not asked_before
         return Swap(Outcome.CONFLICT if sure else Outcome.UNKNOWN, version)
 
     def _parsed(self, name: str, stands: Value) -> tuple[int, Record | None]:
