@@ -126,6 +126,21 @@ def lab(pool: EtcdLab) -> Iterator[EtcdLab]:
     assert pool.verdict("vm1").sound
 
 
+def test_a_vm_moves(lab: EtcdLab) -> None:
+    """With certificates of an authority that the hosts have from etcd."""
+    source, boots = lab.where("vm1"), lab.boots("vm1")
+    target = next(host for host in lab.hosts if host != source)
+    lab.client().migrate("vm1", target)
+    lab.wait(lambda: lab.where("vm1") == target, 30, "vm1 does not move")
+    lab.wait_running(["vm1"])
+    assert lab.boots("vm1") == boots
+    said = lab.client(source)
+    lab.wait(
+        lambda: (target, "vm-moved") in {(e.host, e.code) for e in said.timeline(0, 5000)},
+        15, f"{source} does not hear what {target} tells",
+    )  # fmt: skip
+
+
 def test_without_a_majority_of_etcd_nothing_ends(lab: EtcdLab) -> None:
     """As all losing the storage: the hosts give each other time, and it all goes on after that."""
     story, before, boots = Story(lab), lab.processes()["vm1"], lab.boots("vm1")
