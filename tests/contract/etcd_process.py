@@ -76,14 +76,19 @@ class EtcdProcess:
         return [n for n in range(len(self.clients)) if n not in self._running]
 
     def leader(self) -> int:
-        """The number of the member that leads."""
-        for member in self._running:
-            if member in self._paused:
-                continue
-            said = self.etcd("x", member).call("/v3/maintenance/status", {})
-            if said["leader"] == said["header"]["member_id"]:
-                return member
-        raise LookupError("no leader")
+        """The number of the member that leads, as soon as one does."""
+        leading: list[int] = []
+
+        def found() -> bool:
+            for member in self._running:
+                if member not in self._paused:
+                    said = self.etcd("x", member).call("/v3/maintenance/status", {})
+                    if said.get("leader") == said["header"]["member_id"]:
+                        leading.append(member)
+            return bool(leading)
+
+        wait(found, "nobody leads")
+        return leading[0]
 
     def end(self) -> None:
         for member in tuple(self._running):
@@ -98,7 +103,7 @@ class EtcdProcess:
             "--advertise-client-urls", self.clients[member],
             "--listen-peer-urls", self.peers[member],
             "--initial-advertise-peer-urls", self.peers[member], "--initial-cluster", every,
-            "--heartbeat-interval", "50", "--election-timeout", "500", "--client-cert-auth",
+            "--heartbeat-interval", "100", "--election-timeout", "1000", "--client-cert-auth",
             "--trusted-ca-file", str(self.pki / "ca.pem"),
             "--cert-file", str(self.pki / "cert.pem"), "--key-file", str(self.pki / "cert.key"),
             *self.options,

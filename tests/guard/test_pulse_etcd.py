@@ -25,7 +25,9 @@ pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
 
 @pytest.fixture
 def etcd(tmp_path: Path) -> Iterator[EtcdProcess]:
-    cluster = EtcdProcess(tmp_path / "etcd", 3)
+    # a leader is elected well within the fence window of these tests
+    quick = ("--heartbeat-interval", "50", "--election-timeout", "500")
+    cluster = EtcdProcess(tmp_path / "etcd", 3, *quick)
     try:
         yield cluster.start()
     finally:
