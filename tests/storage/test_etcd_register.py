@@ -343,7 +343,7 @@ def test_nothing_acknowledged_is_lost_while_members_come_and_go(
     acked: list[str] = []
     refused: list[str] = []
 
-    def write(writer: int) -> None:
+    def append(writer: int) -> None:
         order = [(writer + n) % 3 for n in range(3)]
         register = EtcdRegister(three.etcd(pool, *order, answer_s=0.4), str(writer), settle_s=1)
         count = 0
@@ -361,7 +361,7 @@ def test_nothing_acknowledged_is_lost_while_members_come_and_go(
                     refused.append(name)
         over.wait(30)
 
-    threads = [threading.Thread(target=write, args=(n,), daemon=True) for n in range(3)]
+    threads = [threading.Thread(target=append, args=(n,), daemon=True) for n in range(3)]
     for thread in threads:
         thread.start()
 
