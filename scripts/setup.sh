@@ -41,6 +41,7 @@ PACKAGES=(
   "ocfs2-tools:makes the file system of another kind; the tests let it"
   "kmod:modprobe, without which mkfs.ocfs2 goes wrong"
   "fence-agents:switches machines off; the tests let one talk to a small BMC"
+  "etcd-server:pools without a shared file system; the tests run members of their own"
   "postgresql:a real database for the manager's tests, which run one of their own"
 )
 # Ubuntu has Chromium as a snap only; the tests that need it are left out there
@@ -101,7 +102,7 @@ install_packages() {
     printf '    %-28s %s\n' "$name" "$why"
     names+=("$name")
   done <<<"$missing"
-  no_database_of_the_machine
+  no_services_of_the_machine
   as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq ||
     die "apt-get update failed: is there a network? (see the lines above)"
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y -o Dpkg::Use-Pty=0 \
@@ -109,12 +110,16 @@ install_packages() {
     "${names[@]}" </dev/null || die "apt-get could not install: ${names[*]} (see the lines above)"
 }
 
-no_database_of_the_machine() {
-  # Debian's package would make a database and start it at every boot; the tests want the programs only
-  local place=/etc/postgresql-common/createcluster.d
-  case " $installed " in *" postgresql "*) return ;; esac
-  as_root mkdir -p "$place"
-  echo "create_main_cluster = false" | as_root tee "$place/outlast.conf" >/dev/null
+no_services_of_the_machine() {
+  # Debian's packages would start these at every boot; the tests want the programs only
+  local place=/etc/postgresql-common/createcluster.d unit=/etc/systemd/system/etcd.service
+  case " $installed " in *" postgresql "*) ;; *)
+    as_root mkdir -p "$place"
+    echo "create_main_cluster = false" | as_root tee "$place/outlast.conf" >/dev/null ;;
+  esac
+  case " $installed " in *" etcd-server "*) ;; *)
+    [ -e "$unit" ] || as_root ln -sf /dev/null "$unit" ;; # masked
+  esac
 }
 
 make_folders() {

@@ -37,7 +37,8 @@ MAY: Mapping[str, frozenset[str]] = {
     "network": GROUND | {"storage"},
     "mounts": GROUND | {"storage"},
     "guard": GROUND
-    | {"__init__", "storage.format", "storage.heartbeat", "wire.beat", "wire.grant"},
+    | {"__init__", "storage.format", "storage.heartbeat", "wire.beat", "wire.grant"}
+    | {"storage.etcd", "storage.etcd_access", "storage.etcd_heartbeat", "storage.etcd_register"},
     "incident": GROUND | {"pool", "__init__"},
     "agent": GROUND
     | {"placement", "pool", "storage", "wire", "hypervisor", "guard", "incident"}
@@ -113,6 +114,7 @@ PURE_FILES = frozenset(
         "mounts.options",
         "mounts.table",
         "mounts.unit",
+        "network.roles",
         "hypervisor.driver",
         "hypervisor.guests",
         "hypervisor.adoption",

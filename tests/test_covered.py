@@ -20,6 +20,8 @@ ELSEWHERE = {
     "margin-small": "agent/test_margin.py",
     "power-silent": "agent/test_power_watch.py",
     "power-answers": "agent/test_power_watch.py",
+    "beats-lost": "agent/test_beat_paths.py",
+    "beats-back": "agent/test_beat_paths.py",
     "network-lacks": "network/test_networks.py",
     "network-deaf": "network/test_reach.py",
     "network-heard": "network/test_reach.py",

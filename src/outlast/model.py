@@ -114,6 +114,7 @@ class SlotRecord:
     accelerator: str = ""  # kvm or tcg
     cpu: str = ""  # the processor its VMs could see, in libvirt's words
     macs: tuple[str, ...] = ()  # hardware addresses to wake it by
+    migration_address: str = ""  # ip for VMs that move here; "" = the first for heartbeats
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,10 +245,17 @@ class StopMode(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    path: str
+    path: str  # of a file or a block device, or rbd:POOL/IMAGE
     format: str = "raw"  # raw | qcow2
     bus: str = "virtio"
     repository: str = ""  # the storage it is on; "" = the pool's own
+
+    @property
+    def kind(self) -> str:
+        """file | block | rbd"""
+        if self.path.startswith("rbd:"):
+            return "rbd"
+        return "block" if self.path.startswith("/dev/") else "file"
 
 
 @dataclass(frozen=True, slots=True)

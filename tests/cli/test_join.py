@@ -92,6 +92,20 @@ def test_what_vms_may_use_of_a_host(outlast: Outlast, pool: Path, tmp_path: Path
     assert (host.memory_mib, host.vcpus) == (2048, 3)
 
 
+def test_as_many_heartbeat_networks_as_the_others(
+    pool: Path, place: Callable[[str], this_host.Places], identity: Callable[[str], str]
+) -> None:
+    identity("a")
+    two = ("127.0.0.1:7010", "127.0.0.2:7010")
+    assert not joining.join(wish(pool, "a", addresses=two), place("a"), quiet)[2]
+    identity("b")
+    _, _, warnings = joining.join(wish(pool, "b", 7020), place("b"), quiet)
+    assert "other hosts have 2 addresses for heartbeats, this one 1" in warnings[0]
+    identity("c")
+    with pytest.raises(InvalidInput, match="not an address"):
+        joining.join(wish(pool, "c", 7030, migration_address="eth1"), place("c"), quiet)
+
+
 def test_joining_twice(outlast: Outlast, pool: Path, tmp_path: Path) -> None:
     outlast("host", "join", str(pool), "--name", "a", *JOIN)
     said = outlast("host", "join", str(pool), "--name", "a", *JOIN)

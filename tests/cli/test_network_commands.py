@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,27 @@ def test_a_networks_whole_life(outlast: Outlast, pool: Path, tmp_path: Path) -> 
     assert shown["host"] == "a" and "no card none0" in shown["networks"][0]["here"]
     assert outlast(*given(pool, "remove", "lan")).code == 0
     assert outlast(*given(pool, "remove", "lan")).code == 3
+
+
+def test_which_network_between_hosts_is_for_what(
+    outlast: Outlast, pool: Path, tmp_path: Path
+) -> None:
+    assert "no host has joined" in outlast(*given(pool, "hosts")).out
+    networks = ("--address", "127.0.0.1", "--address", "127.0.0.2", "--api-address", "127.0.0.3")
+    joined = outlast(
+        "host", "join", str(pool), "--name", "a", "--no-wait", *networks,
+        "--migration-address", "127.0.0.4",
+    )  # fmt: skip
+    assert joined.code == 0, joined.err
+    assert outlast(*given(pool, "hosts", "--json")).json["hosts"] == [
+        {"host": "a", "management": "127.0.0.3:7791", "migration": "127.0.0.4",
+         "heartbeat": ["127.0.0.1:7790", "127.0.0.2:7790"]}
+    ]  # fmt: skip
+    said = outlast(*given(pool, "hosts")).out
+    assert "heartbeat 127.0.0.1:7790, 127.0.0.2:7790  migration 127.0.0.4" in said
+    cert = ssl._ssl._test_decode_cert(str(tmp_path / "etc/pki/cert.pem"))  # type: ignore[attr-defined]
+    named = {value for kind, value in cert["subjectAltName"] if kind == "IP Address"}
+    assert named == {"127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"}
 
 
 @pytest.mark.parametrize(

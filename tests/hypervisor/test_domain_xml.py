@@ -41,7 +41,13 @@ WINDOWS = VmSpec(
     devices=("pci:0000:03:00.0", "usb:046d:c52b"), vcpus_max=8, memory_max_mib=8192,
 )  # fmt: skip
 
+DEVICES = VmSpec(
+    "san", "00000000-0000-4000-8000-000000000005", 512, 1,
+    (Disk("/dev/vg0/san"), Disk("rbd:vms/san-data")),
+)  # fmt: skip
+
 CASES = {
+    "devices": (DEVICES, DomainOptions("kvm", WRAPPER)),
     "hardware": (WINDOWS, DomainOptions("kvm", WRAPPER)),
     "nano-tcg": (TINY, DomainOptions(emulator=WRAPPER)),
     "linux-kvm": (LINUX, DomainOptions("kvm", WRAPPER, "/run/outlast/vnc/{name}.sock", "p-1")),

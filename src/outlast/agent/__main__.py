@@ -17,6 +17,7 @@ import threading
 from pathlib import Path
 
 from outlast.agent.engine import Engine, Parts
+from outlast.agent.etcd_keeper import EtcdKeeper
 from outlast.agent.farewell import switch_off
 from outlast.agent.findings import Findings
 from outlast.agent.hostfile import HostFile, etc_dir, load, run_dir, var_dir
@@ -34,8 +35,11 @@ from outlast.network.links import Links
 from outlast.pool.facts import Me
 from outlast.power.fencing import FencePower
 from outlast.settings import PoolSettings, check_protocol
+from outlast.storage.access import open_register
+from outlast.storage.etcd import Etcd
+from outlast.storage.etcd_access import read_access
 from outlast.storage.format import pool_from
-from outlast.storage.posix import PosixRegister
+from outlast.storage.register import Register
 from outlast.wire.seal import client_context
 
 log = logging.getLogger("outlast.agent")
@@ -44,7 +48,7 @@ RETRY_S = 1.0
 CONNECT_S = 1.0  # a libvirt that is not there yet keeps the agent from its other work no longer
 
 
-def wait_for_settings(register: PosixRegister, stopped: threading.Event) -> PoolSettings | None:
+def wait_for_settings(register: Register, stopped: threading.Event) -> PoolSettings | None:
     """The pool's settings, as soon as its storage answers; None when asked to stop before.
 
     Raises Conflict when this version does not speak the pool's protocol.
@@ -134,7 +138,7 @@ def main() -> int:
         host = load()
         for folder in (run_dir(), var_dir()):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        register = PosixRegister(Path(host.pool_dir), str(host.slot))
+        register = open_register(Path(host.pool_dir), str(host.slot))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopped.set())
         settings = wait_for_settings(register, stopped)
@@ -167,6 +171,8 @@ def main() -> int:
         log.error("%s%s", trouble.sentence, f" ({trouble.hint})" if trouble.hint else "")
         return trouble.exit_code
     engine = Engine(parts)
+    if (access := read_access(parts.pool_dir)) is not None:
+        EtcdKeeper(parts.pool_dir, host.slot, Etcd(access)).start()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: engine.stop())
     ready = threading.Event()

@@ -66,7 +66,7 @@ class Backups:
         )  # fmt: skip
 
     def _copy_live(self, job: Job[BackupStatus], vm: str, made: Path, wish: BackupWish) -> None:
-        record = existing(self._service, vm)
+        record = _with_files(existing(self._service, vm))
         paths = [disk.path for disk in record.spec.disks]
         check_room(made, sum(map(_taken, paths)))
         targets = {path: str(made / f"disk-{n}.qcow2") for n, path in enumerate(paths)}
@@ -89,7 +89,7 @@ class Backups:
     def _copy_still(self, job: Job[BackupStatus], vm: str, made: Path, wish: BackupWish) -> None:
         # first the turn: while it is waited for, the VM may be started
         with turn(lambda s: job.tell(sentence=s)), self._service.borrow(vm, "a backup") as borrowed:
-            record = borrowed.record
+            record = _with_files(borrowed.record)
             sizes = [
                 qemu_img.needed_bytes(Path(disk.path), disk.format) for disk in record.spec.disks
             ]
@@ -145,3 +145,13 @@ def _clear(folder: Path, vm: str) -> None:
     for left in work.leftovers(folder):
         if left.name.startswith(f"{vm}-") and not left.alive:
             work.forget(left)
+
+
+def _with_files(record: VmRecord) -> VmRecord:
+    """The record itself. Raises InvalidInput when not all of its disks can be read here."""
+    if any(disk.kind == "rbd" for disk in record.spec.disks):
+        raise InvalidInput(
+            f"{record.spec.name} has disks on RBD, which are not backed up from here",
+            hint="rbd snap create, or rbd export",
+        )
+    return record

@@ -41,6 +41,7 @@ from outlast.agent.mending import Mending
 from outlast.agent.network_keeper import LinkPort
 from outlast.agent.notebook import Notebook
 from outlast.agent.patience import in_time
+from outlast.agent.peers import way_to
 from outlast.agent.picture import Picture
 from outlast.agent.processors import BaselineKeeper
 from outlast.agent.registers import Registers
@@ -144,6 +145,7 @@ class Engine:
             parts.me, parts.settings, parts.register, self, parts.power, parts.links, parts.mounts,
             boottime_ns, self.tell, parts.findings, self._registers,
             Means(parts.pulse.drill, parts.open_guard, self._words.drill), parts.ending,
+            lambda: self._senses.snapshot,
         )  # fmt: skip
         self._farewell = Farewell(parts.boot_id, parts.pulse.leave, parts.power_off)
         self._picture = Picture(parts.me, parts.settings, None, None, "the agent has just begun")
@@ -258,10 +260,7 @@ class Engine:
 
     def _where(self, slot: int) -> tuple[Place, str]:
         """The agent of a host, and the address at which its libvirt takes VMs in."""
-        record = self._registers.known.slots.get(slot)
-        if record is None or not record.api or not record.addresses:
-            raise PoolTrouble(f"slot {slot} has no address for its agent or its beats")
-        return Place(record.host, record.api), record.addresses[0].rpartition(":")[0].strip("[]")
+        return way_to(slot, self._registers.known.slots.get(slot))
 
     def _changed(self) -> None:
         """A register changed here or elsewhere: tell the others what this host wrote."""

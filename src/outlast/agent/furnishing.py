@@ -15,6 +15,7 @@ from pathlib import Path
 from outlast.errors import StorageTrouble
 from outlast.hypervisor import hardware_xml
 from outlast.model import VmSpec
+from outlast.storage.access import is_shared
 from outlast.wire.shapes import BadField, VmCreate
 from outlast.wire.sizes import MIB
 
@@ -61,6 +62,11 @@ def furnished(spec: VmSpec, pool_dir: str, wish: VmCreate) -> VmSpec:
         raise BadField(
             "hardware: devices of a host pin the VM to it: which hosts have them?",
             hint="--prefer HOST", field="hardware",
+        )  # fmt: skip
+    if (made.nvram or made.tpm_state) and not is_shared(Path(pool_dir)):
+        raise BadField(
+            "hardware: UEFI and TPM keep their state in files, and this pool shares none",
+            hint="firmware bios, no TPM", field="hardware",
         )  # fmt: skip
     if made.nvram or made.tpm_state:
         folder = Path(pool_dir) / FOLDER

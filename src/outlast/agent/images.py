@@ -22,9 +22,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from outlast.agent.devices import plan_device
 from outlast.errors import Conflict, InvalidInput, OutlastError, StorageTrouble
 from outlast.images import qemu_img
 from outlast.model import Disk
+from outlast.storage.access import is_shared
 from outlast.wire.shapes import BadField, DiskWish
 
 IMAGES = "images"
@@ -113,15 +115,21 @@ def plan(
 ) -> list[Planned]:
     """The disks of a new VM, checked; nothing is made yet. roots: repositories and their paths.
 
-    Raises BadField, Conflict for a file that exists and was not to be used.
+    Without a shared file system they are devices (devices.py). Raises BadField, and Conflict for
+    what exists and was not to be used.
     """
     found: list[Planned] = []
+    shared = is_shared(Path(pool_dir))
     for index, wish in enumerate(wishes):
         field = f"disks.{index}"
+        if not shared:
+            disk = plan_device(wish, field, use_existing=use_existing)
+            _check_once(found, disk.path, field)
+            found.append(Planned(disk, 0))
+            continue
         default = f"{vm}.raw" if index == 0 else f"{vm}-{index + 1}.raw"
         path, repository = find_disk(pool_dir, roots, wish, default, f"{field}.path")
-        if any(path == other.disk.path for other in found):
-            raise BadField(f"{field}: {path} is named twice", field=field)
+        _check_once(found, path, field)
         kind = "qcow2" if path.endswith(".qcow2") else "raw"
         check_folder_of(path, f"{field}.path")
         exists = os.path.lexists(path)
@@ -139,6 +147,11 @@ def plan(
         size = 0 if exists else wish.size or 0
         found.append(Planned(Disk(path, kind, wish.bus, repository), size))
     return found
+
+
+def _check_once(found: list[Planned], path: str, field: str) -> None:
+    if any(path == other.disk.path for other in found):
+        raise BadField(f"{field}: {path} is named twice", field=field)
 
 
 def make(planned: list[Planned]) -> list[str]:

@@ -10,6 +10,7 @@
     health      says to all hosts what is not as it should be on this one
     networks    has the bridges the pool wants, and looks whether others are reached there
     findings    measures this host for placement: loads, VMs that answer, what is missing
+    paths       tells when one of several heartbeat networks carries no beats
 
 Rules: each may hang without anybody waiting for it. Only the fencer and drills touch a host;
 their files have the rules for that.
@@ -20,12 +21,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from outlast import __version__
 from outlast.agent.api import Api
 from outlast.agent.backup_timer import BackupTimer
 from outlast.agent.balancer import Balancer
+from outlast.agent.beat_paths import BeatPaths
 from outlast.agent.disk_moves import DiskMoves
 from outlast.agent.drilling import Drills, Means
 from outlast.agent.fencer import Fencer
@@ -84,8 +86,9 @@ class Keepers:
         self, me: Me, settings: PoolSettings, register: Register, service: Service,
         power: PowerFence, links: LinkPort, mounts: MountPort, now_ns: Callable[[], int],
         tell: Callable[[Note], None], findings: Findings, registers: Registers, means: Means,
-        ending: Callable[[], str],
+        ending: Callable[[], str], snapshot: Callable[[], Mapping[str, Any] | None],
     ) -> None:  # fmt: skip
+        """snapshot: the pulse's newest word."""
         self._service, self._findings = service, findings
 
         def switch(slot: int) -> PowerSwitch | None:
@@ -118,7 +121,7 @@ class Keepers:
         moves = DiskMoves(service, Wishes(service))
         self._all: tuple[Keeper, ...] = (
             self._balancer, self._fencer, self._power, self._networks, self._storage, self.drills,
-            self._health,
+            self._health, BeatPaths(self._seen, snapshot, tell),
             _Regularly("disks", moves.look, SETTLE_S),
             _Regularly("backups", BackupTimer(service, register, tell).look, TIMER_S),
         )  # fmt: skip
@@ -144,7 +147,8 @@ class Keepers:
         self._findings.start(lambda: self._service.picture.facts, lambda: self._networks.troubles)
 
     def close(self) -> None:
-        for one in (*self._all, self._findings):
+        self._findings.close()
+        for one in self._all:
             one.close()
 
     def _seen(self) -> tuple[Facts, PoolSettings] | None:

@@ -16,7 +16,9 @@ from collections.abc import Mapping
 import aiohttp
 
 from outlast.agent.api import Place
-from outlast.errors import OutlastError, Unreachable
+from outlast.errors import OutlastError, PoolTrouble, Unreachable
+from outlast.model import SlotRecord
+from outlast.network.roles import migration_address
 from outlast.wire.shapes import LocalVms, parse
 
 FRESH_S = 0.4
@@ -87,6 +89,16 @@ class AgentPeers:
             return None
         self._known[slot] = (time.monotonic(), said)
         return said
+
+
+def way_to(slot: int, record: SlotRecord | None) -> tuple[Place, str]:
+    """The agent of a host, and the address at which its QEMUs take the memory of VMs in.
+
+    Raises PoolTrouble.
+    """
+    if record is None or not record.api or not record.addresses:
+        raise PoolTrouble(f"slot {slot} has no address for its agent or its beats")
+    return Place(record.host, record.api), migration_address(record)
 
 
 def base_url(api: str) -> str:

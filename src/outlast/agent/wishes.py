@@ -363,6 +363,7 @@ class Wishes:
         }
         away = {d.path: facts.without(d.repository) for d in disks} if facts else {}
         kept = {path: why for path, why in away.items() if why}
+        kept |= {d.path: "it is no file" for d in disks if d.kind != "file"}
         kept |= {d.path: f"{others[d.path]} uses it" for d in disks if d.path in others}
         left = [f"{path} is left: {why}" for path, why in kept.items()]
         return left + images.remove([d.path for d in disks if d.path not in kept])

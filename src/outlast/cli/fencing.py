@@ -66,11 +66,13 @@ def set_(
     from outlast.model import PowerSwitch
     from outlast.power.agents import check_agent
     from outlast.power.switches import forget, store
+    from outlast.storage.etcd_folder import shared
 
     chosen = options(ctx)
     pool, register, record = _host(name, pool_dir)
     if none:
-        forget(register, pool.root, record.slot)
+        with shared(pool.root):
+            forget(register, pool.root, record.slot)
         print_json({"host": name, "agent": ""}) if chosen.json else say(f"{name} has no switch")
         return
     if not agent:
@@ -80,7 +82,8 @@ def set_(
         )
     check_agent(agent)
     switch = PowerSwitch(record.slot, record.uuid, agent, tuple(option or ()))
-    store(register, pool.root, switch, dict(map(_secret, secret or ())))
+    with shared(pool.root):
+        store(register, pool.root, switch, dict(map(_secret, secret or ())))
     _test(chosen, pool, register, record)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from outlast.cli.context import Options, options, parse_span, print_json, say, stdout, warn
+from outlast.cli.etcd import PKI, Pki, Urls, access_of
 from outlast.errors import InvalidInput, PoolTrouble
 
 if TYPE_CHECKING:
@@ -27,7 +28,11 @@ EMPTY_S = 3600.0
 def join(
     ctx: typer.Context,
     directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="The pool's directory, mounted here.")
+        Path,
+        typer.Argument(
+            metavar="DIR",
+            help="The pool's directory, mounted here; with --etcd of this host alone.",
+        ),
     ],
     name: Annotated[str, typer.Option(help="Default: this machine's host name.")] = "",
     address: Annotated[
@@ -39,6 +44,9 @@ def join(
     ] = None,
     api_address: Annotated[
         str, typer.Option(metavar="IP[:PORT]", help="For the API. Default: the first address.")
+    ] = "",
+    migration_address: Annotated[
+        str, typer.Option(metavar="IP", help="For VMs that move here. Default: the first address.")
     ] = "",
     no_vms: Annotated[
         bool, typer.Option("--no-vms", help="Run none here: a dedicated master.")
@@ -63,6 +71,9 @@ def join(
     ] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Until it is a member.")] = True,
     timeout: Annotated[float, typer.Option(help="Seconds to wait.")] = WAIT_S,
+    etcd: Urls = None,
+    etcd_pki: Pki = PKI,
+    pool: Annotated[str, typer.Option(help="Which, when etcd holds several.")] = "",
 ) -> None:
     """Make this machine a host of the pool in DIR.
 
@@ -73,6 +84,7 @@ def join(
       outlast host join /srv/pool --prepare
       outlast host join /srv/pool --name a --address 10.0.0.5 --address 10.1.0.5
       outlast host join /srv/pool --no-vms
+      outlast host join /var/lib/outlast/pool --etcd https://10.0.0.1:2379
     """
     from outlast.cli import joining, machine, preparing, this_host
     from outlast.cli.waiting import telling, wait_for_host
@@ -82,7 +94,7 @@ def join(
     wish = joining.Wish(
         directory, name, tuple(address or ()), api_address, no_vms, reset, watchdog_device,
         accelerator, libvirt_uri, qemu, parse_size(memory) // MIB if memory else 0, vcpus,
-        token_file,
+        token_file, access_of(etcd, etcd_pki, pool) if etcd else None, migration_address,
     )  # fmt: skip
     if prepare:
         for line in preparing.carry_out(preparing.plan()):

@@ -35,8 +35,10 @@ from outlast.model import Repository
 from outlast.mounts import registry, table
 from outlast.mounts.systemd import Mounts
 from outlast.mounts.table import Mount
+from outlast.storage.access import open_register
+from outlast.storage.etcd import Etcd
+from outlast.storage.etcd_access import Access, read_access
 from outlast.storage.format import slot_from
-from outlast.storage.posix import PosixRegister
 from outlast.storage.probe import mount_of
 from outlast.storage.register import Register
 
@@ -44,6 +46,7 @@ T = TypeVar("T")
 
 LIMIT_S = 5.0
 REACH_S = 2.0
+ETCD_S = 1.0  # for each of its addresses
 NOT_SYNCED = 5  # of adjtimex: TIME_ERROR
 TIMEX_BYTES = 256  # its struct timex is smaller everywhere
 PIECE = 4096
@@ -89,11 +92,14 @@ def look(host_file: Mapping[str, Any], pool_dir: Path | None, root: Path = Path(
     if found.trouble or not (pool_dir / "pool.json").exists():
         return replace(facts, storage=found)
     own = str(host_file.get("host", ""))
-    register = PosixRegister(pool_dir, "check")
-    more: list[tuple[Repository, str]] = within(LIMIT_S, lambda: repositories(register), [])
+
+    def register() -> Register:
+        return open_register(pool_dir, "check")
+
+    more: list[tuple[Repository, str]] = within(LIMIT_S, lambda: repositories(register()), [])
     return replace(
         facts, storage=found, repositories={one.name: trouble for one, trouble in more},
-        peers=within(LIMIT_S, lambda: reach(register, own), {}),
+        peers=within(LIMIT_S, lambda: reach(register(), own), {}),
     )  # fmt: skip
 
 
@@ -320,9 +326,25 @@ def _connect(api: str) -> str:
 # ---- storage
 
 
+def etcd(pool_dir: Path, access: Access) -> StorageFacts:
+    """The pool's etcd, as this host reaches it."""
+    silent = []
+    for url in access.urls:
+        try:
+            Etcd(replace(access, urls=(url,), answer_s=ETCD_S)).get("x")
+        except OutlastError as error:
+            silent.append(error.sentence)
+    trouble = silent[0] if len(silent) == len(access.urls) else ""
+    return StorageFacts(
+        str(pool_dir), trouble, "etcd", free_mib=free_mib(pool_dir), silent=tuple(silent)
+    )
+
+
 def storage(pool_dir: Path) -> StorageFacts:
     """The pool's directory; may hang with its server."""
     path = str(pool_dir)
+    if (access := read_access(pool_dir)) is not None:
+        return etcd(pool_dir, access)
     if not pool_dir.is_dir():
         return StorageFacts(path, f"there is no directory {path}")
     fs_type, mounted = mount_of(pool_dir)

@@ -54,6 +54,7 @@ class StorageFacts:
     direct: str = ""  # why O_DIRECT does not work; "" = it does
     free_mib: int = 0
     clock_off_s: float | None = None  # of this machine's clock, ahead of the storage's
+    silent: tuple[str, ...] = ()  # why addresses of the pool's etcd do not answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +194,9 @@ def _storage(facts: HostFacts) -> Iterator[Light]:
         yield Light(YELLOW, "storage", "was not looked at: this host is in no pool",
                     "say where it is mounted: outlast host check --pool /srv/pool")  # fmt: skip
         return
+    if found.fs_type == "etcd":
+        yield from _etcd(found)
+        return
     if found.trouble:
         yield Light(RED, "storage", found.trouble, f"is it mounted? findmnt -T {found.path}")
         return
@@ -226,6 +230,18 @@ def _storage(facts: HostFacts) -> Iterator[Light]:
         side = "ahead of" if off_s > 0 else "behind"
         yield Light(RED, "time", f"this machine's clock is {abs(off_s):.0f} s {side} the "
                     "storage's", "apt-get install chrony, on every host")  # fmt: skip
+
+
+def _etcd(found: StorageFacts) -> Iterator[Light]:
+    hint = "does it run, is it reached, is the certificate good? see docs/operating/etcd.md"
+    if found.trouble:
+        yield Light(RED, "storage", found.trouble, hint)
+        return
+    for said in found.silent:
+        yield Light(YELLOW, "storage", said, hint)
+    if not found.silent:
+        yield Light(GREEN, "storage", "every address of the pool's etcd answers")
+    yield _free("storage", found.path, found.free_mib)
 
 
 def _free(what: str, place: str, free_mib: int) -> Light:

@@ -38,10 +38,20 @@ RATE = "48MiB"
 
 
 def pool_dir_of(pool: Path | None) -> Path:
-    """Raises NotFound when this machine is no host, StorageTrouble."""
-    from outlast.cli.this_host import opened, places
+    """Where its files are.
 
-    return opened(pool, places())[0].root
+    Raises NotFound when this machine is no host, InvalidInput when it shares none, StorageTrouble.
+    """
+    from outlast.cli.this_host import opened, places
+    from outlast.errors import InvalidInput
+
+    found = opened(pool, places())[0]
+    if not found.shared:
+        raise InvalidInput(
+            "this pool has no shared file system, so it has no images, templates and copies",
+            hint="make the device first, then: outlast vm create --disk PATH --use-existing",
+        )
+    return found.root
 
 
 def folder_on(name: str, pool: Path | None) -> Path | None:

@@ -33,10 +33,11 @@ from outlast.errors import (
 )
 from outlast.model import SLOT_MAX, BlockState, SlotRecord
 from outlast.settings import MS, RHO, PoolSettings, S, check_protocol
+from outlast.storage.etcd_access import Access
+from outlast.storage.etcd_folder import shared
+from outlast.storage.etcd_pool import attach
 from outlast.storage.format import BadBlock, decode_block, pool_from, slot_from, slot_to
-from outlast.storage.heartbeat import HeartbeatFile
 from outlast.storage.layout import PoolDir, open_pool
-from outlast.storage.posix import PosixRegister
 from outlast.storage.register import Outcome, Register
 from outlast.wire.seal import install, issue_host, write_file
 
@@ -66,6 +67,8 @@ class Wish:
     memory_mib: int = 0  # what VMs may use of this machine; 0: all
     vcpus: int = 0
     token_file: Path | None = None  # None: the person is asked
+    etcd: Access | None = None  # where the pool is; None: on the file system of pool_dir
+    migration_address: str = ""  # for VMs that move here; "": the first for heartbeats
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,7 @@ class HostFile:
     qemu: str
     memory_mib: int
     vcpus: int
+    migration_address: str = ""
 
 
 def join(wish: Wish, where: Places, tell: Tell) -> tuple[HostFile, PoolSettings, list[str]]:
@@ -99,8 +103,8 @@ def join(wish: Wish, where: Places, tell: Tell) -> tuple[HostFile, PoolSettings,
     host_path = where.etc / "host.json"
     _check_new(host_path)
     pool_dir = wish.pool_dir.absolute()
-    pool = open_pool(pool_dir)
-    register = PosixRegister(pool.root, WRITER)
+    pool = attach(pool_dir, wish.etcd) if wish.etcd else open_pool(pool_dir)
+    register = pool.register(WRITER)
     settings = _settings(register)
     check_protocol(settings)
     name = machine.host_name(wish.name)
@@ -112,25 +116,38 @@ def join(wish: Wish, where: Places, tell: Tell) -> tuple[HostFile, PoolSettings,
     if wish.accelerator not in ACCELERATORS:
         raise InvalidInput(f"there is no accelerator '{wish.accelerator}'", hint="auto, kvm or tcg")
     machine.check_clock(pool_dir / "tmp", time.time())
+    moves = machine.check_address(wish.migration_address or beats[0], machine.BEAT_PORT)
+    moves = moves.rpartition(":")[0].strip("[]") if wish.migration_address else ""
     mine = SlotRecord(
-        0, name, machine.host_uuid(where.var), 1, True, beats, api, wish.no_vms
+        0,
+        name,
+        machine.host_uuid(where.var),
+        1,
+        True,
+        beats,
+        api,
+        wish.no_vms,
+        migration_address=moves,
     )  # slot and generation are found now
-    first = not any(record.active for _, record in _slots(register).values())
+    others = [record for _, record in _slots(register).values() if record.active]
+    warnings += _other_networks(beats, others)
     token = None
-    if settings.join == "token" and not first:
+    if settings.join == "token" and others:
         token = tokens.ask(wish.token_file, settings.name)
         tokens.check(pool, register, token, name, mine.uuid)
     record = _take_slot(pool, register, settings, mine, tell)
     if token is not None:
         _use(register, token, record)
-    key, cert = issue_host(pool.pki, name, record.uuid, (*beats, api))
+    names = (*beats, api, *([moves] if moves else []))
+    with shared(pool.root):
+        key, cert = issue_host(pool.pki, name, record.uuid, names)
     install(where.etc / "pki", pool.pki, key, cert)
-    note = qemu_tls.install(pool.pki, name, record.uuid, (*beats, api))
+    note = qemu_tls.install(pool.pki, name, record.uuid, names)
     warnings += [note] if note else []
     host_file = HostFile(
         str(pool_dir), settings.uuid, name, record.slot, record.uuid, record.generation, beats,
         api, reset, wish.watchdog_device, "", wish.accelerator, wish.libvirt_uri,
-        wish.qemu, wish.memory_mib, wish.vcpus,
+        wish.qemu, wish.memory_mib, wish.vcpus, moves,
     )  # fmt: skip
     write_file(host_path, json.dumps(asdict(host_file), indent=2).encode() + b"\n", 0o644)
     return host_file, settings, warnings
@@ -159,6 +176,17 @@ def _settings(register: Register) -> PoolSettings:
     if value is None:
         raise StorageTrouble("the pool has no settings", hint="was its storage restored in part?")
     return pool_from(value)
+
+
+def _other_networks(beats: tuple[str, ...], others: list[SlotRecord]) -> list[str]:
+    """What to say when this host has not as many heartbeat networks as the others."""
+    counts = {len(record.addresses) for record in others} - {len(beats)}
+    if not counts:
+        return []
+    return [
+        f"warning: other hosts have {max(counts)} addresses for heartbeats, this one {len(beats)}; "
+        "the first of each host are one network, the second ones another"
+    ]
 
 
 def _reset(wish: Wish, settings: PoolSettings) -> tuple[str, list[str]]:
@@ -265,7 +293,7 @@ def _free_slot(pool: PoolDir, known: Slots) -> int:
 
 def _piece(pool: PoolDir, slot: int) -> bytes:
     try:
-        with HeartbeatFile(pool.hb) as area:
+        with pool.area() as area:
             return area.read_all()[slot]
     except OSError as error:
         raise StorageTrouble(

@@ -1,4 +1,4 @@
-"""`outlast network ...`: networks for VMs, the same on every host."""
+"""`outlast network ...`: networks for VMs, the same on every host; and those between the hosts."""
 
 from __future__ import annotations
 
@@ -89,6 +89,35 @@ def list_(ctx: typer.Context, pool_dir: PoolOption = None) -> None:
         say(f"{network.name:<10} {way}{tag}, MTU {network.mtu}: {here.get(network.name, '-')}")
     if not found:
         say("there are no networks; see 'outlast network create --help'")
+
+
+@app.command()
+def hosts(ctx: typer.Context, pool_dir: PoolOption = None) -> None:
+    """Which addresses the hosts use among themselves, and for what.
+
+    They are said when a host joins: --address (heartbeats, one for each network), --api-address
+    (management), --migration-address.
+    """
+    from outlast.network.roles import migration_address
+    from outlast.storage.format import slot_from
+
+    register = _register(pool_dir)
+    values = (register.read(name)[1] for name in register.names("slot"))
+    records = [record for value in values if value and (record := slot_from(value)).active]
+    found = [
+        {"host": record.host, "management": record.api, "heartbeat": list(record.addresses),
+         "migration": migration_address(record)}
+        for record in sorted(records, key=lambda record: record.slot)
+    ]  # fmt: skip
+    if options(ctx).json:
+        print_json({"hosts": found})
+        return
+    for one in found:
+        beats = ", ".join(one["heartbeat"])
+        say(f"{one['host']:<16} management {one['management']}  heartbeat {beats}  "
+            f"migration {one['migration']}")  # fmt: skip
+    if not found:
+        say("no host has joined yet; see 'outlast host join --help'")
 
 
 @app.command()

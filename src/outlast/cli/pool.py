@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from outlast.cli.context import Options, options, parse_span, print_json, say
+from outlast.cli.etcd import PKI, Pki, Urls, access_of
 from outlast.errors import InvalidInput, NotFound, StorageTrouble
 from outlast.settings import DEFAULT_PRESET, S, preset
 from outlast.storage.names import check_name
@@ -32,7 +33,10 @@ FOLLOW_BACK_S = 10.0  # hosts' clocks differ: an entry may appear behind a newer
 def init(
     ctx: typer.Context,
     directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A directory on shared storage, mounted here.")
+        Path,
+        typer.Argument(
+            metavar="DIR", help="On shared storage, mounted here; with --etcd of this host alone."
+        ),
     ],
     name: Annotated[str, typer.Option(help="The pool's name: a-z, 0-9 and -.")],
     timing: Annotated[
@@ -57,6 +61,8 @@ def init(
     local: Annotated[
         bool, typer.Option("--local", help="DIR is on this machine's own disk: a pool of one host.")
     ] = False,
+    etcd: Urls = None,
+    etcd_pki: Pki = PKI,
 ) -> None:
     """Make a pool in DIR: its registers, heartbeat area, secret and certificate authority.
 
@@ -64,8 +70,11 @@ def init(
     Examples:
       outlast pool init /srv/pool --name prod
       outlast pool init /srv/pool --name prod --preset tolerant
+      outlast pool init /var/lib/outlast/pool --name prod --etcd https://10.0.0.1:2379 \\
+        --etcd https://10.0.0.2:2379 --etcd https://10.0.0.3:2379
     """
-    from outlast.storage.layout import create_pool
+    from outlast.storage.etcd_pool import create_on_etcd
+    from outlast.storage.layout import create_pool, new_settings
 
     chosen = options(ctx)
     check_name(name, "pool name")
@@ -79,12 +88,20 @@ def init(
         )
     times = preset("lab" if lab else timing or DEFAULT_PRESET)
     directory = directory.absolute()
-    _check_mounted(directory, own_disk_is_fine=lab or local)
-    made = create_pool(
-        directory, name, times, lab=lab, watchdog=watchdog or ("off" if lab else "automatic"),
-        join="anyone" if lab or open_join else "token",
-        furnish=lambda root: _furnish(root / "pki", name),
-    )  # fmt: skip
+    watchdog = watchdog or ("off" if lab else "automatic")
+    may_join = "anyone" if lab or open_join else "token"
+
+    def furnish(root: Path) -> None:
+        _furnish(root / "pki", name)
+
+    if etcd:
+        settings = new_settings(name, times, lab=lab, watchdog=watchdog, join=may_join)
+        made = create_on_etcd(directory, access_of(etcd, etcd_pki), settings, furnish)
+    else:
+        _check_mounted(directory, own_disk_is_fine=lab or local)
+        made = create_pool(
+            directory, name, times, lab=lab, watchdog=watchdog, join=may_join, furnish=furnish
+        )
     if chosen.json:
         print_json({"pool": name, "uuid": made.uuid, "dir": str(directory),
                     "preset": times.preset})  # fmt: skip
@@ -93,7 +110,8 @@ def init(
         f"pool {name} is made in {directory}; a silent host counts as dead after "
         f"{times.dead_ns / S:g} s ({times.preset})"
     )
-    say(f"now, on every host: outlast host join {directory}")
+    there = "".join(f" --etcd {url}" for url in etcd or ())
+    say(f"now, on every host: outlast host join {directory}{there}")
     if not (lab or open_join):
         say("from the second one on it asks for a token: 'outlast host token' on the first")
 
@@ -147,6 +165,7 @@ def certificate(
       outlast pool certificate anna --pool /srv/pool --out ~/outlast/pki
       OUTLAST_ETC=~/outlast outlast --agent https://10.0.0.5:7791 status
     """
+    from outlast.storage.etcd_folder import shared
     from outlast.wire.seal import install, issue_host
 
     chosen = options(ctx)
@@ -156,7 +175,8 @@ def certificate(
     authority = _authority(pool_dir)
     if (out / "cert.key").exists():
         raise InvalidInput(f"{out} holds a certificate already", hint="choose another folder")
-    key, cert = issue_host(authority, name, str(uuid.uuid4()), (), role)
+    with shared(pool_dir):
+        key, cert = issue_host(authority, name, str(uuid.uuid4()), (), role)
     install(out, authority, key, cert)
     if chosen.json:
         print_json({"name": name, "role": role, "dir": str(out)})
@@ -195,10 +215,12 @@ def certificates(
     pool_dir: Annotated[Path, typer.Option("--pool", metavar="DIR", help="The pool's directory.")],
 ) -> None:
     """All certificates of the pool: for whom, until when, revoked or not."""
+    from outlast.storage.etcd_folder import shared
     from outlast.wire.revocation import issued
 
     chosen = options(ctx)
-    found = issued(_authority(pool_dir))
+    with shared(pool_dir):
+        found = issued(_authority(pool_dir))
     if chosen.json:
         print_json({"certificates": [asdict(one) for one in found]})
         return
@@ -226,25 +248,27 @@ def revoke(
       outlast pool revoke anna --pool /srv/pool
       outlast pool revoke b --pool /srv/pool --but-newest
     """
+    from outlast.storage.etcd_folder import shared
     from outlast.wire.revocation import issued
     from outlast.wire.seal import revoke as revoke_all
 
     chosen = options(ctx)
-    authority = _authority(pool_dir)
-    known = issued(authority)
-    full = {
-        one.serial
-        for one in known
-        for name in names
-        if len(name) >= SERIAL_DIGITS and one.serial.endswith(name)
-    }
-    wanted = {one.serial for one in known if one.name in names} | full
-    if but_newest:
-        wanted -= {one.serial for one in {(o.name, o.role): o for o in known}.values()}
-    if not wanted:
-        raise NotFound(f"there is nothing of {', '.join(names)} to revoke",
-                       hint=f"outlast pool certificates --pool {pool_dir}")  # fmt: skip
-    done = revoke_all(authority, wanted)
+    with shared(pool_dir):
+        authority = _authority(pool_dir)
+        known = issued(authority)
+        full = {
+            one.serial
+            for one in known
+            for name in names
+            if len(name) >= SERIAL_DIGITS and one.serial.endswith(name)
+        }
+        wanted = {one.serial for one in known if one.name in names} | full
+        if but_newest:
+            wanted -= {one.serial for one in {(o.name, o.role): o for o in known}.values()}
+        if not wanted:
+            raise NotFound(f"there is nothing of {', '.join(names)} to revoke",
+                           hint=f"outlast pool certificates --pool {pool_dir}")  # fmt: skip
+        done = revoke_all(authority, wanted)
     if chosen.json:
         print_json({"revoked": [asdict(one) for one in done]})
         return

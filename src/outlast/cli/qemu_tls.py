@@ -16,6 +16,7 @@ import pwd
 from pathlib import Path
 
 from outlast.errors import StorageTrouble
+from outlast.storage.etcd_folder import shared
 from outlast.wire import seal
 from outlast.wire.files import write_file
 
@@ -43,7 +44,8 @@ def install(authority: Path, host: str, uuid: str, addresses: tuple[str, ...]) -
             f"note: {where} has certificates of another authority; VMs move with these, so the "
             "other hosts must trust them"
         )
-    key, cert = seal.issue_host(authority, host, uuid, addresses, seal.QEMU)
+    with shared(authority.parent):
+        key, cert = seal.issue_host(authority, host, uuid, addresses, seal.QEMU)
     try:
         where.mkdir(mode=0o755, parents=True, exist_ok=True)
     except OSError as error:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from outlast.cli import mounting, ocfs2
 from outlast.cli.context import options, print_json
-from outlast.errors import NotFound, StorageTrouble
+from outlast.cli.etcd import PKI, Pki, Urls, access_of
+from outlast.errors import InvalidInput, NotFound, StorageTrouble
+
+if TYPE_CHECKING:
+    from outlast.storage.etcd_access import Access
 
 app = typer.Typer(no_args_is_help=True, help="Mount shared storage, and look at a pool's.")
 
@@ -63,12 +67,16 @@ def dump(
 @app.command()
 def probe(
     ctx: typer.Context,
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="On the storage to be tested.")],
+    directory: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="On the storage to be tested.")
+    ] = None,
     rounds: Annotated[int, typer.Option(help="More take longer and see more.")] = 200,
     hosts: Annotated[
         int,
         typer.Option(metavar="N", help="Together with others: run it on N hosts at the same time."),
     ] = 1,
+    etcd: Urls = None,
+    etcd_pki: Pki = PKI,
 ) -> None:
     """May this storage carry a pool's heartbeat, how fast is it, and which timing fits?
 
@@ -78,9 +86,11 @@ def probe(
     removes it. Exit code 5: not usable. Examples:
       outlast storage probe /srv/pool
       outlast storage probe /srv/pool --hosts 2       the same on the second host
+      outlast storage probe --etcd https://10.0.0.1:2379 --etcd https://10.0.0.2:2379
     """
     from outlast.cli.waiting import telling
     from outlast.storage import probe as probes
+    from outlast.storage.etcd_probe import probe_etcd
     from outlast.storage.meeting import Together, together
 
     chosen = options(ctx)
@@ -89,7 +99,16 @@ def probe(
         def progress(step: str, done: int, all_: int) -> None:
             tell(f"{step} ({done} of {all_})")
 
-        if hosts == 1:
+        access = access_of(etcd, etcd_pki) if etcd else _access_in(directory)
+        if access is not None and hosts > 1:
+            raise InvalidInput(
+                "on etcd no hosts need to meet: its members do", hint="run it on each host alone"
+            )
+        if access is not None:
+            met = Together(probe_etcd(access, rounds, progress), ())
+        elif directory is None:
+            raise InvalidInput("what is to be probed?", hint="a directory, or --etcd URL")
+        elif hosts == 1:
             met = Together(probes.probe(directory, rounds, progress), ())
         else:
             met = together(directory, hosts, rounds, progress)
@@ -102,3 +121,10 @@ def probe(
         print(probes.report_text(report), end="", flush=True)
     if not report.usable:
         raise typer.Exit(StorageTrouble.exit_code)
+
+
+def _access_in(directory: Path | None) -> Access | None:
+    """How the pool in this directory reaches its etcd; None when it is on a file system."""
+    from outlast.storage.etcd_access import read_access
+
+    return read_access(directory.absolute()) if directory else None

@@ -10,8 +10,8 @@ from typing import Any
 
 from outlast.cli import qemu_tls
 from outlast.errors import NotFound, StorageTrouble
+from outlast.storage.etcd_folder import shared
 from outlast.storage.layout import PoolDir, open_pool
-from outlast.storage.posix import PosixRegister
 from outlast.storage.register import Register
 from outlast.wire.seal import install, issue_host
 
@@ -52,7 +52,7 @@ def opened(pool_dir: Path | None, where: Places) -> tuple[PoolDir, Register]:
     if pool_dir is None:
         pool_dir = Path(str(known(where).get("pool_dir")))
     pool = open_pool(pool_dir.absolute())
-    return pool, PosixRegister(pool.root, WRITER)
+    return pool, pool.register(WRITER)
 
 
 def renew(where: Places) -> tuple[str, list[str]]:
@@ -65,10 +65,12 @@ def renew(where: Places) -> tuple[str, list[str]]:
     try:
         pool_dir, host, uuid = Path(raw["pool_dir"]), str(raw["host"]), str(raw["uuid"])
         addresses = (*map(str, raw["beat_addresses"]), str(raw["api_address"]))
+        addresses += (str(raw["migration_address"]),) if raw.get("migration_address") else ()
     except (KeyError, TypeError) as error:
         raise StorageTrouble(f"{where.etc / 'host.json'} is damaged") from error
     pki = open_pool(pool_dir).pki
-    key, cert = issue_host(pki, host, uuid, addresses)
+    with shared(pool_dir):
+        key, cert = issue_host(pki, host, uuid, addresses)
     install(where.etc / "pki", pki, key, cert)
     note = qemu_tls.install(pki, host, uuid, addresses)
     return host, [note] if note else []

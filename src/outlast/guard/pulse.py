@@ -31,6 +31,10 @@ from outlast.guard.pulse_io import Area, Store
 from outlast.guard.pulse_loop import Host, Pulse
 from outlast.guard.pulse_server import lock
 from outlast.model import SLOT_MAX
+from outlast.storage.etcd import Etcd
+from outlast.storage.etcd_access import read_access
+from outlast.storage.etcd_heartbeat import EtcdArea
+from outlast.storage.etcd_register import EtcdRegister
 from outlast.storage.heartbeat import HeartbeatFile
 
 PRIORITY = 40  # real-time, below the guard's
@@ -86,6 +90,18 @@ def harden() -> list[str]:
     return refused
 
 
+def open_store(pool_dir: Path, open_area: Callable[[Path, int], Area]) -> Store:
+    """The pool's storage: what the directory holds, or the etcd that it names.
+
+    Raises StorageTrouble.
+    """
+    access = read_access(pool_dir)
+    if access is None:
+        return Store(pool_dir, open_area)
+    etcd = Etcd(access)
+    return Store(pool_dir, lambda _, slot: EtcdArea(etcd, slot), EtcdRegister(etcd, "pulse"))
+
+
 def run(open_area: Callable[[Path, int], Area] = HeartbeatFile) -> int:
     """Be the pulse until a signal ends it. open_area: how the heartbeat area is opened."""
     try:
@@ -99,7 +115,7 @@ def run(open_area: Callable[[Path, int], Area] = HeartbeatFile) -> int:
             print(f"pulse: refused, going on without: {refusal}", file=sys.stderr)  # noqa: T201
         threading.stack_size(_STACK_BYTES)
         guard = GuardClient(run_dir / "guard.sock", GUARD_TIMEOUT_S)
-        pulse = Pulse(host, Store(host.pool_dir, open_area), guard, run_dir / "pulse.sock")
+        pulse = Pulse(host, open_store(host.pool_dir, open_area), guard, run_dir / "pulse.sock")
     except OutlastError as trouble:
         hint = f" ({trouble.hint})" if trouble.hint else ""
         print(f"pulse: {trouble.sentence}{hint}", file=sys.stderr)  # noqa: T201

@@ -200,17 +200,31 @@ def _trouble(what: str, trouble: OSError) -> StorageTrouble:
     return StorageTrouble(f"{what} cannot be read: {trouble.strerror or trouble}")
 
 
+class Reader(Protocol):
+    """Registers, as Registers above and storage/etcd_register.py read them."""
+
+    def newest(self, name: str) -> tuple[int, dict[str, object] | None]: ...
+
+    def newer(
+        self, name: str, known: int, named: Iterable[int]
+    ) -> Iterator[tuple[int, dict[str, object]]]: ...
+
+
 class Store:
     """Carries out jobs, in whatever thread calls it.
 
     open_area(path, slot) opens the heartbeat area, on first use and again after each trouble.
+    registers: where they are read; below the directory when none is given.
     """
 
-    def __init__(self, pool_dir: Path, open_area: Callable[[Path, int], Area]) -> None:
+    def __init__(
+        self, pool_dir: Path, open_area: Callable[[Path, int], Area],
+        registers: Reader | None = None,
+    ) -> None:  # fmt: skip
         self._dir = pool_dir
         self._open_area = open_area
         self._area: Area | None = None
-        self._registers = Registers(pool_dir / "reg")
+        self._registers = registers or Registers(pool_dir / "reg")
 
     def do(self, job: Job) -> Done:
         try:

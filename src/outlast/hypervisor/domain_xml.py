@@ -18,6 +18,7 @@ Not here: whether files or bridges exist; libvirt and QEMU say that when the VM 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
@@ -31,6 +32,12 @@ ET.register_namespace("outlast", NAMESPACE)
 TARGETS = {"virtio": "vd", "sata": "sd", "scsi": "sd", "ide": "hd"}
 FORMATS = ("raw", "qcow2")
 SMALL_MIB = 64  # below this the emulation's code cache must be small as well
+# libvirt's word for a kind of disk, and how it names one
+_SOURCES: Mapping[str, tuple[str, Callable[[str], dict[str, str]]]] = {
+    "file": ("file", lambda path: {"file": path}),
+    "block": ("block", lambda path: {"dev": path}),
+    "rbd": ("network", lambda path: {"protocol": "rbd", "name": path.removeprefix("rbd:")}),
+}
 MACHINE_TYPES = {"kvm": "kvm", "tcg": "qemu"}
 
 
@@ -94,7 +101,7 @@ def _check(spec: VmSpec, options: DomainOptions) -> None:
          "one of: " + ", ".join(TARGETS)),
         (all(disk.format in FORMATS for disk in spec.disks), "a disk format is unknown",
          "one of: " + ", ".join(FORMATS)),
-        (all(disk.path.startswith("/") for disk in spec.disks),
+        (all(disk.path.startswith("/") or disk.kind == "rbd" for disk in spec.disks),
          "a disk's path must begin with /", ""),
         (len(spec.disks) <= 26, f"{len(spec.disks)} disks are too many", "at most 26"),
     )  # fmt: skip
@@ -179,10 +186,11 @@ def _devices(devices: ET.Element, spec: VmSpec, options: DomainOptions) -> None:
 
 
 def _disk(devices: ET.Element, disk: Disk, target: str) -> None:
-    element = ET.SubElement(devices, "disk", type="file", device="disk")
+    kind, source = _SOURCES[disk.kind]
+    element = ET.SubElement(devices, "disk", type=kind, device="disk")
     ET.SubElement(
         element, "driver", name="qemu", type=disk.format, cache="none", io="threads",
         error_policy="stop", rerror_policy="stop",
     )  # fmt: skip
-    ET.SubElement(element, "source", file=disk.path)
+    ET.SubElement(element, "source", source(disk.path))
     ET.SubElement(element, "target", dev=target, bus=disk.bus)

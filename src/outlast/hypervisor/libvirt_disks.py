@@ -279,7 +279,7 @@ def _plugged(dom: Any) -> dict[str, tuple[str, str]]:
         source, target, alias = disk.find("source"), disk.find("target"), disk.find("alias")
         if source is not None and target is not None and alias is not None:
             names = (target.get("dev", ""), alias.get("name", ""))
-            found[source.get("file", "")] = names
+            found[source.get("file", "") or source.get("dev", "")] = names
     return found
 
 

@@ -26,6 +26,9 @@ SENTENCES: Mapping[str, str] = {
     "network-deaf": "{host} does not hear {other} on the network {network} with packets of {mtu} "
     "bytes: a VM that moves between them would lose it",
     "network-heard": "{host} hears {other} on the network {network} again",
+    "beats-lost": "{host} hears {other} no more on heartbeat network {network} ({address}), only "
+    "on another one{why}",
+    "beats-back": "{host} hears {other} on heartbeat network {network} again",
     "network-there": "{host} has the network {network} now",
     "backup-made": "{said}, as its schedule wants",
     "backup-failed": "{vm} was not backed up by {host}: {said}",

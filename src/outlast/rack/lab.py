@@ -23,7 +23,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -97,7 +97,7 @@ class Lab:
         preset: "lab", or the timing of real pools. Raises Conflict when the rack's storage holds a
         pool already, and what the commands say.
         """
-        addresses = {h: str(s["addresses"]["mgmt"]) for h, s in self.rack.status()["hosts"].items()}
+        addresses = {h: s["addresses"] for h, s in self.rack.status()["hosts"].items()}
         self.hosts = list(addresses)
         if (self.pool_dir / "pool.json").exists():
             raise Conflict(
@@ -110,13 +110,17 @@ class Lab:
             "--preset", preset, "--open-join",
         ]  # fmt: skip
         self.outlast(first, "pool", "init", POOL, "--name", name, *timing)
-        for host, address in addresses.items():
+        for host, its in addresses.items():
             say(f"host {host} joins")
-            argv = ["host", "join", POOL, "--name", host, "--address", address, "--no-wait"]
+            argv = ["host", "join", POOL, "--name", host, "--no-wait", *self.networks(its)]
             self.outlast(host, *argv, "--memory", MEMORY_OF_HOST, "--accelerator", "tcg")
             self._power_switch(host)
         self.wait_members(self.hosts)
         (self.pool_dir / "images" / KERNEL).write_bytes(kernel)
+
+    def networks(self, addresses: Mapping[str, str]) -> list[str]:
+        """How a host says which of its addresses, by network, it uses for what."""
+        return ["--address", addresses["mgmt"]]
 
     def _power_switch(self, host: str) -> None:
         """How an emulated host is switched off: it has no systemd."""

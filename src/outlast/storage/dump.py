@@ -14,6 +14,9 @@ from pathlib import Path
 
 from outlast.errors import StorageTrouble
 from outlast.model import SLOT_MAX, Block
+from outlast.storage.etcd import Etcd
+from outlast.storage.etcd_access import read_access
+from outlast.storage.etcd_register import FOLDER, version_in
 from outlast.storage.format import (
     BadBlock,
     block_to_json,
@@ -23,7 +26,6 @@ from outlast.storage.format import (
     version_of,
     version_text,
 )
-from outlast.storage.heartbeat import HeartbeatFile
 from outlast.storage.layout import PoolDir, open_pool
 from outlast.storage.names import CLASSES, SINGLES
 
@@ -73,7 +75,8 @@ def dump(directory: Path | str) -> DumpReport:
     pool = open_pool(directory)
     troubles: list[str] = []
     direct, blocks = _blocks(pool, troubles)
-    registers = tuple(_registers(pool.reg, troubles))
+    found = _registers(pool.reg, troubles) if pool.shared else _on_etcd(pool, troubles)
+    registers = tuple(found)
     return DumpReport(pool, direct, blocks, registers, tuple(troubles))
 
 
@@ -137,9 +140,9 @@ def dump_text(report: DumpReport) -> str:
 
 def _blocks(pool: PoolDir, troubles: list[str]) -> tuple[bool, tuple[BlockLine, ...]]:
     try:
-        with HeartbeatFile(pool.hb) as area:
+        with pool.area() as area:
             direct, pieces = area.direct, area.read_all()
-    except OSError as error:
+    except (OSError, StorageTrouble) as error:
         troubles.append(f"the heartbeat area cannot be read: {error}")
         return True, ()
     try:
@@ -167,6 +170,26 @@ def _registers(reg: Path, troubles: list[str]) -> Iterator[RegisterLine]:
         else:
             for ident in _entries(reg / kind, troubles):
                 yield from _register(f"{kind}/{ident}", reg / kind / ident, troubles)
+
+
+def _on_etcd(pool: PoolDir, troubles: list[str]) -> Iterator[RegisterLine]:
+    access = read_access(pool.root)
+    try:
+        found = Etcd(access).folder(FOLDER) if access is not None else {}
+    except StorageTrouble as trouble:
+        troubles.append(trouble.sentence)
+        return
+    for key, stands in sorted(found.items()):
+        name = key.removeprefix(FOLDER)
+        if name.partition("/")[0] not in CLASSES:
+            troubles.append(f"{key} is not a class of registers")
+            continue
+        version = version_in(stands.data)
+        try:
+            record = record_parse(stands.data, name, version)
+            yield RegisterLine(name, version, version, record.writer, record.value)
+        except StorageTrouble as trouble:
+            yield RegisterLine(name, version, version, "", None, trouble.sentence)
 
 
 def _register(name: str, folder: Path, troubles: list[str]) -> Iterator[RegisterLine]:

@@ -8,6 +8,8 @@
     journal/<slot>.jsonl   notes of one host
     images/ logs/ disks and serial logs of VMs;   pki/ certificates, made by another room
 
+A pool on etcd (etcd_pool.py) has neither hb nor reg nor tmp here, but etcd.json.
+
 Rules of a birth:
 1. Everything is built in a hidden directory inside the pool's, then moved into place; pool.json
    comes last, by a link. Killed at any point, there is no pool or a complete one.
@@ -36,13 +38,16 @@ from pathlib import Path
 
 from outlast.errors import Conflict, InvalidInput, OutlastError, StorageTrouble
 from outlast.settings import PRESETS, PoolSettings, Timing, check
+from outlast.storage.access import is_shared, open_area, open_register
+from outlast.storage.etcd_heartbeat import EtcdArea
 from outlast.storage.files import Files, trouble_of
 from outlast.storage.format import LAYOUT, BadBlock, check_name, decode_header, pool_to
 from outlast.storage.heartbeat import HeartbeatFile
 from outlast.storage.posix import PosixRegister
+from outlast.storage.register import Register
 from outlast.storage.temporaries import make_dir
 
-_FOLDERS = {"tmp": 0o700, "journal": 0o700, "images": 0o755, "logs": 0o755}
+FOLDERS = {"tmp": 0o700, "journal": 0o700, "images": 0o755, "logs": 0o755}
 _LOCK, _NEW = ".outlast-init", ".outlast-new-"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 _CLAIM_WAIT_S = 2.0  # how long another host's birth, seen half done, is waited for
@@ -80,9 +85,18 @@ class PoolDir:
     def journal(self, slot: int) -> Path:
         return self.root / "journal" / f"{slot}.jsonl"
 
-    def register(self, slot: int) -> PosixRegister:
-        """The pool's registers, written as this slot."""
-        return PosixRegister(self.root, str(slot))
+    @property
+    def shared(self) -> bool:
+        """False: this host's own directory of a pool on etcd. Raises StorageTrouble."""
+        return is_shared(self.root)
+
+    def register(self, writer: str | int) -> Register:
+        """The pool's registers; `writer` names who writes: a slot, or a program."""
+        return open_register(self.root, str(writer))
+
+    def area(self, slot: int = 0) -> HeartbeatFile | EtcdArea:
+        """The heartbeat area, to write as `slot` or only to read. OSError, StorageTrouble."""
+        return open_area(self.root, slot)
 
     def secret(self) -> bytes:
         """The 32 bytes of the key of the network beats. Raises StorageTrouble."""
@@ -116,16 +130,11 @@ def create_pool(
     the like are to be made. The preset `lab` is refused unless `lab`. Raises InvalidInput (name,
     timing, not a directory), Conflict (there is a pool), StorageTrouble (missing, full, read-only).
     """
-    check_name(name, "pool name")
-    check(timing)
-    if timing.preset == "lab" and not lab:
-        raise InvalidInput(
-            "the timing 'lab' is for hosts emulated on one machine only",
-            hint="one of: " + ", ".join(key for key in PRESETS if key != "lab"),
-        )
+    settings = new_settings(
+        name, timing, lab=lab, watchdog=watchdog, partition=partition, join=join
+    )
     root = Path(directory).absolute()
     _look(root)
-    settings = PoolSettings(name, str(uuids.uuid4()), timing, watchdog, partition, join=join)
     birth = _Birth(root, settings, files or Files(), furnish)
     try:
         with _locked(root):
@@ -133,6 +142,35 @@ def create_pool(
     except OSError as error:
         raise trouble_of(error, root) from error
     return open_pool(root, settings.uuid)
+
+
+def new_settings(
+    name: str, timing: Timing, *, lab: bool = False, watchdog: str = "automatic",
+    partition: str = "fence", join: str = "token",
+) -> PoolSettings:  # fmt: skip
+    """The settings of a pool to be, with a uuid of its own. Raises InvalidInput."""
+    check_name(name, "pool name")
+    check(timing)
+    if timing.preset == "lab" and not lab:
+        raise InvalidInput(
+            "the timing 'lab' is for hosts emulated on one machine only",
+            hint="one of: " + ", ".join(key for key in PRESETS if key != "lab"),
+        )
+    return PoolSettings(name, str(uuids.uuid4()), timing, watchdog, partition, join=join)
+
+
+def description(settings: PoolSettings) -> bytes:
+    """The content of a new pool.json."""
+    about = {
+        "outlast": LAYOUT, "uuid": settings.uuid, "name": settings.name,
+        "created_wall": round(time.time(), 3),
+    }  # fmt: skip
+    return (json.dumps(about) + "\n").encode()
+
+
+def new_secret() -> bytes:
+    """The content of a new file `secret`."""
+    return secrets.token_hex(32).encode() + b"\n"
 
 
 def open_pool(directory: Path | str, uuid: str = "") -> PoolDir:
@@ -163,7 +201,7 @@ def open_pool(directory: Path | str, uuid: str = "") -> PoolDir:
             f"{root} holds another pool: '{pool.name}' ({pool.uuid}), not {uuid}",
             hint="is the right storage mounted?",
         )
-    for part in (pool.hb, pool.reg, root / "secret"):
+    for part in (root / "secret", *((pool.hb, pool.reg) if pool.shared else ())):
         if not part.exists():
             raise StorageTrouble(
                 f"the pool '{pool.name}' in {root} is not complete: {part.name} is missing",
@@ -292,14 +330,10 @@ class _Birth:
             raise StorageTrouble(f"the first register of the pool could not be written in {build}")
         shutil.rmtree(build / "tmp")
         HeartbeatFile.create(build / "hb", settings.uuid)
-        files.create(build / "secret", secrets.token_hex(32).encode() + b"\n")
+        files.create(build / "secret", new_secret())
         if self._furnish:
             self._furnish(build)
-        about = {
-            "outlast": LAYOUT, "uuid": settings.uuid, "name": settings.name,
-            "created_wall": round(time.time(), 3),
-        }  # fmt: skip
-        files.create(build / "pool.json", (json.dumps(about) + "\n").encode(), 0o644)
+        files.create(build / "pool.json", description(settings), 0o644)
         files.sync_dir(build)
 
     def _place_all(self) -> None:
@@ -317,7 +351,7 @@ class _Birth:
                     files.rename(root / entry, build / f".old-{entry}")
                 self._note(entry)
                 files.rename(build / entry, root / entry)
-        for entry, mode in _FOLDERS.items():
+        for entry, mode in FOLDERS.items():
             if not (root / entry).is_dir():
                 self._made.append(root / entry)
                 make_dir(files, root / entry, mode)

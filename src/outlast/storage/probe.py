@@ -33,12 +33,15 @@ from outlast.errors import InvalidInput, StorageTrouble
 from outlast.settings import PRESETS, S
 from outlast.storage.bench import bench_swap as bench_swap
 from outlast.storage.bench import bench_text as bench_text
+from outlast.storage.etcd_heartbeat import EtcdArea
+from outlast.storage.etcd_register import EtcdRegister
 from outlast.storage.files import trouble_of
 from outlast.storage.format import BLOCK_SIZE
 from outlast.storage.heartbeat import HeartbeatFile
 from outlast.storage.posix import PosixRegister
 
 CONTESTANTS = 4
+ROUNDS_MIN = 10
 ROOM_MIN = 64 * 1024 * 1024
 Progress = Callable[[str, int, int], None]
 
@@ -98,8 +101,8 @@ def probe(
     root = Path(path).absolute()
     if not root.is_dir():
         raise InvalidInput(f"{root} is not a directory", hint="is the storage mounted?")
-    if rounds < 10:
-        raise InvalidInput("a probe needs at least 10 rounds")
+    if rounds < ROUNDS_MIN:
+        raise InvalidInput(f"a probe needs at least {ROUNDS_MIN} rounds")
     work = root / f".outlast-probe-{secrets.token_hex(8)}"
     steps = 6
     try:
@@ -125,10 +128,16 @@ def probe(
 
 def report_of(root: Path, checks: Sequence[Check], beat: Spread, swap: Spread) -> ProbeReport:
     """What was found, with the verdict that follows from it."""
-    fs_type, mount = mount_of(root)
+    return judged(str(root), *mount_of(root), checks, beat, swap)
+
+
+def judged(
+    path: str, fs_type: str, mount: str, checks: Sequence[Check], beat: Spread, swap: Spread
+) -> ProbeReport:
+    """The same of any storage: its kind in `fs_type`, where it comes from in `mount`."""
     presets = _qualifying(fs_type, beat, swap)
     return ProbeReport(
-        str(root), fs_type, mount, tuple(checks), beat, swap, presets,
+        path, fs_type, mount, tuple(checks), beat, swap, presets,
         _verdict(checks, fs_type, presets, beat),
     )  # fmt: skip
 
@@ -281,20 +290,29 @@ def _result(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 def beats(work: Path, rounds: int) -> list[float]:
     """Seconds that heartbeats took, each a write of a block and a read of all. Raises OSError."""
-    took = []
     with HeartbeatFile(work / "hb", 1) as area:
-        for number in range(rounds):
-            start = time.perf_counter()
-            area.write_block(bytes([number % 256]) * BLOCK_SIZE)
-            area.read_all()
-            took.append(time.perf_counter() - start)
+        return beats_of(area, rounds)
+
+
+def beats_of(area: HeartbeatFile | EtcdArea, rounds: int) -> list[float]:
+    """The same of an area that is open. Raises OSError, StorageTrouble."""
+    took = []
+    for number in range(rounds):
+        start = time.perf_counter()
+        area.write_block(bytes([number % 256]) * BLOCK_SIZE)
+        area.read_all()
+        took.append(time.perf_counter() - start)
     return took
 
 
 def swaps(work: Path, rounds: int) -> list[float]:
     """Seconds that swaps took. Raises StorageTrouble."""
+    return swaps_of(PosixRegister(work, "1"), rounds)
+
+
+def swaps_of(register: PosixRegister | EtcdRegister, rounds: int) -> list[float]:
+    """The same of a register that is open. Raises StorageTrouble."""
     took = []
-    register = PosixRegister(work, "1")
     for number in range(rounds):
         name = f"lease/vm{number // 8}"
         start = time.perf_counter()
