@@ -38,6 +38,7 @@ PACKAGES=(
   "swtpm-tools:makes its first state"
   "fence-agents:switches machines off; the tests let one talk to a small BMC"
   "postgresql:a real database for the manager's tests, which run one of their own"
+  "slapd:a real directory (LDAP), for the same"
 )
 # Ubuntu has Chromium as a snap only; the tests that need it are left out there
 if grep -qsx 'ID=debian' /etc/os-release; then
@@ -98,6 +99,7 @@ install_packages() {
     names+=("$name")
   done <<<"$missing"
   no_database_of_the_machine
+  no_directory_of_the_machine
   as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq ||
     die "apt-get update failed: is there a network? (see the lines above)"
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y -o Dpkg::Use-Pty=0 \
@@ -111,6 +113,12 @@ no_database_of_the_machine() {
   case " $installed " in *" postgresql "*) return ;; esac
   as_root mkdir -p "$place"
   echo "create_main_cluster = false" | as_root tee "$place/outlast.conf" >/dev/null
+}
+
+no_directory_of_the_machine() {
+  # the same of slapd, whose package asks before it is installed
+  case " $installed " in *" slapd "*) return ;; esac
+  echo "slapd slapd/no_configuration boolean true" | as_root debconf-set-selections
 }
 
 make_folders() {

@@ -12,12 +12,13 @@ from desk import BOSS, QUICK
 
 from outlast.errors import Conflict, InvalidInput, NotFound, OutlastError, Refused
 from outlast.manager import rights
-from outlast.manager.accounts import CACHE_S, SESSION_S, Accounts
+from outlast.manager.accounts import CACHE_S, Accounts
 from outlast.manager.errors import TooOften
 from outlast.manager.passwords import Passwords, check_password
 from outlast.manager.ports import ACTIONS, ROLES, Grant, Person, Scope
-from outlast.manager.repository import people, records
+from outlast.manager.repository import entries, records
 from outlast.manager.repository.store import Repository
+from outlast.manager.sessions import SESSION_S
 
 ADMIN = Grant("admin")
 WORD = "correct horse battery"
@@ -87,7 +88,7 @@ async def test_a_session_ends(accounts: Accounts, repository: Repository, clock:
     assert await accounts.session(other.cookie_token) is not None
     clock.now_s += SESSION_S
     assert await accounts.session(other.cookie_token) is None
-    stored = await repository.read(lambda c: people.all_sessions(c, "anna"))
+    stored = await repository.read(lambda c: entries.all_sessions(c, "anna"))
     assert other.cookie_token not in repr(stored)
 
 

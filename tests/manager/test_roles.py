@@ -24,6 +24,7 @@ V = "/api/v1"
 OPEN = {
     ("GET", f"{V}/health"): "tells no names",
     ("POST", f"{V}/login"): "is how one comes in",
+    ("POST", f"{V}/login/code"): "is how one comes in, with half a session",
     ("POST", f"{V}/set-up"): "needs the one-time code",
 }
 # routes for everybody who is logged in: they show and change what is the caller's own
@@ -33,6 +34,8 @@ OWN = {
     ("GET", f"{V}/events"), ("GET", f"{V}/events/stream"), ("GET", f"{V}/me"),
     ("POST", f"{V}/logout"), ("POST", f"{V}/me/password"), ("GET", f"{V}/tokens"),
     ("POST", f"{V}/tokens"), ("DELETE", f"{V}/tokens/{{token}}"),
+    ("POST", f"{V}/me/second-factor"), ("POST", f"{V}/me/second-factor/confirm"),
+    ("POST", f"{V}/me/second-factor/remove"),
 }  # fmt: skip
 BODIES: dict[str, Any] = {
     f"{V}/pools/{{pool}}/vms": {"name": "new", "memory": "512MiB"},

@@ -16,6 +16,8 @@ POOL = "00000000-0000-4000-8000-000000000001"
 # pages without a session, each with its reason
 OPEN = {
     ("GET", "/sign-in"): "is how one comes in", ("POST", "/sign-in"): "is how one comes in",
+    ("GET", "/sign-in/code"): "needs half a session",
+    ("POST", "/sign-in/code"): "needs half a session",
     ("GET", "/first-start"): "needs the code", ("POST", "/first-start"): "needs the code",
     ("GET", "/static/{version}/{name:path}"): "the same for everybody",
     ("GET", "/favicon.ico"): "the same for everybody",
@@ -25,7 +27,8 @@ OPEN = {
 OWN = {
     ("GET", "/"), ("GET", "/vms"), ("GET", "/failovers"), ("GET", "/tasks"), ("GET", "/live"),
     ("GET", "/me"), ("POST", "/me/tokens"), ("POST", "/me/tokens/{token}/remove"),
-    ("POST", "/me/password"), ("POST", "/sign-out"),
+    ("POST", "/me/password"), ("POST", "/sign-out"), ("GET", "/me/factor"),
+    ("POST", "/me/factor"), ("POST", "/me/factor/confirm"), ("POST", "/me/factor/remove"),
 }  # fmt: skip
 ROLES = {
     "nobody-1": (Grant("viewer", "another-pool"),),

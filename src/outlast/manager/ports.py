@@ -236,6 +236,7 @@ class Session:
     person: Person
     expires_wall_s: float
     csrf: str  # goes into forms; the same for the whole session
+    stage: str = ""  # "" = whole; code | enrol: what is to be done before it is anybody's
 
 
 class People(Protocol):
@@ -250,8 +251,11 @@ class People(Protocol):
     async def login(self, name: str, password: str, address: str) -> Session:
         """Raises Refused: wrong, or too often; the sentence says which."""
 
+    async def code(self, cookie_token: str, code: str, address: str) -> Session:
+        """The second step of a login, in a session that waits for it. Raises Refused, NotFound."""
+
     async def session(self, cookie_token: str) -> Person | None:
-        """None: there is no such session, or it has ended."""
+        """None: there is no such session, it has ended, or it is not whole."""
 
     async def csrf(self, cookie_token: str) -> str:
         """The session's token for forms; "" without a session."""

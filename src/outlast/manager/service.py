@@ -23,6 +23,7 @@ from outlast.manager.background import Background
 from outlast.manager.config import Config, Place
 from outlast.manager.follower import PERIOD_S, Follower, PoolLink
 from outlast.manager.leader import Leader
+from outlast.manager.outside import Elsewhere
 from outlast.manager.passwords import Passwords
 from outlast.manager.repository import records
 from outlast.manager.repository.store import Repository
@@ -44,7 +45,10 @@ class Manager:
         self.place, self.config = place, config
         self.repository = Repository(place.database(config))
         self.reads = Pools()
-        self.people = Accounts(self.repository, passwords=passwords)
+        self.people = Accounts(
+            self.repository, passwords=passwords, policy=config.second_factor,
+            directory=_directory(config),
+        )  # fmt: skip
         self.tasks = Tasks(self.repository, self.reads, self.reads.followers)
         self.acts = Acts(self.tasks, self.reads, self.people)
         self.background = Background(
@@ -148,3 +152,11 @@ class Manager:
 
     def _leads(self, leads: bool) -> None:
         self.tasks.leads = leads
+
+
+def _directory(config: Config) -> Elsewhere | None:
+    if config.ldap is None:
+        return None
+    from outlast.manager.directory import Directory  # not loaded where there is none
+
+    return Directory(config.ldap)

@@ -23,6 +23,7 @@ from outlast.errors import NotFound, Refused
 from outlast.manager.errors import NotLoggedIn
 from outlast.manager.ports import COOKIE, CSRF_HEADER, Person, Scope
 from outlast.manager.service import Manager
+from outlast.manager.sessions import ENROL
 
 FORM = "application/x-www-form-urlencoded"
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -39,6 +40,7 @@ class Caller:
     pool_id: str = ""
     vm: str = ""
     host: str = ""
+    fresh: bool = False  # gave the password a moment ago, and is half logged in
 
 
 def manager_of(request: Request) -> Manager:
@@ -96,6 +98,26 @@ def logged_in() -> Any:
     return Depends(check)
 
 
+def enrolling() -> Any:
+    """A dependency for getting a second factor: for people, and for those who have to get one."""
+
+    async def check(request: Request) -> Caller:
+        manager = manager_of(request)
+        cookie = request.cookies.get(COOKIE, "")
+        alone = cookie and "authorization" not in request.headers
+        if name := await manager.people.half(cookie, ENROL) if alone else "":
+            await check_forgery(request)
+            nobody = Person(name, ())
+            return Caller(nobody, address_of(request), Scope(False), manager, fresh=True)
+        person = await person_of(request)
+        if person.token:
+            raise Refused("a token has no second factor", hint="log in")
+        return Caller(person, address_of(request), manager.people.scope(person), manager)
+
+    check.__dict__["outlast_action"] = ""
+    return Depends(check)
+
+
 async def person_of(request: Request) -> Person:
     """Raises NotLoggedIn, Refused, TooOften."""
     people = manager_of(request).people
@@ -114,12 +136,15 @@ async def person_of(request: Request) -> Person:
     person = await people.session(cookie) if cookie else None
     if person is None:
         raise NotLoggedIn("nobody is logged in", hint="log in, or send a token")
-    if request.method not in SAFE:
-        await _check_forgery(request, await people.csrf(cookie))
+    await check_forgery(request)
     return person
 
 
-async def _check_forgery(request: Request, csrf: str) -> None:
+async def check_forgery(request: Request) -> None:
+    """A change that comes with a cookie comes out of a page of this manager. Raises Refused."""
+    if request.method in SAFE:
+        return
+    csrf = await manager_of(request).people.csrf(request.cookies.get(COOKIE, ""))
     origin, host = request.headers.get("origin"), request.headers.get("host", "")
     if origin is not None and origin.partition("://")[2] != host:
         raise Refused("this call comes out of another site's page")

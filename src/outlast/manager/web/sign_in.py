@@ -1,4 +1,4 @@
-"""Coming and going: the first administrator, signing in and out, the own password.
+"""Coming and going: the first administrator, signing in with one step or two, signing out.
 
 Rules:
 1. Where to go afterwards is a path of this manager; anything else leads to the first page.
@@ -14,8 +14,10 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Request, Response
 
 from outlast.errors import InvalidInput, OutlastError, Refused
-from outlast.manager.api.gate import address_of, manager_of
+from outlast.manager.api.gate import address_of, check_forgery, manager_of
+from outlast.manager.api.logins import cookie_for
 from outlast.manager.ports import COOKIE, Session
+from outlast.manager.sessions import CODE, ENROL
 from outlast.manager.web.forms import form_of
 from outlast.manager.web.gate import View, page
 from outlast.manager.web.render import fragment, html, redirect, theme
@@ -42,6 +44,30 @@ async def sign_in(request: Request) -> Response:
     except OutlastError as error:
         known = {"next": inside(form["next"]), "name": form["name"][:80]}
         return _form(request, "sign_in.html", error, **known)
+    return _opened(session, inside(form["next"]))
+
+
+@router.get("/sign-in/code")
+async def code_page(request: Request, next: str = "") -> Response:
+    people, cookie = manager_of(request).people, request.cookies.get(COOKIE, "")
+    if not await people.half(cookie, CODE):
+        return redirect("/sign-in")
+    csrf = await people.csrf(cookie)
+    return _form(request, "sign_in_code.html", next=inside(next), csrf=csrf)
+
+
+@router.post("/sign-in/code")
+async def code(request: Request) -> Response:
+    form, people = await form_of(request), manager_of(request).people
+    cookie = request.cookies.get(COOKIE, "")
+    csrf = await people.csrf(cookie)
+    try:
+        if not await people.half(cookie, CODE):
+            return redirect("/sign-in")
+        await check_forgery(request)
+        session = await people.code(cookie, form["code"], address_of(request))
+    except OutlastError as error:
+        return _form(request, "sign_in_code.html", error, next=inside(form["next"]), csrf=csrf)
     return _opened(session, inside(form["next"]))
 
 
@@ -83,17 +109,16 @@ def inside(path: str) -> str:
 
 
 def _opened(session: Session, to: str) -> Response:
-    answer = redirect(to)
-    answer.set_cookie(
-        COOKIE, session.cookie_token, secure=True, httponly=True, samesite="strict", path="/"
-    )
-    return answer
+    """On to where somebody wanted to go, or to what comes before that."""
+    query = urlencode({"next": to})
+    way = {CODE: f"/sign-in/code?{query}", ENROL: "/me/factor"}.get(session.stage, to)
+    return cookie_for(session, redirect(way))
 
 
 def _form(
     request: Request, template: str, error: OutlastError | None = None, **known: str
 ) -> Response:
-    values = {"name": "", "code": "", "next": "/"} | known
+    values = {"name": "", "code": "", "next": "/", "csrf": ""} | known
     query = urlencode({"next": values["next"]})
     made = fragment(template, theme=theme(request), error=error, query=query, **values)
     return html(made, error.status if error else 200)
