@@ -115,7 +115,9 @@ async def ask(app: Any, method: str, path: str, content: bytes, headers: dict[st
             started = message
         else:
             chunks.append(message.get("body", b""))
-    found = {k.decode().lower(): v.decode() for k, v in started["headers"]}
+    found: dict[str, str] = {}
+    for name, value in ((k.decode().lower(), v.decode()) for k, v in started["headers"]):
+        found[name] = f"{found[name]}, {value}" if name in found else value
     return Said(started["status"], found, b"".join(chunks))
 
 

@@ -32,19 +32,23 @@ def free_port() -> int:
 class Process:
     """One management server with folders of its own."""
 
-    def __init__(self, root: Path, database: str = "", *, real: RealPool | None = None) -> None:
-        """real: a pool to follow; then it is set up without commands, which is quicker."""
-        self.root, self.port = root, free_port()
+    def __init__(
+        self, root: Path, database: str = "", *, real: RealPool | None = None, **config: Any
+    ) -> None:
+        """real: a pool to follow; with it or settings it is set up without commands: quicker."""
+        self.root, self.port = root, config.pop("port", 0) or free_port()
         root.mkdir(parents=True, exist_ok=True)
         self.environment = os.environ | {
             "OUTLAST_ETC": str(root / "etc"), "OUTLAST_VAR": str(root / "var"),
             "PYTHONPATH": str(SRC),
         }  # fmt: skip
         self.process: subprocess.Popen[bytes] | None = None
-        if real is not None:
+        if real is not None or config:
             place = Place(root / "etc", root / "var/manager")
-            place.write(Config(listen=f"127.0.0.1:{self.port}", database=database))
+            place.write(Config(listen=f"127.0.0.1:{self.port}", database=database, **config))
             make_certificate(root / "var/manager/tls", ["127.0.0.1"])
+            if real is None:
+                return
             place.pool_pki(real.id).parent.mkdir(parents=True)
             place.pool_pki(real.id).symlink_to(real.pki)
             return

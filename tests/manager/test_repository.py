@@ -7,6 +7,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -89,7 +90,14 @@ def test_several_managers_that_start_at_once_migrate_once(
 def test_the_audit_is_only_added_to(repository: Repository) -> None:
     line = AuditRow(1.0, "anna", "", "start", "web", True, "it was so")
     repository.write_now(lambda c: records.add_audit(c, line))
-    for wish in (update(schema.audit).values(who="else"), delete(schema.audit)):
+    wishes: list[Any] = [update(schema.audit).values(who="else"), delete(schema.audit)]
+    if not repository.shared:  # takes a row away without asking the triggers on delete
+        wishes.append(text("insert or replace into audit select * from audit"))
+    else:
+        wishes.append(text("truncate audit"))
+        wishes.append(text("insert into audit select * from audit "
+                           "on conflict (id) do update set who = 'else'"))  # fmt: skip
+    for wish in wishes:
         with pytest.raises((StorageTrouble, SQLAlchemyError)):
             repository.write_now(lambda c, wish=wish: c.execute(wish))
     rows, total = repository.read_now(records.list_audit)

@@ -18,6 +18,8 @@ OPEN = {
     ("GET", "/sign-in"): "is how one comes in", ("POST", "/sign-in"): "is how one comes in",
     ("GET", "/sign-in/code"): "needs half a session",
     ("POST", "/sign-in/code"): "needs half a session",
+    ("GET", "/sign-in/provider"): "is how one comes in",
+    ("GET", "/sign-in/back"): "the provider says who comes in",
     ("GET", "/first-start"): "needs the code", ("POST", "/first-start"): "needs the code",
     ("GET", "/static/{version}/{name:path}"): "the same for everybody",
     ("GET", "/favicon.ico"): "the same for everybody",

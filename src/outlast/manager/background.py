@@ -88,6 +88,6 @@ class Background:
             records.forget_tasks(c, wall_s - self._tasks_s)
             records.forget_calls(c, wall_s - CALLS_KEPT_S)
             records.forget_managers(c, wall_s - MANAGERS_KEPT_S)
-            entries.forget(c, wall_s)
+            entries.forget_sessions(c, wall_s)
 
         await self._repository.write(forget)

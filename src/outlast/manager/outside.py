@@ -9,6 +9,9 @@ Rules:
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -22,6 +25,7 @@ from outlast.errors import InvalidInput
 from outlast.manager.ports import Grant
 
 TIMEOUT_S = 10.0
+BACK = "/sign-in/back"  # the path of this manager to which a provider sends browsers back
 LDAP, OIDC = "ldap", "oidc"  # origins of users
 
 
@@ -31,7 +35,7 @@ def _address(*schemes: str) -> Callable[[str], str]:
         if parts.scheme not in schemes or not parts.hostname or parts.username:
             wanted = " or ".join(f"{scheme}://" for scheme in schemes)
             raise ValueError(f"{text[:80]!r} is no address here; it begins with {wanted}")
-        return text.rstrip("/")
+        return text
 
     return check
 
@@ -105,6 +109,18 @@ class Outsider:
     roles: tuple[Grant, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """One way to the provider and back."""
+
+    secret: str  # for the cookie of that browser
+
+    def part(self, what: str) -> str:
+        """state, nonce or verifier; none of them tells another one."""
+        mac = hmac.digest(self.secret.encode(), what.encode(), hashlib.sha256)
+        return b64(mac)
+
+
 class Elsewhere(Protocol):
     """Where users' passwords are kept that are not kept here."""
 
@@ -140,3 +156,7 @@ def context_of(ca: str) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=ca or None)
     except (OSError, ssl.SSLError) as error:
         raise InvalidInput(f"the certificates in {ca} cannot be read: {error}") from error
+
+
+def b64(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()

@@ -13,7 +13,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from outlast.errors import OutlastError, StorageTrouble
 from outlast.manager.accounts import Accounts
@@ -29,6 +29,9 @@ from outlast.manager.repository import records
 from outlast.manager.repository.store import Repository
 from outlast.manager.tasks import Tasks
 from outlast.manager.webhooks import Webhooks
+
+if TYPE_CHECKING:
+    from outlast.manager.provider import Provider
 
 log = logging.getLogger("outlast.manager")
 
@@ -49,6 +52,7 @@ class Manager:
             self.repository, passwords=passwords, policy=config.second_factor,
             directory=_directory(config),
         )  # fmt: skip
+        self.provider = _provider(config)
         self.tasks = Tasks(self.repository, self.reads, self.reads.followers)
         self.acts = Acts(self.tasks, self.reads, self.people)
         self.background = Background(
@@ -160,3 +164,11 @@ def _directory(config: Config) -> Elsewhere | None:
     from outlast.manager.directory import Directory  # not loaded where there is none
 
     return Directory(config.ldap)
+
+
+def _provider(config: Config) -> Provider | None:
+    if config.oidc is None:
+        return None
+    from outlast.manager.provider import Provider
+
+    return Provider(config.oidc)

@@ -1,4 +1,4 @@
-"""Sessions, second factors, and people who are at a provider. Functions of an open connection.
+"""Sessions and second factors in the database. Functions of an open connection.
 
 Rules: no secret comes in or goes out of here except as a hash; what makes the codes of a second
 factor is the exception, as it has to be used. What may happen once says whether it did.
@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
-from outlast.manager.repository.schema import factors, flows, recovery_codes, sessions
+from outlast.manager.repository.schema import factors, recovery_codes, sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +32,6 @@ class FactorRow:
     secret: str
     confirmed: bool
     last_step: int
-
-
-@dataclass(frozen=True, slots=True)
-class FlowRow:
-    browser: str  # hash of what its cookie holds
-    nonce: str
-    verifier: str
-    next: str
-    expires_wall_s: float
-
-
-# ---- sessions
 
 
 def add_session(c: Connection, hash_: str, row: SessionRow) -> None:
@@ -86,10 +74,9 @@ def remove_sessions(c: Connection, name: str) -> None:
     c.execute(delete(sessions).where(sessions.c.name == name))
 
 
-def forget(c: Connection, wall_s: float) -> None:
-    """Sessions that have ended, and people who never came back from the provider."""
-    c.execute(delete(sessions).where(sessions.c.expires_wall_s < wall_s))
-    c.execute(delete(flows).where(flows.c.expires_wall_s < wall_s))
+def forget_sessions(c: Connection, wall_s: float) -> int:
+    """Those that have ended."""
+    return c.execute(delete(sessions).where(sessions.c.expires_wall_s < wall_s)).rowcount
 
 
 # ---- second factors
@@ -149,20 +136,3 @@ def remove_factor(c: Connection, name: str) -> bool:
     """False: there was none."""
     c.execute(delete(recovery_codes).where(recovery_codes.c.name == name))
     return c.execute(delete(factors).where(factors.c.name == name)).rowcount == 1
-
-
-# ---- at the provider
-
-
-def add_flow(c: Connection, state_hash: str, row: FlowRow) -> None:
-    values = {name: getattr(row, name) for name in FlowRow.__slots__}
-    c.execute(insert(flows).values(state=state_hash, **values))
-
-
-def take_flow(c: Connection, state_hash: str) -> FlowRow | None:
-    """It, once; whoever comes with it again finds nothing."""
-    same = flows.c.state == state_hash
-    row = c.execute(select(flows).where(same)).one_or_none()
-    if row is None or c.execute(delete(flows).where(same)).rowcount != 1:
-        return None
-    return FlowRow(row.browser, row.nonce, row.verifier, row.next, row.expires_wall_s)

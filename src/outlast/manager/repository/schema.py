@@ -79,16 +79,6 @@ recovery_codes = Table(  # each is good once: using it takes it away
     Column("hash", Text, primary_key=True),
 )  # fmt: skip
 
-flows = Table(  # people who are at the provider now, and should come back
-    "flows", metadata,
-    Column("state", Text, primary_key=True),  # hash
-    Column("browser", Text, nullable=False),  # hash of what its cookie holds
-    Column("nonce", Text, nullable=False),
-    Column("verifier", Text, nullable=False),
-    Column("next", Text, nullable=False),
-    Column("expires_wall_s", Double, nullable=False),
-)  # fmt: skip
-
 audit = Table(  # rows are added only; triggers refuse everything else
     "audit", metadata,
     Column("id", NUMBER, primary_key=True, autoincrement=True),

@@ -9,13 +9,14 @@ Rules:
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from fastapi import APIRouter, Request, Response
 
 from outlast.errors import InvalidInput, OutlastError, Refused
 from outlast.manager.api.gate import address_of, check_forgery, manager_of
 from outlast.manager.api.logins import cookie_for
+from outlast.manager.outside import BACK, Flow
 from outlast.manager.ports import COOKIE, Session
 from outlast.manager.sessions import CODE, ENROL
 from outlast.manager.web.forms import form_of
@@ -23,6 +24,8 @@ from outlast.manager.web.gate import View, page
 from outlast.manager.web.render import fragment, html, redirect, theme
 
 router = APIRouter()
+FLOW = "__Host-outlast-flow"  # who is at the provider; strict would not come back with him
+FLOW_S = 600
 
 
 @router.get("/sign-in")
@@ -69,6 +72,45 @@ async def code(request: Request) -> Response:
     except OutlastError as error:
         return _form(request, "sign_in_code.html", error, next=inside(form["next"]), csrf=csrf)
     return _opened(session, inside(form["next"]))
+
+
+@router.get("/sign-in/provider")
+async def to_provider(request: Request, next: str = "") -> Response:
+    """Away to the provider; a cookie remembers that this browser went."""
+    provider = manager_of(request).provider
+    if provider is None:
+        return redirect("/sign-in")
+    try:
+        address, flow = await provider.begin()
+    except OutlastError as error:
+        return _form(request, "sign_in.html", error, next=inside(next))
+    kept = urlencode({"flow": flow.secret, "next": inside(next)})
+    answer = Response(status_code=303, headers={"Location": address})
+    answer.set_cookie(
+        FLOW, kept, max_age=FLOW_S, secure=True, httponly=True, samesite="lax", path="/"
+    )
+    return answer
+
+
+@router.get(BACK)
+async def from_provider(request: Request) -> Response:
+    """Back from there. The page leads on by itself: a redirect would come without the session's
+    cookie, as the way here began at another site."""
+    manager = manager_of(request)
+    kept = dict(parse_qsl(request.cookies.get(FLOW, "")))
+    to = inside(kept.get("next", ""))
+    try:
+        if manager.provider is None or not kept.get("flow"):
+            raise Refused("this login was not begun in this browser", hint="begin it again")
+        query = dict(request.query_params)
+        outsider = await manager.provider.finish(Flow(kept["flow"]), query)
+        session = await manager.people.enter(outsider, address_of(request))
+        answer = html(fragment("signed_in.html", theme=theme(request), to=to))
+        cookie_for(session, answer)
+    except OutlastError as error:
+        answer = _form(request, "sign_in.html", error, next=to)
+    answer.delete_cookie(FLOW, secure=True, httponly=True, samesite="lax", path="/")
+    return answer
 
 
 @router.get("/first-start")
@@ -120,7 +162,11 @@ def _form(
 ) -> Response:
     values = {"name": "", "code": "", "next": "/", "csrf": ""} | known
     query = urlencode({"next": values["next"]})
-    made = fragment(template, theme=theme(request), error=error, query=query, **values)
+    provider = manager_of(request).provider
+    label = provider.settings.label if provider else ""
+    made = fragment(
+        template, theme=theme(request), error=error, query=query, provider=label, **values
+    )
     return html(made, error.status if error else 200)
 
 

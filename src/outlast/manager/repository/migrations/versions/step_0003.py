@@ -29,15 +29,6 @@ def upgrade() -> None:
         Column("name", Text, primary_key=True),
         Column("hash", Text, primary_key=True),
     )  # fmt: skip
-    op.create_table(
-        "flows",
-        Column("state", Text, primary_key=True),
-        Column("browser", Text, nullable=False),
-        Column("nonce", Text, nullable=False),
-        Column("verifier", Text, nullable=False),
-        Column("next", Text, nullable=False),
-        Column("expires_wall_s", Double, nullable=False),
-    )  # fmt: skip
     if op.get_bind().dialect.name == "sqlite":
         # REPLACE takes the old row away without asking the trigger on delete
         op.execute(
