@@ -24,13 +24,14 @@ from ldap3.core.exceptions import (
     LDAPInvalidDNSyntaxResult,
     LDAPNoSuchObjectResult,
     LDAPOperationResult,
+    LDAPStartTLSError,
     LDAPUnwillingToPerformResult,
 )
 from ldap3.utils.conv import escape_filter_chars
 from ldap3.utils.dn import escape_rdn
 
 from outlast.errors import InvalidInput, Unreachable
-from outlast.manager.outside import LDAP, TIMEOUT_S, Ldap, Outsider, roles_of, secret_of
+from outlast.manager.outside import LDAP, TIMEOUT_S, Ldap, Outsider, context_of, roles_of, secret_of
 
 IDS = ("entryUUID", "objectGUID")  # names of entries are given anew; these never
 GROUPS_MAX = 1000
@@ -38,6 +39,20 @@ WRONG = (
     LDAPInvalidCredentialsResult, LDAPInvalidDNSyntaxResult, LDAPInvalidDnError,
     LDAPNoSuchObjectResult, LDAPUnwillingToPerformResult,
 )  # fmt: skip
+
+
+class Checked(Tls):
+    """TLS whose names OpenSSL checks by itself; ldap3 compares them with a function of its own."""
+
+    def __init__(self, ca: str) -> None:
+        super().__init__(validate=ssl.CERT_REQUIRED)
+        self._context = context_of(ca)
+
+    def wrap_socket(self, connection: Connection, do_handshake: bool = False) -> None:
+        connection.socket = self._context.wrap_socket(
+            connection.socket, server_hostname=connection.server.host,
+            do_handshake_on_connect=do_handshake,
+        )  # fmt: skip
 
 
 class Directory:
@@ -90,19 +105,19 @@ class Directory:
         """
         parts = urlsplit(self._settings.server)
         direct = parts.scheme == "ldaps"
-        tls = Tls(validate=ssl.CERT_REQUIRED, ca_certs_file=self._settings.ca or None)
+        tls = Checked(self._settings.ca)
         server = Server(
             str(parts.hostname), parts.port or (636 if direct else 389), use_ssl=direct, tls=tls,
             get_info=NONE, connect_timeout=TIMEOUT_S,
         )  # fmt: skip
         connection = Connection(
             server, who or None, password or None, raise_exceptions=True, auto_referrals=False,
-            receive_timeout=TIMEOUT_S, check_names=False, read_only=True,
+            receive_timeout=int(TIMEOUT_S), check_names=False, read_only=True,
         )  # fmt: skip
         stack.callback(connection.unbind)
         connection.open()
-        if not direct:
-            connection.start_tls()
+        if not direct and not connection.start_tls():
+            raise LDAPStartTLSError("it did not begin TLS")
         try:
             connection.bind()
         except WRONG:
