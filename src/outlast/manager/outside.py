@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Protocol
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from outlast.errors import InvalidInput
 from outlast.manager.ports import Grant
@@ -97,6 +97,12 @@ class Mail(Part):
     user: str = ""
     password_file: str = ""
     sender: str = Field(min_length=3, max_length=300)
+
+    @model_validator(mode="after")
+    def _no_password_in_the_open(self) -> Mail:
+        if self.user and self.security == "none":
+            raise ValueError("a password goes nowhere without TLS; leave out user, or security")
+        return self
 
 
 @dataclass(frozen=True, slots=True)

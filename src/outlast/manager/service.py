@@ -60,7 +60,7 @@ class Manager:
             tasks_days=config.tasks_days,
         )  # fmt: skip
         self.leader = Leader(self.repository, self._leads)
-        self.webhooks = Webhooks(self.repository)
+        self.webhooks = Webhooks(self.repository, mail=config.mail)
         self.trouble = ""  # of the database; "" = it works
         self.started_wall_s = time.time()
         self._period_s = period_s

@@ -1,4 +1,4 @@
-"""Webhooks over the API: made, listed, tried, removed, with the log of their deliveries.
+"""Webhooks and mail over the API: made, listed, tried, removed, with the log of their deliveries.
 
 Rules: a webhook's secret is in the answer that made it, and in no other.
 """
@@ -13,13 +13,14 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import Field
 
-from outlast.errors import NotFound
+from outlast.errors import Conflict, NotFound
 from outlast.manager.api.answers import ERRORS, Cursor, Limit, Page, Request, pack, unpack_id
 from outlast.manager.api.gate import Caller, needs
+from outlast.manager.mail import SCHEME
 from outlast.manager.repository import hooks
 from outlast.manager.repository.hooks import Delivery, Due, Hook
 from outlast.manager.repository.store import Repository
-from outlast.manager.webhooks import new_hook, post
+from outlast.manager.webhooks import deliver, new_hook
 from outlast.wire.shapes import Answer
 
 router = APIRouter(tags=["webhooks"], responses=ERRORS)
@@ -38,7 +39,7 @@ class HookOut(Answer):
 
 
 class NewHookOut(HookOut):
-    secret: str  # shown this once
+    secret: str  # shown this once; "" for mail
 
 
 class DeliveryOut(Answer):
@@ -62,8 +63,10 @@ async def list_hooks(caller: Annotated[Caller, needs("webhooks")]) -> list[HookO
 
 @router.post("/webhooks", status_code=201)
 async def add_hook(body: HookBody, caller: Annotated[Caller, needs("webhooks")]) -> NewHookOut:
-    """It gets what happens from now on."""
+    """It gets what happens from now on. url: https://..., or mailto: and an address."""
     hook = new_hook(body.url, tuple(body.codes), time.time())
+    if hook.url.startswith(SCHEME) and caller.manager.config.mail is None:
+        raise Conflict("this manager knows no mail server", hint="see mail in manager.json")
     await caller.manager.repository.write(lambda c: hooks.add_hook(c, hook))
     await caller.manager.people.audit(
         caller.person, "webhook-add", hook.id, address=caller.address, after=hook.url
@@ -73,9 +76,10 @@ async def add_hook(body: HookBody, caller: Annotated[Caller, needs("webhooks")])
 
 @router.delete("/webhooks/{webhook}", status_code=204)
 async def remove_hook(webhook: str, caller: Annotated[Caller, needs("webhooks")]) -> None:
+    hook = await _find(caller.manager.repository, webhook)
     await caller.manager.repository.write(lambda c: hooks.remove_hook(c, webhook))
     await caller.manager.people.audit(
-        caller.person, "webhook-remove", webhook, address=caller.address
+        caller.person, "webhook-remove", webhook, address=caller.address, before=hook.url
     )
 
 
@@ -85,7 +89,9 @@ async def try_hook(webhook: str, caller: Annotated[Caller, needs("webhooks")]) -
     hook = await _find(caller.manager.repository, webhook)
     body = '{"code": "test", "sentence": "this is a test"}'
     due = Due(Delivery(0, hook.id, 0, 1, 0, 0, ""), hook.url, hook.secret, body)
-    status, sentence = await asyncio.to_thread(post, due, time.time())
+    status, sentence = await asyncio.to_thread(
+        deliver, due, caller.manager.config.mail, time.time()
+    )
     return TriedOut(status=status, sentence=sentence)
 
 
