@@ -22,6 +22,7 @@ from outlast.manager.asking import Pools
 from outlast.manager.background import Background
 from outlast.manager.config import Config, Place
 from outlast.manager.follower import PERIOD_S, Follower, PoolLink
+from outlast.manager.forecast import Forecasts
 from outlast.manager.leader import Leader
 from outlast.manager.outside import Elsewhere
 from outlast.manager.passwords import Passwords
@@ -60,6 +61,7 @@ class Manager:
             tasks_days=config.tasks_days,
         )  # fmt: skip
         self.leader = Leader(self.repository, self._leads)
+        self.forecasts = Forecasts(self.reads)
         self.webhooks = Webhooks(self.repository, mail=config.mail)
         self.trouble = ""  # of the database; "" = it works
         self.started_wall_s = time.time()
@@ -82,7 +84,7 @@ class Manager:
         for work in (
             self._age(), self._sync(), self.leader.run(),
             self.background.run(lambda: self.leader.leads),
-            self.webhooks.run(lambda: self.leader.leads),
+            self.webhooks.run(lambda: self.leader.leads), self.forecasts.run(),
         ):  # fmt: skip
             self._loops.append(asyncio.ensure_future(self._guarded(work)))
 

@@ -63,7 +63,7 @@ async def list_hooks(caller: Annotated[Caller, needs("webhooks")]) -> list[HookO
 
 @router.post("/webhooks", status_code=201)
 async def add_hook(body: HookBody, caller: Annotated[Caller, needs("webhooks")]) -> NewHookOut:
-    """It gets what happens from now on. url: https://..., or mailto: and an address."""
+    """It gets what happens from now on. url: https://host/path, or mailto:name@host."""
     hook = new_hook(body.url, tuple(body.codes), time.time())
     if hook.url.startswith(SCHEME) and caller.manager.config.mail is None:
         raise Conflict("this manager knows no mail server", hint="see mail in manager.json")
