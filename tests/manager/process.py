@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -15,9 +16,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from desk import QUICK, user
 from pretend import RealPool
 
+from outlast.manager.accounts import Accounts
 from outlast.manager.config import Config, Place, make_certificate
+from outlast.manager.passwords import Passwords
+from outlast.manager.ports import Grant
+from outlast.manager.repository.store import Repository
 
 RUN = "from outlast.cli.main import run; run()"
 SRC = Path(__file__).parents[2] / "src"
@@ -65,6 +71,16 @@ class Process:
         assert (done.returncode != 0) == fails, done.stderr
         assert "Traceback" not in done.stderr
         return done.stderr if fails else done.stdout
+
+    def user(self, name: str, *roles: Grant) -> str:
+        """A user and a token of all its roles, without commands; before it starts."""
+        repository = Repository(f"sqlite:///{self.root}/var/manager/manager.db")
+        repository.migrate()
+        people = Accounts(repository, passwords=Passwords(QUICK))
+        token = asyncio.run(user(people, name, *roles))
+        people.close()
+        repository.close()
+        return token
 
     def start(self) -> None:
         self.process = subprocess.Popen(

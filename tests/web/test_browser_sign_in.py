@@ -19,10 +19,11 @@ from process import Process, free_port
 
 import conftest  # noqa: F401 - puts the manager's tests on the path
 from outlast.manager import totp
+from outlast.manager.ports import Grant
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="apt-get install chromium")
-WORD = "correct horse battery"
+WORD = "a long password of anna"  # as the tests' users have them
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def manager(tmp_path_factory: pytest.TempPathFactory, outside: Outside) -> Itera
     made = Process(
         tmp_path_factory.mktemp("manager"), port=port, oidc=settings, second_factor="admins"
     )
-    made.command("manager", "user", "add", "anna", "--role", "admin", typed=f"{WORD}\n")
+    made.user("anna", Grant("admin"))
     made.start()
     yield made
     made.kill()

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Security
+from fastapi.security import APIKeyCookie, HTTPBearer
 
 from outlast.errors import NotFound, Refused
 from outlast.manager.errors import NotLoggedIn
@@ -25,6 +26,11 @@ from outlast.manager.ports import COOKIE, CSRF_HEADER, Person, Scope
 from outlast.manager.service import Manager
 from outlast.manager.sessions import ENROL
 
+# for the document only: who calls is found out by person_of
+SIGNED = (
+    Security(HTTPBearer(auto_error=False, description="a token: olt_...")),
+    Security(APIKeyCookie(name=COOKIE, auto_error=False, description="a session of a browser")),
+)
 FORM = "application/x-www-form-urlencoded"
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -56,7 +62,7 @@ def address_of(request: Request) -> str:
 def needs(action: str) -> Any:
     """A dependency that lets those through who may do `action` where the path says."""
 
-    async def check(request: Request) -> Caller:
+    async def check(request: Request, _bearer: Any = SIGNED[0], _cookie: Any = SIGNED[1]) -> Caller:
         manager, person = manager_of(request), await person_of(request)
         address, scope = address_of(request), manager.people.scope(person)
         try:
@@ -90,7 +96,7 @@ def needs(action: str) -> Any:
 def logged_in() -> Any:
     """A dependency for what everybody may do who is somebody."""
 
-    async def check(request: Request) -> Caller:
+    async def check(request: Request, _bearer: Any = SIGNED[0], _cookie: Any = SIGNED[1]) -> Caller:
         manager, person = manager_of(request), await person_of(request)
         return Caller(person, address_of(request), manager.people.scope(person), manager)
 
@@ -101,7 +107,7 @@ def logged_in() -> Any:
 def enrolling() -> Any:
     """A dependency for getting a second factor: for people, and for those who have to get one."""
 
-    async def check(request: Request) -> Caller:
+    async def check(request: Request, _bearer: Any = SIGNED[0], _cookie: Any = SIGNED[1]) -> Caller:
         manager = manager_of(request)
         cookie = request.cookies.get(COOKIE, "")
         alone = cookie and "authorization" not in request.headers
