@@ -283,7 +283,7 @@ def test_every_role_stays_within_its_reach() -> None:
 
 
 def test_what_is_covered_gives_nothing_more() -> None:
-    places = (("", ""), ("p", ""), ("p", "web"), ("q", "db"))
+    places = (("", ""), ("p", ""), ("p", "web"), ("q", "db"), ("p", "w*"), ("p", "we*"))
     grants = [Grant(role, *place) for role in ROLES for place in places]
     objects = [("", ""), ("p", ""), ("p", "web"), ("p", "db"), ("q", ""), ("q", "db")]
     for held, wished in itertools.product(grants, grants):
@@ -297,9 +297,17 @@ def test_what_is_covered_gives_nothing_more() -> None:
 
 
 def test_what_is_seen_is_what_may_be_seen() -> None:
-    grants = [Grant("operator", "p"), Grant("own", "q", "web"), Grant("own", "r")]
+    grants = [Grant("operator", "p"), Grant("own", "q", "web"), Grant("own", "r"),
+              Grant("viewer", "s", "d*")]  # fmt: skip
     scope = rights.scope_of(grants)
-    for pool_id, vm in itertools.product("pqr", ("web", "db")):
+    for pool_id, vm in itertools.product("pqrs", ("web", "db")):
         assert scope.sees_vm(pool_id, vm) == rights.allowed(grants, "see", pool_id, vm)
     assert scope.touches("q") and not scope.sees_pool("q") and not scope.touches("r")
+    assert scope.touches("s") and not scope.sees_pool("s")
     assert rights.scope_of([Grant("viewer")]).everything
+
+
+@pytest.mark.parametrize("vm", ["*", "a*b", "**", "web-**"])
+def test_folders_that_are_none(vm: str) -> None:
+    with pytest.raises(InvalidInput, match="no folder"):
+        rights.check(Grant("viewer", "p", vm))

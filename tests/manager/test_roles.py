@@ -90,6 +90,9 @@ def roles_of(pool_id: str) -> dict[str, tuple[Grant, ...]]:
         "other-admin": (Grant("admin", "another-pool"),),
         "vm-owner": (Grant("own", pool_id, "db"),),
         "web-owner": (Grant("own", pool_id, "web"),),
+        "folder-owner": (Grant("own", pool_id, "we*"),),
+        "folder-operator": (Grant("operator", pool_id, "w*"),),
+        "other-folder": (Grant("admin", pool_id, "d*"),),
         "pool-owner": (Grant("own", pool_id),),
         "pool-operator": (Grant("operator", pool_id),),
         "pool-admin": (Grant("admin", pool_id),),
@@ -148,6 +151,10 @@ def test_nobody_learns_what_exists_where_he_may_not_look(place: tuple[Desk, Real
     there = desk.call("POST", f"{V}/pools/{real.id}/vms/web/start", token=token)
     nothing = desk.call("POST", f"{V}/pools/{real.id}/vms/none/start", token=token)
     assert (there.status, there.error) == (nothing.status, nothing.error)
+    within = desk.user("y-folder", Grant("viewer", real.id, "w*"))
+    said = desk.call("GET", f"{V}/vms", token=within).json
+    assert [item["name"] for item in said["items"]] == ["web"]
+    assert desk.call("GET", f"{V}/pools/{real.id}/vms/db", token=within).status == 403
     for path, names in (("pools", ["lab"]), ("vms", ["db"])):
         said = desk.call("GET", f"{V}/{path}", token=token).json
         assert [item["name"] for item in said["items"]] == names

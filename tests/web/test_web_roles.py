@@ -37,6 +37,8 @@ ROLES = {
     "viewer-1": (Grant("viewer"),),
     "pool-viewer": (Grant("viewer", POOL),),
     "vm-owner": (Grant("own", POOL, "db-prod-0018"),),
+    "folder-owner": (Grant("own", POOL, "db-*"),),
+    "other-folder": (Grant("own", POOL, "web-*"),),
     "other-owner": (Grant("own", POOL, "web-prod-0015"),),
     "pool-owner": (Grant("own", POOL),),
     "pool-operator": (Grant("operator", POOL),),

@@ -23,6 +23,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from outlast.errors import InvalidInput
 from outlast.manager.ports import Grant
+from outlast.manager.rights import check
 
 TIMEOUT_S = 10.0
 BACK = "/sign-in/back"  # the path of this manager to which a provider sends browsers back
@@ -53,6 +54,14 @@ class Rule(Part):
     role: Literal["admin", "operator", "viewer", "own"]
     pool_id: str = ""  # "" = everything
     vm: str = ""
+
+    @model_validator(mode="after")
+    def _checked(self) -> Rule:
+        try:
+            check(self.grant())
+        except InvalidInput as error:
+            raise ValueError(error.sentence) from None
+        return self
 
     def grant(self) -> Grant:
         return Grant(self.role, self.pool_id, self.vm)
