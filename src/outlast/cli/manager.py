@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from outlast.cli.context import options, print_json, say
-from outlast.cli.manager_people import factor_app, token_app, user_app
+from outlast.cli.manager_people import HERE, factor_app, token_app, user_app
 from outlast.cli.manager_place import find_place, open_repository, with_accounts
 from outlast.errors import InvalidInput, NotFound, OutlastError
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from outlast.manager.accounts import Accounts
 
 app = typer.Typer(no_args_is_help=True, help="A management server for many pools.")
@@ -143,7 +145,15 @@ def add_pool(
         raise InvalidInput(f"the certificate cannot be copied: {error}") from error
     repository = open_repository(place, config)
     found, wall_s = status, time.time()
-    repository.write_now(lambda c: records.put_pool(c, found.uuid, found.name, agents, wall_s))
+
+    def put(c: Connection) -> None:
+        was = {known: addresses for known, _, addresses in records.all_pools(c)}
+        before, after = " ".join(was.get(found.uuid, ())), " ".join(agents)
+        line = (wall_s, HERE, "", "pool-add", found.uuid, True, found.name, before, after)
+        records.put_pool(c, found.uuid, found.name, agents, wall_s)
+        records.add_audit(c, records.AuditRow(*line))
+
+    repository.write_now(put)
     repository.close()
     if options(ctx).json:
         print_json({"id": found.uuid, "name": found.name})
@@ -158,7 +168,18 @@ def remove_pool(pool_id: Annotated[str, typer.Argument(help="Its id.")]) -> None
 
     place = find_place()
     repository = open_repository(place, place.config())
-    gone = repository.write_now(lambda c: records.remove_pool(c, pool_id))
+
+    def remove(c: Connection) -> bool:
+        known = {row[0]: row for row in records.all_pools(c)}
+        _, name, agents = known.get(pool_id, ("", "", ()))
+        row = records.AuditRow(
+            time.time(), HERE, "", "pool-remove", pool_id, True, name, before=" ".join(agents)
+        )
+        if gone := records.remove_pool(c, pool_id):
+            records.add_audit(c, row)
+        return gone
+
+    gone = repository.write_now(remove)
     repository.close()
     if not gone:
         raise NotFound(f"no pool {pool_id[:80]!r} is followed", hint="outlast manager pools")

@@ -205,6 +205,7 @@ class Accounts(Sessions):
         """Somebody made a VM: who could not use it otherwise gets the role own on it."""
         owner, _, token_name = who.partition("/")
         grant = Grant("own", pool_id, vm)
+        line = self._line(who, "", "role-add", owner, "made the VM", after=words((grant,)))
 
         def give(c: Connection) -> None:
             row = people.user(c, owner)
@@ -212,6 +213,7 @@ class Accounts(Sessions):
                 return
             if not rights.covers(row.grants, grant):
                 people.add_grant(c, f"user:{owner}", grant)
+                records.add_audit(c, line)
             for token in people.all_tokens(c, owner) if token_name else ():
                 if token.name == token_name and not rights.covers(token.grants, grant):
                     people.add_grant(c, f"token:{token.id}", grant)
@@ -221,7 +223,15 @@ class Accounts(Sessions):
 
     async def gone_vm(self, pool_id: str, vm: str) -> None:
         """A VM is deleted: a later one of that name belongs to nobody."""
-        await self._repository.write(lambda c: people.forget_vm(c, pool_id, vm))
+
+        def forget(c: Connection) -> None:
+            for holder, grant in people.forget_vm(c, pool_id, vm):
+                before, name = words((grant,)), holder.removeprefix("user:")
+                said = "the VM is deleted"
+                line = self._line("outlast", "", "role-remove", name, said, before=before)
+                records.add_audit(c, line)
+
+        await self._repository.write(forget)
         self._known.clear()
 
     # ---- rights and audit

@@ -77,9 +77,13 @@ def add_grant(c: Connection, holder: str, grant: Grant) -> None:
         c.execute(insert(grants).values(holder=holder, **values))
 
 
-def forget_vm(c: Connection, pool_id: str, vm: str) -> None:
-    """A VM is gone: who makes one of the same name later inherits nothing."""
-    c.execute(delete(grants).where(grants.c.pool_id == pool_id, grants.c.vm == vm))
+def forget_vm(c: Connection, pool_id: str, vm: str) -> list[tuple[str, Grant]]:
+    """A VM is gone: who makes one of the same name later inherits nothing. Who had what."""
+    same = (grants.c.pool_id == pool_id) & (grants.c.vm == vm)
+    had = [(row.holder, Grant(row.role, row.pool_id, row.vm))
+           for row in c.execute(select(grants).where(same).order_by(grants.c.holder))]  # fmt: skip
+    c.execute(delete(grants).where(same))
+    return had
 
 
 # ---- users
