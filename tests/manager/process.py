@@ -87,7 +87,7 @@ class Process:
             [sys.executable, "-c", RUN, "manager", "run"], env=self.environment,
             stderr=(self.root / "log").open("ab"),
         )  # fmt: skip
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while time.monotonic() < end and self.process.poll() is None:
             try:
                 if self.call("GET", "/api/v1/health")[0] == 200:

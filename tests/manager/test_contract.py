@@ -74,7 +74,7 @@ class Contract:
         self.session.headers["Authorization"] = f"Bearer {token}"
         self.url = f"https://127.0.0.1:{self.manager.port}"
         at = f"{self.url}{V}/pools/{self.real.id}"
-        wait(lambda: self.session.get(at, timeout=10).json().get("stale") is False)
+        wait(lambda: self.session.get(at, timeout=10).json().get("stale") is False, 60)
         self.document = self.session.get(f"{self.url}{V}/openapi.json", timeout=10).json()
 
     def operations(self, document: Any) -> list[Any]:

@@ -53,7 +53,9 @@ class Office:
         if kind != "none":
             more |= {"authenticator": self._known, "auth_required": True,
                      "auth_require_tls": kind == "starttls"}  # fmt: skip
-        self._controller = Controller(self, hostname="localhost", port=free_port(), **more)
+        self._controller = Controller(
+            self, hostname="localhost", port=free_port(), ready_timeout=60, **more
+        )
         self._controller.start()
 
     def _known(self, server: Any, session: Any, envelope: Any, kind: str, data: Any) -> AuthResult:
