@@ -82,6 +82,8 @@ def test_names_stay_values(slapd: Slapd) -> None:
     assert paul is not None
     assert paul.roles == (Grant("operator"),)
     assert ask(settings, "twin") is None  # two of that name: nobody
+    many = slapd.settings(people_filter="(objectClass=inetOrgPerson)")
+    assert ask(many, "olga") is None  # so are six
 
 
 def test_what_is_wrong_is_said(slapd: Slapd, tmp_path: Path) -> None:

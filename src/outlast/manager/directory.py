@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,6 +25,7 @@ from ldap3.core.exceptions import (
     LDAPInvalidDNSyntaxResult,
     LDAPNoSuchObjectResult,
     LDAPOperationResult,
+    LDAPSizeLimitExceededResult,
     LDAPStartTLSError,
     LDAPUnwillingToPerformResult,
 )
@@ -34,7 +36,7 @@ from outlast.errors import InvalidInput, Unreachable
 from outlast.manager.outside import LDAP, TIMEOUT_S, Ldap, Outsider, context_of, roles_of, secret_of
 
 IDS = ("entryUUID", "objectGUID")  # names of entries are given anew; these never
-GROUPS_MAX = 1000
+THREADS = 4
 WRONG = (
     LDAPInvalidCredentialsResult, LDAPInvalidDNSyntaxResult, LDAPInvalidDnError,
     LDAPNoSuchObjectResult, LDAPUnwillingToPerformResult,
@@ -58,12 +60,15 @@ class Checked(Tls):
 class Directory:
     def __init__(self, settings: Ldap) -> None:
         self._settings = settings
+        # of its own: many who log in while the directory hangs keep nothing else from a thread
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="directory")
 
     async def person(self, name: str, password: str) -> Outsider | None:
         """None: the name or the password is wrong. Raises Unreachable, InvalidInput."""
         if not password or not name:
             return None
-        return await asyncio.to_thread(self._person, name, password)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._person, name, password)
 
     def _person(self, name: str, password: str) -> Outsider | None:
         try:
@@ -127,7 +132,10 @@ class Directory:
     def _entry(self, connection: Connection, name: str) -> dict[str, Any] | None:
         known = self._settings
         wanted = known.people_filter.replace("{name}", escape_filter_chars(name))
-        connection.search(known.people_base, wanted, SUBTREE, attributes=["cn"], size_limit=2)
+        try:
+            connection.search(known.people_base, wanted, SUBTREE, attributes=["cn"], size_limit=2)
+        except LDAPSizeLimitExceededResult:
+            return None
         found = [e for e in connection.response or () if e["type"] == "searchResEntry"]
         return found[0] if len(found) == 1 else None
 
@@ -139,10 +147,8 @@ class Directory:
         subject = dn.casefold() if found is None else f"id:{found.hex()}"
         wanted = known.groups_filter.replace("{dn}", escape_filter_chars(dn))
         wanted = wanted.replace("{name}", escape_filter_chars(name))
-        connection.search(
-            known.groups_base or known.people_base, wanted, SUBTREE, attributes=["cn"],
-            size_limit=GROUPS_MAX,
-        )  # fmt: skip
+        base = known.groups_base or known.people_base
+        connection.search(base, wanted, SUBTREE, attributes=["cn"])
         groups = []
         for group in connection.response or ():
             if group["type"] == "searchResEntry":
