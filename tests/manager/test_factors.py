@@ -232,6 +232,10 @@ def test_who_needs_one_gets_it_first(desk: Desk) -> None:
 def test_the_policy_of_a_manager(tmp_path: Path, policy: str, stages: list[str]) -> None:
     desk = Desk(tmp_path, second_factor=policy)
     try:
+        first, code = Visitor(desk), desk.run(desk.manager.people.new_code())
+        said = first.post("/set-up", {"code": code, "name": "root", "password": WORD})
+        assert (said.status, said.json["stage"]) == (200, "enrol")
+        assert first.get("/me").status == 401
         anna, bert = new_user(desk, "anna", "admin"), new_user(desk, "bert")
         assert [anna.login("anna"), bert.login("bert")] == stages
     finally:
