@@ -43,6 +43,7 @@ PACKAGES=(
   "fence-agents:switches machines off; the tests let one talk to a small BMC"
   "etcd-server:pools without a shared file system; the tests run members of their own"
   "postgresql:a real database for the manager's tests, which run one of their own"
+  "slapd:a real directory (LDAP), for the same"
 )
 # Ubuntu has Chromium as a snap only; the tests that need it are left out there
 if grep -qsx 'ID=debian' /etc/os-release; then
@@ -103,6 +104,7 @@ install_packages() {
     names+=("$name")
   done <<<"$missing"
   no_services_of_the_machine
+  no_directory_of_the_machine
   as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq ||
     die "apt-get update failed: is there a network? (see the lines above)"
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y -o Dpkg::Use-Pty=0 \
@@ -120,6 +122,12 @@ no_services_of_the_machine() {
   case " $installed " in *" etcd-server "*) ;; *)
     [ -e "$unit" ] || as_root ln -sf /dev/null "$unit" ;; # masked
   esac
+}
+
+no_directory_of_the_machine() {
+  # the same of slapd, whose package asks before it is installed
+  case " $installed " in *" slapd "*) return ;; esac
+  echo "slapd slapd/no_configuration boolean true" | as_root debconf-set-selections
 }
 
 make_folders() {

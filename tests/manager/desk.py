@@ -50,14 +50,15 @@ class Said:
 class Desk:
     """A manager that runs, and a way to call it. `close` ends it."""
 
-    def __init__(self, root: Path, database: str = "") -> None:
+    def __init__(self, root: Path, database: str = "", **config: Any) -> None:
         self.place = Place(root / "etc", root / "var")
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self.manager = Manager(
-            self.place, Config(database=database), period_s=0.05, passwords=Passwords(QUICK)
-        )
+            self.place, Config(database=database, **config), period_s=0.05,
+            passwords=Passwords(QUICK),
+        )  # fmt: skip
         self.app = build(self.manager)
         self.run(self.manager.start())
 
@@ -114,7 +115,9 @@ async def ask(app: Any, method: str, path: str, content: bytes, headers: dict[st
             started = message
         else:
             chunks.append(message.get("body", b""))
-    found = {k.decode().lower(): v.decode() for k, v in started["headers"]}
+    found: dict[str, str] = {}
+    for name, value in ((k.decode().lower(), v.decode()) for k, v in started["headers"]):
+        found[name] = f"{found[name]}, {value}" if name in found else value
     return Said(started["status"], found, b"".join(chunks))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -15,9 +16,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from desk import QUICK, user
 from pretend import RealPool
 
+from outlast.manager.accounts import Accounts
 from outlast.manager.config import Config, Place, make_certificate
+from outlast.manager.passwords import Passwords
+from outlast.manager.ports import Grant
+from outlast.manager.repository.store import Repository
 
 RUN = "from outlast.cli.main import run; run()"
 SRC = Path(__file__).parents[2] / "src"
@@ -32,19 +38,23 @@ def free_port() -> int:
 class Process:
     """One management server with folders of its own."""
 
-    def __init__(self, root: Path, database: str = "", *, real: RealPool | None = None) -> None:
-        """real: a pool to follow; then it is set up without commands, which is quicker."""
-        self.root, self.port = root, free_port()
+    def __init__(
+        self, root: Path, database: str = "", *, real: RealPool | None = None, **config: Any
+    ) -> None:
+        """real: a pool to follow; with it or settings it is set up without commands: quicker."""
+        self.root, self.port = root, config.pop("port", 0) or free_port()
         root.mkdir(parents=True, exist_ok=True)
         self.environment = os.environ | {
             "OUTLAST_ETC": str(root / "etc"), "OUTLAST_VAR": str(root / "var"),
             "PYTHONPATH": str(SRC),
         }  # fmt: skip
         self.process: subprocess.Popen[bytes] | None = None
-        if real is not None:
+        if real is not None or config:
             place = Place(root / "etc", root / "var/manager")
-            place.write(Config(listen=f"127.0.0.1:{self.port}", database=database))
+            place.write(Config(listen=f"127.0.0.1:{self.port}", database=database, **config))
             make_certificate(root / "var/manager/tls", ["127.0.0.1"])
+            if real is None:
+                return
             place.pool_pki(real.id).parent.mkdir(parents=True)
             place.pool_pki(real.id).symlink_to(real.pki)
             return
@@ -62,12 +72,22 @@ class Process:
         assert "Traceback" not in done.stderr
         return done.stderr if fails else done.stdout
 
+    def user(self, name: str, *roles: Grant) -> str:
+        """A user and a token of all its roles, without commands; before it starts."""
+        repository = Repository(f"sqlite:///{self.root}/var/manager/manager.db")
+        repository.migrate()
+        people = Accounts(repository, passwords=Passwords(QUICK))
+        token = asyncio.run(user(people, name, *roles))
+        people.close()
+        repository.close()
+        return token
+
     def start(self) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-c", RUN, "manager", "run"], env=self.environment,
             stderr=(self.root / "log").open("ab"),
         )  # fmt: skip
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while time.monotonic() < end and self.process.poll() is None:
             try:
                 if self.call("GET", "/api/v1/health")[0] == 200:

@@ -12,12 +12,13 @@ from desk import BOSS, QUICK
 
 from outlast.errors import Conflict, InvalidInput, NotFound, OutlastError, Refused
 from outlast.manager import rights
-from outlast.manager.accounts import CACHE_S, SESSION_S, Accounts
+from outlast.manager.accounts import CACHE_S, Accounts
 from outlast.manager.errors import TooOften
 from outlast.manager.passwords import Passwords, check_password
 from outlast.manager.ports import ACTIONS, ROLES, Grant, Person, Scope
-from outlast.manager.repository import people, records
+from outlast.manager.repository import entries, records
 from outlast.manager.repository.store import Repository
+from outlast.manager.sessions import SESSION_S
 
 ADMIN = Grant("admin")
 WORD = "correct horse battery"
@@ -87,7 +88,7 @@ async def test_a_session_ends(accounts: Accounts, repository: Repository, clock:
     assert await accounts.session(other.cookie_token) is not None
     clock.now_s += SESSION_S
     assert await accounts.session(other.cookie_token) is None
-    stored = await repository.read(lambda c: people.all_sessions(c, "anna"))
+    stored = await repository.read(lambda c: entries.all_sessions(c, "anna"))
     assert other.cookie_token not in repr(stored)
 
 
@@ -282,7 +283,7 @@ def test_every_role_stays_within_its_reach() -> None:
 
 
 def test_what_is_covered_gives_nothing_more() -> None:
-    places = (("", ""), ("p", ""), ("p", "web"), ("q", "db"))
+    places = (("", ""), ("p", ""), ("p", "web"), ("q", "db"), ("p", "w*"), ("p", "we*"))
     grants = [Grant(role, *place) for role in ROLES for place in places]
     objects = [("", ""), ("p", ""), ("p", "web"), ("p", "db"), ("q", ""), ("q", "db")]
     for held, wished in itertools.product(grants, grants):
@@ -296,9 +297,17 @@ def test_what_is_covered_gives_nothing_more() -> None:
 
 
 def test_what_is_seen_is_what_may_be_seen() -> None:
-    grants = [Grant("operator", "p"), Grant("own", "q", "web"), Grant("own", "r")]
+    grants = [Grant("operator", "p"), Grant("own", "q", "web"), Grant("own", "r"),
+              Grant("viewer", "s", "d*")]  # fmt: skip
     scope = rights.scope_of(grants)
-    for pool_id, vm in itertools.product("pqr", ("web", "db")):
+    for pool_id, vm in itertools.product("pqrs", ("web", "db")):
         assert scope.sees_vm(pool_id, vm) == rights.allowed(grants, "see", pool_id, vm)
     assert scope.touches("q") and not scope.sees_pool("q") and not scope.touches("r")
+    assert scope.touches("s") and not scope.sees_pool("s")
     assert rights.scope_of([Grant("viewer")]).everything
+
+
+@pytest.mark.parametrize("vm", ["*", "a*b", "**", "web-**"])
+def test_folders_that_are_none(vm: str) -> None:
+    with pytest.raises(InvalidInput, match="no folder"):
+        rights.check(Grant("viewer", "p", vm))

@@ -7,6 +7,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -43,16 +44,17 @@ def test_the_steps_lead_to_the_tables_that_the_code_knows(repository: Repository
 def test_an_older_schema_is_migrated_and_keeps_what_is_in_it(database: str) -> None:
     made = Repository(database)
     made.migrate("0001")
-    made.write_now(lambda c: people.add_user(c, "anna", "hash", [Grant("admin")], 1.0))
+    made.write_now(lambda c: c.execute(text("insert into users values ('anna', 'h', false, 1)")))
+    made.write_now(lambda c: people.set_grants(c, "user:anna", [Grant("admin")]))
     assert made.schema() == "0001"
     with pytest.raises(StorageTrouble, match=r"does not work|no tables|no such"):
         made.read_now(lambda c: c.execute(select(schema.webhooks)))
     made.migrate()
-    assert made.schema() == "0002"
+    assert made.schema() == HEAD
     assert made.read_now(lambda c: c.execute(select(schema.webhooks)).all()) == []
     found = made.read_now(lambda c: people.user(c, "anna"))
     assert found is not None
-    assert found.grants == (Grant("admin"),)
+    assert (found.grants, found.origin, found.code_needed) == ((Grant("admin"),), "local", False)
     made.close()
 
 
@@ -88,7 +90,14 @@ def test_several_managers_that_start_at_once_migrate_once(
 def test_the_audit_is_only_added_to(repository: Repository) -> None:
     line = AuditRow(1.0, "anna", "", "start", "web", True, "it was so")
     repository.write_now(lambda c: records.add_audit(c, line))
-    for wish in (update(schema.audit).values(who="else"), delete(schema.audit)):
+    wishes: list[Any] = [update(schema.audit).values(who="else"), delete(schema.audit)]
+    if not repository.shared:  # takes a row away without asking the triggers on delete
+        wishes.append(text("insert or replace into audit select * from audit"))
+    else:
+        wishes.append(text("truncate audit"))
+        wishes.append(text("insert into audit select * from audit "
+                           "on conflict (id) do update set who = 'else'"))  # fmt: skip
+    for wish in wishes:
         with pytest.raises((StorageTrouble, SQLAlchemyError)):
             repository.write_now(lambda c, wish=wish: c.execute(wish))
     rows, total = repository.read_now(records.list_audit)

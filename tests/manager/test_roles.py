@@ -24,6 +24,7 @@ V = "/api/v1"
 OPEN = {
     ("GET", f"{V}/health"): "tells no names",
     ("POST", f"{V}/login"): "is how one comes in",
+    ("POST", f"{V}/login/code"): "is how one comes in, with half a session",
     ("POST", f"{V}/set-up"): "needs the one-time code",
 }
 # routes for everybody who is logged in: they show and change what is the caller's own
@@ -33,6 +34,8 @@ OWN = {
     ("GET", f"{V}/events"), ("GET", f"{V}/events/stream"), ("GET", f"{V}/me"),
     ("POST", f"{V}/logout"), ("POST", f"{V}/me/password"), ("GET", f"{V}/tokens"),
     ("POST", f"{V}/tokens"), ("DELETE", f"{V}/tokens/{{token}}"),
+    ("POST", f"{V}/me/second-factor"), ("POST", f"{V}/me/second-factor/confirm"),
+    ("POST", f"{V}/me/second-factor/remove"),
 }  # fmt: skip
 BODIES: dict[str, Any] = {
     f"{V}/pools/{{pool}}/vms": {"name": "new", "memory": "512MiB"},
@@ -87,6 +90,9 @@ def roles_of(pool_id: str) -> dict[str, tuple[Grant, ...]]:
         "other-admin": (Grant("admin", "another-pool"),),
         "vm-owner": (Grant("own", pool_id, "db"),),
         "web-owner": (Grant("own", pool_id, "web"),),
+        "folder-owner": (Grant("own", pool_id, "we*"),),
+        "folder-operator": (Grant("operator", pool_id, "w*"),),
+        "other-folder": (Grant("admin", pool_id, "d*"),),
         "pool-owner": (Grant("own", pool_id),),
         "pool-operator": (Grant("operator", pool_id),),
         "pool-admin": (Grant("admin", pool_id),),
@@ -145,6 +151,10 @@ def test_nobody_learns_what_exists_where_he_may_not_look(place: tuple[Desk, Real
     there = desk.call("POST", f"{V}/pools/{real.id}/vms/web/start", token=token)
     nothing = desk.call("POST", f"{V}/pools/{real.id}/vms/none/start", token=token)
     assert (there.status, there.error) == (nothing.status, nothing.error)
+    within = desk.user("y-folder", Grant("viewer", real.id, "w*"))
+    said = desk.call("GET", f"{V}/vms", token=within).json
+    assert [item["name"] for item in said["items"]] == ["web"]
+    assert desk.call("GET", f"{V}/pools/{real.id}/vms/db", token=within).status == 403
     for path, names in (("pools", ["lab"]), ("vms", ["db"])):
         said = desk.call("GET", f"{V}/{path}", token=token).json
         assert [item["name"] for item in said["items"]] == names

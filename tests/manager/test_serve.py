@@ -77,6 +77,10 @@ def test_the_commands_for_people(server: tuple[Process, RealPool, str]) -> None:
     assert made.call("POST", f"{V}/login", login)[0] == 200
     made.command("manager", "user", "password", "bert", typed="the third long one\n")
     assert made.call("POST", f"{V}/login", login)[0] == 403
+    audit = made.call("GET", f"{V}/audit?action=pool-add", token=server[2])[1]["items"]
+    assert [(a["who"], a["object"], a["after"]) for a in audit] == [
+        ("root", real.id, real.url("a"))
+    ]
     too_much = made.command("manager", "token", "add", "bert", "x", "--role", "admin", fails=True)
     assert "bert has no role admin" in too_much
     assert "king" in made.command("manager", "user", "roles", "bert", "--role", "king", fails=True)

@@ -16,6 +16,10 @@ POOL = "00000000-0000-4000-8000-000000000001"
 # pages without a session, each with its reason
 OPEN = {
     ("GET", "/sign-in"): "is how one comes in", ("POST", "/sign-in"): "is how one comes in",
+    ("GET", "/sign-in/code"): "needs half a session",
+    ("POST", "/sign-in/code"): "needs half a session",
+    ("GET", "/sign-in/provider"): "is how one comes in",
+    ("GET", "/sign-in/back"): "the provider says who comes in",
     ("GET", "/first-start"): "needs the code", ("POST", "/first-start"): "needs the code",
     ("GET", "/static/{version}/{name:path}"): "the same for everybody",
     ("GET", "/favicon.ico"): "the same for everybody",
@@ -25,13 +29,16 @@ OPEN = {
 OWN = {
     ("GET", "/"), ("GET", "/vms"), ("GET", "/failovers"), ("GET", "/tasks"), ("GET", "/live"),
     ("GET", "/me"), ("POST", "/me/tokens"), ("POST", "/me/tokens/{token}/remove"),
-    ("POST", "/me/password"), ("POST", "/sign-out"),
+    ("POST", "/me/password"), ("POST", "/sign-out"), ("GET", "/me/factor"),
+    ("POST", "/me/factor"), ("POST", "/me/factor/confirm"), ("POST", "/me/factor/remove"),
 }  # fmt: skip
 ROLES = {
     "nobody-1": (Grant("viewer", "another-pool"),),
     "viewer-1": (Grant("viewer"),),
     "pool-viewer": (Grant("viewer", POOL),),
     "vm-owner": (Grant("own", POOL, "db-prod-0018"),),
+    "folder-owner": (Grant("own", POOL, "db-*"),),
+    "other-folder": (Grant("own", POOL, "web-*"),),
     "other-owner": (Grant("own", POOL, "web-prod-0015"),),
     "pool-owner": (Grant("own", POOL),),
     "pool-operator": (Grant("operator", POOL),),

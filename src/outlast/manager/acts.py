@@ -5,12 +5,23 @@ Nothing is decided here: the pool takes a wish or refuses it, and says why.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from outlast.manager.accounts import Accounts
 from outlast.manager.fleet import Fleet
 from outlast.manager.outcome import Wish
 from outlast.manager.ports import Task
-from outlast.manager.tasks import Tasks
-from outlast.wire.shapes import HaSwitch, VmCreate, VmDelete
+from outlast.manager.tasks import NO_WISH, Tasks
+from outlast.wire.client import AgentClient
+from outlast.wire.shapes import (
+    HaOffInfo,
+    HaSwitch,
+    HostStatus,
+    VmCreate,
+    VmDelete,
+    VmStatus,
+    VmWish,
+)
 
 WHY_MAX = 200
 
@@ -29,53 +40,43 @@ class Acts:
         return self._tasks.task(task_id)
 
     async def start(self, pool_id: str, vm: str, who: str, *, address: str = "") -> Task:
-        name = self._name(pool_id, vm)
-        return await self._tasks.wish(
-            "start", pool_id, name, who, lambda c: c.start(name), address=address
+        return await self._of_vm(
+            "start", pool_id, vm, who, lambda c, n: c.start(n), "running", address
         )
 
     async def stop(self, pool_id: str, vm: str, who: str, *, address: str = "") -> Task:
-        name = self._name(pool_id, vm)
-        return await self._tasks.wish(
-            "stop", pool_id, name, who, lambda c: c.stop(name), address=address
-        )
+        return await self._of_vm("stop", pool_id, vm, who, lambda c, n: c.stop(n), "off", address)
 
     async def kill(self, pool_id: str, vm: str, who: str, *, address: str = "") -> Task:
-        name = self._name(pool_id, vm)
-        return await self._tasks.wish(
-            "kill", pool_id, name, who, lambda c: c.kill(name), address=address
-        )
+        return await self._of_vm("kill", pool_id, vm, who, lambda c, n: c.kill(n), "off", address)
 
     async def migrate(
         self, pool_id: str, vm: str, who: str, to: str = "", *, address: str = ""
     ) -> Task:
-        found = self._fleet.vm(pool_id, vm).vm
-        wish = Wish(source=found.host, to=to)
-        return await self._tasks.wish(
-            "migrate", pool_id, found.name, who, lambda c: c.migrate(found.name, to), wish,
-            address=address, before=found.host, said=to and f"to {to}",
+        wish = Wish(source=self._fleet.vm(pool_id, vm).vm.host, to=to)
+        return await self._of_vm(
+            "migrate", pool_id, vm, who, lambda c, n: c.migrate(n, to),
+            f"on {to or 'another host'}", address, wish, to and f"to {to}",
         )  # fmt: skip
 
     async def stay(self, pool_id: str, vm: str, who: str, *, address: str = "") -> Task:
-        name = self._name(pool_id, vm)
-        return await self._tasks.wish(
-            "stay", pool_id, name, who, lambda c: c.stay(name), address=address
+        return await self._of_vm(
+            "stay", pool_id, vm, who, lambda c, n: c.stay(n), "stays there", address
         )
 
     async def ha(
         self, pool_id: str, vm: str, who: str, switch: HaSwitch, *, address: str = ""
     ) -> Task:
-        name, wish = self._name(pool_id, vm), _by(switch, who)
-        return await self._tasks.wish(
-            "ha", pool_id, name, who, lambda c: c.vm_ha(name, wish), address=address,
-            said=_ha_words(switch),
-        )  # fmt: skip
+        wish, said = _by(switch, who), _ha_words(switch)
+        return await self._of_vm(
+            "ha", pool_id, vm, who, lambda c, n: c.vm_ha(n, wish), said, address, said=said
+        )
 
     async def pool_ha(self, pool_id: str, who: str, switch: HaSwitch, *, address: str = "") -> Task:
         wish = _by(switch, who)
         return await self._tasks.wish(
             "pool-ha", pool_id, "", who, lambda c: c.pool_ha(wish), address=address,
-            said=_ha_words(switch),
+            before=_ha_was(self._fleet.pool(pool_id).status.ha_off), said=_ha_words(switch),
         )  # fmt: skip
 
     async def create(
@@ -101,32 +102,43 @@ class Acts:
     async def maintain(
         self, pool_id: str, host: str, who: str, why: str = "", *, address: str = ""
     ) -> Task:
-        self._fleet.host(pool_id, host)
+        was = _host_was(self._fleet.host(pool_id, host))
         status = self._fleet.pool(pool_id).status
         count = sum(vm.host == host and vm.state != "stopped" for vm in status.vms)
         said = f"{why} ({who})" if why else who
         return await self._tasks.wish(
             "maintain", pool_id, host, who, lambda c: c.maintain(host, said), Wish(count=count),
-            address=address, said=why,
+            address=address, before=was, after=f"in maintenance: {said}", said=why,
         )  # fmt: skip
 
     async def resume(
         self, pool_id: str, host: str, who: str, *, bring_back: bool = False, address: str = ""
     ) -> Task:
-        self._fleet.host(pool_id, host)
+        was = _host_was(self._fleet.host(pool_id, host))
         return await self._tasks.wish(
             "resume", pool_id, host, who, lambda c: c.serve(host, bring_back=bring_back),
-            Wish(bring_back=bring_back), address=address,
+            Wish(bring_back=bring_back), address=address, before=was,
+            after="in service" + (", its VMs come back" if bring_back else ""),
         )  # fmt: skip
 
     async def power_off(self, pool_id: str, host: str, who: str, *, address: str = "") -> Task:
-        self._fleet.host(pool_id, host)
+        was = _host_was(self._fleet.host(pool_id, host))
         return await self._tasks.wish(
-            "power-off", pool_id, host, who, lambda c: c.power_off(host), address=address
-        )
+            "power-off", pool_id, host, who, lambda c: c.power_off(host), address=address,
+            before=was, after="off",
+        )  # fmt: skip
 
-    def _name(self, pool_id: str, vm: str) -> str:
-        return self._fleet.vm(pool_id, vm).vm.name
+    async def _of_vm(
+        self, verb: str, pool_id: str, vm: str, who: str,
+        ask: Callable[[AgentClient, str], VmWish], after: str, address: str,
+        wish: Wish = NO_WISH, said: str = "",
+    ) -> Task:  # fmt: skip
+        """after: what is wished of it, for the audit."""
+        found = self._fleet.vm(pool_id, vm).vm
+        return await self._tasks.wish(
+            verb, pool_id, found.name, who, lambda c: ask(c, found.name), wish, address=address,
+            before=_vm_was(found), after=after, said=said,
+        )  # fmt: skip
 
     async def _ended(self, task: Task) -> None:
         if task.verb == "delete" and not task.failed:
@@ -143,3 +155,16 @@ def _by(switch: HaSwitch, who: str) -> HaSwitch:
 def _ha_words(switch: HaSwitch) -> str:
     span = f" for {switch.for_s} s" if switch.for_s else ""
     return f"HA {'on' if switch.on else 'off'}{span}" + (f": {switch.why}" if switch.why else "")
+
+
+def _vm_was(vm: VmStatus) -> str:
+    there = f"{vm.state} on {vm.host}" if vm.host else vm.state
+    return f"{there}, {_ha_was(vm.ha_off) if vm.ha else 'best effort'}"
+
+
+def _host_was(host: HostStatus) -> str:
+    return f"in maintenance: {host.maintenance}" if host.maintenance else host.state
+
+
+def _ha_was(off: HaOffInfo | None) -> str:
+    return "HA on" if off is None else f"HA off: {off.why}"

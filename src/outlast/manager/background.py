@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 
 from outlast.errors import OutlastError
 from outlast.manager.asking import Pools
-from outlast.manager.repository import hooks, people, records
+from outlast.manager.repository import entries, hooks, records
 from outlast.manager.repository.store import Repository
 
 log = logging.getLogger("outlast.manager.background")
@@ -88,6 +88,6 @@ class Background:
             records.forget_tasks(c, wall_s - self._tasks_s)
             records.forget_calls(c, wall_s - CALLS_KEPT_S)
             records.forget_managers(c, wall_s - MANAGERS_KEPT_S)
-            people.remove_old_sessions(c, wall_s)
+            entries.forget_sessions(c, wall_s)
 
         await self._repository.write(forget)

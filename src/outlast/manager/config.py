@@ -1,6 +1,6 @@
 """How a manager is set up on its machine: `/etc/outlast/manager.json` and folders beside it.
 
-    /etc/outlast/manager.json              0600 when the database's address holds a password
+    /etc/outlast/manager.json              0600, as the database's address may hold a password
     /etc/outlast/manager/pools/<pool id>/  this manager's certificate in each pool
     /var/lib/outlast/manager/              manager.db, tls/, setup-code (0600)
 
@@ -12,20 +12,20 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from outlast.errors import InvalidInput, NotFound, StorageTrouble
+from outlast.manager.outside import Ldap, Mail, Oidc, Part
 from outlast.wire.files import trouble, write_file
 from outlast.wire.shapes import BadField, parse
 
 PORT = 7792
 
 
-class Config(BaseModel):
+class Config(Part):
     """manager.json."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     listen: str = Field(default=f"0.0.0.0:{PORT}", max_length=200)
     database: str = ""  # "" = SQLite beside the other state
@@ -33,6 +33,10 @@ class Config(BaseModel):
     key: str = ""
     events_days: int = Field(default=90, ge=1, le=3660)
     tasks_days: int = Field(default=30, ge=1, le=3660)
+    second_factor: Literal["optional", "admins", "everybody"] = "optional"  # who needs one
+    ldap: Ldap | None = None
+    oidc: Oidc | None = None
+    mail: Mail | None = None
 
 
 @dataclass(frozen=True, slots=True)

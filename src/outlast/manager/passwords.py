@@ -87,6 +87,11 @@ def secret() -> str:
     return secrets.token_urlsafe(32)
 
 
+def short_code() -> str:
+    """80 bits that a person can type; for what is good once."""
+    return "-".join(secrets.token_hex(2) for _ in range(5))
+
+
 def secret_hash(text: str) -> str:
     """How a drawn secret is kept; drawn ones need no slow hash."""
     return hashlib.sha256(text.encode(errors="replace")).hexdigest()

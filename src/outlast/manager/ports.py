@@ -51,22 +51,25 @@ class PoolEntry:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What somebody may see. Everything, or these pools and these (pool id, VM name)."""
+    """What somebody may see. Everything, or these pools and VMs by (pool id, name)."""
 
     everything: bool = True
     pools: frozenset[str] = frozenset()
     vms: frozenset[tuple[str, str]] = frozenset()
+    folders: frozenset[tuple[str, str]] = frozenset()  # (pool id, how names of its VMs begin)
 
     def sees_pool(self, pool_id: str) -> bool:
         """The whole pool, its hosts included."""
         return self.everything or pool_id in self.pools
 
     def sees_vm(self, pool_id: str, name: str) -> bool:
-        return self.sees_pool(pool_id) or (pool_id, name) in self.vms
+        if self.sees_pool(pool_id) or (pool_id, name) in self.vms:
+            return True
+        return any(pool == pool_id and name.startswith(begin) for pool, begin in self.folders)
 
     def touches(self, pool_id: str) -> bool:
         """Anything in that pool; its name may be shown then."""
-        return self.sees_pool(pool_id) or any(pool == pool_id for pool, _ in self.vms)
+        return self.sees_pool(pool_id) or any(p == pool_id for p, _ in self.vms | self.folders)
 
 
 VM_SORTS = ("name", "pool", "host", "state", "memory", "vcpus", "since")
@@ -214,11 +217,20 @@ class Acts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A role on everything, on a pool, or on one VM of it."""
+    """A role on everything, on a pool, on a folder of its VMs, or on one of them."""
 
     role: str  # one of ROLES
     pool_id: str = ""  # "" = everything
-    vm: str = ""  # name; "" = the whole pool
+    vm: str = ""  # name; "web-*": the folder of VMs whose names begin so; "" = the whole pool
+
+    @property
+    def folder(self) -> str:
+        """How the names begin; "" = it is none."""
+        return self.vm[:-1] if self.vm.endswith("*") else ""
+
+    def holds(self, vm: str) -> bool:
+        """Is that VM, or folder, one of those that `vm` means?"""
+        return not self.vm or vm == self.vm or bool(self.folder and vm.startswith(self.folder))
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +248,7 @@ class Session:
     person: Person
     expires_wall_s: float
     csrf: str  # goes into forms; the same for the whole session
+    stage: str = ""  # "" = whole; code | enrol: what is to be done before it is anybody's
 
 
 class People(Protocol):
@@ -250,8 +263,11 @@ class People(Protocol):
     async def login(self, name: str, password: str, address: str) -> Session:
         """Raises Refused: wrong, or too often; the sentence says which."""
 
+    async def code(self, cookie_token: str, code: str, address: str) -> Session:
+        """The second step of a login, in a session that waits for it. Raises Refused, NotFound."""
+
     async def session(self, cookie_token: str) -> Person | None:
-        """None: there is no such session, or it has ended."""
+        """None: there is no such session, it has ended, or it is not whole."""
 
     async def csrf(self, cookie_token: str) -> str:
         """The session's token for forms; "" without a session."""

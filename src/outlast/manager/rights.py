@@ -5,8 +5,9 @@
     viewer     sees
     own        on a pool: makes VMs there, and has "own" on those; on a VM: everything with it
 
-A role counts on everything, on one pool or on one VM. What concerns the manager itself or a whole
-pool needs a role that reaches that far: an admin of one VM adds no users.
+A role counts on everything, on one pool, on a folder (all VMs of a pool whose names begin alike:
+"web-*") or on one VM. What concerns the manager itself or a whole pool needs a role that reaches
+that far: an admin of one VM adds no users, and whoever has a folder makes no VM in it.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def _reaches(grant: Grant, action: str, pool_id: str, vm: str) -> bool:
         return False
     if grant.pool_id and (grant.pool_id != pool_id or action not in OF_A_POOL):
         return False
-    if grant.vm and (grant.vm != vm or action not in OF_A_VM or action == "create"):
+    if grant.vm and (not grant.holds(vm) or action not in OF_A_VM or action == "create"):
         return False
     if grant.role == "own" and not grant.vm:  # of a pool, or of all: what is made is owned
         return action == "create" and not vm
@@ -49,17 +50,19 @@ def _reaches(grant: Grant, action: str, pool_id: str, vm: str) -> bool:
 
 def scope_of(grants: Iterable[Grant]) -> Scope:
     """What the holder may see."""
-    pools, vms = set(), set()
+    pools, vms, folders = set(), set(), set()
     for grant in grants:
         if grant.role == "own" and not grant.vm:
             continue
         if not grant.pool_id:
             return Scope()
-        if grant.vm:
+        if grant.folder:
+            folders.add((grant.pool_id, grant.folder))
+        elif grant.vm:
             vms.add((grant.pool_id, grant.vm))
         else:
             pools.add(grant.pool_id)
-    return Scope(False, frozenset(pools), frozenset(vms))
+    return Scope(False, frozenset(pools), frozenset(vms), frozenset(folders))
 
 
 def covers(grants: Iterable[Grant], wished: Grant) -> bool:
@@ -92,4 +95,9 @@ def check(grant: Grant) -> Grant:
         )
     if grant.vm and not grant.pool_id:
         raise InvalidInput("a role on a VM needs its pool", hint="name the pool, too")
+    if "*" in grant.vm[:-1] or grant.vm == "*":
+        raise InvalidInput(
+            f"{grant.vm[:80]!r} is no VM and no folder",
+            hint="web-* is all VMs that begin with web-",
+        )
     return grant

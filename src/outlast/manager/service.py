@@ -13,7 +13,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from outlast.errors import OutlastError, StorageTrouble
 from outlast.manager.accounts import Accounts
@@ -22,12 +22,17 @@ from outlast.manager.asking import Pools
 from outlast.manager.background import Background
 from outlast.manager.config import Config, Place
 from outlast.manager.follower import PERIOD_S, Follower, PoolLink
+from outlast.manager.forecast import Forecasts
 from outlast.manager.leader import Leader
+from outlast.manager.outside import Elsewhere
 from outlast.manager.passwords import Passwords
 from outlast.manager.repository import records
 from outlast.manager.repository.store import Repository
 from outlast.manager.tasks import Tasks
 from outlast.manager.webhooks import Webhooks
+
+if TYPE_CHECKING:
+    from outlast.manager.provider import Provider
 
 log = logging.getLogger("outlast.manager")
 
@@ -44,7 +49,11 @@ class Manager:
         self.place, self.config = place, config
         self.repository = Repository(place.database(config))
         self.reads = Pools()
-        self.people = Accounts(self.repository, passwords=passwords)
+        self.people = Accounts(
+            self.repository, passwords=passwords, policy=config.second_factor,
+            directory=_directory(config),
+        )  # fmt: skip
+        self.provider = _provider(config)
         self.tasks = Tasks(self.repository, self.reads, self.reads.followers)
         self.acts = Acts(self.tasks, self.reads, self.people)
         self.background = Background(
@@ -52,7 +61,8 @@ class Manager:
             tasks_days=config.tasks_days,
         )  # fmt: skip
         self.leader = Leader(self.repository, self._leads)
-        self.webhooks = Webhooks(self.repository)
+        self.forecasts = Forecasts(self.reads)
+        self.webhooks = Webhooks(self.repository, mail=config.mail)
         self.trouble = ""  # of the database; "" = it works
         self.started_wall_s = time.time()
         self._period_s = period_s
@@ -74,7 +84,7 @@ class Manager:
         for work in (
             self._age(), self._sync(), self.leader.run(),
             self.background.run(lambda: self.leader.leads),
-            self.webhooks.run(lambda: self.leader.leads),
+            self.webhooks.run(lambda: self.leader.leads), self.forecasts.run(),
         ):  # fmt: skip
             self._loops.append(asyncio.ensure_future(self._guarded(work)))
 
@@ -148,3 +158,19 @@ class Manager:
 
     def _leads(self, leads: bool) -> None:
         self.tasks.leads = leads
+
+
+def _directory(config: Config) -> Elsewhere | None:
+    if config.ldap is None:
+        return None
+    from outlast.manager.directory import Directory  # not loaded where there is none
+
+    return Directory(config.ldap)
+
+
+def _provider(config: Config) -> Provider | None:
+    if config.oidc is None:
+        return None
+    from outlast.manager.provider import Provider
+
+    return Provider(config.oidc)

@@ -82,17 +82,21 @@ class Tasks:
 
     async def wish(
         self, verb: str, pool_id: str, object_: str, who: str, ask: Ask, wish: Wish = NO_WISH, *,
-        address: str = "", before: str = "", said: str = "",
+        address: str = "", before: str = "", after: str = "", said: str = "",
     ) -> Task:  # fmt: skip
-        """Write it down, hand it over, watch it. Raises what the agent answers, StorageTrouble."""
+        """Write it down, hand it over, watch it. Raises what the agent answers, StorageTrouble.
+
+        before, after: for the audit; said: for the task, and the audit when it has no `after`.
+        """
         self._fleet.pool(pool_id)
         task = Task(
             secrets.token_hex(6), verb, pool_id, object_, who, self._wall(), "asking", None,
             said or f"{verb} {object_ or 'the pool'}",
         )  # fmt: skip
         line = AuditRow(
-            task.started_wall_s, who, address, verb, _named(task), True, "wished", before, said
-        )
+            task.started_wall_s, who, address, verb, _named(task), True, "wished", before,
+            after or said,
+        )  # fmt: skip
 
         def note(c: Connection) -> None:
             records.add_task(c, task, self.manager, wish.to_json())

@@ -1,4 +1,4 @@
-"""Events of pools, posted to addresses of the administrators' choice, signed.
+"""Events of pools, posted to addresses of the administrators' choice, signed; or mailed.
 
 Promises:
 1. Each event is delivered at least once, or tried TRIES times over about a day; the newest try is
@@ -22,6 +22,8 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from outlast.errors import OutlastError
+from outlast.manager.mail import is_address, send
+from outlast.manager.outside import Mail
 from outlast.manager.repository import hooks
 from outlast.manager.repository.hooks import Due, Hook
 from outlast.manager.repository.store import Repository
@@ -40,8 +42,11 @@ URL_MAX = 1000
 class Webhooks:
     """Runs on the manager that leads."""
 
-    def __init__(self, repository: Repository, wall: Callable[[], float] = time.time) -> None:
-        self._repository, self._wall = repository, wall
+    def __init__(
+        self, repository: Repository, wall: Callable[[], float] = time.time, *,
+        mail: Mail | None = None,
+    ) -> None:  # fmt: skip
+        self._repository, self._wall, self._mail = repository, wall, mail
 
     async def run(self, leads: Callable[[], bool]) -> None:
         """Until it is cancelled."""
@@ -62,7 +67,7 @@ class Webhooks:
         return len(due)
 
     async def _deliver(self, due: Due) -> None:
-        status, sentence = await asyncio.to_thread(post, due, self._wall())
+        status, sentence = await asyncio.to_thread(deliver, due, self._mail, self._wall())
         wait_s, tries = 0.0, due.delivery.tries
         if not 200 <= status < 300:
             if tries < TRIES:
@@ -74,6 +79,15 @@ class Webhooks:
 
 def new_hook(url: str, codes: tuple[str, ...], wall_s: float) -> Hook:
     """Raises BadField for an address that is none."""
+    if not is_address(url):
+        _check_url(url)
+    if not all(code.replace("-", "").isalnum() and len(code) <= 60 for code in codes):
+        raise BadField("codes are beginnings of event codes", field="codes", hint="like 'vm-'")
+    secret = "" if is_address(url) else secrets.token_urlsafe(32)
+    return Hook(secrets.token_hex(6), url, secret, codes, 0, wall_s)
+
+
+def _check_url(url: str) -> None:
     try:
         parts = urlsplit(url)
         good = parts.scheme in ("https", "http") and bool(parts.hostname) and not parts.username
@@ -83,11 +97,8 @@ def new_hook(url: str, codes: tuple[str, ...], wall_s: float) -> Hook:
     if not good or len(url) > URL_MAX or not url.isascii() or any(c.isspace() for c in url):
         raise BadField(
             f"{url[:80]!r} is no address to post to", field="url",
-            hint="https://host/path; secrets belong into the path or nowhere",
+            hint="https://host/path or mailto:name@host; secrets belong into the path or nowhere",
         )  # fmt: skip
-    if not all(code.replace("-", "").isalnum() and len(code) <= 60 for code in codes):
-        raise BadField("codes are beginnings of event codes", field="codes", hint="like 'vm-'")
-    return Hook(secrets.token_hex(6), url, secrets.token_urlsafe(32), codes, 0, wall_s)
 
 
 def signature(secret: str, body: str, wall_s: float) -> str:
@@ -97,8 +108,17 @@ def signature(secret: str, body: str, wall_s: float) -> str:
     return f"t={at},v1={mac.hexdigest()}"
 
 
-def post(due: Due, wall_s: float) -> tuple[int, str]:
+def deliver(due: Due, mail: Mail | None, wall_s: float) -> tuple[int, str]:
     """In a thread: the status of the answer, 0 without one, and a sentence."""
+    if not is_address(due.url):
+        return post(due, wall_s)
+    if mail is None:
+        return 0, "this manager knows no mail server: see mail in manager.json"
+    return send(due, mail, wall_s)
+
+
+def post(due: Due, wall_s: float) -> tuple[int, str]:
+    """By HTTP."""
     parts = urlsplit(due.url)
     host, path = parts.hostname or "", parts.path or "/"
     headers = {

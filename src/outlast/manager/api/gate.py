@@ -17,13 +17,20 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Security
+from fastapi.security import APIKeyCookie, HTTPBearer
 
 from outlast.errors import NotFound, Refused
 from outlast.manager.errors import NotLoggedIn
 from outlast.manager.ports import COOKIE, CSRF_HEADER, Person, Scope
 from outlast.manager.service import Manager
+from outlast.manager.sessions import ENROL
 
+# for the document only: who calls is found out by person_of
+SIGNED = (
+    Security(HTTPBearer(auto_error=False, description="a token: olt_...")),
+    Security(APIKeyCookie(name=COOKIE, auto_error=False, description="a session of a browser")),
+)
 FORM = "application/x-www-form-urlencoded"
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -39,6 +46,7 @@ class Caller:
     pool_id: str = ""
     vm: str = ""
     host: str = ""
+    fresh: bool = False  # gave the password a moment ago, and is half logged in
 
 
 def manager_of(request: Request) -> Manager:
@@ -54,7 +62,7 @@ def address_of(request: Request) -> str:
 def needs(action: str) -> Any:
     """A dependency that lets those through who may do `action` where the path says."""
 
-    async def check(request: Request) -> Caller:
+    async def check(request: Request, _bearer: Any = SIGNED[0], _cookie: Any = SIGNED[1]) -> Caller:
         manager, person = manager_of(request), await person_of(request)
         address, scope = address_of(request), manager.people.scope(person)
         try:
@@ -88,8 +96,28 @@ def needs(action: str) -> Any:
 def logged_in() -> Any:
     """A dependency for what everybody may do who is somebody."""
 
-    async def check(request: Request) -> Caller:
+    async def check(request: Request, _bearer: Any = SIGNED[0], _cookie: Any = SIGNED[1]) -> Caller:
         manager, person = manager_of(request), await person_of(request)
+        return Caller(person, address_of(request), manager.people.scope(person), manager)
+
+    check.__dict__["outlast_action"] = ""
+    return Depends(check)
+
+
+def enrolling() -> Any:
+    """A dependency for getting a second factor: for people, and for those who have to get one."""
+
+    async def check(request: Request, _bearer: Any = SIGNED[0], _cookie: Any = SIGNED[1]) -> Caller:
+        manager = manager_of(request)
+        cookie = request.cookies.get(COOKIE, "")
+        alone = cookie and "authorization" not in request.headers
+        if name := await manager.people.half(cookie, ENROL) if alone else "":
+            await check_forgery(request)
+            nobody = Person(name, ())
+            return Caller(nobody, address_of(request), Scope(False), manager, fresh=True)
+        person = await person_of(request)
+        if person.token:
+            raise Refused("a token has no second factor", hint="log in")
         return Caller(person, address_of(request), manager.people.scope(person), manager)
 
     check.__dict__["outlast_action"] = ""
@@ -114,12 +142,15 @@ async def person_of(request: Request) -> Person:
     person = await people.session(cookie) if cookie else None
     if person is None:
         raise NotLoggedIn("nobody is logged in", hint="log in, or send a token")
-    if request.method not in SAFE:
-        await _check_forgery(request, await people.csrf(cookie))
+    await check_forgery(request)
     return person
 
 
-async def _check_forgery(request: Request, csrf: str) -> None:
+async def check_forgery(request: Request) -> None:
+    """A change that comes with a cookie comes out of a page of this manager. Raises Refused."""
+    if request.method in SAFE:
+        return
+    csrf = await manager_of(request).people.csrf(request.cookies.get(COOKIE, ""))
     origin, host = request.headers.get("origin"), request.headers.get("host", "")
     if origin is not None and origin.partition("://")[2] != host:
         raise Refused("this call comes out of another site's page")

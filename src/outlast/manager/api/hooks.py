@@ -1,4 +1,4 @@
-"""Webhooks over the API: made, listed, tried, removed, with the log of their deliveries.
+"""Webhooks and mail over the API: made, listed, tried, removed, with the log of their deliveries.
 
 Rules: a webhook's secret is in the answer that made it, and in no other.
 """
@@ -12,14 +12,17 @@ from typing import Annotated
 
 from fastapi import APIRouter
 from pydantic import Field
+from sqlalchemy import Connection
 
-from outlast.errors import NotFound
+from outlast.errors import Conflict, NotFound
 from outlast.manager.api.answers import ERRORS, Cursor, Limit, Page, Request, pack, unpack_id
 from outlast.manager.api.gate import Caller, needs
-from outlast.manager.repository import hooks
+from outlast.manager.mail import SCHEME
+from outlast.manager.repository import hooks, records
 from outlast.manager.repository.hooks import Delivery, Due, Hook
+from outlast.manager.repository.records import AuditRow
 from outlast.manager.repository.store import Repository
-from outlast.manager.webhooks import new_hook, post
+from outlast.manager.webhooks import deliver, new_hook
 from outlast.wire.shapes import Answer
 
 router = APIRouter(tags=["webhooks"], responses=ERRORS)
@@ -38,7 +41,7 @@ class HookOut(Answer):
 
 
 class NewHookOut(HookOut):
-    secret: str  # shown this once
+    secret: str  # shown this once; "" for mail
 
 
 class DeliveryOut(Answer):
@@ -62,21 +65,30 @@ async def list_hooks(caller: Annotated[Caller, needs("webhooks")]) -> list[HookO
 
 @router.post("/webhooks", status_code=201)
 async def add_hook(body: HookBody, caller: Annotated[Caller, needs("webhooks")]) -> NewHookOut:
-    """It gets what happens from now on."""
+    """It gets what happens from now on. url: https://host/path, or mailto:name@host."""
     hook = new_hook(body.url, tuple(body.codes), time.time())
-    await caller.manager.repository.write(lambda c: hooks.add_hook(c, hook))
-    await caller.manager.people.audit(
-        caller.person, "webhook-add", hook.id, address=caller.address, after=hook.url
-    )
+    if hook.url.startswith(SCHEME) and caller.manager.config.mail is None:
+        raise Conflict("this manager knows no mail server", hint="see mail in manager.json")
+    line = _line(caller, "webhook-add", hook.id, after=_about(hook))
+
+    def add(c: Connection) -> None:
+        hooks.add_hook(c, hook)
+        records.add_audit(c, line)
+
+    await caller.manager.repository.write(add)
     return NewHookOut(secret=hook.secret, **_hook(hook).model_dump())
 
 
 @router.delete("/webhooks/{webhook}", status_code=204)
 async def remove_hook(webhook: str, caller: Annotated[Caller, needs("webhooks")]) -> None:
-    await caller.manager.repository.write(lambda c: hooks.remove_hook(c, webhook))
-    await caller.manager.people.audit(
-        caller.person, "webhook-remove", webhook, address=caller.address
-    )
+    hook = await _find(caller.manager.repository, webhook)
+    line = _line(caller, "webhook-remove", webhook, before=_about(hook))
+
+    def remove(c: Connection) -> None:
+        hooks.remove_hook(c, webhook)
+        records.add_audit(c, line)
+
+    await caller.manager.repository.write(remove)
 
 
 @router.post("/webhooks/{webhook}/test")
@@ -85,7 +97,9 @@ async def try_hook(webhook: str, caller: Annotated[Caller, needs("webhooks")]) -
     hook = await _find(caller.manager.repository, webhook)
     body = '{"code": "test", "sentence": "this is a test"}'
     due = Due(Delivery(0, hook.id, 0, 1, 0, 0, ""), hook.url, hook.secret, body)
-    status, sentence = await asyncio.to_thread(post, due, time.time())
+    status, sentence = await asyncio.to_thread(
+        deliver, due, caller.manager.config.mail, time.time()
+    )
     return TriedOut(status=status, sentence=sentence)
 
 
@@ -117,3 +131,12 @@ def _hook(hook: Hook) -> HookOut:
     return HookOut(
         id=hook.id, url=hook.url, codes=list(hook.codes), created_wall_s=hook.created_wall_s
     )
+
+
+def _about(hook: Hook) -> str:
+    return hook.url + (f" ({', '.join(hook.codes)})" if hook.codes else "")
+
+
+def _line(caller: Caller, action: str, hook_id: str, before: str = "", after: str = "") -> AuditRow:
+    who, address = caller.person.name, caller.address
+    return AuditRow(time.time(), who, address, action, hook_id, True, "", before, after)

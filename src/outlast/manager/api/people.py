@@ -1,4 +1,4 @@
-"""Logging in, users, roles, tokens, the audit, known managers.
+"""Users, roles, tokens, the audit, known managers. Logging in is in logins.py.
 
 Rules: a token is in an answer once, when it is made; a password never. Somebody without the right
 `people` sees and changes his own password and tokens only.
@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated
 
-from fastapi import APIRouter, Response
-from fastapi import Request as HttpRequest
+from fastapi import APIRouter
 from pydantic import Field
 
 from outlast.errors import NotFound, Refused
@@ -27,8 +26,8 @@ from outlast.manager.api.answers import (
     page_of,
     unpack_id,
 )
-from outlast.manager.api.gate import Caller, address_of, logged_in, manager_of, needs
-from outlast.manager.ports import ACTIONS, COOKIE, Grant, Session
+from outlast.manager.api.gate import Caller, logged_in, needs
+from outlast.manager.ports import Grant
 from outlast.manager.repository import records
 from outlast.manager.repository.people import TokenRow, UserRow
 from outlast.wire.shapes import Answer
@@ -39,47 +38,27 @@ Password = Annotated[str, Field(max_length=500)]
 Name = Annotated[str, Field(max_length=200)]
 
 
-class LoginBody(Request):
+class UserBody(Request):
     name: Name
     password: Password
-
-
-class SetUpBody(LoginBody):
-    code: str = Field(max_length=200)
-
-
-class SessionOut(Answer):
-    name: str
-    expires_wall_s: float
-    csrf: str  # goes into the header X-CSRF-Token
-
-
-class MeOut(Answer):
-    name: str
-    token: bool
-    roles: list[GrantBody]
-    actions: list[str]  # what the caller may do everywhere
-
-
-class UserBody(LoginBody):
     roles: list[GrantBody] = Field(default=[], max_length=200)
 
 
 class UserChange(Request):
     password: Password | None = None
     disabled: bool | None = None
+    code_needed: bool | None = None  # a second factor
     roles: list[GrantBody] | None = Field(default=None, max_length=200)
-
-
-class PasswordChange(Request):
-    old: Password
-    new: Password
 
 
 class UserOut(Answer):
     name: str
+    origin: str  # local | ldap | oidc
     disabled: bool
     created_wall_s: float
+    seen_wall_s: float  # last login; 0 = never
+    code_needed: bool
+    second_factor: bool
     roles: list[GrantBody]
 
 
@@ -111,51 +90,6 @@ class ManagerOut(Answer):
     this: bool
 
 
-# ---- coming and going
-
-
-@router.post("/login", tags=["people"])
-async def login(body: LoginBody, request: HttpRequest, response: Response) -> SessionOut:
-    """A session for browsers; programs use tokens."""
-    people = manager_of(request).people
-    return _opened(await people.login(body.name, body.password, address_of(request)), response)
-
-
-@router.post("/set-up", tags=["people"])
-async def set_up(body: SetUpBody, request: HttpRequest, response: Response) -> SessionOut:
-    """Make the first administrator, with the one-time code."""
-    people = manager_of(request).people
-    session = await people.set_up(body.code, body.name, body.password, address_of(request))
-    return _opened(session, response)
-
-
-@router.post("/logout", tags=["people"], status_code=204)
-async def logout(
-    request: HttpRequest, response: Response, caller: Annotated[Caller, logged_in()]
-) -> None:
-    await caller.manager.people.logout(request.cookies.get(COOKIE, ""))
-    response.delete_cookie(COOKIE, secure=True, httponly=True, samesite="strict", path="/")
-
-
-@router.get("/me", tags=["people"])
-async def me(caller: Annotated[Caller, logged_in()]) -> MeOut:
-    person, may = caller.person, caller.manager.people.may
-    actions = [action for action in ACTIONS if may(person, action)]
-    return MeOut(
-        name=person.name, token=bool(person.token), roles=_bodies(person.roles), actions=actions
-    )
-
-
-@router.post("/me/password", tags=["people"], status_code=204)
-async def change_password(body: PasswordChange, caller: Annotated[Caller, logged_in()]) -> None:
-    """Your own; all your sessions end."""
-    people, person = caller.manager.people, caller.person
-    if person.token:
-        raise Refused("a token changes no password", hint="log in")
-    await people.login(person.name, body.old, caller.address)
-    await people.change_user(person, person.name, password=body.new, address=caller.address)
-
-
 # ---- users
 
 
@@ -169,21 +103,23 @@ async def list_users(
     rows, total, next_cursor = page_of(
         found, keys, lambda u: u.name, sort=sort, descending=descending, limit=limit, cursor=cursor
     )
-    return Page(items=[_user(row) for row in rows], total=total, next_cursor=next_cursor)
+    with_factor = await caller.manager.people.factors.names()
+    items = [_user(row, row.name in with_factor) for row in rows]
+    return Page(items=items, total=total, next_cursor=next_cursor)
 
 
 @router.post("/users", tags=["people"], status_code=201)
 async def add_user(body: UserBody, caller: Annotated[Caller, needs("people")]) -> UserOut:
     roles = tuple(role.grant() for role in body.roles)
     people = caller.manager.people
-    return _user(
-        await people.add_user(caller.person, body.name, body.password, roles, caller.address)
-    )
+    made = await people.add_user(caller.person, body.name, body.password, roles, caller.address)
+    return _user(made, False)
 
 
 @router.get("/users/{user}", tags=["people"])
 async def one_user(user: str, caller: Annotated[Caller, needs("people")]) -> UserOut:
-    return _user(await caller.manager.people.user(user))
+    people = caller.manager.people
+    return _user(await people.user(user), (await people.factors.of(user)).on)
 
 
 @router.patch("/users/{user}", tags=["people"])
@@ -192,18 +128,25 @@ async def change_user(
 ) -> UserOut:
     """A new password, other roles, switched off or on. The last administrator stays one."""
     roles = None if body.roles is None else tuple(role.grant() for role in body.roles)
-    return _user(
-        await caller.manager.people.change_user(
-            caller.person, user, password=body.password, disabled=body.disabled, roles=roles,
-            address=caller.address,
-        )
+    people = caller.manager.people
+    changed = await people.change_user(
+        caller.person, user, password=body.password, disabled=body.disabled, roles=roles,
+        code_needed=body.code_needed, address=caller.address,
     )  # fmt: skip
+    return _user(changed, (await people.factors.of(user)).on)
 
 
 @router.delete("/users/{user}", tags=["people"], status_code=204)
 async def remove_user(user: str, caller: Annotated[Caller, needs("people")]) -> None:
     """With all tokens and sessions of that user."""
     await caller.manager.people.remove_user(caller.person, user, caller.address)
+
+
+@router.delete("/users/{user}/second-factor", tags=["people"], status_code=204)
+async def remove_factor(user: str, caller: Annotated[Caller, needs("people")]) -> None:
+    """For somebody who lost app and recovery codes. What is needed is asked for anew."""
+    people = caller.manager.people
+    await people.factors.remove(caller.person.name, (await people.user(user)).name, caller.address)
 
 
 # ---- tokens
@@ -280,32 +223,24 @@ async def list_managers(caller: Annotated[Caller, needs("pools")]) -> list[Manag
     ]
 
 
-def _opened(session: Session, response: Response) -> SessionOut:
-    response.set_cookie(
-        COOKIE, session.cookie_token, secure=True, httponly=True, samesite="strict", path="/"
-    )
-    return SessionOut(
-        name=session.person.name, expires_wall_s=session.expires_wall_s, csrf=session.csrf
-    )
-
-
 def owner_of(caller: Caller) -> str:
     return caller.person.name.partition("/")[0]
 
 
-def _bodies(roles: tuple[Grant, ...]) -> list[GrantBody]:
+def bodies(roles: tuple[Grant, ...]) -> list[GrantBody]:
     return [GrantBody(role=g.role, pool_id=g.pool_id, vm=g.vm) for g in roles]
 
 
-def _user(row: UserRow) -> UserOut:
+def _user(row: UserRow, has_factor: bool) -> UserOut:
     return UserOut(
-        name=row.name, disabled=row.disabled, created_wall_s=row.created_wall_s,
-        roles=_bodies(row.grants),
+        name=row.name, origin=row.origin, disabled=row.disabled,
+        created_wall_s=row.created_wall_s, seen_wall_s=row.seen_wall_s,
+        code_needed=row.code_needed, second_factor=has_factor, roles=bodies(row.grants),
     )  # fmt: skip
 
 
 def _token(row: TokenRow) -> TokenOut:
     return TokenOut(
         id=row.id, name=row.name, owner=row.owner, created_wall_s=row.created_wall_s,
-        expires_wall_s=row.expires_wall_s, used_wall_s=row.used_wall_s, roles=_bodies(row.grants),
+        expires_wall_s=row.expires_wall_s, used_wall_s=row.used_wall_s, roles=bodies(row.grants),
     )  # fmt: skip

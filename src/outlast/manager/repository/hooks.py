@@ -14,7 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from outlast.errors import NotFound
 from outlast.manager.repository import records
-from outlast.manager.repository.schema import deliveries, events, webhooks
+from outlast.manager.repository.schema import deliveries, events, pools, webhooks
 
 CLAIM_S = 60.0
 STEP = 500
@@ -150,11 +150,14 @@ def forget(c: Connection, before_event_id: int) -> int:
 
 
 def _body(c: Connection, event_id: int) -> str | None:
-    row = c.execute(select(events).where(events.c.id == event_id)).one_or_none()
+    wanted = select(events, pools.c.name.label("pool")).outerjoin(
+        pools, pools.c.id == events.c.pool_id
+    )
+    row = c.execute(wanted.where(events.c.id == event_id)).one_or_none()
     if row is None:
         return None
     return json.dumps(
-        {"id": row.id, "pool_id": row.pool_id, "wall_s": row.wall_s, "host": row.host,
-         "code": row.code, "vm": row.vm, "sentence": row.sentence,
-         "fields": json.loads(row.fields)}
+        {"id": row.id, "pool_id": row.pool_id, "pool": row.pool or "",
+         "wall_s": row.wall_s, "host": row.host, "code": row.code, "vm": row.vm,
+         "sentence": row.sentence, "fields": json.loads(row.fields)}
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Users, roles, tokens and sessions in the database. Functions of an open connection.
+"""Users, roles and tokens in the database. Functions of an open connection.
 
 Rules: no secret comes in or goes out of here except as a hash; refusals are OutlastError.
 """
@@ -7,16 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, func, insert, select, update
+from sqlalchemy import Connection, and_, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from outlast.errors import Conflict, NotFound
 from outlast.manager.ports import Grant
-from outlast.manager.repository.schema import grants, sessions, settings, tokens, users
+from outlast.manager.repository.schema import (
+    factors,
+    grants,
+    recovery_codes,
+    sessions,
+    settings,
+    tokens,
+    users,
+)
 
 SETUP_KEY = "setup-code"
+LOCAL = "local"  # the origin of users whose password is kept here
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +34,10 @@ class UserRow:
     disabled: bool
     created_wall_s: float
     grants: tuple[Grant, ...]
+    origin: str = LOCAL
+    subject: str = ""  # what the origin calls it; "" = local
+    code_needed: bool = False
+    seen_wall_s: float = 0.0  # last login
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +49,6 @@ class TokenRow:
     expires_wall_s: float
     used_wall_s: float
     grants: tuple[Grant, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class SessionRow:
-    name: str
-    csrf: str
-    address: str
-    created_wall_s: float
-    expires_wall_s: float
-    id: str = ""  # the first digits of its hash
 
 
 def grants_of(c: Connection, holder: str) -> tuple[Grant, ...]:
@@ -75,9 +77,13 @@ def add_grant(c: Connection, holder: str, grant: Grant) -> None:
         c.execute(insert(grants).values(holder=holder, **values))
 
 
-def forget_vm(c: Connection, pool_id: str, vm: str) -> None:
-    """A VM is gone: who makes one of the same name later inherits nothing."""
-    c.execute(delete(grants).where(grants.c.pool_id == pool_id, grants.c.vm == vm))
+def forget_vm(c: Connection, pool_id: str, vm: str) -> list[tuple[str, Grant]]:
+    """A VM is gone: who makes one of the same name later inherits nothing. Who had what."""
+    same = (grants.c.pool_id == pool_id) & (grants.c.vm == vm)
+    had = [(row.holder, Grant(row.role, row.pool_id, row.vm))
+           for row in c.execute(select(grants).where(same).order_by(grants.c.holder))]  # fmt: skip
+    c.execute(delete(grants).where(same))
+    return had
 
 
 # ---- users
@@ -91,8 +97,14 @@ def user(c: Connection, name: str) -> UserRow | None:
     row = c.execute(select(users).where(users.c.name == name)).one_or_none()
     if row is None:
         return None
-    held = grants_of(c, f"user:{name}")
-    return UserRow(row.name, row.password, row.disabled, row.created_wall_s, held)
+    return UserRow(grants=grants_of(c, f"user:{name}"), **row._mapping)
+
+
+def user_of(c: Connection, origin: str, subject: str) -> UserRow | None:
+    """Whom a directory or provider means."""
+    same = (users.c.origin == origin) & (users.c.subject == subject)
+    name = c.execute(select(users.c.name).where(same)).scalar()
+    return None if name is None else user(c, name)
 
 
 def all_users(c: Connection) -> list[UserRow]:
@@ -101,13 +113,14 @@ def all_users(c: Connection) -> list[UserRow]:
 
 
 def add_user(
-    c: Connection, name: str, password: str, roles: Iterable[Grant], wall_s: float
-) -> None:
+    c: Connection, name: str, password: str, roles: Iterable[Grant], wall_s: float, *,
+    origin: str = LOCAL, subject: str = "",
+) -> None:  # fmt: skip
     """Raises Conflict."""
+    row = {"name": name, "password": password, "origin": origin, "subject": subject}
     try:
         with c.begin_nested():
-            row = {"name": name, "password": password, "created_wall_s": wall_s}
-            c.execute(insert(users).values(disabled=False, **row))
+            c.execute(insert(users).values(disabled=False, created_wall_s=wall_s, **row))
     except IntegrityError:
         raise Conflict(f"there is a user '{name}' already") from None
     set_grants(c, f"user:{name}", roles)
@@ -115,18 +128,15 @@ def add_user(
 
 def change_user(
     c: Connection, name: str, *, password: str | None = None, disabled: bool | None = None,
-    roles: Iterable[Grant] | None = None,
+    roles: Iterable[Grant] | None = None, code_needed: bool | None = None,
 ) -> None:  # fmt: skip
     """Raises NotFound, Conflict when no administrator would be left.
 
     A new password and being switched off end all sessions of that user.
     """
     lock_people(c)
-    values: dict[str, object] = {}
-    if password is not None:
-        values["password"] = password
-    if disabled is not None:
-        values["disabled"] = disabled
+    wished = {"password": password, "disabled": disabled, "code_needed": code_needed}
+    values = {column: value for column, value in wished.items() if value is not None}
     if user(c, name) is None:
         raise NotFound(f"there is no user '{name[:80]}'")
     if values:
@@ -144,10 +154,16 @@ def remove_user(c: Connection, name: str) -> None:
     if c.execute(delete(users).where(users.c.name == name)).rowcount == 0:
         raise NotFound(f"there is no user '{name[:80]}'")
     c.execute(delete(sessions).where(sessions.c.name == name))
+    c.execute(delete(factors).where(factors.c.name == name))
+    c.execute(delete(recovery_codes).where(recovery_codes.c.name == name))
     c.execute(delete(grants).where(grants.c.holder == f"user:{name}"))
     for token_id in c.execute(select(tokens.c.id).where(tokens.c.owner == name)).scalars().all():
         remove_token(c, token_id)
     _check_admins(c)
+
+
+def saw_user(c: Connection, name: str, wall_s: float) -> None:
+    c.execute(update(users).where(users.c.name == name).values(seen_wall_s=wall_s))
 
 
 def lock_people(c: Connection) -> None:
@@ -234,39 +250,3 @@ def remove_token(c: Connection, token_id: str) -> None:
     if c.execute(delete(tokens).where(tokens.c.id == token_id)).rowcount == 0:
         raise NotFound(f"there is no token '{token_id[:80]}'")
     c.execute(delete(grants).where(grants.c.holder == f"token:{token_id}"))
-
-
-# ---- sessions
-
-
-def add_session(c: Connection, hash_: str, row: SessionRow) -> None:
-    c.execute(
-        insert(sessions).values(
-            hash=hash_, name=row.name, csrf=row.csrf, address=row.address,
-            created_wall_s=row.created_wall_s, expires_wall_s=row.expires_wall_s,
-        )
-    )  # fmt: skip
-
-
-def session(c: Connection, hash_: str) -> SessionRow | None:
-    row = c.execute(select(sessions).where(sessions.c.hash == hash_)).one_or_none()
-    return None if row is None else _session(row)
-
-
-def all_sessions(c: Connection, name: str) -> list[SessionRow]:
-    rows = c.execute(select(sessions).where(sessions.c.name == name))
-    return sorted((_session(row) for row in rows), key=lambda s: s.created_wall_s)
-
-
-def _session(row: Row[Any]) -> SessionRow:
-    return SessionRow(
-        row.name, row.csrf, row.address, row.created_wall_s, row.expires_wall_s, row.hash[:12]
-    )
-
-
-def remove_session(c: Connection, hash_: str) -> None:
-    c.execute(delete(sessions).where(sessions.c.hash == hash_))
-
-
-def remove_old_sessions(c: Connection, wall_s: float) -> int:
-    return c.execute(delete(sessions).where(sessions.c.expires_wall_s < wall_s)).rowcount

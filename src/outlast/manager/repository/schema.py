@@ -1,7 +1,7 @@
 """The tables as they are now. What changes here needs a step in migrations/versions too.
 
 Rules: times are seconds of the wall clock; texts that hold JSON say so; secrets are hashes, except
-what signs webhooks, which must be known to be used.
+what signs webhooks and what makes codes, which must be known to be used.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 metadata = MetaData()
@@ -25,9 +26,13 @@ NUMBER = BigInteger().with_variant(Integer, "sqlite")
 users = Table(
     "users", metadata,
     Column("name", Text, primary_key=True),
-    Column("password", Text, nullable=False),  # Argon2's own text
+    Column("password", Text, nullable=False),  # Argon2's own text; "" = kept elsewhere
     Column("disabled", Boolean, nullable=False),
     Column("created_wall_s", Double, nullable=False),
+    Column("origin", Text, nullable=False, server_default="local"),  # local | ldap | oidc
+    Column("subject", Text, nullable=False, server_default=""),  # what the origin calls it
+    Column("code_needed", Boolean, nullable=False, server_default=false()),
+    Column("seen_wall_s", Double, nullable=False, server_default="0"),  # last login; 0 = never
 )  # fmt: skip
 
 grants = Table(
@@ -57,6 +62,21 @@ sessions = Table(
     Column("address", Text, nullable=False),
     Column("created_wall_s", Double, nullable=False),
     Column("expires_wall_s", Double, nullable=False),
+    Column("stage", Text, nullable=False, server_default=""),  # "" = whole; see sessions.py
+)  # fmt: skip
+
+factors = Table(  # authenticator apps; a row that is not confirmed asks for nothing yet
+    "factors", metadata,
+    Column("name", Text, primary_key=True),  # of a user
+    Column("secret", Text, nullable=False),
+    Column("confirmed", Boolean, nullable=False),
+    Column("last_step", NUMBER, nullable=False),  # of the last code that was taken
+)  # fmt: skip
+
+recovery_codes = Table(  # each is good once: using it takes it away
+    "recovery_codes", metadata,
+    Column("name", Text, primary_key=True),
+    Column("hash", Text, primary_key=True),
 )  # fmt: skip
 
 audit = Table(  # rows are added only; triggers refuse everything else

@@ -2,7 +2,8 @@
 
     gate.py      who looks, and may they         render.py    templates, icons, times, errors
     static.py    the files beside the pages      forms.py     what people typed
-    sign_in.py   coming and going                pools.py     pools and hosts
+    sign_in.py   coming and going                factors.py   the own second factor
+    pools.py     pools and hosts
     vms.py       the list, one VM                wishes.py    buttons: dialog, command, wish
     journal.py   failovers, tasks, audit         people.py    users and tokens
     live.py      the stream of fragments         foresight.py what would happen if
@@ -25,6 +26,7 @@ from starlette.exceptions import HTTPException
 from outlast.errors import OutlastError
 from outlast.manager.ports import Acts, People, Reads
 from outlast.manager.web import (
+    factors,
     journal,
     live,
     people,
@@ -45,7 +47,7 @@ def attach(app: FastAPI, reads: Reads, acts: Acts, people_: People) -> None:
     assert (manager.reads, manager.acts, manager.people) == (reads, acts, people_)
     app.state.web = Room(manager)
     router = APIRouter(include_in_schema=False)
-    for part in (sign_in, pools, vms, terminal, wishes, journal, people, live, static):
+    for part in (sign_in, factors, pools, vms, terminal, wishes, journal, people, live, static):
         router.include_router(part.router)
     app.include_router(router)
     for kind in (OutlastError, RequestValidationError, HTTPException, Exception):

@@ -11,7 +11,7 @@ from typing import Any
 
 from fastapi import Depends, Request
 
-from outlast.manager.api.gate import Caller, logged_in, needs
+from outlast.manager.api.gate import Caller, enrolling, logged_in, needs
 from outlast.manager.ports import COOKIE, Person, Scope
 from outlast.manager.service import Manager
 from outlast.manager.web.room import Room
@@ -64,7 +64,16 @@ class View:
 
 def page(action: str = "") -> Any:
     """A dependency for pages: `action` as for the API's `needs`, "" for whoever is signed in."""
-    inner = (needs(action) if action else logged_in()).dependency
+    return _view(action, needs(action) if action else logged_in())
+
+
+def factor_page() -> Any:
+    """The same for whoever gets a second factor, signed in or half of it."""
+    return _view("", enrolling())
+
+
+def _view(action: str, gate: Any) -> Any:
+    inner = gate.dependency
 
     async def check(request: Request) -> View:
         caller: Caller = await inner(request)

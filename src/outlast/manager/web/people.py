@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Response
 
 from outlast.errors import InvalidInput, NotFound, OutlastError, Refused
+from outlast.manager.api.logins import own_password
 from outlast.manager.api.people import owner_of
 from outlast.manager.ports import ROLES, Grant
 from outlast.manager.web.forms import Form, form_of
@@ -32,6 +33,7 @@ async def _users(view: View, error: OutlastError | None = None, form: Form = EMP
     names = {e.id: e.name for e in view.manager.reads.pools()}
     values: dict[str, Any] = {
         "users": await people.users(),
+        "factors": await people.factors.names(),
         "roles": ROLES,
         "names": names,
         "form": form,
@@ -62,6 +64,11 @@ async def change_user(user: str, view: Annotated[View, page("people")]) -> Respo
             await people.remove_user(view.person, user, address)
         elif wish in ("off", "on"):
             await people.change_user(view.person, user, disabled=wish == "off", address=address)
+        elif wish in ("need", "need-not"):
+            needed = wish == "need"
+            await people.change_user(view.person, user, code_needed=needed, address=address)
+        elif wish == "factor":
+            await people.factors.remove(view.who, user, address)
         elif wish == "role":
             await people.change_user(view.person, user, roles=(_grant(form),), address=address)
         else:
@@ -89,6 +96,7 @@ async def _me(
     people, owner = view.manager.people, owner_of(view.caller)
     values: dict[str, Any] = {
         "tokens": await people.tokens(owner), "sessions": await people.sessions(owner),
+        "factor": await people.factors.of(owner),
         "roles": ROLES, "names": {e.id: e.name for e in view.manager.reads.pools()
                                   if view.scope.touches(e.id)},
         "made": made, "form": form, "error": error,
@@ -123,16 +131,11 @@ async def remove_token(token: str, view: Annotated[View, page()]) -> Response:
 @router.post("/me/password")
 async def password(view: Annotated[View, page()]) -> Response:
     """Your own; all your sessions end."""
-    form, people = await form_of(view.request), view.manager.people
+    form = await form_of(view.request)
     try:
-        if view.person.token:
-            raise Refused("a token changes no password", hint="sign in")
         if form.raw("new") != form.raw("again"):
             raise InvalidInput("the two new passwords differ", hint="type the same one twice")
-        await people.login(view.who, form.raw("old"), view.caller.address)
-        await people.change_user(
-            view.person, view.who, password=form.raw("new"), address=view.caller.address
-        )
+        await own_password(view.caller, form.raw("old"), form.raw("new"))
     except OutlastError as error:
         return await _me(view, error)
     return redirect("/sign-in", view)

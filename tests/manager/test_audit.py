@@ -1,0 +1,153 @@
+"""The audit: each change leaves a line that says what was before, and what was wished."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from calling import V, create, ended, wait
+from desk import Desk
+from pretend import RealPool
+from routes import flat
+
+from outlast.manager.ports import Grant, Person
+from outlast.manager.repository import records
+from outlast.manager.repository.records import AuditRow
+
+# changes that leave no line, each with its reason
+BARE = {
+    ("POST", f"{V}/login"): "its line is of the session; see the tests of accounts",
+    ("POST", f"{V}/login/code"): "the same; see the tests of second factors",
+    ("POST", f"{V}/set-up"): "the same",
+    ("POST", f"{V}/logout"): "changes nothing but the session",
+    ("POST", f"{V}/me/password"): "needs a session; changes the user as PATCH does",
+    ("POST", f"{V}/me/second-factor"): "counts for nothing until it is confirmed",
+    ("POST", f"{V}/me/second-factor/confirm"): "see the tests of second factors",
+    ("POST", f"{V}/me/second-factor/remove"): "see the tests of second factors",
+    ("DELETE", f"{V}/users/{{user}}/second-factor"): "see the tests of second factors",
+    ("POST", f"{V}/webhooks/{{webhook}}/test"): "changes nothing",
+    ("POST", f"{V}/tokens"): "a token makes none; see the next test",
+    ("DELETE", f"{V}/tokens/{{token}}"): "the same",
+}
+
+
+class Told:
+    """Calls as anna, and the lines that they leave."""
+
+    def __init__(self, desk: Desk, token: str) -> None:
+        self.desk, self.token = desk, token
+        self.seen = self._newest()
+        self.called: set[str] = set()
+
+    def _rows(self) -> list[AuditRow]:
+        read = self.desk.manager.repository.read
+        rows, _ = self.desk.run(read(lambda c: records.list_audit(c, limit=5000)))
+        return rows
+
+    def _newest(self) -> int:
+        return max((row.id for row in self._rows()), default=0)
+
+    def __call__(
+        self, method: str, path: str, body: Any = None, *, ends: bool = True
+    ) -> tuple[str, str, str]:
+        """(action, before, after) of the line."""
+        said = self.desk.call(method, f"{V}{path}", {} if body is None else body, token=self.token)
+        assert said.status < 300, said.body
+        self.made = said.json if said.body else {}
+        self.called.add(f"{method} {path.partition('?')[0]}")
+        (row,) = [r for r in self._rows() if r.id > self.seen and r.address]
+        self.seen = self._newest()
+        assert (row.who, row.ok, row.address) == ("anna/test", True, "10.1.1.1")
+        if said.status == 202 and ends:
+            ended(self.desk, said, self.token)
+            self.seen = self._newest()
+        return row.action, row.before, row.after
+
+
+def test_every_change_says_what_was_before_and_after(
+    desk: Desk, real: RealPool, admin: str
+) -> None:
+    told, pool = Told(desk, admin), f"/pools/{real.id}"
+
+    def shows(state: str) -> None:
+        wait(lambda: desk.manager.reads.vm(real.id, "web").vm.state == state)
+
+    body = {"name": "zoe", "password": "a long enough one", "roles": [{"role": "viewer"}]}
+    assert told("POST", "/users", body) == ("user-add", "", "viewer")
+    roles = [{"role": "own", "pool_id": "p", "vm": "w*"}]
+    assert told("PATCH", "/users/zoe", {"roles": roles}) == (
+        "user-change", "viewer", "own on p/w*",
+    )  # fmt: skip
+    assert told("PATCH", "/users/zoe", {"disabled": True, "code_needed": True}) == (
+        "user-change", "own on p/w*", "own on p/w*, switched off, needs a second factor",
+    )  # fmt: skip
+    assert told("DELETE", "/users/zoe")[:2] == (
+        "user-remove", "own on p/w*, switched off, needs a second factor",
+    )  # fmt: skip
+    hook = {"url": "https://hooks.example/x", "codes": ["vm-"]}
+    assert told("POST", "/webhooks", hook) == ("webhook-add", "", "https://hooks.example/x (vm-)")
+    assert told("DELETE", f"/webhooks/{told.made['id']}")[:2] == (
+        "webhook-remove", "https://hooks.example/x (vm-)",
+    )  # fmt: skip
+    vm = {"name": "web", "memory": "512MiB"}
+    action, before, after = told("POST", f"{pool}/vms", vm)
+    assert (action, before, '"name":"web"' in after) == ("create", "", True)
+    assert told("POST", f"{pool}/vms/web/start") == ("start", "stopped, HA on", "running")
+    shows("running")
+    off = {"on": False, "why": "a test"}
+    was = "running on a, HA on"
+    assert told("POST", f"{pool}/vms/web/ha", off) == ("ha", was, "HA off: a test")
+    was = "running on a, HA off: a test (anna/test)"
+    assert told("POST", f"{pool}/vms/web/migrate", {"to": "b"}) == ("migrate", was, "on b")
+    state = desk.manager.reads.vm(real.id, "web").vm.state  # the pool's own word
+    was = was.replace("running on a,", f"{state} on b,")
+    assert told("POST", f"{pool}/vms/web/stay") == ("stay", was, "stays there")
+    assert told("POST", f"{pool}/vms/web/ha", {"on": True}) == ("ha", was, "HA on")
+    was = f"{state} on b, HA on"
+    assert told("POST", f"{pool}/vms/web/stop") == ("stop", was, "off")
+    shows("stopped")
+    assert told("POST", f"{pool}/vms/web/kill") == ("kill", "stopped, HA on", "off")
+    action, before, after = told("DELETE", f"{pool}/vms/web?force=true")
+    assert (action, '"name":"web"' in before, '"force":true' in after) == ("delete", True, True)
+    assert told("POST", f"{pool}/ha", off) == ("pool-ha", "HA on", "HA off: a test")
+    assert told("POST", f"{pool}/hosts/b/maintenance", {"why": "disks"}) == (
+        "maintain", "member", "in maintenance: disks (anna/test)",
+    )  # fmt: skip
+    assert told("POST", f"{pool}/hosts/b/resume", {"bring_back": True}) == (
+        "resume", "in maintenance: disks (anna/test)", "in service, its VMs come back",
+    )  # fmt: skip
+    assert told("POST", f"{pool}/hosts/b/power-off", ends=False)[::2] == ("power-off", "off")
+    _every_route_was_called(desk, told.called)
+
+
+def _every_route_was_called(desk: Desk, called: set[str]) -> None:
+    """Routes that change something: called above, or left out with a reason."""
+    for route in flat(desk.app.routes):
+        for method in route.methods - {"GET", "HEAD"}:
+            shape = re.sub(r"\\\{[a-z]+\\\}", "[^/]+", re.escape(route.path.removeprefix(V)))
+            found = any(re.fullmatch(f"{method} {shape}", one) for one in called)
+            assert found != ((method, route.path) in BARE), (method, route.path)
+
+
+def test_roles_that_come_and_go_with_vms_and_tokens_are_told(
+    desk: Desk, real: RealPool, admin: str
+) -> None:
+    people = desk.manager.people
+    maker = desk.user("max", Grant("own", real.id))
+    ended(desk, create(desk, real, maker), maker)
+    desk.run(people.gone_vm(real.id, "web"))
+    anna = Person("anna", (Grant("admin"),))
+    grant = Grant("own", real.id)
+    token, row = desk.run(people.add_token(anna, "max", "second", (grant,), 1, "x"))
+    desk.run(people.remove_token(anna, row.id, "x"))
+    rows, _ = desk.run(desk.manager.repository.read(records.list_audit))
+    lines = [(r.who, r.action, r.object, r.before, r.after) for r in reversed(rows)]
+    on = f"own on {real.id}"
+    for line in (
+        ("max/test", "role-add", "max", "", f"{on}/web"),
+        ("outlast", "role-remove", "max", f"{on}/web", ""),
+        ("anna", "token-add", "max/second", "", on),
+        ("anna", "token-remove", "max/second", on, ""),
+    ):
+        assert line in lines
+    assert token not in repr(rows)

@@ -1,0 +1,106 @@
+"""Metrics: what they are worth in known pools, forecasts, and the dashboard that shows them."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+from pathlib import Path
+
+from calling import V, create, ended, wait
+from desk import Desk
+from pretend import RealPool
+
+from outlast.manager.forecast import EVERY_S, Forecast, forecast
+from outlast.manager.metrics import HELP, _of_pool
+from outlast.manager.ports import PoolEntry
+from outlast.wire.margin import MarginInfo
+from outlast.wire.shapes import HostStatus, PoolStatus, VmStatus
+
+GRAFANA = Path(__file__).parents[2] / "packaging/grafana"
+
+
+def values_of(desk: Desk, token: str) -> dict[str, float]:
+    """Of one pool, without labels."""
+    text = desk.call("GET", "/metrics", token=token).body.decode()
+    found = re.findall(r"^(\w+)\{pool=\"lab\",pool_id=\"[^\"]*\"\} (\S+)$", text, re.M)
+    return {name: float(value) for name, value in found}
+
+
+def host(name: str, free_mib: int, **more: object) -> HostStatus:
+    known = {"name": name, "slot": 1, "state": "member", "sentence": "", "free_mib": free_mib}
+    return HostStatus.model_validate(known | more)
+
+
+def vm(name: str, at: str, memory_mib: int, **more: object) -> VmStatus:
+    known = {"name": name, "uuid": name, "state": "running", "sentence": "", "vcpus": 1,
+             "desired": "running", "host": at, "memory_mib": memory_mib, "ha": True}  # fmt: skip
+    return VmStatus.model_validate(known | more)
+
+
+def test_spare_memory_is_that_of_the_worst_failure() -> None:
+    status = PoolStatus(
+        name="lab", uuid="u", preset="default", answered_by="a", sentence="",
+        hosts=[host("a", 1000), host("b", 3000), host("c", 9000, maintenance="disks")],
+        vms=[vm("one", "a", 2500), vm("two", "b", 1500), vm("free", "b", 800, ha=False),
+             vm("off", "a", 500, state="stopped", host="")],
+        margin=MarginInfo(beats=10, longest_ms=1500, fence_ms=9000),
+    )  # fmt: skip
+    found = _of_pool(PoolEntry("u", "lab", status, 1.0, False, "", 1))
+    # a dies: 3000 are free and 2500 wanted; b dies: 1000 are free and 1500 wanted
+    assert found["outlast_pool_spare_memory_bytes"] == -500 << 20
+    assert found["outlast_pool_heartbeat_margin_seconds"] == 7.5
+    assert found["outlast_pool_fence_seconds"] == 9.0
+    silent = status.model_copy(update={"margin": None, "hosts": []})
+    found = _of_pool(PoolEntry("u", "lab", silent, 1.0, False, "", 1))
+    assert found["outlast_pool_heartbeat_margin_seconds"] is None
+    assert found["outlast_pool_spare_memory_bytes"] == 0
+
+
+def test_forecasts_are_counted_while_somebody_asks(desk: Desk, real: RealPool, admin: str) -> None:
+    ended(desk, create(desk, real, admin), admin)
+    wait(lambda: "outlast_pool_hosts_unsafe" in values_of(desk, admin), 20)
+    found = values_of(desk, admin)
+    picture = desk.run(desk.manager.reads.ask(real.id, lambda c: c.picture()))
+    status = desk.manager.reads.pool(real.id).status
+    assert forecast(status, picture, []) == Forecast(
+        int(found["outlast_pool_hosts_unsafe"]), int(found["outlast_pool_vms_homeless_max"]),
+        found["outlast_pool_failover_seconds_predicted"],
+    )  # fmt: skip
+    assert found["outlast_pool_failover_seconds_predicted"] > 5
+    # anew once the pool has changed, but not at once
+    forecasts = desk.manager.forecasts
+    before = forecasts._kept[real.id]
+    said = desk.call("POST", f"{V}/pools/{real.id}/vms/web/start", {}, token=admin)
+    ended(desk, said, admin)
+    assert desk.run(forecasts.step()) == ""
+    assert forecasts._kept[real.id] == before
+    clock = forecasts._clock
+    forecasts._clock = lambda: clock() + EVERY_S
+    wait(lambda: forecasts._kept[real.id][1] > before[1])
+    # a pool that does not answer has no forecast
+    desk.manager.reads._stale_s = 0.5
+    real.close()
+    wait(lambda: desk.manager.reads.pool(real.id).stale, 30)
+    assert "outlast_pool_hosts_unsafe" not in values_of(desk, admin)
+
+
+def test_the_dashboard_shows_what_is_exported(desk: Desk, real: RealPool, admin: str) -> None:
+    text = (GRAFANA / "outlast.json").read_text()
+    made = runpy.run_path(str(GRAFANA / "build.py"))["dashboard"]()
+    assert json.loads(text) == made, "run packaging/grafana/build.py"
+    named = set(re.findall(r"outlast_[a-z_]+", text))
+    exported = desk.call("GET", "/metrics", token=admin).body.decode()
+    shown = {line.split()[2] for line in exported.splitlines() if line.startswith("# TYPE")}
+    assert named <= shown == set(HELP)
+    assert {"outlast_pool_heartbeat_margin_seconds", "outlast_pool_spare_memory_bytes",
+            "outlast_pool_failover_seconds_predicted"} <= named  # fmt: skip
+    panels = [p for p in made["panels"] if p["type"] != "row"]
+    assert len({p["id"] for p in made["panels"]}) == len(made["panels"])
+    places = {(p["gridPos"]["x"], p["gridPos"]["y"]) for p in panels}
+    assert len(places) == len(panels) == 21
+    for one in panels:
+        (target,) = one["targets"]
+        query = target["expr"]
+        assert query.count("(") == query.count(")")
+        assert ('{pool=~"$pool"}' in query) == ("outlast_manager_" not in query)
