@@ -12,6 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "manager"))
 
+from browsing import browser, opened, stage
 from desk import BOSS, Desk, Said
 from fleet import PretendPool, failure, follow
 
@@ -19,6 +20,7 @@ from outlast.manager.ports import COOKIE, Grant
 from outlast.manager.repository import records
 from outlast.manager.serve import pages
 
+__all__ = ["browser", "opened", "stage"]  # fixtures
 PASSWORD = "correct horse battery"
 FORM = "application/x-www-form-urlencoded"
 

@@ -23,6 +23,7 @@ import ssl
 import struct
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -39,6 +40,7 @@ from outlast.agent.refusals import Refusals
 from outlast.agent.service import Service
 from outlast.agent.workers import Workers
 from outlast.errors import Conflict, InvalidInput, NotFound, OutlastError, Refused
+from outlast.model import Line
 from outlast.wire.seal import client_context, peer_name, peer_role, server_context
 from outlast.wire.shapes import (
     HaSwitch,
@@ -66,7 +68,7 @@ STOP_WAIT_S = 1.0  # for calls under way when the server stops
 READS = frozenset(
     {
         ("GET", "/v1/status"), ("GET", "/v1/local"), ("GET", "/v1/vms/{name}/console"),
-        ("GET", "/v1/moves/{name}/way"),
+        ("GET", "/v1/vms/{name}/screen"), ("GET", "/v1/moves/{name}/way"),
     }
 )  # fmt: skip
 ROLE, CALLER = web.RequestKey("role", str), web.RequestKey("caller", str)
@@ -221,7 +223,8 @@ class Server:
             web.post(f"{vm}/start", self._wish(wishes.start)),
             web.post(f"{vm}/stop", self._wish(wishes.stop)),
             web.post(f"{vm}/kill", self._wish(wishes.kill)),
-            web.get(f"{vm}/console", self._console),
+            web.get(f"{vm}/console", self._line("console")),
+            web.get(f"{vm}/screen", self._line("screen")),
             web.post(f"{vm}/ha", self._vm_ha),
             web.post("/v1/pool/ha", self._pool_ha),
             web.post(f"{vm}/migrate", self._migrate),
@@ -357,11 +360,15 @@ class Server:
         log.info("%s: %s", request[CALLER], done.sentence)
         return _json(done, status)
 
-    async def _console(self, request: web.Request) -> web.StreamResponse:
-        name, only_here = request.match_info["name"], request[ROLE] == "host"
-        place = await self.blocking(lambda: self.api.console_place(name, only_here=only_here))
-        desk = Desk(self.blocking, self.api.service.open_console, self._peer_context)
-        return await serve_console(desk, request, name, place)
+    def _line(self, what: Line) -> Handler:
+        async def handler(request: web.Request) -> web.StreamResponse:
+            name, only_here = request.match_info["name"], request[ROLE] == "host"
+            place = await self.blocking(lambda: self.api.console_place(name, only_here=only_here))
+            opened = partial(self.api.service.open_line, name, what)
+            desk = Desk(what, self.blocking, opened, self._peer_context)
+            return await serve_console(desk, request, name, place)
+
+        return handler
 
 
 def _json(shape: BaseModel, status: int = 200) -> web.Response:

@@ -79,6 +79,7 @@ def create(
     tpm: hardware.Tpm = False,
     watchdog: hardware.Watchdog = "",
     guest_agent: hardware.Channel = False,
+    graphics: hardware.Graphics = "vnc",
     device: hardware.Devices = None,
     vcpus_max: hardware.Most = 0,
     memory_max: hardware.MostMemory = "",
@@ -113,7 +114,9 @@ def create(
         ha=not no_ha,
         on_shutdown=on_shutdown,
         preferred=prefer or [],
-        hardware=hardware.wish(firmware, tpm, watchdog, guest_agent, device, vcpus_max, memory_max),
+        hardware=hardware.wish(
+            firmware, tpm, watchdog, guest_agent, graphics, device, vcpus_max, memory_max
+        ),
         placing=placing.change_of(priority, start_order, start_delay, None, like, group),
     )
     client = chosen.client()

@@ -6,7 +6,7 @@
     vms.py       the list, one VM                wishes.py    buttons: dialog, command, wish
     journal.py   failovers, tasks, audit         people.py    users and tokens
     live.py      the stream of fragments         foresight.py what would happen if
-    terminal.py  the serial console    tunnel.py   its tickets and the way to the VM
+    terminal.py  console and screen    tunnel.py   its tickets and the way to the VM
     health.py    states as words and shapes      pictures/    data in, SVG out
 
 Rules:
