@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 WORK = HERE.parent / "build/assets"
 FROM = WORK / "node_modules"
 TO = HERE.parent / "src/outlast/manager/web/static/vendor"
-ICONS = ["alert-triangle", "arrow-down", "arrow-up", "arrows-right-left", "bolt", "check", "copy", "crown", "device-desktop", "history", "key", "keyboard", "layout-dashboard", "list-details", "logout", "maximize", "menu-2", "player-play", "plug-off", "plus", "power", "progress", "search", "server", "shield-check", "shield-off", "sun-moon", "terminal-2", "tool", "trash", "users", "x", "zoom-question"]
+ICONS = ["adjustments", "alert-triangle", "arrow-down", "arrow-up", "arrows-right-left", "bolt", "check", "copy", "crown", "device-desktop", "history", "key", "keyboard", "layout-dashboard", "list-details", "logout", "maximize", "menu-2", "player-play", "plug-off", "plus", "power", "progress", "search", "server", "shield-check", "shield-off", "sun-moon", "terminal-2", "tool", "trash", "users", "x", "zoom-question"]
 LICENCES = {
     "htmx": "htmx.org/LICENSE",
     "icons": "@tabler/icons/LICENSE",

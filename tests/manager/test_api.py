@@ -26,13 +26,16 @@ def test_a_vms_whole_life(desk: Desk, real: RealPool, admin: str) -> None:
     off = {"on": False, "why": "a test", "for_s": 60}
     assert ended(desk, desk.call("POST", f"{at}/ha", off, token=admin), admin)["phase"] == "done"
     assert real.a.read_vm("web").value.ha_off.why == "a test (anna/test)"  # type: ignore[union-attr]
+    change = {"priority": "low", "likes": ["b"]}
+    assert ended(desk, desk.call("PATCH", at, change, token=admin), admin)["phase"] == "done"
+    assert real.a.read_vm("web").value.priority == "low"  # type: ignore[union-attr]
     assert not ended(desk, desk.call("POST", f"{at}/stop", token=admin), admin)["failed"]
     gone = desk.call("DELETE", f"{at}?with_disks=true", token=admin)
     assert ended(desk, gone, admin)["sentence"] == "web is deleted"
     assert desk.call("GET", at, token=admin).error["code"] == "not-found"
     lines = desk.call("GET", f"{V}/audit?object={real.id}/web", token=admin).json["items"]
     assert [line["action"] for line in lines if line["sentence"] == "wished"] == [
-        "delete", "stop", "ha", "migrate", "create",
+        "delete", "stop", "set", "ha", "migrate", "create",
     ]  # fmt: skip
     assert {line["who"] for line in lines} == {"anna/test"}
     assert {line["address"] for line in lines if line["sentence"] == "wished"} == {"10.1.1.1"}
@@ -44,6 +47,12 @@ def test_a_host_is_emptied_and_comes_back(desk: Desk, real: RealPool, admin: str
     assert desk.call("GET", at, token=admin).json["maintenance"] == "new fan (anna/test)"
     ended(desk, desk.call("POST", f"{at}/resume", {}, token=admin), admin)
     assert desk.call("GET", at, token=admin).json["maintenance"] == ""
+    wish = {"balance": "auto", "moves_at_once": 3}
+    set_ = desk.call("PATCH", f"{V}/pools/lab/settings", wish, token=admin)
+    assert ended(desk, set_, admin)["phase"] == "done"
+    assert (real.a.settings.balance, real.a.settings.moves_at_once) == ("auto", 3)
+    bad = desk.call("PATCH", f"{V}/pools/lab/settings", {"timing": "lab"}, token=admin)
+    assert (bad.status, bad.error["code"]) == (422, "invalid-input")
     off = {"on": False, "why": "work on the storage"}
     ended(desk, desk.call("POST", f"{V}/pools/lab/ha", off, token=admin), admin)
     wait(lambda: desk.call("GET", f"{V}/pools/lab", token=admin).json["ha_off"])

@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -126,6 +127,14 @@ def opened(browser: Browser, stage: Stage) -> Iterator[Opener]:
 
 def live(page: Page) -> None:
     expect(page.locator("#badge")).to_have_text("Live")
+
+
+def seen(page: Page, script: str) -> None:
+    """Wait for what a script says; playwright's own way would need `eval`, which pages forbid."""
+    end = time.monotonic() + PATIENCE_MS / 1000
+    while not page.evaluate(script):
+        assert time.monotonic() < end, script
+        page.wait_for_timeout(50)
 
 
 def row(name: str) -> str:

@@ -27,7 +27,7 @@ PAGES = {
     "what-if": f"/pools/{POOL}/what-if?fail=fra-kvm-01", "vms": "/vms?limit=25", "vm": VM,
     "failovers": f"/failovers?pool={POOL}", "tasks": "/tasks", "users": "/users",
     "audit": "/audit", "me": "/me", "maintain": f"{HOST}/maintain",
-    "new-vm": f"/pools/{POOL}/new-vm",
+    "new-vm": f"/pools/{POOL}/new-vm", "edit": f"{VM}/set", "settings": f"/pools/{POOL}/settings",
 }  # fmt: skip
 
 
@@ -117,6 +117,21 @@ def test_a_migration_is_followed_to_its_end(opened: Opener, stage: Stage) -> Non
     stage.do("step 1")
     expect(page.locator("#vm-head .o-task")).to_have_count(0)
     expect(page.locator("#vm-head .o-facts")).to_contain_text(str(to))
+
+
+def test_a_vm_is_edited_with_its_command(opened: Opener, stage: Stage) -> None:
+    page = opened(VM, "otto")
+    live(page)
+    page.click("text=Edit >> visible=true")
+    dialog = page.locator("dialog[open]")
+    dialog.locator("[name=priority]").select_option("low")
+    dialog.locator("[name=likes][value=fra-kvm-02]").check()
+    command = "outlast vm set db-prod-0018 --priority low --like fra-kvm-02"
+    expect(dialog.locator("#cli code")).to_contain_text(command)
+    page.screenshot(path=SCREENS / "editing.png")
+    dialog.locator("button.is-main").click()
+    expect(page.locator("dialog[open]")).to_have_count(0)
+    expect(page.locator("#vm-head .o-facts")).to_contain_text("Low")
 
 
 def test_maintenance_shows_its_plan_first(opened: Opener, stage: Stage) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from browsing import AXE, NEEDED, POOL, SCREENS, Opener, Stage, findings
+from browsing import AXE, NEEDED, POOL, SCREENS, Opener, Stage, findings, seen
 from playwright.sync_api import expect
 from qemu_screen import QEMU, QemuScreen
 
@@ -36,7 +36,7 @@ def test_the_screen_of_a_real_vm(opened: Opener, stage: Stage) -> None:
         page = opened(f"/pools/{POOL}/vms/web-prod-0015")
         page.click("text=Screen >> visible=true")
         expect(page.locator("#line")).to_have_text("Connected")
-        page.wait_for_function(f"({INK})() > 500")  # what the BIOS writes
+        seen(page, f"({INK})() > 500")  # what the BIOS writes
         canvas = page.locator("#screen canvas")
         fitted = canvas.bounding_box()
         page.screenshot(path=SCREENS / "screen.png")
@@ -44,7 +44,7 @@ def test_the_screen_of_a_real_vm(opened: Opener, stage: Stage) -> None:
         assert canvas.bounding_box() != fitted
         page.check("#fit")
         page.click("#full")
-        page.wait_for_function("document.fullscreenElement?.id === 'screen'")
+        seen(page, "document.fullscreenElement?.id === 'screen'")
         page.evaluate("document.exitFullscreen()")
         page.evaluate(AXE)
         assert findings(page) == []
@@ -53,7 +53,7 @@ def test_the_screen_of_a_real_vm(opened: Opener, stage: Stage) -> None:
         expect(page.locator("#line")).to_have_text("Reconnecting")
         qemu.start()
         expect(page.locator("#line")).to_have_text("Connected")
-        page.wait_for_function(f"({INK})() > 500")
+        seen(page, f"({INK})() > 500")
         assert page.locator("#screen canvas").count() == 1
     finally:
         qemu.close()

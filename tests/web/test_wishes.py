@@ -73,7 +73,8 @@ def test_commands_are_ones_of_the_command_line(site: Site) -> None:
     shown = set()
     for path in (vm(RUNS), vm(stopped(site)), host("fra-kvm-02"), f"/pools/{POOL}", "/users",
                  "/me", f"/failovers?pool={POOL}", f"/pools/{POOL}/what-if", "/vms",
-                 vm(RUNS, "migrate"), f"/pools/{POOL}/new-vm"):  # fmt: skip
+                 vm(RUNS, "migrate"), f"/pools/{POOL}/new-vm",
+                 f"/pools/{POOL}/settings", vm(RUNS, "set")):  # fmt: skip
         shown |= set(re.findall(r'data-copy="(outlast [^"]+)"', site.get(path).body.decode()))
     assert len(shown) > 12
     # one process: importing the command line costs more than parsing

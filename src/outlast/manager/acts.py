@@ -10,7 +10,7 @@ from outlast.manager.fleet import Fleet
 from outlast.manager.outcome import Wish
 from outlast.manager.ports import Task
 from outlast.manager.tasks import Tasks
-from outlast.wire.shapes import HaSwitch, VmCreate, VmDelete
+from outlast.wire.shapes import HaSwitch, PoolChange, VmChange, VmCreate, VmDelete
 
 WHY_MAX = 200
 
@@ -76,6 +76,25 @@ class Acts:
         return await self._tasks.wish(
             "pool-ha", pool_id, "", who, lambda c: c.pool_ha(wish), address=address,
             said=_ha_words(switch),
+        )  # fmt: skip
+
+    async def set(
+        self, pool_id: str, vm: str, who: str, change: VmChange, *, address: str = ""
+    ) -> Task:
+        found = self._fleet.vm(pool_id, vm).vm
+        return await self._tasks.wish(
+            "set", pool_id, found.name, who, lambda c: c.place(found.name, change), address=address,
+            before=found.model_dump_json(), said=change.model_dump_json(exclude_unset=True),
+        )  # fmt: skip
+
+    async def pool_set(
+        self, pool_id: str, who: str, change: PoolChange, *, address: str = ""
+    ) -> Task:
+        before = self._fleet.pool(pool_id).status
+        return await self._tasks.wish(
+            "pool-set", pool_id, "", who, lambda c: c.pool_set(change), address=address,
+            before=before.settings.model_dump_json() if before.settings else "",
+            said=change.model_dump_json(exclude_none=True),
         )  # fmt: skip
 
     async def create(

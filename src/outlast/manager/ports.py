@@ -17,8 +17,10 @@ from typing import Protocol
 
 from outlast.wire.shapes import (
     HaSwitch,
+    PoolChange,
     PoolStatus,
     TimelineEntry,
+    VmChange,
     VmCreate,
     VmDelete,
     VmStatus,
@@ -27,8 +29,8 @@ from outlast.wire.shapes import (
 
 # Every action that `People.may` is asked about, in the order in which they are shown.
 ACTIONS = (
-    "see", "start", "stop", "kill", "migrate", "ha", "create", "delete", "console",  # VMs
-    "maintain", "resume", "power-off", "pool-ha",  # hosts and pools
+    "see", "start", "stop", "kill", "migrate", "ha", "create", "delete", "console", "set",  # VMs
+    "maintain", "resume", "power-off", "pool-ha", "pool-set",  # hosts and pools
     "tasks", "people", "tokens", "audit", "pools", "webhooks",  # the manager itself
 )  # fmt: skip
 ROLES = ("admin", "operator", "viewer", "own")
@@ -191,6 +193,11 @@ class Acts(Protocol):
     async def ha(self, pool_id: str, vm: str, who: str, switch: HaSwitch) -> Task: ...
 
     async def pool_ha(self, pool_id: str, who: str, switch: HaSwitch) -> Task: ...
+
+    async def set(self, pool_id: str, vm: str, who: str, change: VmChange) -> Task:
+        """Where and when it runs, and its size."""
+
+    async def pool_set(self, pool_id: str, who: str, change: PoolChange) -> Task: ...
 
     async def create(self, pool_id: str, who: str, wish: VmCreate, *, start: bool = False) -> Task:
         """A new VM, stopped; `start` starts it once it is there."""

@@ -19,7 +19,7 @@ from outlast.manager.api.answers import (
 from outlast.manager.api.gate import Caller, logged_in, needs
 from outlast.manager.api.once import KEY, Once, accepted
 from outlast.manager.ports import PoolEntry
-from outlast.wire.shapes import HaSwitch, HostMaintain, HostStatus, TimelineEntry, Why
+from outlast.wire.shapes import HaSwitch, HostMaintain, HostStatus, PoolChange, TimelineEntry, Why
 
 router = APIRouter()
 
@@ -75,6 +75,19 @@ async def switch_pool_ha(
     """High availability of all VMs, on or off for a while."""
     acts, who = caller.manager.acts, caller.person.name
     return await once(lambda: acts.pool_ha(caller.pool_id, who, wish, address=caller.address))
+
+
+@router.patch("/pools/{pool}/settings", tags=["pools"], **accepted())
+async def change_pool(
+    pool: str,
+    wish: PoolChange,
+    caller: Annotated[Caller, needs("pool-set")],
+    once: Once,
+    key: KEY = "",
+) -> Response:
+    """Settings of the whole pool; what is not given stays as it is."""
+    acts, who = caller.manager.acts, caller.person.name
+    return await once(lambda: acts.pool_set(caller.pool_id, who, wish, address=caller.address))
 
 
 @router.get("/pools/{pool}/hosts", tags=["hosts"])

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 
 from outlast.errors import InvalidInput
 from outlast.manager.ports import PoolEntry, Task
+from outlast.manager.web import edits
 from outlast.manager.web.forms import Form
 from outlast.wire.shapes import DiskWish, HaSwitch, HostStatus, VmCreate, VmDelete, VmStatus, make
 
 DIRECT, ASK, TYPE = "direct", "ask", "type"
 SPANS = {"30m": 1800, "2h": 7200, "8h": 28800, "1d": 86400, "7d": 604800}
 NO_FORM = Form([])
-Thing = PoolEntry | HostStatus | VmStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +162,9 @@ BUTTONS: tuple[Button, ...] = (
            _is_vm(lambda v: v.ha_off is not None),
            lambda name, f: f"outlast vm ha {name} on",
            _with("ha", lambda f: {"switch": _switch(f, True)})),
+    Button("vm", "set", "set", "Edit", "adjustments", ASK, lambda vm: isinstance(vm, VmStatus),
+           lambda name, f: edits.command(f"outlast vm set {name}", edits.VM_FIELDS, f),
+           _with("set", lambda f: {"change": edits.vm_change(f)}), "Edit {name}"),
     Button("vm", "delete", "delete", "Delete", "trash", TYPE,
            _vm_state("stopped", "down"),
            lambda name, f: f"outlast vm delete {name}" + " --with-disks" * bool(f["with_disks"]),
@@ -185,6 +188,10 @@ BUTTONS: tuple[Button, ...] = (
            _is_pool(lambda p: not p.stale), _create_command,
            _with("create", lambda f: {"wish": new_vm(f), "start": bool(f["start"])}), "New VM",
            first=Form([("start", "1")])),
+    Button("pool", "settings", "pool-set", "Settings", "adjustments", ASK,
+           _is_pool(lambda p: not p.stale and p.status.settings is not None),
+           lambda name, f: edits.command("outlast pool set", edits.POOL_FIELDS, f),
+           _with("pool_set", lambda f: {"change": edits.pool_change(f)}), "Settings of the pool"),
     Button("pool", "ha-off", "pool-ha", "Switch HA off", "shield-off", ASK,
            _is_pool(lambda p: p.status.ha_off is None),
            lambda name, f: f"outlast pool ha off{_options(f)}",
