@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -112,11 +113,11 @@ def opened(browser: Browser, stage: Stage) -> Iterator[Opener]:
         page.on("request", lambda r: None if r.url.startswith((at.url, "data:"))
                 else note(f"asks {r.url}"))  # fmt: skip
         if who:
-            page.goto(f"{at.url}/sign-in?next={path}")
+            page.goto(f"{at.url}/sign-in?next={quote(path, safe='')}")
             page.fill("[name=name]", who)
             page.fill("[name=password]", PASSWORD)
             page.click("button")
-            page.wait_for_url(f"{at.url}{path}")
+            page.wait_for_url(lambda url: "/sign-in" not in url)
         return page
 
     yield open_

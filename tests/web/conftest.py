@@ -87,8 +87,10 @@ class Site:
 
     def post(
         self, path: str, form: dict[str, str] | None = None, who: str = "anna", *,
-        csrf: str | None = None, scripted: bool = False, **headers: str,
+        csrf: str | None = None, scripted: bool = False,
+        rename: dict[str, str] | None = None, **headers: str,
     ) -> Said:  # fmt: skip
+        """rename: fields that are sent under another name, as one that is there more than once."""
         sent = dict(form or {})
         if who:
             cookie, token = self.person(who)
@@ -97,7 +99,8 @@ class Site:
         if scripted:
             headers |= {"hx-request": "true"}
         headers |= {"content-type": FORM, "origin": headers.get("origin", "https://manager")}
-        return self.desk.call("POST", path, raw=urlencode(sent).encode(), **headers)
+        pairs = [((rename or {}).get(key, key), value) for key, value in sent.items()]
+        return self.desk.call("POST", path, raw=urlencode(pairs).encode(), **headers)
 
     def until(self, path: str, words: str, who: str = "anna", within_s: float = 10) -> str:
         """The page, once it says so."""

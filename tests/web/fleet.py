@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from outlast.errors import Conflict, NotFound, Unreachable
+from outlast.errors import Conflict, NotFound, OutlastError, Unreachable
 from outlast.placement.picture import Host, Picture, Policy, Priority, Vm
 from outlast.placement.snapshot import write
 from outlast.wire.shapes import (
@@ -54,6 +54,7 @@ class PretendPool:
         self.wishes: list[tuple[Any, ...]] = []
         self.began = time.time()
         self.ha_off: HaOffInfo | None = None
+        self.refuse: dict[str, OutlastError] = {}  # why, by VM
         self.preset, self.settings = "standard", PoolSettingsInfo()
         self.notes: list[TimelineEntry] = []
         names = [f"{name[:3]}-kvm-{k:02d}" for k in range(1, hosts + 1)]
@@ -334,6 +335,8 @@ class PretendAgent:
         with pool.lock:
             pool._must_answer()
             vm = pool.vm(name)
+            if name in pool.refuse:
+                raise pool.refuse[name]
             pool.wishes.append((verb, name))
             pool.change_vm(name, **values)
             version = vm.definition + 1

@@ -25,7 +25,9 @@ OPEN = {
 OWN = {
     ("GET", "/"), ("GET", "/vms"), ("GET", "/failovers"), ("GET", "/tasks"), ("GET", "/live"),
     ("GET", "/me"), ("POST", "/me/tokens"), ("POST", "/me/tokens/{token}/remove"),
-    ("POST", "/me/password"), ("POST", "/sign-out"),
+    ("POST", "/me/password"), ("POST", "/sign-out"), ("POST", "/vms/views"),
+    ("POST", "/vms/views/forget"),
+    ("GET", "/vms/bulk"), ("POST", "/vms/bulk"), ("GET", "/vms/bulk/{run}"),  # asks for each VM
 }  # fmt: skip
 ROLES = {
     "nobody-1": (Grant("viewer", "another-pool"),),

@@ -5,7 +5,9 @@
     sign_in.py   coming and going                pools.py     pools and hosts
     vms.py       the list, one VM                wishes.py    buttons: dialog, command, wish
     journal.py   failovers, tasks, audit         people.py    users and tokens
-    edits.py     settings of VMs and pools
+    edits.py     settings of VMs and pools  filters.py   the list's address
+    bulk.py      wishes for many VMs        runs.py      how far those are
+    views.py     addresses with names
     live.py      the stream of fragments         foresight.py what would happen if
     terminal.py  console and screen    tunnel.py   its tickets and the way to the VM
     health.py    states as words and shapes      pictures/    data in, SVG out
@@ -26,6 +28,7 @@ from starlette.exceptions import HTTPException
 from outlast.errors import OutlastError
 from outlast.manager.ports import Acts, People, Reads
 from outlast.manager.web import (
+    bulk,
     journal,
     live,
     people,
@@ -34,6 +37,7 @@ from outlast.manager.web import (
     sign_in,
     static,
     terminal,
+    views,
     vms,
     wishes,
 )
@@ -46,7 +50,7 @@ def attach(app: FastAPI, reads: Reads, acts: Acts, people_: People) -> None:
     assert (manager.reads, manager.acts, manager.people) == (reads, acts, people_)
     app.state.web = Room(manager)
     router = APIRouter(include_in_schema=False)
-    for part in (sign_in, pools, vms, terminal, wishes, journal, people, live, static):
+    for part in (sign_in, pools, views, bulk, vms, terminal, wishes, journal, people, live, static):
         router.include_router(part.router)
     app.include_router(router)
     for kind in (OutlastError, RequestValidationError, HTTPException, Exception):
