@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,8 @@ from calling import V, create, ended, wait
 from desk import Desk
 from pretend import RealPool, vm
 
+from outlast.images.library import Library
+from outlast.images.templates import Templates
 from outlast.manager.ports import Grant
 
 # ---- a VM's life
@@ -90,6 +94,31 @@ def test_a_pool_that_does_not_answer(desk: Desk, real: RealPool, admin: str) -> 
     listed = desk.call("GET", f"{V}/vms", token=admin).json["items"]
     assert [(v["name"], v["stale"]) for v in listed] == [("web", True)]
     assert desk.call("GET", f"{V}/pools/lab/vms/web/why", token=admin).status == 502
+
+
+def test_a_vm_of_a_template(desk: Desk, real: RealPool, admin: str, tmp_path: Path) -> None:
+    """Real files: an image, a template of it, a clone that lies over it."""
+    at = f"{V}/pools/{real.id}/templates"
+    assert desk.call("GET", at, token=admin).json == []
+    (tmp_path / "disk.img").write_bytes(os.urandom(1 << 16))
+    Library(real.root).take("deb", str(tmp_path / "disk.img"))
+    Templates(real.root).create("small", "deb", 512, 2, ("br0",), "for all")
+    assert desk.call("GET", at, token=admin).json[0]["note"] == "for all"
+    bad = {"name": "web", "ssh_keys": ["/etc/shadow"]}
+    said = desk.call("POST", f"{at}/small/deploy", bad, token=admin)
+    assert said.status == 422 and "not a public SSH key" in said.error["sentence"]
+    assert not list((real.root / "images").glob("web*"))
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0 me@home"
+    wish = {"name": "web", "memory": "1GiB", "ssh_keys": [key], "start": True}
+    done = ended(desk, desk.call("POST", f"{at}/small/deploy", wish, token=admin), admin)
+    assert (done["verb"], done["phase"]) == ("create", "done")
+    spec = real.a.read_vm("web").value.spec  # type: ignore[union-attr]
+    assert (spec.memory_mib, spec.vcpus, spec.networks, len(spec.disks)) == (1024, 2, ("br0",), 2)
+    assert key.encode() in Path(spec.disks[1].path).read_bytes()  # the seed
+    again = desk.call("POST", f"{at}/small/deploy", wish, token=admin)
+    assert (again.status, again.error["code"]) == (409, "conflict")
+    none = desk.call("POST", f"{at}/large/deploy", wish | {"name": "db"}, token=admin)
+    assert (none.status, none.error["code"]) == (404, "not-found")
 
 
 # ---- promises of the protocol

@@ -14,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "manager"))
 
 from browsing import browser, opened, stage
 from desk import BOSS, Desk, Said
-from fleet import PretendPool, follow
+from fleet import PretendPool
+from fleet_follower import follow
 from fleet_story import failure
 
 from outlast.manager.ports import COOKIE, Grant

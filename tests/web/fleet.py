@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 from outlast.errors import Conflict, NotFound, OutlastError, Unreachable
@@ -33,12 +32,18 @@ from outlast.wire.shapes import (
     VmStatus,
     VmWish,
     Why,
+    make,
+    parse,
 )
+from outlast.wire.templates import TemplateDeploy
 
 NAMES = ("api", "crm", "db", "erp", "mail", "proxy", "shop", "web")
 STAGES = ("prod", "stage", "dev")
 MEMORY = (1024, 2048, 4096, 8192)
 HOST_MIB = 1 << 21
+TEMPLATES = (
+    b'[{"name":"small","image":"debian-12","memory_mib":2048,"vcpus":1,"disks":1,"note":"for all"}]'
+)
 
 
 def pool_id(n: int) -> str:
@@ -54,6 +59,7 @@ class PretendPool:
         self.wishes: list[tuple[Any, ...]] = []
         self.began = time.time()
         self.ha_off: HaOffInfo | None = None
+        self.deployed: list[tuple[str, TemplateDeploy]] = []
         self.refuse: dict[str, OutlastError] = {}  # why, by VM
         self.preset, self.settings = "standard", PoolSettingsInfo()
         self.notes: list[TimelineEntry] = []
@@ -230,6 +236,18 @@ class PretendAgent:
     def vm(self, name: str, *, recent: int = 0) -> VmDetail:
         return VmDetail(**self._pool.vm(name).model_dump())
 
+    def call(self, method: str, path: str, body: bytes = b"") -> bytes:
+        """Calls about templates: all but deploying one is a question."""
+        with self._pool.lock:
+            self._pool._must_answer()
+        if method == "GET" and path == "/v1/templates":
+            return TEMPLATES
+        name, wish = path.split("/")[3], parse(TemplateDeploy, body)
+        size = f"{wish.memory or 1 << 30}B"
+        self._pool.deployed.append((name, wish))
+        done = self.create(make(VmCreate, name=wish.name, memory=size, vcpus=wish.vcpus or 1))
+        return done.model_dump_json().encode()
+
     # ---- wishes
 
     def start(self, name: str) -> VmWish:
@@ -347,40 +365,3 @@ class PretendAgent:
 
 def _off(wish: HaSwitch) -> HaOffInfo | None:
     return None if wish.on else HaOffInfo(why=wish.why, by="manager")
-
-
-class PretendFollower:
-    """What `manager.follower.Follower` is to tasks; `tell` brings an answer."""
-
-    def __init__(self, pool: PretendPool, reads: Any, heard: Callable[[str], None]) -> None:
-        self.pool, self._reads, self._heard = pool, reads, heard
-        self.link = self
-
-    def addresses(self) -> tuple[str, ...]:
-        return ("https://pretend:7791",)
-
-    def client(self, address: str, timeout_s: float = 4) -> PretendAgent:
-        return PretendAgent(self.pool)
-
-    def hurry(self) -> None:
-        self.tell()
-
-    def stop(self) -> None:
-        pass
-
-    def tell(self) -> None:
-        """On the manager's loop."""
-        try:
-            self._reads.heard(self.pool.status(), self._reads.now_s())
-            self._heard(self.pool.id)
-        except Unreachable as error:
-            self._reads.silent(self.pool.id, error.sentence)
-
-
-def follow(manager: Any, pool: PretendPool) -> PretendFollower:
-    """Have a manager see a pretend pool. On its loop."""
-    follower = PretendFollower(pool, manager.reads, manager.tasks.heard)
-    manager.reads.add(pool.id, pool.name)
-    manager.reads.followers[pool.id] = follower
-    follower.tell()
-    return follower

@@ -18,7 +18,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from argon2 import PasswordHasher
-from fleet import PretendPool, follow
+from fleet import PretendPool
+from fleet_follower import follow
 from fleet_story import failure
 from granian.constants import HTTPModes, Interfaces
 from granian.log import LogLevels

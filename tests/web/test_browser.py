@@ -134,6 +134,26 @@ def test_a_vm_is_edited_with_its_command(opened: Opener, stage: Stage) -> None:
     expect(page.locator("#vm-head .o-facts")).to_contain_text("Low")
 
 
+def test_a_vm_is_made_of_a_template(opened: Opener, stage: Stage) -> None:
+    page = opened(f"/pools/{POOL}", "otto")
+    live(page)
+    page.click("text=New VM >> visible=true")
+    dialog = page.locator("dialog[open]")
+    dialog.locator("[name=template]").select_option("small")
+    dialog.locator("[name=name]").fill("fresh-1")
+    command = "outlast template deploy small fresh-1 --memory 2GiB --vcpus 1 --start"
+    expect(dialog.locator("#cli code")).to_contain_text(command)
+    page.screenshot(path=SCREENS / "template.png")
+    dialog.locator("button.is-main").click()
+    page.wait_for_url("**/vms?search=fresh-1")
+    for _ in range(50):
+        stage.do("step")
+        if "Running" in str(page.locator(row("fresh-1")).text_content()):
+            break
+        page.wait_for_timeout(200)
+    expect(page.locator(row("fresh-1"))).to_contain_text("Running")
+
+
 def test_maintenance_shows_its_plan_first(opened: Opener, stage: Stage) -> None:
     page = opened(HOST)
     live(page)

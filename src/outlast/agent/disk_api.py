@@ -1,5 +1,5 @@
-"""The part of the agent's API that is about disks of VMs: snapshots, backups, and domains to
-be adopted.
+"""The part of the agent's API that is about disks of VMs: snapshots, backups, templates, and
+domains to be adopted.
 
 Rules:
 1. Everything here runs on the host that may touch the disks; another one is named, not asked.
@@ -18,10 +18,12 @@ from pydantic import BaseModel
 from outlast.agent.adopting import Adopting
 from outlast.agent.api import Api
 from outlast.agent.backups import Backups
+from outlast.agent.deploying import Deploying
 from outlast.agent.hostfile import var_dir
 from outlast.agent.snapshots import Snapshots
 from outlast.wire.disks import AdoptWish, BackupWish, SnapshotWish
 from outlast.wire.shapes import parse
+from outlast.wire.templates import TemplateDeploy
 
 log = logging.getLogger("outlast.agent.server")
 
@@ -33,6 +35,7 @@ class DiskApi:
         service = api.service
         self.snapshots, self.backups = Snapshots(service), Backups(service)
         self.adopting = Adopting(service, api.wishes, var_dir() / "adopted")
+        self.deploying = Deploying(service, api.wishes)
         self._blocking = blocking
 
     def routes(self) -> list[web.RouteDef]:
@@ -45,6 +48,8 @@ class DiskApi:
             web.post(f"{vm}/backup", self._begin),
             web.get(f"{vm}/backup", self._status),
             web.delete(f"{vm}/backup", self._give_up),
+            web.get("/v1/templates", self._templates),
+            web.post("/v1/templates/{template}/deploy", self._deploy),
             web.get("/v1/foreign", self._foreign),
             web.get("/v1/foreign/{domain}", self._look),
             web.post("/v1/foreign/{domain}/adopt", self._adopt),
@@ -75,6 +80,13 @@ class DiskApi:
 
     async def _give_up(self, request: web.Request) -> web.Response:
         return await self._done(lambda: self.backups.give_up(request.match_info["name"]))
+
+    async def _templates(self, _: web.Request) -> web.Response:
+        return await self._list_of(self.deploying.all)
+
+    async def _deploy(self, request: web.Request) -> web.Response:
+        template, wish = request.match_info["template"], parse(TemplateDeploy, await request.read())
+        return await self._done(lambda: self.deploying.deploy(template, wish), 201)
 
     async def _foreign(self, _: web.Request) -> web.Response:
         return await self._list_of(self.adopting.all)

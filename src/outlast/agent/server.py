@@ -30,6 +30,7 @@ from typing import TypeVar
 from aiohttp import web
 from pydantic import BaseModel
 
+from outlast.agent.answers import Answers
 from outlast.agent.api import Api, Place
 from outlast.agent.arrivals import serve_way
 from outlast.agent.console import Desk, serve_console
@@ -89,7 +90,7 @@ class Server:
         self, service: Service, socket_path: Path, *, address: str = "", pki: Path | None = None
     ) -> None:
         self.api = Api(service)
-        self._refusals = Refusals(service.picture.me.host)
+        self._refusals, self._answers = Refusals(service.picture.me.host), Answers()
         self.port = 0  # the one that https listens on, once started
         self._socket_path = socket_path
         self._address, self._pki = address, pki
@@ -247,7 +248,9 @@ class Server:
     async def _status(self, request: web.Request) -> web.Response:
         # an agent that asks needs no third one's opinion
         places = self.api.holders() if request[ROLE] != "host" else {}
-        return _json(self.api.status(await self._look(places), self._refusals.count))
+        status = self.api.status(await self._look(places), self._refusals.count)
+        since = request.query.get("since")
+        return _json(status if since is None else self._answers.answer(status, since))
 
     async def _look(self, places: Mapping[int, Place]) -> dict[int, LocalVms]:
         """What other hosts say, and this one when it has more to say than its picture."""

@@ -160,8 +160,8 @@ def _wait(disks: DiskClient, vm: str, tell: Tell) -> BackupStatus:
 def _restore(
     client: AgentClient, pool_dir: Path, saved: Saved, name: str, rate: int, progress: Progress
 ) -> VmWish:
-    from outlast.cli.making import make_vm
     from outlast.images.clones import Source, Wanted
+    from outlast.images.making import make_vm
     from outlast.storage.names import check_name
     from outlast.wire.shapes import VmCreate, make
 

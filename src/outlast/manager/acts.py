@@ -11,6 +11,7 @@ from outlast.manager.outcome import Wish
 from outlast.manager.ports import Task
 from outlast.manager.tasks import Tasks
 from outlast.wire.shapes import HaSwitch, PoolChange, VmChange, VmCreate, VmDelete
+from outlast.wire.templates import TemplateClient, TemplateDeploy
 
 WHY_MAX = 200
 
@@ -93,7 +94,7 @@ class Acts:
         before = self._fleet.pool(pool_id).status
         return await self._tasks.wish(
             "pool-set", pool_id, "", who, lambda c: c.pool_set(change), address=address,
-            before=before.settings.model_dump_json() if before.settings else "",
+            before=before.settings.model_dump_json(),
             said=change.model_dump_json(exclude_none=True),
         )  # fmt: skip
 
@@ -103,6 +104,18 @@ class Acts:
         task = await self._tasks.wish(
             "create", pool_id, wish.name, who, lambda c: c.create(wish), Wish(start=start),
             address=address, said=wish.model_dump_json(exclude_unset=True),
+        )  # fmt: skip
+        await self._accounts.made_vm(who, pool_id, wish.name)
+        return task
+
+    async def deploy(
+        self, pool_id: str, who: str, template: str, wish: TemplateDeploy, *, start: bool = False,
+        address: str = "",
+    ) -> Task:  # fmt: skip
+        task = await self._tasks.wish(
+            "create", pool_id, wish.name, who, lambda c: TemplateClient(c).deploy(template, wish),
+            Wish(start=start), address=address,
+            said=f"of template {template}: {wish.model_dump_json(exclude_unset=True)}",
         )  # fmt: skip
         await self._accounts.made_vm(who, pool_id, wish.name)
         return task

@@ -2,7 +2,8 @@
 
 Rules:
 1. Reads never block and never wait for a pool: they answer from what was heard last, and say how
-   old it is. `why` and `timeline` alone ask an agent; they raise OutlastError when none answers.
+   old it is. `why`, `timeline` and `templates` alone ask an agent, and raise OutlastError when
+   none answers.
 2. Everything here lives on one event loop. Nothing here may be called from another thread.
 3. Who may do what is decided by `People.may`; `Reads` and `Acts` do not ask. Callers must.
 4. A refusal is an OutlastError: sentence, hint, HTTP status (errors.py).
@@ -26,6 +27,7 @@ from outlast.wire.shapes import (
     VmStatus,
     Why,
 )
+from outlast.wire.templates import TemplateDeploy, TemplateInfo
 
 # Every action that `People.may` is asked about, in the order in which they are shown.
 ACTIONS = (
@@ -151,6 +153,9 @@ class Reads(Protocol):
     ) -> list[TimelineEntry]:
         """What happened in a pool, oldest first. Raises NotFound, Unreachable, StorageTrouble."""
 
+    async def templates(self, pool_id: str) -> list[TemplateInfo]:
+        """Of which VMs can be made. Raises as `timeline` does."""
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -201,6 +206,11 @@ class Acts(Protocol):
 
     async def create(self, pool_id: str, who: str, wish: VmCreate, *, start: bool = False) -> Task:
         """A new VM, stopped; `start` starts it once it is there."""
+
+    async def deploy(
+        self, pool_id: str, who: str, template: str, wish: TemplateDeploy, *, start: bool = False
+    ) -> Task:
+        """The same out of a template."""
 
     async def delete(self, pool_id: str, vm: str, who: str, how: VmDelete) -> Task: ...
 

@@ -17,6 +17,7 @@ from outlast.manager.web.gate import View
 from outlast.placement.choose import Answer
 from outlast.placement.plan import Plan
 from outlast.wire.shapes import HostStatus, VmStatus
+from outlast.wire.templates import TemplateInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Foreseen:
     plan: Plan | None = None
     places: Answer | None = None
     hosts: tuple[str, ...] = ()
+    templates: tuple[TemplateInfo, ...] = ()
     fields: str = ""  # which the form has: "" | why-for | why | back | to | disks | new-vm | edit
     spans: tuple[str, ...] = field(default=tuple(SPANS))
 
@@ -46,7 +48,17 @@ async def of(view: View, button: Button, thing: Thing) -> Foreseen:
         return await _vm(view, button.verb, thing, entry)
     if isinstance(thing, HostStatus):
         return await _host(view, button.verb, thing, entry)
+    if button.verb == "new-vm":
+        return await _new_vm(view, entry)
     return _pool(button.verb, entry)
+
+
+async def _new_vm(view: View, entry: PoolEntry) -> Foreseen:
+    try:
+        templates = tuple(await view.manager.reads.templates(entry.id))
+    except OutlastError:  # an empty disk is left, and an older agent knows nothing else
+        templates = ()
+    return Foreseen(steady=(entry.id,), templates=templates, fields="new-vm")
 
 
 async def _vm(view: View, verb: str, vm: VmStatus, entry: PoolEntry) -> Foreseen:
@@ -125,8 +137,6 @@ async def _maintain(view: View, host: HostStatus, entry: PoolEntry) -> Foreseen:
 
 
 def _pool(verb: str, entry: PoolEntry) -> Foreseen:
-    if verb == "new-vm":
-        return Foreseen(steady=(entry.id,), fields="new-vm")
     if verb == "settings":
         return _edit(SETS_POOL, entry, entry)
     guarded = sum(v.ha and v.ha_off is None and v.state == "running" for v in entry.status.vms)

@@ -138,7 +138,7 @@ def now(thing: Thing) -> dict[str, str]:
             "start_delay_s": str(thing.start_delay_s), "groups": " ".join(groups),
             "preferred": " ".join(thing.preferred), "likes": " ".join(thing.likes),
         }  # fmt: skip
-    if isinstance(thing, HostStatus) or thing.status.settings is None:
+    if isinstance(thing, HostStatus):
         return {}
     values = thing.status.settings.model_dump()
     known = {f.name: f"{values[f.name]:g}" if isinstance(values[f.name], float)
