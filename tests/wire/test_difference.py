@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outlast.agent.answers import KEPT, Answers
-from outlast.wire.difference import difference, same_vm, whole
+from outlast.wire.difference import PoolNews, difference, same_vm, whole
 from outlast.wire.shapes import HostStatus, PoolStatus, VmStatus, parse
 
 NAMES = st.sampled_from(["a", "b", "c", "d", "e"])
@@ -23,24 +23,24 @@ HOSTS = st.builds(
 
 
 @st.composite
-def statuses(draw: st.DrawFn) -> PoolStatus:
+def statuses(draw: st.DrawFn) -> PoolNews:
     """As agents make them: VMs by name, hosts by slot, each once."""
     vms = {vm.name: vm for vm in draw(st.lists(VMS, max_size=5))}
     hosts = {host.name: host for host in draw(st.lists(HOSTS, max_size=5))}
-    return PoolStatus(
+    return PoolNews(
         name="lab", uuid="u", preset="standard", answered_by="a", sentence=draw(NAMES),
         view=draw(st.integers(0, 2)), vms=[vms[n] for n in sorted(vms)],
         hosts=[hosts[n].model_copy(update={"slot": ord(n)}) for n in sorted(hosts)],
     )  # fmt: skip
 
 
-def shown(status: PoolStatus) -> PoolStatus:
+def shown(status: PoolNews) -> PoolNews:
     return status.model_copy(update={"mark": "", "vms": []})
 
 
 @given(statuses(), statuses())
-def test_the_whole_is_what_the_agent_sees(before: PoolStatus, after: PoolStatus) -> None:
-    change = parse(PoolStatus, difference(before, after).model_dump_json())
+def test_the_whole_is_what_the_agent_sees(before: PoolNews, after: PoolNews) -> None:
+    change = parse(PoolNews, difference(before, after).model_dump_json())
     seen = whole(before, change)
     assert shown(seen) == shown(after)
     assert [vm.name for vm in seen.vms] == [vm.name for vm in after.vms]
@@ -48,7 +48,7 @@ def test_the_whole_is_what_the_agent_sees(before: PoolStatus, after: PoolStatus)
 
 
 @given(st.lists(statuses(), min_size=1, max_size=6), st.data())
-def test_callers_that_miss_answers_catch_up(story: list[PoolStatus], data: st.DataObject) -> None:
+def test_callers_that_miss_answers_catch_up(story: list[PoolNews], data: st.DataObject) -> None:
     """Two callers ask when they like; each always sees the present."""
     answers, known = Answers(), [None, None]
     for status in story:
@@ -57,7 +57,7 @@ def test_callers_that_miss_answers_catch_up(story: list[PoolStatus], data: st.Da
                 continue
             before = known[n]
             told = answers.answer(status, before.mark if before else "")
-            told = parse(PoolStatus, told.model_dump_json())
+            told = parse(PoolNews, told.model_dump_json())
             known[n] = now = whole(before, told) if before and told.since else told
             assert shown(now) == shown(status) and all(map(same_vm, now.vms, status.vms))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import secrets
 
-from outlast.wire.difference import difference, whole
+from outlast.wire.difference import PoolNews, difference, whole
 from outlast.wire.shapes import PoolStatus
 
 KEPT = 8
@@ -19,11 +19,12 @@ class Answers:
     def __init__(self) -> None:
         self._epoch = secrets.token_hex(4)  # an agent that starts anew knows no older marks
         self._numbers = itertools.count(1)
-        self._kept: dict[str, PoolStatus] = {}
+        self._kept: dict[str, PoolNews] = {}
 
-    def answer(self, status: PoolStatus, since: str) -> PoolStatus:
+    def answer(self, status: PoolStatus, since: str) -> PoolNews:
         """since: mark of what the caller has; "" or one that is not known gets it whole."""
-        now = status.model_copy(update={"mark": f"{self._epoch}-{next(self._numbers)}"})
+        mark = f"{self._epoch}-{next(self._numbers)}"
+        now = PoolNews.model_construct(**(status.__dict__ | {"mark": mark}))
         before = self._kept.get(since)
         told = difference(before, now) if before else now
         # what did not change is kept once, not once for each answer

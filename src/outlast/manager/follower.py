@@ -27,7 +27,7 @@ from outlast.errors import OutlastError, Unreachable
 from outlast.manager.fleet import Fleet
 from outlast.manager.lean import lean
 from outlast.wire.client import AgentClient
-from outlast.wire.difference import whole
+from outlast.wire.difference import PoolNews, whole
 from outlast.wire.shapes import PoolStatus, parse
 
 log = logging.getLogger("outlast.manager.follower")
@@ -57,7 +57,7 @@ class _Asked:
     """An agent, and what it said last."""
 
     client: AgentClient
-    status: PoolStatus | None = None
+    status: PoolNews | None = None
     calls: int = 0
 
 
@@ -154,7 +154,7 @@ class Follower:
         since = quote(before.mark if before else "", safe="")
         raw = asked.client.call("GET", f"/v1/status?since={since}")
         with _READING:
-            change = parse(PoolStatus, raw)
+            change = parse(PoolNews, raw)
             change = change.model_copy(update={"vms": lean(change.vms)})
         asked.status = whole(before, change) if before and change.since else change
         return asked.status

@@ -15,11 +15,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
+from pydantic import Field
+
 from outlast.wire.shapes import HostStatus, PoolStatus, VmStatus
 
 TREMBLES_S = 1.0
 
 T = TypeVar("T", HostStatus, VmStatus)
+
+
+class PoolNews(PoolStatus):
+    """A status for callers that keep it, whole or as the difference to one before."""
+
+    mark: str = ""  # of this answer
+    since: str = ""  # mark of the answer that this is the difference to; "" = it is whole
+    beats: dict[str, int | None] = Field(default={})  # ages of hosts that are else as they were
+    gone_hosts: list[str] = Field(default=[])
+    gone_vms: list[str] = Field(default=[])
 
 
 def same_vm(old: VmStatus, new: VmStatus) -> bool:
@@ -35,7 +47,7 @@ def same_vm(old: VmStatus, new: VmStatus) -> bool:
     return {**after, "since_wall_s": then} == before
 
 
-def difference(before: PoolStatus, after: PoolStatus) -> PoolStatus:
+def difference(before: PoolNews, after: PoolNews) -> PoolNews:
     """`after`, without the VMs and hosts that are as they were."""
     hosts = {host.name: host for host in before.hosts}
     told, beats = [], {}
@@ -55,7 +67,7 @@ def difference(before: PoolStatus, after: PoolStatus) -> PoolStatus:
     )  # fmt: skip
 
 
-def whole(before: PoolStatus, change: PoolStatus) -> PoolStatus:
+def whole(before: PoolNews, change: PoolNews) -> PoolNews:
     """What the agent sees, from what it said before and what it says has changed since."""
     beats = change.beats
     hosts = [

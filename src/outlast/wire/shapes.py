@@ -324,12 +324,6 @@ class PoolStatus(Answer):
     margin: MarginInfo | None = None  # of the answering host's beats
     hosts: list[HostStatus] = []
     vms: list[VmStatus] = []
-    # for callers that ask for what has changed (difference.py)
-    mark: str = ""  # of this answer
-    since: str = ""  # mark of the answer that this is the difference to; "" = it is whole
-    beats: dict[str, int | None] = {}  # beat_age_ms of hosts that are else as they were
-    gone_hosts: list[str] = []
-    gone_vms: list[str] = []
 
 
 class LocalVmInfo(Answer):

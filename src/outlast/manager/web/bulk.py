@@ -15,7 +15,7 @@ import hashlib
 import hmac
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from fastapi import APIRouter, Response
@@ -26,7 +26,7 @@ from outlast.manager.web.buttons import BUTTONS, NO_FORM, Aim, Button
 from outlast.manager.web.filters import filter_of
 from outlast.manager.web.forms import Form, form_of
 from outlast.manager.web.gate import View, page
-from outlast.manager.web.render import drawn, fragment, html, partial, redirect
+from outlast.manager.web.render import dialog, fragment, html, redirect
 from outlast.manager.web.render import page as whole
 from outlast.manager.web.runs import Item, Run, told
 from outlast.wire.shapes import VmStatus
@@ -126,12 +126,8 @@ def _why_not(verb: str, vm: VmStatus) -> str:
 
 def _shown(view: View, made: Plan, status: int = 200) -> Response:
     body = fragment("_bulk.html", plan=made, csrf=view.csrf, view=view)
-    if view.partial == "dialog-body":
-        return html(body, status)
-    if view.scripted:
-        return html(partial("dialog-body", body, "innerHTML"), status)
     title = f"{made.button.label}: {_count(len(made.items))}"
-    return whole(view, "plain.html", at=status, title=title, body=drawn(body))
+    return dialog(view, title, body, status)
 
 
 @router.get("/vms/bulk")
@@ -146,8 +142,7 @@ async def bulk_wish(view: Annotated[View, page()]) -> Response:
     made = plan(view, form)
     if not made.items or not hmac.compare_digest(form["seen"], made.seen):
         trouble = Conflict("what would happen has changed meanwhile", hint="this is the new plan")
-        again = Plan(made.button, made.items, made.left, made.chosen, made.where, trouble)
-        return _shown(view, again, trouble.status)
+        return _shown(view, replace(made, error=trouble), trouble.status)
     items = [Item(i.pool_id, i.vm.name) for i in made.items]
     run = view.room.runs.begin(view.who, made.button.verb, items, made.left)
     run.running = asyncio.ensure_future(_carry_out(view, run))

@@ -33,17 +33,15 @@ from outlast.manager.web.buttons import (
 from outlast.manager.web.edits import Thing
 from outlast.manager.web.forms import Form, form_of
 from outlast.manager.web.gate import View, page
+from outlast.manager.web.render import dialog as shown
 from outlast.manager.web.render import (
-    drawn,
     fragment,
     host_path,
     html,
-    partial,
     redirect,
     toast,
     vm_path,
 )
-from outlast.manager.web.render import page as whole
 
 router = APIRouter()
 
@@ -130,11 +128,7 @@ async def _dialog(view: View, button: Button, form: Form, error: OutlastError | 
 
 def _shown(view: View, dialog: Dialog, status: int = 200) -> Response:
     body = fragment("_dialog.html", dialog=dialog, csrf=view.csrf, view=view)
-    if view.partial == "dialog-body":
-        return html(body, status)
-    if view.scripted:  # the form of the dialog: it is shown again where it was
-        return html(partial("dialog-body", body, "innerHTML"), status)
-    return whole(view, "plain.html", at=status, title=dialog.title, body=drawn(body))
+    return shown(view, dialog.title, body, status)
 
 
 async def _wish(view: View, button: Button) -> Response:
