@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -300,6 +301,24 @@ def console(ctx: typer.Context, name: Name) -> None:
     from outlast.cli.terminal import run_console
 
     run_console(options(ctx).client().target, name)
+
+
+@app.command()
+def screen(
+    ctx: typer.Context,
+    name: Name,
+    socket: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Where the viewer finds it.")
+    ] = None,
+) -> None:
+    """The VM's screen for a VNC viewer on this machine: a unix socket that only you can open."""
+    from tempfile import TemporaryDirectory
+
+    from outlast.cli.screen import run_screen
+
+    target = options(ctx).client().target
+    with TemporaryDirectory(prefix="outlast-") as private:
+        run_screen(target, name, socket or Path(private) / "screen")
 
 
 def _disk(text: str) -> dict[str, object]:
