@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,12 @@ def links(path: Path) -> list[str]:
 def test_the_presets_in_the_protocol_are_those_of_the_code() -> None:
     text = PROTOCOL.read_text()
     assert text == renewed(text), "run: .venv/bin/python tests/test_docs.py"
+
+
+def test_the_picture_of_the_timing_is_drawn_from_the_code() -> None:
+    draw = runpy.run_path(str(ROOT / "scripts" / "draw_timing.py"))
+    drawn = draw["drawn"](PRESETS[DEFAULT_PRESET])
+    assert draw["PICTURE"].read_text() == drawn, "run: .venv/bin/python scripts/draw_timing.py"
 
 
 def test_every_error_is_explained_with_its_numbers() -> None:

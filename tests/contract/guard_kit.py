@@ -12,8 +12,9 @@ from typing import Protocol
 
 import pytest
 
-from outlast.guard.core import Duty, GuardCore
+from outlast.guard.core import GuardCore
 from outlast.guard.facts import Facts, Reading
+from outlast.guard.states import Duty
 from outlast.model import GuardState
 
 MS = 1_000_000
@@ -121,6 +122,36 @@ class GuardKit:
         assert (said["quiesced_possible"], said["unsafe_reset"]) == (True, "")
         assert bench.alive("web") == 0
         assert bench.ask("close", term=T1, reason="again")["ok"]
+
+    def test_a_term_that_may_have_left_writes_must_drain_before_the_next(
+        self, bench: GuardBench
+    ) -> None:
+        open_term(bench, T1, drains=True)
+        bench.ask("admit", vm="web")
+        bench.start("web")
+        assert not bench.ask("drained", term=T1)["ok"], "it is open"
+        bench.ask("close", term=T1, reason="excluded")
+        bench.wait(FENCE_NS // 4)
+        bench.restart()
+        assert bench.ask("status")["undrained"] is True
+        assert not open_term(bench, T2)["ok"]
+        assert not bench.ask("drained", term=T2)["ok"]
+        assert bench.ask("drained", term=T1)["ok"]
+        bench.restart()
+        assert bench.ask("status")["undrained"] is False
+        assert open_term(bench, T2)["ok"]
+
+    def test_a_term_that_never_drained_is_told_where_nothing_can_reset(
+        self, bench: GuardBench
+    ) -> None:
+        open_term(bench, T1, drains=True)
+        bench.ask("admit", vm="web")
+        bench.start("web")
+        bench.ask("close", term=T1, reason="excluded")
+        bench.wait(FENCE_NS // 4)
+        assert not bench.ask("status")["unsafe_reset"]
+        bench.wait(FENCE_NS + KILL_NS)
+        assert bench.ask("status")["unsafe_reset"]
 
     def test_only_the_open_term_is_confirmed_or_closed(self, bench: GuardBench) -> None:
         open_term(bench, T1)
@@ -339,6 +370,8 @@ class MemoryGuard:
                 return self.core.confirm(now, fields, extend=True)
             case "close":
                 return self.core.close(now, facts, fields)
+            case "drained":
+                return self.core.drained(fields)
             case "admit":
                 return self.core.admit(now, vm)
             case "release":

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from outlast.guard.core import Duty
 from outlast.guard.facts import Reading
+from outlast.guard.states import Duty
 from outlast.model import GuardState
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "contract"))
@@ -33,6 +33,9 @@ class Oracle:
         self.closed_at: Reading | None = None  # of the newest term
         self.closed: set[str] = set()
         self.seen = 0
+        self.drains = False
+        self.alive_ns = -1  # when a VM was last seen alive
+        self.undrained: list[Reading] = []  # beats of a closed term that may have left writes
 
     def name(self, number: int) -> str:
         return f"{number:032x}"
@@ -49,13 +52,16 @@ class Oracle:
         self.check()
         return said["ok"] is True
 
-    def beat(self, op: str, number: int, age_ns: int) -> None:
+    def opening(self, number: int, age_ns: int) -> dict[str, object]:
         now = self.guard.reading()
-        fields: dict[str, object] = {
+        return {
             "term": self.name(number), "start_boot_ns": now.boot_ns - age_ns,
             "start_raw_ns": now.raw_ns - age_ns, "fence_ns": F, "kill_ns": K,
             "margin_ns": MARGIN, "watchdog_s": W_S,
         }  # fmt: skip
+
+    def beat(self, op: str, number: int, age_ns: int, **more: object) -> None:
+        now, fields = self.guard.reading(), {**self.opening(number, age_ns), **more}
         populated = bool(self.guard.inside)
         if not self.guard.ask(op, **fields)["ok"]:
             self.check()
@@ -64,6 +70,8 @@ class Oracle:
         if fresh:
             assert op == "open", "a term was confirmed before it was opened"
             assert not populated, "a term opened on processes of another"
+            assert not self.undrained, "a term opened while writes of another may wait"
+            self.drains = bool(more.get("drains"))
             self.term, self.starts, self.closed_at = number, [], None
             self.seen = len(self.guard.duties)
         assert number == self.term
@@ -85,10 +93,22 @@ class Oracle:
 
     def close(self, *, sick: bool) -> None:
         was_open = self.guard.core.state is GuardState.OPEN and self.left_ns() > 0
+        ran = self.guard.inside or (self.starts and self.alive_ns > self.starts[-1].boot_ns)
         ok = self.request("close", term=self.name(self.term), reason="x", reset_if_running=sick)
         assert ok or not self.term
         if was_open:
             self.closed_at = self.guard.reading()
+            self.undrained = list(self.starts) if ran and self.drains else []
+
+    def drain(self, number: int) -> None:
+        closed = self.guard.core.state is GuardState.CLOSED and number == self.term
+        assert self.request("drained", term=self.name(number)) is closed
+        if closed:
+            self.undrained = []
+
+    def _undrained_ns(self, now: Reading) -> int:
+        """To D + K of that term."""
+        return F + K - min(passed_ns(start, now) for start in self.undrained)
 
     def check(self) -> None:
         state = self.guard.core.state
@@ -98,10 +118,16 @@ class Oracle:
             assert self.left_ns() > 0, "open past the deadline"
         if state is GuardState.CLOSED and not self.guard.immortal:
             assert self.guard.core.memory().closed_ns
+        if self.guard.inside:
+            self.alive_ns = self.guard.reading().boot_ns
+        if self.undrained and self._undrained_ns(self.guard.reading()) <= 0:
+            assert self.guard.reset == "none" or state is GuardState.RESETTING, "never drained"
         for done in self.guard.duties[self.seen :]:
             if done.duty is not Duty.PET or not self.term:
                 continue
             quiet = done.state is not GuardState.OPEN and not done.populated
+            if quiet and self.undrained:
+                quiet = self._undrained_ns(done.when) >= self.guard.watchdog_s * S
             assert done.state is not GuardState.RESETTING
             late_ns = self.guard.watchdog_s * S
             assert quiet or self.left_ns(done.when) + K >= late_ns, "petted too late"

@@ -17,6 +17,7 @@ from outlast.guard.pulse_facts import (
     Command,
     Confirm,
     Desk,
+    Drained,
     Extend,
     GuardFact,
     Identity,
@@ -65,6 +66,7 @@ class World:
         self.good_since_quiet: tuple[str, Instant] | None = None  # (term, first good cycle's end)
         self.good_run: list[tuple[Instant, Instant]] = []
         self.dead_terms: set[str] = set()
+        self.drained: list[tuple[str, Instant]] = []  # terms of which the guard was told so
         self.closed_written: dict[str, int] = {}
         self.last_change: dict[int, tuple[bytes, Instant]] = {}
 
@@ -219,7 +221,8 @@ class World:
             self.core.heed(None, self.now())
             return
         memory = self.guard.memory()
-        fact = GuardFact(memory.state, memory.term, not self.populated)
+        undrained = memory.undrained is not None
+        fact = GuardFact(memory.state, memory.term, not self.populated, undrained)
         if fact.state is not GuardState.OPEN:
             self.dead_terms.add(memory.term)
         self.core.heed(fact, self.now())
@@ -236,13 +239,17 @@ class World:
             if isinstance(c, Retime):
                 self.retime(c)
                 continue
+            if isinstance(c, Drained):
+                self.drained.append((c.term, self.now()))
+                self.guard.drained(request)
+                continue
             request |= {"start_boot_ns": c.start.boot_ns, "start_raw_ns": c.start.raw_ns}
             if isinstance(c, Confirm | Extend):
                 self.guard.confirm(self._reading(), request, extend=isinstance(c, Extend))
                 continue
             request |= {
                 "fence_ns": TIMING.fence_ns, "kill_ns": TIMING.kill_ns,
-                "margin_ns": TIMING.margin_ns, "watchdog_s": TIMING.watchdog_s,
+                "margin_ns": TIMING.margin_ns, "watchdog_s": TIMING.watchdog_s, "drains": True,
             }  # fmt: skip
             said = self.guard.open(self._reading(), self._facts(), request)
             if said["ok"] is not True and not self.guard_mute:
@@ -322,18 +329,24 @@ class World:
         assert block.term not in self.closed_written or block.state is BlockState.CLOSED
         if block.state is BlockState.CLOSED:
             if block.term not in self.closed_written:
-                since, newest = (
-                    self.good_since_quiet,
-                    self.good_run[-1][0] if self.good_run else None,
-                )
-                assert since is not None and since[0] == block.term and newest is not None
-                calm = min(b - a for a, b in zip(since[1], newest, strict=True))
-                assert calm >= TIMING.settle_ns, f"closed after {calm} ns of calm"
+                since = self.good_since_quiet
+                assert since is not None and since[0] == block.term
+                self._check_calm()
             self.closed_written[block.term] = block.seq
+
+    def _check_calm(self) -> None:
+        """The storage has answered for X since the guard was quiet."""
+        since, newest = self.good_since_quiet, self.good_run[-1][0] if self.good_run else None
+        assert since is not None and newest is not None
+        calm = min(b - a for a, b in zip(since[1], newest, strict=True))
+        assert calm >= TIMING.settle_ns, f"after {calm} ns of calm"
 
     def _check_commands(self, commands: list[Command], s: Sample, block: Block | None) -> None:
         for c in commands:
             if isinstance(c, Close):
+                continue
+            if isinstance(c, Drained):
+                self._check_calm()
                 continue
             assert isinstance(c, Open) or block is not None
             if isinstance(c, Retime):  # never more than what stands on the disk

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from outlast.errors import BrokenInvariant
-from outlast.guard.core import NEXT, Cause, Duty, GuardCore
+from outlast.guard.core import GuardCore
 from outlast.guard.facts import Facts, Memory, Reading
 from outlast.guard.state import Heritage, from_bytes, to_bytes
+from outlast.guard.states import NEXT, Cause, Duty
 from outlast.model import GuardState
 
 
@@ -37,9 +38,14 @@ class CoreMachine(RuleBasedStateMachine):
     @rule(
         age_ns=st.sampled_from([-(10**12), -1, 0, 400 * MS, 3900 * MS, 5000 * MS]),
         back=st.integers(0, 2),
+        drains=st.booleans(),
     )
-    def open(self, age_ns: int, back: int) -> None:
-        self.oracle.beat("open", max(1, self.oracle.term + 1 - back), age_ns)
+    def open(self, age_ns: int, back: int, drains: bool) -> None:
+        self.oracle.beat("open", max(1, self.oracle.term + 1 - back), age_ns, drains=drains)
+
+    @rule(back=st.sampled_from([0, 0, 1]))
+    def drained(self, back: int) -> None:
+        self.oracle.drain(max(1, self.oracle.term - back))
 
     @precondition(lambda self: self.oracle.term > 0)
     @rule(
@@ -200,6 +206,47 @@ def test_a_close_with_healthy_storage_resets_nobody() -> None:
     oracle.close(sick=False)
     oracle.guard.wait(50 * MS)
     assert oracle.guard.core.state is GuardState.CLOSED
+
+
+def _closed_undrained(reset: str = "watchdog") -> Oracle:
+    """A VM ran, and the term closed in order a moment after a confirmed beat."""
+    oracle = Oracle(reset=reset, watchdog_s=W_S, immortal=False, permille=1000)
+    oracle.beat("open", 1, 0, drains=True)
+    oracle.request("admit", vm="a")
+    oracle.start("a")
+    oracle.guard.wait(1000 * MS)
+    oracle.close(sick=False)
+    oracle.guard.wait(50 * MS)
+    assert oracle.guard.core.state is GuardState.CLOSED
+    return oracle
+
+
+@pytest.mark.parametrize("reset", ["watchdog", "sysrq"])
+def test_what_has_not_drained_by_d_plus_k_resets_the_host(reset: str) -> None:
+    guard = _closed_undrained(reset).guard
+    guard.wait(F + K - K // 10 - 1200 * MS)
+    assert guard.core.state is GuardState.CLOSED
+    guard.wait(200 * MS)
+    assert guard.core.state is GuardState.RESETTING
+    assert guard.duties[-1].duty is Duty.RESET
+
+
+def test_what_has_drained_resets_nobody_and_lets_the_next_term_begin() -> None:
+    oracle = _closed_undrained()
+    assert not oracle.request("open", **oracle.opening(2, 0))
+    assert oracle.request("drained", term=oracle.name(1))
+    oracle.guard.wait(2 * (F + K))
+    assert oracle.guard.core.state is GuardState.CLOSED
+    oracle.beat("open", 2, 0)
+    assert oracle.guard.core.state is GuardState.OPEN
+
+
+def test_the_watchdog_would_fire_in_time_for_what_has_not_drained() -> None:
+    oracle = _closed_undrained("none")  # nothing is written to sysrq: only the device is left
+    oracle.guard.wait(F + K)
+    opened = oracle.starts[0].boot_ns
+    pets = [d.when.boot_ns - opened for d in oracle.guard.duties if d.duty is Duty.PET]
+    assert F - 50 * MS <= max(pets) <= F + K - W_S * S
 
 
 @pytest.mark.parametrize("reset", ["watchdog", "sysrq"])

@@ -79,6 +79,26 @@ def test_exclusion_closes_drains_and_comes_back_with_a_new_term() -> None:
     assert w.beats(5) == []
 
 
+def test_the_guard_is_told_once_what_ran_has_drained() -> None:
+    w = World()
+    w.become_member()
+    term, w.populated = w.core.term, True
+    w.beats(1)
+    w.exclude()
+    w.beats(2)
+    w.populated = False
+    w.cycle()
+    quiet = w.now()
+    while not w.drained:
+        assert w.guard.memory().undrained
+        w.cycle(write="error" if w.now().boot_ns - quiet.boot_ns < 3 * BEAT else "ok")
+        w.wait(BEAT)
+    (told, at), *again = w.drained
+    assert (told, again) == (term, [])
+    assert at.boot_ns - quiet.boot_ns >= 3 * BEAT + TIMING.settle_ns
+    assert w.guard.memory().undrained is None
+
+
 def test_a_bad_cycle_restarts_the_drain() -> None:
     w = World()
     w.become_member()

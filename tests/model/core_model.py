@@ -10,12 +10,13 @@ How it is made:
 1. Time is counted in ticks. Hosts do their steps at any moment or never; only the guard is not
    optional: no tick passes beyond D + K while a guard is open.
 2. A fault costs one of the budget: crash, storage path lost, agent and pulse stalled, agent
-   restarted, network link cut. Boot, return of the path, resuming and healing are free.
+   restarted, VM dead, network link cut. Boot, return of the path, resuming and healing are free.
 3. Registers are atomic (register_model.py looks into them). A new view is known to its writer at
    once, to others when a listed block names it or when they happen to read its register.
 4. A term is counted from the term that the lease names: `ahead`; the block may still show the
    term before (`Shown.OLD`).
-5. X, the settle time, is left out: a clean close has drained, a crash drops what was queued.
+5. X, the settle time, is less than a tick: once storage answers, what was queued lands before the
+   next one. "Drained" means that it has: a clean close waits for it. A crash drops what was queued.
 
 Deliberately not here: three hosts (what needs a third is shown with one that starts outside the
 view), migration, power fences, clocks that differ.
@@ -84,7 +85,9 @@ class Model:
                 yield Step(f"{NAMES[i]} boots", w.put(i, self._booted(h)))
                 continue
             if h.guard is Guard.OPEN and h.left <= KILL:
-                yield Step(f"{NAMES[i]}: deadline, guard closes", self._close(w, i))
+                yield Step(f"{NAMES[i]}: deadline, guard closes", self._expire(w, i))
+            if h.guard is Guard.CLOSED and h.queued and self.rules.reset:
+                yield Step(f"{NAMES[i]}: not drained by D + K, reset", w.put(i, _off(h)))
             if h.awake:
                 yield from self._agent(w, i, h)
             yield from self._free(w, i, h)
@@ -101,6 +104,8 @@ class Model:
     def _tick(self, w: World) -> World | None:
         for i in (0, 1):
             h = w.hosts[i]
+            if h.up and h.queued and (h.path or (h.guard is Guard.CLOSED and self.rules.reset)):
+                return None
             if h.up and h.guard is Guard.OPEN:
                 if h.left == 0:
                     return None
@@ -112,11 +117,13 @@ class Model:
 
     def _free(self, w: World, i: int, h: Host) -> Iterator[Step[World]]:
         if not h.path:
+            yield Step(f"{NAMES[i]}: storage path returns", w.put(i, h._replace(path=True)))
+        elif h.queued:
             harm = ""
-            if h.queued and w.owner != i:
+            if w.owner != i:
                 harm = f"LATE: a queued write of {NAMES[i]} lands, {NAMES[w.owner]} holds the lease"
-            back = h._replace(path=True, queued=False)
-            yield Step(f"{NAMES[i]}: storage path returns", w.put(i, back), harm)
+            landed = w.put(i, h._replace(queued=False))
+            yield Step(f"{NAMES[i]}: what was queued lands", landed, harm)
         if not h.awake:
             yield Step(f"{NAMES[i]}: agent and pulse go on", w.put(i, h._replace(awake=True)))
 
@@ -127,6 +134,8 @@ class Model:
         if h.path:
             lost = h._replace(path=False, queued=h.queued or h.runs)
             yield Step(f"{name} LOSES STORAGE", w.put(i, lost))
+        if h.runs:
+            yield Step(f"{name}: THE VM DIES", w.put(i, h._replace(runs=False)))
         if h.awake:
             yield Step(f"{name}: AGENT AND PULSE STALL", w.put(i, h._replace(awake=False)))
             again = h._replace(intent=Intent.NONE)
@@ -142,10 +151,15 @@ class Model:
         ahead = h.ahead + (h.shown is not Shown.OLD)
         return h._replace(up=True, ahead=ahead, shown=Shown.OLD, listed=False)
 
+    def _expire(self, w: World, i: int) -> World:
+        """No confirmation came: the storage counts as sick, whatever it does just now."""
+        h = w.hosts[i]
+        if self.rules.reset and (h.runs or h.queued):
+            return w.put(i, _off(h))
+        return self._close(w, i)
+
     def _close(self, w: World, i: int) -> World:
         h = w.hosts[i]
-        if self.rules.reset and not h.path and (h.runs or h.queued):
-            return w.put(i, _off(h))
         intent = Intent.NONE if self.rules.admit else h.intent
         return w.put(i, h._replace(runs=False, guard=Guard.CLOSED, left=0, intent=intent))
 
@@ -187,9 +201,14 @@ class Model:
         w = _read(w, i)
         h = w.hosts[i]
         if h.guard is Guard.OPEN and h.knows and not h.listed:
+            if h.runs and w.faults:
+                late = w.put(i, h._replace(path=False, queued=True))
+                lost = self._close(late._replace(faults=w.faults - 1), i)
+                yield Step(f"{name} sees it is excluded, LOSES STORAGE, kills", lost)
             w = self._close(w, i)
-            closed = w.put(i, w.hosts[i]._replace(shown=Shown.CLOSED))
-            yield Step(f"{name} sees it is excluded, kills, drains, writes closed", closed)
+            if not h.queued:
+                w = w.put(i, w.hosts[i]._replace(shown=Shown.CLOSED))
+            yield Step(f"{name} sees it is excluded, kills, writes closed once drained", w)
         elif h.guard is Guard.OPEN:
             yield Step(f"{name}: heartbeat confirmed", w.put(i, h._replace(left=self.full)))
         elif h.knows and h.listed and not (h.guard is Guard.CLOSED and rules.newterm):
@@ -212,16 +231,19 @@ class Model:
     # ---- leases
 
     def _lease(self, w: World, i: int, h: Host) -> Iterator[Step[World]]:
-        name, mine = NAMES[i], w.owner == i and h.ahead == 0
+        name, mine = NAMES[i], w.owner == i and h.ahead == 0 and not w.free
         open_enough = h.guard is Guard.OPEN or not self.rules.admit
         if h.intent is Intent.TAKE:
             other = w.hosts[1 - i]
             if other.intent is Intent.TAKE:  # its swap will find another version
                 w = w.put(1 - i, other._replace(intent=Intent.NONE))
             took = w.put(i, h._replace(ahead=0, intent=Intent.START))
-            yield Step(f"{name} swaps the lease to itself", took._replace(owner=i, out_for=0))
+            took = took._replace(owner=i, free=False, out_for=0)
+            yield Step(f"{name} swaps the lease to itself", took)
         elif h.intent is Intent.NONE and mine and not h.runs and open_enough:
             yield Step(f"{name} will start its VM", w.put(i, h._replace(intent=Intent.START)))
+            if not (h.queued and self.rules.drained):
+                yield Step(f"{name} frees the lease", w._replace(free=True))
         elif h.intent is Intent.NONE and not mine and open_enough:
             seen = _read(w, i) if self.rules.fresh else w
             why = self._proof(seen, i)
@@ -232,6 +254,8 @@ class Model:
     def _proof(self, w: World, i: int) -> str:
         """Why the term that the lease names is dead, as host i can know it."""
         h, holder = w.hosts[i], w.hosts[w.owner]
+        if w.free:
+            return "the lease is free"
         if w.owner == i:
             return "its own earlier term" if h.ahead and h.shown is not Shown.OLD else ""
         shown = holder.ahead - (holder.shown is Shown.OLD)
@@ -247,7 +271,7 @@ class Model:
         return ""
 
     def _start(self, w: World, i: int, h: Host) -> Step[World]:
-        mine = w.owner == i and h.ahead == 0
+        mine = w.owner == i and h.ahead == 0 and not w.free
         done = h._replace(intent=Intent.NONE)
         if self.rules.admit and not (h.guard is Guard.OPEN and h.left > KILL and mine):
             return Step(f"{NAMES[i]}: guard refuses the start", w.put(i, done))

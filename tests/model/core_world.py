@@ -18,12 +18,13 @@ class Rules:
     admit: bool = True  # a VM starts only through an open guard; closed is a state
     newterm: bool = True  # a closed guard ends its term for good
     keepterm: bool = True  # a restart of the agent leaves the term alone
-    reset: bool = True  # a guard that closes while storage is away resets the host
+    reset: bool = True  # a guard that closes resets the host unless it is told that all has landed
     confirm: bool = True  # the deadline moves only after a read that shows the newest view
     p3: bool = True  # an excluded term counts as dead only T_dead after the announcement
     slack: bool = True  # T_dead > F + K
     sponsor: bool = True  # only hosts listed in the newest view act; others are admitted
     joinwin: bool = True  # what a joiner saw before its admission does not count
+    drained: bool = True  # a lease is freed only when nothing of its VM can be on its way
     announce: bool = True  # more time is asked only of members of a view that a block names
 
     def without(self, name: str) -> Rules:
@@ -77,7 +78,8 @@ class Host(NamedTuple):
 class World(NamedTuple):
     hosts: tuple[Host, Host]
     faults: int
-    owner: int = 1  # whom the lease names
+    owner: int = 1  # whom the lease names, or named last
+    free: bool = False  # it names nobody
     link: bool = True
     announced: bool = True  # a listed block names the newest view
     out_for: int = 0  # how long such a view has left out the lease's holder

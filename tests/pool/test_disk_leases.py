@@ -42,10 +42,13 @@ def test_work_under_way_is_left_alone(wanted: bool, program: bool) -> None:
 
 @pytest.mark.parametrize("wanted", [True, False])
 def test_work_that_lost_its_agent_is_ended_and_then_the_lease_is_freed(wanted: bool) -> None:
-    left = decided(borrowed(wanted).guard(populated=frozenset({"web"})))
+    core, told = PoolCore(SETTINGS), borrowed(wanted)
+    left = core.step(NOW + S, told.guard(populated=frozenset({"web"})).facts)
     assert [kill.vm for kill in left.kills] == ["web"]
     assert not left.swaps
-    gone = decided(borrowed(wanted))
+    assert not core.step(NOW + 2 * S, told.facts).swaps, "its writes may be on their way"
+    later = told.sampled(started_ns=NOW + S + SETTINGS.timing.settle_ns)
+    gone = core.step(NOW + 2 * S + SETTINGS.timing.settle_ns, later.facts)
     assert not gone.kills
     assert not gone.starts
     (swap,) = [swap for swap in gone.swaps if swap.name == "lease/web"]

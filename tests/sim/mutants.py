@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from outlast.guard.core import Duty, GuardCore
+from outlast.guard.core import GuardCore
 from outlast.guard.facts import Facts as GuardSeen
 from outlast.guard.facts import Reading
 from outlast.guard.pulse_core import PulseCore
@@ -27,6 +27,7 @@ from outlast.guard.pulse_facts import Sample as Cycle
 from outlast.guard.pulse_grant import Extensions
 from outlast.guard.pulse_promise import Promise
 from outlast.guard.pulse_windows import Instant, Windows
+from outlast.guard.states import Duty
 from outlast.model import NO_TERM, BlockState, Lease, LocalVm, Proof, ProofKind, View
 from outlast.pool import decision, hosting, plan, proof, silence
 from outlast.pool.decision import Resume
@@ -223,6 +224,10 @@ def _overwrite(self: Disk, name: str, expected: int, value: dict[str, object]) -
     return True
 
 
+def _yes(*_: object) -> bool:
+    return True
+
+
 # ---- live migration
 
 
@@ -285,6 +290,16 @@ MUTANTS = (
         "old-term",
         "a closed term never opens again",
         ((PulseCore, "_begin_term", _old_term_again),),
+    ),
+    Mutant(
+        "undrained",
+        "a closed term that has not drained by D + K resets the host",
+        ((GuardCore, "_mind_drain", _nothing),),
+    ),
+    Mutant(
+        "freed-soon",
+        "a lease is freed only when nothing of its VM can be on its way",
+        ((hosting.Hosting, "_drained", _yes),),
     ),
     Mutant("watchdog", "a host that stands still is reset", ((Machine, "_watchdog", _nothing),)),
     Mutant(

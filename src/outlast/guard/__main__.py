@@ -30,8 +30,9 @@ from pathlib import Path
 
 from outlast.errors import Conflict, InvalidInput, OutlastError
 from outlast.guard import host, killer, priority, state
-from outlast.guard.core import Duty, GuardCore, no
+from outlast.guard.core import GuardCore, no
 from outlast.guard.facts import VM_NAME, Facts, Json, Reading, S, parse_open
+from outlast.guard.states import Duty
 from outlast.guard.watchdog import Watchdog, sysrq, sysrq_problem
 from outlast.guard.wire import Peer, Request, Server
 from outlast.model import GuardState
@@ -221,6 +222,8 @@ class Guard:
                 return self.core.confirm(now, fields, extend=True)
             case "close":
                 return self.core.close(now, facts, fields)
+            case "drained":
+                return self.core.drained(fields)
             case "admit":
                 answer = self.core.admit(now, vm, incoming=fields.get("incoming"))
                 return {**answer, "cgroup": f"{self.subtree.path}/{vm}"}

@@ -53,7 +53,7 @@ class GuardClient:
         return self.ask(
             "open", term=term, fence_ns=fence_ns, kill_ns=kill_ns, margin_ns=margin_ns,
             watchdog_s=watchdog_s, start_boot_ns=start_boot_ns, start_raw_ns=start_raw_ns,
-            watchdog=watchdog,
+            watchdog=watchdog, drains=True,
         )  # fmt: skip
 
     def retime(self, term: str, **times: int | str) -> Reply:
@@ -73,6 +73,10 @@ class GuardClient:
     def close(self, term: str, reason: str, *, reset_if_running: bool = False) -> Reply:
         """End the term for good. `reset_if_running`: the storage is sick."""
         return self.ask("close", term=term, reason=reason, reset_if_running=reset_if_running)
+
+    def drained(self, term: str) -> Reply:
+        """What ran in this closed term has left nothing on its way to the storage."""
+        return self.ask("drained", term=term)
 
     def admit(self, vm: str, *, incoming: bool = False) -> Reply:
         """Let this VM, or its copy from another host, in within 30 s.

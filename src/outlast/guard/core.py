@@ -27,6 +27,9 @@ The states and what moves them are the table NEXT; a cause that is not in it is 
 11. An extension, given by all other hosts while nobody has storage, moves D as a confirmed beat
     does, but is none: nothing starts on it, and rule 10 looks back to the last real beat.
 12. The timing of an open term may change while D, by the new one, is ahead and the watchdog fits.
+13. A term that closed in order, with a VM since its last confirmed beat, is undrained until the
+    pulse says that the storage has answered for X since. Not said by the D it had, + K - slack:
+    RESETTING, as in 10; and rule 8 looks at that D. No term opens before.
 
 What it does not do: it reads no clock and no file, writes nothing, kills nothing. It says what is
 to be done (Duty, in order) and the shell does it.
@@ -36,7 +39,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from enum import Enum
 
 from outlast import __version__
 from outlast.errors import BrokenInvariant, InvalidInput
@@ -53,43 +55,11 @@ from outlast.guard.facts import (
     read_term,
     watchdog_refusal,
 )
+from outlast.guard.states import NEXT, Cause, Duty
 from outlast.model import GuardState
 
 ADMISSION_NS = 30_000_000_000
 LATE_NUM, LATE_DEN = 6, 5  # rule 8: a watchdog fires up to a fifth later than it was set
-
-
-class Cause(Enum):
-    OPENED = "opened"
-    EXPIRED = "expired"  # the deadline passed without a confirmation
-    ORDERED = "ordered"  # a close request
-    EMPTIED = "emptied"  # the subtree was verified empty
-    STUCK = "stuck"  # something would not die in time
-    UNQUIET = "unquiet"  # killed, but the sick storage may still hold its writes
-
-
-NEXT: Mapping[GuardState, Mapping[Cause, GuardState]] = {
-    GuardState.IDLE: {Cause.OPENED: GuardState.OPEN},
-    GuardState.OPEN: {Cause.EXPIRED: GuardState.CLOSING, Cause.ORDERED: GuardState.CLOSING},
-    GuardState.CLOSING: {
-        Cause.EMPTIED: GuardState.CLOSED,
-        Cause.STUCK: GuardState.RESETTING,
-        Cause.UNQUIET: GuardState.RESETTING,
-    },
-    GuardState.CLOSED: {Cause.OPENED: GuardState.OPEN},
-    GuardState.RESETTING: {},  # only a boot ends it
-}
-
-
-class Duty(Enum):
-    """What the shell must do after a step, in this order; all may be repeated without harm."""
-
-    FREEZE = "freeze"  # the whole subtree
-    KILL = "kill"  # every process in it
-    THAW = "thaw"
-    SAVE = "save"  # memory() to the state file, before any reply leaves
-    RESET = "reset"  # the host, by the configured way
-    PET = "pet"  # the watchdog
 
 
 class GuardCore:
@@ -131,12 +101,17 @@ class GuardCore:
         memory = self._memory
         if memory.state is GuardState.RESETTING:
             return False
+        late_ns = min(memory.watchdog_s * S * LATE_NUM // LATE_DEN, memory.timing.kill_ns)
         if memory.state is not GuardState.OPEN and not facts.populated:
-            return True
+            return memory.undrained is None or late_ns <= self._undrained_ns(now)
         if memory.state is GuardState.IDLE:
             return False
-        late_ns = min(memory.watchdog_s * S * LATE_NUM // LATE_DEN, memory.timing.kill_ns)
         return late_ns <= self.remaining_ns(now) + memory.timing.kill_ns
+
+    def _undrained_ns(self, now: Reading) -> int:
+        """Rule 13: time until D + K of a term that is over."""
+        timing, start = self._memory.timing, self._memory.undrained
+        return timing.fence_ns + timing.kill_ns - now.since(start or now)
 
     def status(self, now: Reading, facts: Facts) -> Json:
         """The part of the status reply that the core knows."""
@@ -154,6 +129,7 @@ class GuardCore:
             "closed_ns": memory.closed_ns,
             "extended": memory.start != memory.beat and self.state is GuardState.OPEN,
             "quiesced_possible": memory.quiesced_possible,
+            "undrained": memory.undrained is not None,
             "unsafe_reset": memory.unsafe_reset,
             "reset": facts.reset,
             "admitted": sorted(vm for vm in self._admitted if self._admission(now, vm)),
@@ -170,6 +146,8 @@ class GuardCore:
             self._want_reset(facts, asked=False)
         if self.state is GuardState.CLOSING:
             self._finish(now, facts)
+        elif self.state is GuardState.CLOSED and self._memory.undrained:
+            self._mind_drain(now, facts)
         return self._duties(now, facts)
 
     def _finish(self, now: Reading, facts: Facts) -> None:
@@ -188,6 +166,17 @@ class GuardCore:
             else:
                 sentence = "a VM would not die and nothing can reset this host"
                 self._memory = replace(memory, unsafe_reset=sentence, quiesced_possible=False)
+
+    def _mind_drain(self, now: Reading, facts: Facts) -> None:
+        """Rule 13."""
+        memory, kill_ns = self._memory, self._memory.timing.kill_ns
+        if self._undrained_ns(now) > kill_ns // 10:
+            return
+        if facts.reset != "none":
+            self._move(Cause.UNQUIET, reason=f"{memory.reason}; queued writes may be left: reset")
+        else:
+            sentence = "what killed VMs wrote may still wait and nothing can reset this host"
+            self._memory = replace(memory, unsafe_reset=sentence)
 
     def _duties(self, now: Reading, facts: Facts) -> tuple[Duty, ...]:
         duties: list[Duty] = []
@@ -229,7 +218,7 @@ class GuardCore:
             Cause.OPENED,
             term=term, start=start, beat=start, timing=timing, watchdog_s=facts.watchdog_s,
             closed_ns=0, reason="the term is open", reset_wanted=False, quiesced_possible=True,
-            unsafe_reset="",
+            unsafe_reset="", drains=request.get("drains") is True, undrained=None,
         )  # fmt: skip
         return self._timed(now)
 
@@ -244,6 +233,8 @@ class GuardCore:
             return f"the guard is {memory.state.value}: no term can open now"
         if facts.populated:
             return "processes of an earlier term are still being killed"
+        if memory.undrained:
+            return "what the VMs of an earlier term wrote may still be on its way"
         return ""
 
     def confirm(self, now: Reading, request: Mapping[str, object], *, extend: bool = False) -> Json:
@@ -303,12 +294,21 @@ class GuardCore:
             reason = str(request.get("reason", ""))[:200]
             start = memory.start.min(now.earlier(memory.timing.fence_ns))
             self._close(Cause.ORDERED, reason or "closed on request")
+            if memory.drains and self._ran_lately(facts):
+                self._memory = replace(self._memory, undrained=memory.start)
             if sick:
                 self._want_reset(facts, asked=True)
             self._memory = replace(self._memory, start=start)
         elif memory.state is GuardState.CLOSING and sick:
             self._want_reset(facts, asked=True)
         return {"ok": True, "state": self.state.value}
+
+    def drained(self, request: Mapping[str, object]) -> Json:
+        """Rule 13: {"term"}. The storage has answered for X since that term was CLOSED."""
+        if self.state is not GuardState.CLOSED or request.get("term") != self._memory.term:
+            return no("no such term has closed here")
+        self._memory = replace(self._memory, undrained=None)
+        return {"ok": True}
 
     def admit(self, now: Reading, vm: object, *, incoming: object = False) -> Json:
         """Rule 5: let this VM, or its copy from another host, in within the next 30 s."""
@@ -360,10 +360,14 @@ class GuardCore:
         closed = (*self._memory.closed_terms, self._memory.term)
         self._move(cause, reason=reason, closed_terms=closed)
 
+    def _ran_lately(self, facts: Facts) -> bool:
+        """False: nothing ran since the storage last answered, so that nothing can be queued."""
+        return facts.populated or self._ran_ns >= self._memory.beat.boot_ns
+
     def _want_reset(self, facts: Facts, *, asked: bool) -> None:
         """Rule 10, after any move to CLOSING with sick storage."""
-        if not facts.populated and self._ran_ns < self._memory.beat.boot_ns:
-            return  # nothing ran since the storage last answered: nothing can be queued
+        if not self._ran_lately(facts):
+            return
         if facts.reset != "none":
             self._memory = replace(self._memory, reset_wanted=True)
             return

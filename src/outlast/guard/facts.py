@@ -85,6 +85,8 @@ class Memory:
     reset_wanted: bool = False  # rule 10
     quiesced_possible: bool = True
     unsafe_reset: str = ""
+    drains: bool = False  # the pulse that opened the term says when it has drained
+    undrained: Reading | None = None  # rule 13: `start` of a closed term that has not drained
 
 
 def parse_open(request: Mapping[str, object]) -> tuple[str, Reading, GuardTiming]:

@@ -20,7 +20,8 @@ P: pure; every instant, every fresh term, every byte read is an argument. Rules:
  8. A slot record that is missing, inactive, or names another host or generation: nothing is written
     and the guard is closed. Two sightings of a stranger in the own slot: the same, until restart.
  9. A term whose guard is not OPEN any more is closing, whoever closed it. No term ever comes back.
-10. New timing is used at once by the rules of pulse_promise: a promise given is kept.
+10. When the storage has answered for X since a guard with nothing left closed, it is told.
+11. New timing is used at once by the rules of pulse_promise: a promise given is kept.
 
 It does not judge other hosts and does not write views or leases.
 """
@@ -35,6 +36,7 @@ from outlast.guard.pulse_facts import (
     Command,
     Confirm,
     Desk,
+    Drained,
     Gone,
     GuardFact,
     Identity,
@@ -44,12 +46,11 @@ from outlast.guard.pulse_facts import (
     Sample,
 )
 from outlast.guard.pulse_promise import Promise
+from outlast.guard.pulse_strangers import Strangers
 from outlast.guard.pulse_windows import Instant, Windows, elapsed_least, not_before
 from outlast.model import NO_TERM, Block, BlockState, GuardState, SlotRecord, View
 from outlast.settings import MS, RHO, Timing
 from outlast.storage.format import BadBlock, decode_block
-
-STRANGERS_MAX = 2
 
 
 class PulseCore:
@@ -62,6 +63,7 @@ class PulseCore:
         self.me = me
         self._promise = Promise(timing)
         self.windows = Windows(self._decode, timing.gap_ns)
+        self._strangers = Strangers(me, self._decode)
         self.life = Life.LOOKING
         self.term = self.prev_term = NO_TERM
         self.seq = self.work_seq = 0
@@ -81,10 +83,8 @@ class PulseCore:
         self._calm: Instant | None = None
         self._last_written: bytes | None = None
         self._own: bytes | None = None
-        self._inherited: bytes | None = None  # what stood in the own slot before this pulse wrote
         self._record_read = False
         self._wrote: Block | None = None
-        self._strangers = 0
 
     def _decode(self, raw: bytes, slot: int) -> Block | None:
         try:
@@ -99,7 +99,7 @@ class PulseCore:
         return self._promise.timing
 
     def set_timing(self, timing: Timing) -> None:
-        """Rule 10."""
+        """Rule 11."""
         self._promise.want(timing)
         if self.life is Life.LOOKING:
             self.windows.gap_ns = self._promise.begin().gap_ns
@@ -129,7 +129,8 @@ class PulseCore:
     def _deny(self, said: str) -> None:
         if bool(said) != bool(self.denied):  # what follows begins with a look at the disk
             self.life, self._calm = Life.LOOKING, None
-            self._own = self._inherited = self._last_written = None
+            self._own = self._last_written = None
+            self._strangers.begin()
         self.denied = said
 
     def leave(self, wish: bool) -> None:
@@ -227,10 +228,13 @@ class PulseCore:
         return self._feed(sample) + self.watch(now)
 
     def watch(self, now: Instant) -> list[Command]:
-        """What the guard is to be told whether or not storage answers. Rules 3, 7 and 8."""
+        """What the guard is to be told whether or not storage answers. Rules 3, 7, 8 and 10."""
         guard = self.guard
-        if guard is None or guard.state in (GuardState.IDLE, GuardState.CLOSED):
+        if guard is None or guard.state is GuardState.IDLE:
             return []
+        if guard.state is GuardState.CLOSED:
+            drained = guard.undrained and self._calm_for(self.timing.settle_ns)
+            return [Drained(guard.term)] if drained else []
         sick = not self.windows.fresh(now)
         over = bool(self.denied) or self.life in (Life.CLOSING, Life.CLOSED)
         if guard.state is GuardState.OPEN:
@@ -254,7 +258,7 @@ class PulseCore:
             return
         own = sample.area[self.me.slot]
         if sample.written is None:
-            self.good = self._own is None or own == self._own
+            self.good = bool(self.denied) or self._own is None or own == self._own
         else:
             after = sample.acked is not None and not_before(sample.read_start, sample.acked)
             self.good = after and own == sample.written
@@ -267,26 +271,15 @@ class PulseCore:
         self.windows.observe(sample.area, sample.read_start, sample.read_end, good=self.good)
 
     def _mind_strangers(self, sample: Sample, own: bytes) -> None:
-        """Rule 8: who else writes the own slot."""
+        """Rule 8."""
         if self.denied:
             return
-        if self._inherited is None:
-            self._inherited = own
-        known = (sample.written, self._last_written, self._inherited)
-        raws = [raw for raw in (sample.before, own) if raw is not None and raw not in known]
-        mine = (self.me.host_uuid, self.me.boot_id)
-        blocks = [self._decode(raw, self.me.slot) for raw in raws]
-        strangers = [b for b in blocks if b and (b.host_uuid, b.boot_id) != mine]
-        if sample.written is None:
-            self._inherited = own
-        if strangers:
-            self._strangers += 1
-            self.good = False
-            self.trouble = f"another host ({strangers[0].host_uuid}) wrote the own slot"
-        elif self.windows.run_ns() >= self.timing.dead_ns:
-            self._strangers = 0
-        if self._strangers >= STRANGERS_MAX:
-            self.conflict = f"slot conflict: {self.trouble}, {self._strangers} times"
+        calm = self.windows.run_ns() >= self.timing.dead_ns
+        found = self._strangers.look(sample, own, self._last_written, calm=calm)
+        if found:
+            self.good, self.trouble = False, found
+        if self._strangers.conflict:
+            self.conflict = f"slot conflict: {self.trouble}, {self._strangers.conflict}"
             self._deny(self.conflict)
 
     def _follow(self, views: Iterable[View], now: Instant) -> None:

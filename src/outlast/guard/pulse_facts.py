@@ -53,6 +53,7 @@ class GuardFact:
     state: GuardState
     term: str
     empty: bool
+    undrained: bool = False  # it waits to hear that what ran has left nothing on its way
 
     @property
     def quiet(self) -> bool:
@@ -115,7 +116,14 @@ class Close:
     reset_if_running: bool = False
 
 
-Command = Open | Confirm | Extend | Retime | Close
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """The storage has answered for X since nothing of this closed term runs."""
+
+    term: str
+
+
+Command = Open | Confirm | Extend | Retime | Close | Drained
 
 
 @dataclass(slots=True)

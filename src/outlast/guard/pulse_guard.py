@@ -12,7 +12,16 @@ from collections.abc import Mapping, Sequence
 from outlast.errors import Unreachable
 from outlast.guard.client import GuardClient
 from outlast.guard.pulse_core import PulseCore
-from outlast.guard.pulse_facts import Close, Command, Confirm, Extend, GuardFact, Open, Retime
+from outlast.guard.pulse_facts import (
+    Close,
+    Command,
+    Confirm,
+    Drained,
+    Extend,
+    GuardFact,
+    Open,
+    Retime,
+)
 from outlast.guard.pulse_io import now
 from outlast.model import GuardState
 from outlast.settings import Timing
@@ -32,7 +41,10 @@ class GuardLine:
         self.status = None
         try:
             said = self._guard.status()
-            fact = GuardFact(GuardState(said["state"]), str(said["term"]), said["empty"] is True)
+            fact = GuardFact(
+                GuardState(said["state"]), str(said["term"]), said["empty"] is True,
+                said.get("undrained") is True,
+            )  # fmt: skip
             self.status = said
         except (Unreachable, ValueError, KeyError):
             pass  # nothing is known of it now
@@ -67,6 +79,8 @@ class GuardLine:
             return self._guard.close(
                 command.term, command.reason, reset_if_running=command.reset_if_running
             )
+        if isinstance(command, Drained):
+            return self._guard.drained(command.term)
         start = command.start
         if isinstance(command, Confirm):
             return self._guard.confirm(command.term, start.boot_ns, start.raw_ns)

@@ -66,6 +66,10 @@ def to_bytes(heritage: Heritage) -> bytes:
         "reset_wanted": memory.reset_wanted,
         "quiesced_possible": memory.quiesced_possible,
         "unsafe_reset": memory.unsafe_reset,
+        "drains": memory.drains,
+        "undrained": [memory.undrained.boot_ns, memory.undrained.raw_ns]
+        if memory.undrained
+        else None,
         "ran_ns": heritage.ran_ns,
         "members": [[e.vm, e.pid, e.start_ticks] for e in heritage.members],
     }  # fmt: skip
@@ -91,6 +95,8 @@ def from_bytes(data: bytes) -> Heritage:
             reset_wanted=value["reset_wanted"] is True,
             quiesced_possible=value["quiesced_possible"] is True,
             unsafe_reset=str(value["unsafe_reset"]),
+            drains=value.get("drains") is True,  # 0.1.0 knew neither
+            undrained=Reading(*_ints(value["undrained"], 2)) if value.get("undrained") else None,
         )
         members = tuple(Entered(str(vm), *_ints(rest, 2)) for vm, *rest in value["members"])
         return Heritage(str(value["boot_id"]), memory, int(value["ran_ns"]), members)

@@ -7,6 +7,8 @@ Rules:
    restarted here at once when it is highly available and did not end itself, or was stopped by a
    wish that a newer one has taken back.
 3. A lease is freed only when the hypervisor's list AND the guard's control groups show nothing.
+   Unless the VM shut itself down, the storage must have answered for X since it was seen gone: what
+   a killed QEMU had written may wait in this host's kernel while the storage does not answer.
 4. A lease is taken only on an order of the newest view's master, for the versions the order names,
    and from another holder only with a proof of death that this host found itself.
 5. Nothing starts within the margin before the guard's deadline.
@@ -66,6 +68,7 @@ class Hosting:
         self._locked: set[str] = set()
         self._why: dict[str, str] = {}  # why it is started again here
         self._down: dict[str, tuple[int, str]] = {}  # vm -> (start_seq, why it must not start)
+        self._undrained: dict[str, int] = {}  # vm -> since when it is gone without having shut down
         self._moving = Moving(settings)
         self._first = True
 
@@ -95,6 +98,8 @@ class Hosting:
             if held is None or not facts.holds(held.value):
                 self._seen_running.discard(vm)
                 self._exits.pop(vm, None)
+        for vm in [v for v in self._undrained if v not in facts.leases]:
+            del self._undrained[vm]
 
     # ---- rule 1
 
@@ -122,15 +127,18 @@ class Hosting:
         record = facts.vms.get(vm)
         if record is None or facts.writing(f"lease/{vm}", f"vm/{vm}"):
             return
+        local = facts.local.get(vm)
+        present = local is not None or vm in facts.guard.populated
+        if self._first and not present:
+            self._undrained[vm] = now_ns  # when and how it went is not known
         if held.value.via == DISKS:
-            self._after_disk_work(facts, vm, held, work)
+            self._after_disk_work(now_ns, facts, vm, held, work)
             return
         if self._taking.pop(vm, 0) == held.version:
+            self._undrained.pop(vm, None)
             proof = held.value.proof
             over = f" from its former holder, proof: {proof.kind.value}" if proof else ""
             work.notes.append(note("lease-taken", vm=vm, over=over, epoch=held.version))
-        local = facts.local.get(vm)
-        present = local is not None or vm in facts.guard.populated
         if local is not None and local.state is VmState.RUNNING:
             self._note_running(facts, vm, held.value, work)
             self._moving.arrived(facts, vm, held, work.motion)
@@ -149,11 +157,12 @@ class Hosting:
             return
         if self._stays_down(vm, record, work):
             return
-        if not record.value.wanted:
+        if not record.value.wanted and self._drained(facts, vm):
             why = record.value.held_down or "nobody wants it to run"
             self._free(facts, vm, held, work, why)
         elif (
-            now_ns >= self._retry_at.get(vm, 0)
+            record.value.wanted
+            and now_ns >= self._retry_at.get(vm, 0)
             and facts.guard.remaining_ns > self._timing.margin_ns
         ):
             why = self._why.get(vm) or held.value.why or "this host holds its lease"
@@ -161,15 +170,27 @@ class Hosting:
             work.notes.append(note("vm-starts", vm=vm, host=facts.me.host, why=why))
             self._retry_at[vm] = now_ns + self._timing.beat_ns
 
-    def _after_disk_work(self, facts: Facts, vm: str, held: Held[Lease], work: Work) -> None:
+    def _after_disk_work(
+        self, now_ns: int, facts: Facts, vm: str, held: Held[Lease], work: Work
+    ) -> None:
         if (DISKS, vm) in facts.busy or ("kill", vm) in facts.busy:
             return
         if vm in facts.local or vm in facts.guard.populated:
             why = "the work on its disks lost its agent"
             work.kills.append(Kill(vm, why))
             work.notes.append(note("vm-killed", vm=vm, host=facts.me.host, why=why))
-            return
-        self._free(facts, vm, held, work, f"the work on its disks has ended: {held.value.why}")
+            self._undrained[vm] = now_ns
+        elif self._drained(facts, vm):
+            self._free(facts, vm, held, work, f"the work on its disks has ended: {held.value.why}")
+
+    def _drained(self, facts: Facts, vm: str) -> bool:
+        """Rule 3: nothing that it had written can still be on its way."""
+        since = self._undrained.get(vm)
+        if since is None:
+            return True
+        sample = facts.sample
+        answered_ns = min(sample.run_ns, sample.started_ns - since)
+        return sample.good and answered_ns >= self._timing.settle_ns
 
     def _stays_down(self, vm: str, record: Held[VmRecord], work: Work) -> bool:
         """True while what was decided about its end is not yet on the storage: write it again."""
@@ -205,6 +226,8 @@ class Hosting:
         self._seen_running.discard(vm)
         asked = now_ns < self._stop_since.pop(vm, -OBEYS_NS) + OBEYS_NS
         ended = self._exits.pop(vm, Exit(vm, "crashed", "it vanished"))
+        if ended.kind != "shutdown":
+            self._undrained[vm] = now_ns
         wish = record.value
         if wish.desired is Desired.STOPPED or wish.deleted:
             work.notes.append(note("vm-stopped", vm=vm))
@@ -289,7 +312,11 @@ class Hosting:
             hopeless = result.trouble == "missing" or fails > limit
             if hopeless and record.value.wanted:
                 self._hold_down(vm, record, why, work)
-            elif vm not in facts.local and vm not in facts.guard.populated:
+            elif (
+                vm not in facts.local
+                and vm not in facts.guard.populated
+                and self._drained(facts, vm)
+            ):
                 self._free(facts, vm, held, work, why, failed=True)
 
     # ---- rule 4

@@ -14,23 +14,14 @@ from typing import Any
 from outlast.agent.tick import tick
 from outlast.guard.pulse_facts import Desk
 from outlast.guard.pulse_windows import elapsed_least
-from outlast.model import (
-    BlockState,
-    HostResources,
-    Lease,
-    LocalVm,
-    OrderBook,
-    SlotRecord,
-    View,
-    VmRecord,
-    VmState,
-)
+from outlast.model import BlockState, HostResources, LocalVm, StopMode, View, VmState
 from outlast.pool.core import PoolCore
 from outlast.pool.decision import Decision, Depart, Resume, Start, Stop, Swap
 from outlast.pool.facts import Exit, Extension, Facts, GuardFacts, Held, Result, Sample, Seen
 from outlast.pool.journal import Note
 from outlast.pool.moving import STUCK, receiving
 from outlast.settings import MS, S
+from outlast.sim.codec import DECODE, encode
 from outlast.sim.machine import Machine
 from outlast.sim.moves import SimMove
 from outlast.sim.pulse import SimPulse
@@ -45,24 +36,7 @@ START_WORDS = {
     "refused": "the guard refused",
 }
 STATES = {state.value: state for state in BlockState}
-DECODE = {
-    "vm": fmt.vm_from,
-    "lease": fmt.lease_from,
-    "slot": fmt.slot_from,
-    "order": fmt.order_from,
-    "fence": fmt.fence_from,
-}
-
-
-def encode(value: View | Lease | OrderBook | VmRecord | SlotRecord) -> dict[str, object]:
-    kinds: dict[type, Callable[[Any], dict[str, object]]] = {
-        View: fmt.view_to,
-        Lease: fmt.lease_to,
-        OrderBook: fmt.order_to,
-        VmRecord: fmt.vm_to,
-        SlotRecord: fmt.slot_to,
-    }
-    return kinds[type(value)](value)
+LATE_SWAP_NS = 120 * S  # on a late path a swap may land this much later
 
 
 class SimAgent:
@@ -99,14 +73,14 @@ class SimAgent:
         """As by kill -9; its supervisor starts it again, unless it is gone for good."""
         self.life += 1
         self.up = False
-        self.gone_ns = self.world.now_ns
+        self.gone_ns = self.machine.clock.boot_ns
         if not for_good:
             self.machine.later(AGENT_AWAY_NS, self.begin)
 
     def to_publish(self) -> Desk:
         """What the pulse puts into the block."""
         hints = tuple((n, h.version) for n, h in self.cache.items())[-16:]
-        away_ms = 0 if self.up else (self.world.now_ns - self.gone_ns) // MS + 1
+        away_ms = 0 if self.up else (self.machine.clock.boot_ns - self.gone_ns) // MS + 1
         return replace(self.desk, agent_away_ms=away_ms, work_seq=self.work_seq, hints=hints)
 
     # ---- registers
@@ -116,7 +90,7 @@ class SimAgent:
         if not self.up:
             return
         life = self.life
-        read_ns = self.world.now_ns
+        read_ns = self.machine.clock.boot_ns
 
         def act() -> dict[str, tuple[int, Any]]:
             found: dict[str, tuple[int, Any]] = {}
@@ -162,7 +136,7 @@ class SimAgent:
         if not self.up or self.pulse.last_good is None:
             return
         me, settings = self.machine.me, self.machine.settings
-        picture = tick(self.world.now_ns, me, settings, self.core, self, self)
+        picture = tick(self.machine.clock.boot_ns, me, settings, self.core, self, self)
         if picture.decision:
             self.desk = replace(
                 self.desk,
@@ -178,7 +152,7 @@ class SimAgent:
             return "nothing was read yet"
         windows = pulse.windows
         gap_ns = self.machine.settings.timing.gap_ns
-        fresh = self.world.now_ns - newest.read_end.boot_ns <= gap_ns
+        fresh = self.machine.clock.boot_ns - newest.read_end.boot_ns <= gap_ns
         sample = Sample(
             self.pulse.good_seq, newest.read_start.boot_ns, pulse.good and fresh, windows.run_ns()
         )
@@ -209,7 +183,7 @@ class SimAgent:
             resources=HostResources(mib, 64, mib - used, 64),
             busy=frozenset(self.busy), results=results, exits=exits, unread=self.unread,
             fences={int(n): h for n, h in by_kind["fence"].items()},
-            wall_s=self.world.now_ns // S, pool=self.machine.pool_settings,
+            wall_s=self.machine.clock.wall_ns // S, pool=self.machine.pool_settings,
             extension=Extension(
                 self.pulse.extensions.given, self.pulse.extensions.refusals()
             ),
@@ -253,7 +227,7 @@ class SimAgent:
             self._resume(resume)
 
     def _end(self, vm: str) -> None:
-        self.machine.running.pop(vm, None)
+        self.machine.over(vm)
         self.machine.copies.pop(vm, None)
         self.machine.workers.discard(vm)
         self.wake()
@@ -278,7 +252,7 @@ class SimAgent:
         name = f"lease/{vm}"
         version = disk.version(name)
         lease = fmt.lease_from(disk.value(name, version))
-        self._store(name, Held(version, lease, world.now_ns))
+        self._store(name, Held(version, lease, self.machine.clock.boot_ns))
         why = receiving(self.machine.me.slot, self.pulse.core.term, lease, id_)
         if why or vm in self.machine.here:
             return why or f"{vm} is here already"
@@ -303,18 +277,18 @@ class SimAgent:
 
     def qemu_ends(self, vm: str, kind: str) -> None:
         """kind: crashed (as by kill -9 of its process) | shutdown (from inside)."""
-        if self.machine.running.pop(vm, None):
+        if self.machine.over(vm, flushed=kind == "shutdown"):
             self.exits.append(Exit(vm, kind, "killed by signal 9" if kind == "crashed" else ""))
             self.machine.later(20 * MS, self.wake)
 
     def _stop(self, stop: Stop) -> None:
         self.busy.add(("stop", stop.vm))
-        life = self.life
+        life, killed = self.life, stop.mode is StopMode.KILL
 
         def ended() -> None:
-            self.machine.running.pop(stop.vm, None)
+            self.machine.over(stop.vm, flushed=not killed)
             if life == self.life:
-                self.exits.append(Exit(stop.vm, "shutdown"))
+                self.exits.append(Exit(stop.vm, "killed" if killed else "shutdown"))
                 self._report(Result("stop", stop.vm, True))
 
         self.machine.later(300 * MS, ended)
@@ -335,7 +309,7 @@ class SimAgent:
                 if isinstance(swap.value, View) and not self.pulse.busy:
                     self.pulse.beat()  # as the pulse does when its host has news
                 if not isinstance(swap.value, View):
-                    held = Held(swap.expected + 1, swap.value, self.world.now_ns)
+                    held = Held(swap.expected + 1, swap.value, self.machine.clock.boot_ns)
                     self._store(swap.name, held)
                 self.work_seq += 1
                 self._nudge()
@@ -348,8 +322,9 @@ class SimAgent:
 
         disk = self.world.disk
         self.world.ask(
-            self.machine.name, lambda: disk.swap(swap.name, swap.expected, value), done, failed
-        )
+            self.machine.name, lambda: disk.swap(swap.name, swap.expected, value), done, failed,
+            LATE_SWAP_NS,
+        )  # fmt: skip
 
     def _nudge(self) -> None:
         for peer in self.machine.peers.values():

@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from outlast.model import Lease
 from outlast.pool.decision import DISKS
-from outlast.sim.agent import SimAgent, encode
+from outlast.sim.agent import SimAgent
+from outlast.sim.codec import encode
 
 
 def begin_work(agent: SimAgent, vm: str) -> None:

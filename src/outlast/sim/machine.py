@@ -11,21 +11,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from outlast.guard.core import Duty, GuardCore
+from outlast.guard.core import GuardCore
 from outlast.guard.facts import Facts as GuardSeen
 from outlast.guard.facts import Reading
 from outlast.guard.pulse_facts import GuardFact
 from outlast.guard.pulse_windows import Instant
+from outlast.guard.states import Duty
 from outlast.model import GuardState, SlotRecord, VmState
 from outlast.pool.facts import Me
 from outlast.settings import MS, PoolSettings, S
-from outlast.sim.world import World
+from outlast.sim.clock import Clock
+from outlast.sim.world import Path, World
 from outlast.wire.grant import Packet
 
 BUSY_NS = 10 * MS  # how soon the guard looks again: something is dying
 NEAR_TICK_NS, NEAR_NS = 50 * MS, S  # a term is open and its deadline is near
 QUIET_NS = 500 * MS  # else, but the watchdog is petted five times as often as it must be
 BOOT_NS = 2 * S
+TORN = 0.5  # the share of power cuts within a write that tear it, in a rough world
 THAW_LOOK_NS = 50 * MS
 
 
@@ -46,6 +49,7 @@ class Machine:
     ) -> None:
         self.world, self.settings, self.record = world, settings, record
         self.name = record.host
+        self.clock = Clock(world)
         self.me = Me(record.slot, record.host, record.uuid)
         self.memory_mib = memory_mib
         self.peers: dict[int, Machine] = {}
@@ -56,6 +60,9 @@ class Machine:
         self.replies_lost = 0  # one of so many words that a move from here worked never comes
         self.start_trouble: dict[str, str] = {}  # vm -> trouble of every start here
         self.heard: dict[int, int] = {}  # slot -> when its network beat came
+        self.queued: set[str] = set()  # VMs that ended here with writes the storage has not had
+        self.ended: dict[str, int] = {}  # VM -> when its process went, its writes perhaps not yet
+        self.writing: bytes | None = None  # the own block, on its way
         self.frozen = False
         self.power = False
         self.resets = 0
@@ -77,6 +84,7 @@ class Machine:
             return
         self.power = True
         self.world.lives[self.name] += 1
+        self.clock.restart()
         self.guard = GuardCore()
         self.heard = {}
         self.petted_ns = self.world.now_ns
@@ -89,9 +97,25 @@ class Machine:
         self.frozen = False
         self._dying = False
         self.world.lives[self.name] += 1
+        self._tear()
         self.running.clear()
+        self.queued.clear()
+        self.ended.clear()
         self.copies.clear()
         self.workers.clear()
+
+    def _tear(self) -> None:
+        """A block that was being written may be half there."""
+        raw, self.writing = self.writing, None
+        if raw is not None and self.world.rough and self.world.random.random() < TORN:
+            half = len(raw) // 2
+            old = self.world.disk.area[self.me.slot]
+            self.world.disk.write_block(self.me.slot, raw[:half] + old[half:])
+
+    def sleep(self, asleep: bool) -> None:
+        """Suspended to memory, or not any more."""
+        self.frozen = asleep
+        self.clock.suspend(asleep)
 
     def reset(self) -> None:
         self.resets += 1
@@ -131,10 +155,10 @@ class Machine:
         self.later(self.world.random.randint(0, step_ns), run)
 
     def reading(self) -> Reading:
-        return Reading(self.world.now_ns, self.world.now_ns)
+        return Reading(*self.clock.read())
 
     def instant(self) -> Instant:
-        return Instant(self.world.now_ns, self.world.now_ns)
+        return Instant(*self.clock.read())
 
     # ---- guard
 
@@ -147,7 +171,9 @@ class Machine:
         return GuardSeen(bool(here), here, 1, "", "watchdog")
 
     def guard_fact(self) -> GuardFact:
-        return GuardFact(self.guard.state, self.guard.memory().term, not self.here)
+        memory = self.guard.memory()
+        undrained = memory.undrained is not None
+        return GuardFact(memory.state, memory.term, not self.here, undrained)
 
     @property
     def here(self) -> frozenset[str]:
@@ -202,11 +228,42 @@ class Machine:
             if vm in machine.workers:
                 self.wrong.append(f"I1: {vm} runs while {machine.name} works on its disks")
 
+    def over(self, vm: str, *, flushed: bool = False) -> bool:
+        """The VM's process is gone; what it had written may be on its way for X of answering time.
+
+        QEMU waits for its writes before it stands still, and before it ends by itself.
+        """
+        state = self.running.pop(vm, None)
+        if state is VmState.RUNNING and not flushed:
+            self.ended[vm] = self.world.now_ns
+            if self.world.paths[self.name] is Path.STUCK:
+                self.queued.add(vm)
+        return state is not None
+
+    def stuck(self) -> None:
+        """The way to the storage ends here: what is on its way waits in this host's kernel."""
+        since_ns = self.world.now_ns - self.settings.timing.settle_ns
+        self.queued |= {vm for vm, at_ns in self.ended.items() if at_ns > since_ns}
+
+    def flows(self, holder: Callable[[str], str]) -> None:
+        """The storage executes what waited here, within X. holder: who has the lease then."""
+        waited, self.queued = self.queued, set()
+        life, settle_ns = self.world.lives[self.name], self.settings.timing.settle_ns
+
+        def land(vm: str) -> None:
+            other = holder(vm) if self.world.lives[self.name] == life else ""
+            if other not in ("", self.name):
+                self.wrong.append(f"I2: a write of {vm} from {self.name} lands under {other}")
+
+        for vm in sorted(waited):
+            delay_ns = self.world.random.randint(0, settle_ns)
+            self.world.after(delay_ns, lambda vm=vm: land(vm))  # type: ignore[misc]
+
     def end_vm(self, vm: str, then: Callable[[], None]) -> None:
         """The guard kills one VM; `then` when nothing of it is left."""
 
         def ended() -> None:
-            self.running.pop(vm, None)
+            self.over(vm)
             self.workers.discard(vm)
             then()
 
@@ -238,7 +295,8 @@ class Machine:
 
     def _died(self) -> None:
         """What the guard killed is gone."""
-        self.running.clear()
+        for vm in tuple(self.running):
+            self.over(vm)
         self.copies.clear()
         self.workers.clear()
         self._dying = False

@@ -15,9 +15,11 @@ from typing import Protocol
 from outlast.model import VmState
 from outlast.settings import MS, S
 from outlast.sim.machine import Copy, Machine
+from outlast.sim.world import Path
 
 OFFER_NS = 10 * MS  # from the source's agent to the target's and back
 FINISH_NS, REPLY_NS, RESUME_NS = 10 * MS, 5 * MS, 15 * MS
+STANDS_NS = 100 * MS  # how often it is looked whether QEMU can stand still
 NOTICE_NS = S  # until libvirt notices that the other side is gone
 
 
@@ -94,6 +96,9 @@ class SimMove:
             self._fail(why)
             return
         assert copy is not None
+        if self._source.world.paths[self._source.name] is Path.STUCK:  # its writes are not over
+            self._source.later(STANDS_NS, self._copied)
+            return
         self._source.running[self._vm] = VmState.PAUSED
         copy.complete = True
         one_in = self._source.replies_lost

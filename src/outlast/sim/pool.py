@@ -16,7 +16,7 @@ from outlast.model import Desired, Lease, Move, SlotRecord, StopMode, View, VmRe
 from outlast.pool.invariants import PoolPicture, Running, broken
 from outlast.pool.journal import Note
 from outlast.settings import PoolSettings, preset
-from outlast.sim.agent import encode
+from outlast.sim.codec import encode
 from outlast.sim.host import SimHost
 from outlast.sim.world import Path, World
 from outlast.storage import format as fmt
@@ -75,7 +75,8 @@ class SimPool:
             if host.running:
                 memory = host.guard.memory()
                 parts += memory.term, *host.running
-                if now_ns > memory.start.boot_ns + self._limit_ns and self._overdue(host):
+                late_ns = host.clock.boot_ns - memory.start.boot_ns - self._limit_ns
+                if late_ns > 0 and self._overdue(host):
                     overdue += (host.name,)
             parts.append(None)
         state = tuple(parts)
@@ -202,6 +203,20 @@ class SimPool:
 
     def run(self, seconds: float) -> None:
         self.world.run_until(self.world.now_ns + round(seconds * 1e9))
+
+    def set_path(self, name: str, path: Path) -> None:
+        """One host's way to the storage. What waited in the host's kernel lands, or is told off."""
+        host = self.host(name)
+        self.world.set_path(name, path)
+        if path is Path.OK:
+            host.flows(self._holder)
+        elif path is Path.STUCK:
+            host.stuck()
+        else:
+            host.queued.clear()
+
+    def _holder(self, vm: str) -> str:
+        return self.host_of(self.lease(vm).slot)
 
     def isolate(self, name: str, up: bool) -> None:
         for other in self.hosts:

@@ -7,17 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 from outlast.guard.pulse_core import PulseCore
-from outlast.guard.pulse_facts import Close, Command, Desk, Extend, Identity, Open, Retime
+from outlast.guard.pulse_facts import Close, Command, Desk, Drained, Extend, Identity, Open, Retime
 from outlast.guard.pulse_facts import Sample as Cycle
 from outlast.guard.pulse_grant import Extensions
 from outlast.guard.pulse_windows import Instant, Windows
 from outlast.model import Block, View
-from outlast.settings import MS
 from outlast.sim.machine import Machine
 from outlast.storage import format as fmt
 from outlast.wire.grant import Packet
 
-PACKET_NS = 1 * MS  # how long a packet is on its way
+HALF = 0.5
 
 
 class SimPulse:
@@ -73,26 +72,46 @@ class SimPulse:
         raw = fmt.encode_block(block) if block else None
         started = self.machine.instant()
         self.busy = True
-
-        def read(acked: Instant | None) -> None:
-            read_start = self.machine.instant()
-            self.world.ask(
-                self.machine.name,
-                lambda: (tuple(self.world.disk.area), self._newer_views()),
-                lambda got: self._finish(started, raw, acked, read_start, got),
-                lambda error: self._failed(started, raw, acked, read_start, error),
-            )
-
         if raw is None:
-            read(None)
+            self._read(started, None, None)
             return
-        written = raw
+        written = self.machine.writing = raw
         self.world.ask(
             self.machine.name,
             lambda: self.world.disk.write_block(self.machine.me.slot, written),
-            lambda _: read(self.machine.instant()),
+            lambda _: self._read(started, raw, self.machine.instant()),
             lambda error: self._failed(started, raw, None, self.machine.instant(), error),
+            self.machine.settings.timing.settle_ns,
         )
+
+    def _read(self, started: Instant, raw: bytes | None, acked: Instant | None) -> None:
+        """All blocks, then newer views. A rough world lets others write while they are read."""
+        self.machine.writing = None
+        read_start = self.machine.instant()
+
+        def ask(act: Callable[[], object], done: Callable[[Any], None]) -> None:
+            self.world.ask(
+                self.machine.name, act, done,
+                lambda error: self._failed(started, raw, acked, read_start, error),
+            )  # fmt: skip
+
+        def finish(got: Any) -> None:
+            self._finish(started, raw, acked, read_start, got)
+
+        disk = self.world.disk
+        if not self.world.rough:
+            ask(lambda: (tuple(disk.area), self._newer_views()), finish)
+            return
+
+        def again(before: Any) -> None:
+            ask(lambda: (self._either(before, disk.area), self._newer_views()), finish)
+
+        ask(lambda: tuple(disk.area), again)
+
+    def _either(self, before: tuple[bytes, ...], after: list[bytes]) -> tuple[bytes, ...]:
+        """Each block as it was at the begin or at the end of one read."""
+        pairs = zip(before, after, strict=True)
+        return tuple(a if a is b or self.world.random.random() < HALF else b for a, b in pairs)
 
     def _ask_for_time(self) -> None:
         nonce = f"{self.world.now_ns:016x}{self.machine.me.slot:016x}"  # draws no chance
@@ -104,7 +123,8 @@ class SimPulse:
     def _send(self, packet: Packet) -> None:
         peer = self.machine.peers.get(packet.to_slot)
         if peer is not None and self.world.hears(self.machine.name, peer.name):
-            self.world.after(PACKET_NS, lambda: peer.hear(packet))
+            for delay_ns in self.world.packet_delays_ns():
+                self.world.after(delay_ns, lambda: peer.hear(packet))
 
     def heed_packet(self, packet: Packet) -> None:
         """Another host asks for time, or answers."""
@@ -133,6 +153,7 @@ class SimPulse:
         self, started: Instant, raw: bytes | None, acked: Instant | None, read_start: Instant,
         error: str,
     ) -> None:  # fmt: skip
+        self.machine.writing = None
         self._cycle_done(
             Cycle(started, read_start, self.machine.instant(), raw, acked, None, None, (), error)
         )
@@ -158,6 +179,8 @@ class SimPulse:
                 wish = {"reason": command.reason, "reset_if_running": command.reset_if_running}
                 guard.close(now, seen, {**at, **wish})
                 self.machine.guard_soon()
+            elif isinstance(command, Drained):
+                guard.drained(at)
             else:
                 start = command.start
                 at |= {"start_boot_ns": start.boot_ns, "start_raw_ns": start.raw_ns}
@@ -171,7 +194,7 @@ class SimPulse:
                         if guard.retime(now, seen, at)["ok"]:
                             self.core.retimed(timing)
                         continue
-                    answer = guard.open(now, seen, at)
+                    answer = guard.open(now, seen, {**at, "drains": True})
                     if not answer.get("ok"):
                         self.core.open_refused(str(answer.get("error")))
                 else:

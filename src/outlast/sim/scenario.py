@@ -10,17 +10,20 @@ the numbers of blocks are chance and stand as T and N.
     quiet                        this block's notes are not told
     wait 20s
     power of c off | on          host c frozen | thawed | resets
+    host c asleep | awake        clocks of c drift             wall clock of c wrong
     host c confirmed off         by a person                   timing of c changes
     agent of c killed            it is started again          agent of c gone | back
-    storage of c stuck | failing | ok          storage stuck | failing | ok
+    storage of c stuck | failing | late | ok   storage stuck | failing | late | ok
+    storage of c stuck for 1s    and then ok, while the story goes on
     storage takes 20..90ms       each request, for all hosts, on its way and back
+    world rough | smooth         reads overlap writes, packets come late or twice, writes are torn
     link a-b down | up           link a-b flaps 9 times every 0.4s
     way a>b cut | open           what a sends does not reach b
     network of c down | up       network down | up         network between a,b and c,d down | up
     qemu of web dies             vm web shuts down
     wish web running | stopped | killed | deleted
     create web [memory=100] [ha=off] [prefers=a,b]         vm web ha off     vm web prefers a,b
-    start of web on c fails | locked | missing | refused | works
+    start of web on c fails | locked | missing | refused | works     starts on c take 10s
     register lease/web damaged | sound                     block of c torn
     block of c written by a stranger                       clone of c writes for 1.5s
     slot of c retired | anew
@@ -45,7 +48,7 @@ from dataclasses import replace
 
 from outlast.errors import BrokenInvariant, InvalidInput
 from outlast.pool.journal import Note
-from outlast.sim.agent import encode
+from outlast.sim.codec import encode
 from outlast.sim.expect import Watch, unmet
 from outlast.sim.pool import SimPool
 from outlast.sim.verbs import Verbs, seconds

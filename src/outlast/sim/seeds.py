@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from outlast.errors import BrokenInvariant
 from outlast.pool.journal import Note
-from outlast.settings import MS, check, preset
+from outlast.settings import MS, S, check, preset
 from outlast.sim.host import SimHost
 from outlast.sim.pool import SimPool
 from outlast.sim.world import Path
@@ -40,14 +40,26 @@ HARM = (
     "maintain",
     "blackout",
     "retime",
+    "late",
+    "rough",
+    "clocks",
+    "sleep",
+    "wall",
+    "trouble",
+    "hang",
+    "stall",
+    "island",
 )
+
 # what a pool with the timing `lab` may be changed to, and back
 SLOW = replace(preset("lab"), preset="slow", fence_ns=4000 * MS, dead_ns=6000 * MS)
 UNDO = {
     "off": ("on", "on"), "stuck": ("ok", "ok"), "failing": ("ok",), "cut": ("join", "join"),
     "oneway": ("join",), "freeze": ("thaw", "thaw"), "stop": ("start", "start"), "slow": ("fast",),
     "move": ("move", "move", "back"), "maintain": ("serve", "move"),
-    "blackout": ("light", "ok", "ok"),
+    "blackout": ("light", "ok", "ok"), "late": ("ok", "ok"), "rough": ("smooth",),
+    "sleep": ("wake", "wake"), "trouble": ("sound", "sound"), "hang": ("quick",),
+    "island": ("bridge", "bridge"),
 }  # fmt: skip
 TIMINGS = ("lab", "lab", "quick", "standard")
 HOSTS = "abcde"
@@ -138,22 +150,44 @@ class Run:
                 host.power_on()
             case "reset" if host.power:
                 host.reset()
-            case "stuck" | "failing" | "ok":
-                path = {"stuck": Path.STUCK, "failing": Path.FAIL, "ok": Path.OK}[what]
-                world.set_path(name, path)
+            case "stuck" | "failing" | "late" | "ok":
+                path = {"stuck": Path.STUCK, "failing": Path.FAIL, "late": Path.LATE}.get(
+                    what, Path.OK
+                )
+                pool.set_path(name, path)
             case "blackout" | "light":  # of everybody's storage
                 for each in pool.hosts:
-                    world.set_path(each, Path.STUCK if what == "blackout" else Path.OK)
+                    pool.set_path(each, Path.STUCK if what == "blackout" else Path.OK)
             case "retime" if host.power and self.timing == "lab":
                 change_timing(host)
             case "cut" | "join" if name != other:
                 world.link(name, other, what == "join")
             case "oneway" if name != other:
                 world.cut.add((name, other))
+            case (
+                "stall"
+            ):  # the most ordinary of troubles: the storage of one host stands for a while
+                pool.set_path(name, Path.STUCK)
+                takes_ns = round(draw.choice(PAUSES_S) * self.slow * S)
+                world.after(takes_ns, lambda: pool.set_path(name, Path.OK))
+            case "island" | "bridge":
+                pool.isolate(name, what == "bridge")
             case "agent" if host.power:
                 host.agent.kill()
             case "freeze" | "thaw" if host.power:
                 host.frozen = what == "freeze"
+            case "sleep" | "wake" if host.power:
+                host.sleep(what == "sleep")
+            case "clocks" | "wall":
+                host.clock.err(draw, wall=what == "wall")
+            case "rough" | "smooth":
+                world.rough = what == "rough"
+            case "trouble":
+                host.start_trouble[vm] = draw.choice(("other", "locked", "missing"))
+            case "sound":
+                host.start_trouble.clear()
+            case "hang" | "quick":
+                host.start_takes_ns = 10 * S if what == "hang" else 200 * MS
             case "qemu" if pool.where(vm):
                 pool.host(pool.where(vm)).agent.qemu_ends(vm, "crashed")
             case "stop" | "start":
@@ -175,11 +209,14 @@ class Run:
     def _heal(self) -> None:
         pool = self.pool
         pool.world.latency_ns = (1_000_000, 8_000_000)
+        pool.world.rough = False
         pool.network(True)
         for name, host in pool.hosts.items():
             pool.serve(name, "")
-            pool.world.set_path(name, Path.OK)
-            host.frozen = False
+            pool.set_path(name, Path.OK)
+            host.sleep(False)
+            host.start_trouble.clear()
+            host.start_takes_ns = min(host.start_takes_ns, S)
             host.power_on()
 
     def _recover(self) -> str:

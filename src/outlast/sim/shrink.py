@@ -19,7 +19,7 @@ from outlast.sim.seeds import Run
 
 SEEDS = 12  # of the story, tried one after the other
 TRIES_MAX = 400
-HEAL = ("storage ok", "storage takes 1..8ms", "network up")
+HEAL = ("storage ok", "storage takes 1..8ms", "network up", "world smooth")
 WORDS = {
     "off": "power of {host} off", "on": "power of {host} on", "reset": "host {host} resets",
     "stuck": "storage of {host} stuck", "failing": "storage of {host} failing",
@@ -30,7 +30,14 @@ WORDS = {
     "move": "move {vm} to {other}", "back": "move of {vm} taken back",
     "maintain": "maintain {host}", "serve": "serve {host}", "blackout": "storage stuck",
     "light": "storage ok", "slow": "storage takes 20..250ms", "fast": "storage takes 1..8ms",
-    "retime": "timing of {host} changes",
+    "retime": "timing of {host} changes", "late": "storage of {host} late",
+    "rough": "world rough", "smooth": "world smooth", "clocks": "clocks of {host} drift",
+    "sleep": "host {host} asleep", "wake": "host {host} awake",
+    "wall": "wall clock of {host} wrong",
+    "stall": "storage of {host} stuck for 1s", "island": "network of {host} down",
+    "bridge": "network of {host} up",
+    "trouble": "start of {vm} on {host} fails", "sound": "start of {vm} on {host} works",
+    "hang": "starts on {host} take 10s", "quick": "starts on {host} take 0.2s",
 }  # fmt: skip
 
 
@@ -138,7 +145,9 @@ def _end(run: Run) -> list[str]:
     """Everything heals, then every wanted VM has to run."""
     hosts = ",".join(run.pool.hosts)
     healed = [*HEAL, f"host {hosts} thawed", f"power of {hosts} on"]
-    healed += [f"serve {host}" for host in run.pool.hosts]
+    for host in run.pool.hosts:
+        healed += [f"serve {host}", f"host {host} awake", f"starts on {host} take 0.2s"]
+        healed += [f"start of {vm} on {host} works" for vm in run.pool.vms]
     return [
         *healed,
         f"wait {run.bound_s:g}s",

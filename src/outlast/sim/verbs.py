@@ -15,7 +15,7 @@ from typing import Any
 from outlast.errors import InvalidInput
 from outlast.model import Fence, GroupWish, HaOff, VmRecord, VmSpec
 from outlast.settings import MS, S
-from outlast.sim.agent import encode
+from outlast.sim.codec import encode
 from outlast.sim.disk_work import begin_work, end_work
 from outlast.sim.host import SimHost
 from outlast.sim.pool import UUID, SimPool
@@ -24,7 +24,7 @@ from outlast.sim.world import Path
 from outlast.storage import format as fmt
 from outlast.storage.format import BLOCK_SIZE
 
-PATHS = {"stuck": Path.STUCK, "failing": Path.FAIL, "ok": Path.OK}
+PATHS = {path.value: path for path in Path} | {"failing": Path.FAIL}
 STARTS = {
     "fails": "other", "locked": "locked", "missing": "missing", "refused": "refused", "works": "",
 }  # fmt: skip
@@ -67,6 +67,15 @@ class Verbs:
             case ["host", names, ("frozen" | "thawed") as word]:
                 for host in self._hosts(names):
                     host.frozen = word == "frozen"
+            case ["host", names, ("asleep" | "awake") as word]:
+                for host in self._hosts(names):
+                    host.sleep(word == "asleep")
+            case ["clocks", "of", names, "drift"]:
+                for host in self._hosts(names):
+                    host.clock.err(self.world.random, wall=False)
+            case ["wall", "clock", "of", names, "wrong"]:
+                for host in self._hosts(names):
+                    host.clock.err(self.world.random, wall=True)
             case ["agent", "of", names, ("killed" | "gone") as word]:
                 for host in self._hosts(names):
                     host.agent.kill(for_good=word == "gone")
@@ -88,16 +97,25 @@ class Verbs:
         match words:
             case ["storage", "of", names, word] if word in PATHS:
                 for host in self._hosts(names):
-                    self.world.set_path(host.name, PATHS[word])
+                    self.pool.set_path(host.name, PATHS[word])
+            case ["storage", "of", names, "stuck", "for", time]:
+                for host in self._hosts(names):
+                    self._stall(host.name, seconds(time))
             case ["storage", word] if word in PATHS:
                 for name in self.pool.hosts:
-                    self.world.set_path(name, PATHS[word])
+                    self.pool.set_path(name, PATHS[word])
+            case ["world", ("rough" | "smooth") as word]:
+                self.world.rough = word == "rough"
             case ["storage", "takes", times] if times.endswith("ms"):
                 low, high = times[:-2].split("..")
                 self.world.latency_ns = (int(low) * MS, int(high) * MS)
             case _:
                 return False
         return True
+
+    def _stall(self, name: str, time_s: float) -> None:
+        self.pool.set_path(name, Path.STUCK)
+        self.world.after(round(time_s * S), lambda: self.pool.set_path(name, Path.OK))
 
     def _network(self, words: list[str]) -> bool:
         match words:
@@ -135,6 +153,9 @@ class Verbs:
             case ["start", "of", vm, "on", names, word] if word in STARTS:
                 for host in self._hosts(names):
                     host.start_trouble[vm] = STARTS[word]
+            case ["starts", "on", names, "take", time]:
+                for host in self._hosts(names):
+                    host.start_takes_ns = round(seconds(time) * S)
             case ["disks", "of", vm, "worked", "on", "by", name]:
                 begin_work(self.pool.host(name).agent, vm)
             case ["disks", "of", vm, "let", "go", "by", name]:

@@ -5,7 +5,10 @@ Rules:
    seed fixes every run. All chance comes from `random.Random(seed)`.
 2. The disk executes a request at one instant. A request of a host whose path is stuck waits; when
    the path heals it is executed late, unless its host lost power or was reset in between.
-3. A request is answered ok, or not at all, or (path failed) with an error.
+3. A request is answered ok, or not at all, or with an error. On a failed path an error means that
+   nothing was done; on a late one it may yet be, whatever has become of who asked.
+4. What is not asked for does not happen: reads are whole, packets quick and alone, power cuts tear
+   no write. `rough` makes all of these worse; chance is drawn for them only then.
 """
 
 from __future__ import annotations
@@ -27,8 +30,12 @@ class Path(Enum):
     OK = "ok"
     STUCK = "stuck"
     FAIL = "fail"
+    LATE = "late"
 
 
+PACKET_NS = 1 * MS  # how long a packet is on its way
+SLOWER = (1, 1, 1, 3, 30, 300, 3000)
+DOUBLED = 0.1  # the share of packets that arrive twice
 Done = Callable[[object], None]
 Failed = Callable[[str], None]
 
@@ -40,6 +47,7 @@ class Request:
     act: Callable[[], object]
     done: Done
     failed: Failed
+    late_ns: int = 0  # how much later it may still be executed on a late path; 0 = not at all
 
 
 @dataclass(slots=True)
@@ -78,6 +86,7 @@ class World:
         self.lives: dict[str, int] = {}
         self.cut: set[tuple[str, str]] = set()  # (from, to): beats are lost
         self.loss = 0.0  # the share of packets that are lost
+        self.rough = False  # rule 4
         self.blocks: dict[int, tuple[bytes, Block | None]] = {}  # slot -> bytes, what they mean
         self.latency_ns = (1 * MS, 8 * MS)
         self.after_event: list[Callable[[], None]] = []
@@ -101,9 +110,18 @@ class World:
         low, high = self.latency_ns
         return self.random.randint(low, high)
 
-    def ask(self, host: str, act: Callable[[], object], done: Done, failed: Failed) -> None:
+    def packet_delays_ns(self) -> tuple[int, ...]:
+        """When the copies of one packet arrive: one copy, or two, in any order with others."""
+        if not self.rough:
+            return (PACKET_NS,)
+        copies = 1 + (self.random.random() < DOUBLED)
+        return tuple(round(PACKET_NS * self.random.choice(SLOWER)) for _ in range(copies))
+
+    def ask(
+        self, host: str, act: Callable[[], object], done: Done, failed: Failed, late_ns: int = 0
+    ) -> None:
         """One storage request of a host; see rules 2 and 3."""
-        request = Request(host, self.lives[host], act, done, failed)
+        request = Request(host, self.lives[host], act, done, failed, late_ns)
         self.after(self.draw_latency(), lambda: self._arrive(request))
 
     def _arrive(self, request: Request) -> None:
@@ -112,7 +130,9 @@ class World:
         path = self.paths[request.host]
         if path is Path.STUCK:
             self._waiting.append(request)
-        elif path is Path.FAIL:
+        elif path in (Path.FAIL, Path.LATE):
+            if path is Path.LATE and request.late_ns:
+                self.after(self.random.randint(0, request.late_ns), lambda: _do(request))
             self.after(self.draw_latency(), lambda: self._answer(request, None, "input/output"))
         else:
             value = request.act()
@@ -143,3 +163,8 @@ class World:
         if (sender, receiver) in self.cut:
             return False
         return not self.loss or self.random.random() >= self.loss
+
+
+def _do(request: Request) -> None:
+    """Late, and nobody hears of it."""
+    request.act()

@@ -1,0 +1,69 @@
+"""When a lease is given back: not before nothing that its VM wrote can still be on its way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from build import NOW, SETTINGS, TIMING, Story, record, story
+
+from outlast.model import Desired, Lease
+from outlast.pool.core import PoolCore
+from outlast.pool.facts import Exit
+from outlast.settings import S
+
+X_NS = TIMING.settle_ns
+WANTED = story().wants(record()).leased("web", 1)
+UNWANTED = WANTED.wants(record(desired=Desired.STOPPED), version=2)
+
+
+class Life:
+    """One agent of host a that has seen `web` run. Its storage answers, unless a test says so."""
+
+    def __init__(self, seen: bool = True) -> None:
+        self.core = PoolCore(SETTINGS)
+        if seen:
+            self.core.step(NOW, WANTED.runs("web").facts)
+
+    def freed(self, after_ns: int, told: Story = UNWANTED, *exits: Exit, **sample: object) -> bool:
+        """Is the lease free, so long after it was seen running?"""
+        told = told.sampled(started_ns=NOW + after_ns, **sample)
+        facts = replace(told.facts, exits=exits)
+        swaps = self.core.step(NOW + after_ns, facts).swaps
+        return any(isinstance(s.value, Lease) and not s.value.held for s in swaps)
+
+
+@pytest.mark.parametrize("kind", ["crashed", "killed"])
+def test_a_killed_vm_keeps_its_lease_until_the_storage_has_answered_for_x(kind: str) -> None:
+    life = Life()
+    assert not life.freed(1 * S, UNWANTED, Exit("web", kind))
+    assert not life.freed(1 * S + X_NS - 1)
+    assert life.freed(1 * S + X_NS)
+
+
+def test_storage_that_was_away_must_answer_for_x_again() -> None:
+    life = Life()
+    assert not life.freed(1 * S, UNWANTED, Exit("web", "crashed"))
+    assert not life.freed(60 * S, good=False, run_ns=0)
+    assert not life.freed(61 * S, run_ns=X_NS - 1)
+    assert life.freed(62 * S, run_ns=X_NS)
+
+
+def test_a_vm_that_shut_itself_down_has_flushed() -> None:
+    life = Life()
+    assert not life.freed(1 * S, UNWANTED, Exit("web", "shutdown"))  # told first
+    assert life.freed(2 * S)
+
+
+def test_a_new_agent_does_not_know_how_it_ended() -> None:
+    life = Life(seen=False)
+    assert not life.freed(0)
+    assert not life.freed(X_NS - 1)
+    assert life.freed(X_NS)
+
+
+def test_a_start_that_failed_after_a_death_waits_too() -> None:
+    life = Life()
+    assert not life.freed(1 * S, WANTED, Exit("web", "crashed"))
+    assert not life.freed(2 * S, UNWANTED)
+    assert life.freed(1 * S + X_NS, UNWANTED)
