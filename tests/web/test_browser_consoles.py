@@ -24,6 +24,7 @@ def test_the_serial_console(opened: Opener) -> None:
 
 
 INK = """() => { const c = document.querySelector('#screen canvas');
+  if (!c?.width) return 0;
   const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
   let n = 0; for (let i = 0; i < d.length; i += 4) n += d[i] > 99; return n; }"""
 
