@@ -123,7 +123,7 @@ def opened(browser: Browser, stage: Stage) -> Iterator[Opener]:
     yield open_
     for context in contexts:
         context.close()
-    assert wrong == []
+    assert not wrong, wrong
 
 
 def live(page: Page) -> None:
