@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 SOURCES := src tests packaging $(wildcard bench)
 
-.PHONY: help assets setup demo test lint types unit rack-test sim soak mutants bench-failover bench-migrate bench-placement bench-detection bench-manager chaos soak-moves soak-kills format clean model deb
+.PHONY: help assets setup demo test lint types unit rack-test sim soak mutants bench-failover bench-migrate bench-placement bench-detection bench-manager bench-fleet chaos soak-moves soak-kills format clean model deb
 
 help: ## this list
 	@echo "Outlast: VMs outlast their hosts."
@@ -61,6 +61,9 @@ bench-detection: setup ## is anybody taken for dead who lives? 64 hosts for HOUR
 
 bench-manager: setup ## what the manager's lists and streams cost beside the same done bare
 	@PYTHONPATH=src $(PYTHON) -m bench.manager
+
+bench-fleet: setup ## what the manager costs with 100 pools of 64 hosts and 2,000 VMs; POOLS=20 for fewer
+	@PYTHONPATH=src $(PYTHON) -m bench.fleet --pools $(or $(POOLS),100)
 
 chaos: setup ## random faults on real hosts for MINUTES=10, judged by the VMs' own disks (needs root or sudo)
 	@OUTLAST_CHAOS_S=$$(( $(or $(MINUTES),10) * 60 )) scripts/as-root.sh $(PYTHON) -m pytest -s tests/rack/whole/test_chaos.py

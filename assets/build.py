@@ -7,6 +7,7 @@ Rules:
    network, and a test notices a file that somebody changed by hand.
 2. htmx and its stream extension are one file: an extension that comes late never sees the page.
 3. Every file lies beside the licence it came under.
+4. noVNC is modules that a browser takes as they were published, so it stays a folder.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ HERE = Path(__file__).parent
 WORK = HERE.parent / "build/assets"
 FROM = WORK / "node_modules"
 TO = HERE.parent / "src/outlast/manager/web/static/vendor"
-ICONS = ["alert-triangle", "arrow-down", "arrow-up", "arrows-right-left", "bolt", "check", "copy", "crown", "device-desktop", "history", "key", "layout-dashboard", "list-details", "logout", "menu-2", "player-play", "plug-off", "plus", "power", "progress", "search", "server", "shield-check", "shield-off", "sun-moon", "terminal-2", "tool", "trash", "users", "x", "zoom-question"]
+ICONS = ["adjustments", "alert-triangle", "arrow-down", "arrow-up", "arrows-right-left", "bolt", "check", "copy", "crown", "device-desktop", "history", "key", "keyboard", "layout-dashboard", "list-details", "logout", "maximize", "menu-2", "player-play", "plug-off", "plus", "power", "progress", "search", "server", "shield-check", "shield-off", "sun-moon", "terminal-2", "tool", "trash", "users", "x", "zoom-question"]
 LICENCES = {
     "htmx": "htmx.org/LICENSE",
     "icons": "@tabler/icons/LICENSE",
     "inter": "@fontsource-variable/inter/LICENSE",
+    "novnc": "@novnc/novnc/docs/LICENSE.MPL-2.0",
     "xterm": "@xterm/xterm/LICENSE",
 }
 
@@ -67,10 +69,15 @@ def main() -> None:
     shutil.copyfile(FROM / "@xterm/xterm/css/xterm.css", TO / "xterm.css")
     font = "@fontsource-variable/inter/files/inter-latin-wght-normal.woff2"
     shutil.copyfile(FROM / font, TO / "inter.woff2")
+    unread = shutil.ignore_patterns("*.md")
+    for part in ("core", "vendor"):
+        shutil.copytree(FROM / "@novnc/novnc" / part, TO / "novnc" / part, ignore=unread)
     for name, place in LICENCES.items():
         shutil.copyfile(FROM / place, TO / f"{name}.LICENSE")
-    made = sorted(p for p in TO.iterdir())
-    sums = [f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.name}\n" for p in made]
+    made = sorted(p for p in TO.rglob("*") if p.is_file())
+    sums = [
+        f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.relative_to(TO)}\n" for p in made
+    ]
     (TO / "SHA256SUMS").write_text("".join(sums))
 
 

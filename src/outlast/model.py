@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Literal
 
 SLOT_MAX = 64
 NO_TERM = "0" * 32
@@ -243,6 +244,9 @@ class StopMode(Enum):
     KILL = "kill"  # at once
 
 
+Line = Literal["console", "screen"]  # what a person looks at a VM through
+
+
 @dataclass(frozen=True, slots=True)
 class Disk:
     path: str  # of a file or a block device, or rbd:POOL/IMAGE
@@ -281,6 +285,7 @@ class VmSpec:
     devices: tuple[str, ...] = ()  # of the host: pci:0000:03:00.0, usb:046d:c52b; they pin it
     vcpus_max: int = 0  # that it can grow to while it runs; 0 = it cannot
     memory_max_mib: int = 0  # the same of memory
+    graphics: str = "vnc"  # vnc | none: a screen, or a VM without one
 
 
 @dataclass(frozen=True, slots=True)

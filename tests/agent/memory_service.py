@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from memory_disks import MemoryDisks, MemoryForeigners
 
@@ -21,7 +22,9 @@ from outlast.agent.margin import Measured
 from outlast.agent.picture import Picture
 from outlast.agent.service import Borrowed
 from outlast.errors import Conflict, NotFound
+from outlast.hypervisor.fake_console import connect
 from outlast.hypervisor.mover import Progress
+from outlast.hypervisor.socket_console import SocketConsole
 from outlast.model import (
     Block,
     BlockState,
@@ -107,6 +110,7 @@ class MemoryService:
         self.answering: dict[str, Answering] = {}
         self.disks = MemoryDisks()
         self.foreigners = MemoryForeigners()
+        self.screen = pool_dir / "screen"  # a unix socket
         self.refuses = ""  # why no VM moves
         self.progress: dict[str, Progress] = {}
         self.drill: Held[DrillRecord] | None = None
@@ -260,9 +264,11 @@ class MemoryService:
     def timeline(self, since_wall_s: float, limit: int) -> list[Mapping[str, object]]:
         return [n for n in self.notes if float(str(n["wall_s"])) >= since_wall_s][-limit:]
 
-    def open_console(self, vm: str) -> EchoConsole:
+    def open_line(self, vm: str, what: str) -> Any:
         if vm not in self.local:
             raise NotFound(f"{vm} does not run on {self.me.host}")
+        if what == "screen":
+            return SocketConsole(f"the screen of {vm}", connect(self.screen))
         self.consoles.append(EchoConsole(f"welcome to {vm}\r\n".encode()))
         return self.consoles[-1]
 

@@ -227,7 +227,7 @@ class DriverKit:
         ground.driver.kill("nobody")
         assert ground.events == []
 
-    @pytest.mark.parametrize("what", ["shutdown", "resume", "open_console"])
+    @pytest.mark.parametrize("what", ["shutdown", "resume", "open_console", "open_screen"])
     def test_an_unknown_name_is_not_found(self, ground: Ground, what: str) -> None:
         with pytest.raises(NotFound, match="nobody"):
             getattr(ground.driver, what)("nobody")

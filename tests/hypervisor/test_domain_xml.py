@@ -53,6 +53,7 @@ CASES = {
     "linux-kvm": (LINUX, DomainOptions("kvm", WRAPPER, "/run/outlast/vnc/{name}.sock", "p-1")),
     "linux-tcg": (LINUX, DomainOptions("tcg", WRAPPER, "/run/outlast/vnc/{name}.sock", "p-1")),
     "graphics": (PLAIN, DomainOptions(vnc_socket="auto")),
+    "blind": (replace(PLAIN, graphics="none"), DomainOptions(vnc_socket="auto")),
     "plain": (PLAIN, DomainOptions()),
 }
 
@@ -105,6 +106,7 @@ def test_it_never_comes_back_by_itself(case: str) -> None:
         (replace(PLAIN, devices=("pci:3",)), "pci:3 is no device"),
         (replace(PLAIN, vcpus=4, vcpus_max=2), "4 processors are more"),
         (replace(PLAIN, memory_max_mib=9), "512 MiB are more"),
+        (replace(PLAIN, graphics="spice"), "there are no graphics 'spice'"),
     ],
 )
 def test_what_no_host_could_run_is_refused(spec: VmSpec, words: str) -> None:

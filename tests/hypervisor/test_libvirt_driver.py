@@ -46,7 +46,7 @@ class TestOnLibvirtsTestDriver(DriverKit):
         driver = ground.driver
         assert isinstance(driver, LibvirtDriver)
         assert driver.foreign() == ("test",)  # the test driver is born with it
-        for act in (driver.kill, driver.shutdown, driver.open_console):
+        for act in (driver.kill, driver.shutdown, driver.open_console, driver.open_screen):
             with pytest.raises(Conflict, match="not one of the pool's"):
                 act("test")
         assert driver.foreign() == ("test",)
@@ -214,12 +214,17 @@ class TestTrouble:
     ) -> None:
         ground = real(libvirtd, tmp_path, vnc_socket="auto")
         ground.driver.start(ground.spec("web"))
-        conn = libvirt.open(libvirtd.uri)
-        fd = conn.lookupByName("web").openGraphicsFD(0, libvirt.VIR_DOMAIN_OPEN_GRAPHICS_SKIPAUTH)
-        assert os.read(fd, 12).startswith(b"RFB ")
-        os.close(fd)
-        conn.close()
-        ground.driver.kill("web")
+        first, second = (ground.driver.open_screen("web") for _ in range(2))
+        for screen in (first, second):  # a screen has many viewers
+            assert screen.recv(12).startswith(b"RFB ")
+        first.close()
+        ground.driver.start(replace(ground.spec("blind"), graphics="none"))
+        with pytest.raises(HypervisorTrouble, match="no screen of 'blind'"):
+            ground.driver.open_screen("blind")
+        for name in ("web", "blind"):
+            ground.driver.kill(name)
+        assert second.recv(12) == b""
+        second.close()
         ground.driver.close()
 
     def test_a_start_that_nobody_waits_for_is_still_one_start(

@@ -275,7 +275,7 @@ def test_every_role_stays_within_its_reach() -> None:
                 assert everywhere == (action in ("see", "tasks"))
     assert all(rights.allowed([ADMIN], action) for action in ACTIONS)
     assert not any(rights.allowed([], action, "p", "web") for action in ACTIONS)
-    for action in ("people", "audit", "power-off", "pool-ha", "pools"):
+    for action in ("people", "audit", "power-off", "pool-ha", "pool-set", "pools"):
         assert not rights.allowed([Grant("operator")], action, "p")
         assert not rights.allowed([Grant("admin", "p", "web")], action, "p", "web")
     with pytest.raises(ValueError, match="no action"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,8 @@ from calling import V, create, ended, wait
 from desk import Desk
 from pretend import RealPool, vm
 
+from outlast.images.library import Library
+from outlast.images.templates import Templates
 from outlast.manager.ports import Grant
 
 # ---- a VM's life
@@ -26,13 +30,16 @@ def test_a_vms_whole_life(desk: Desk, real: RealPool, admin: str) -> None:
     off = {"on": False, "why": "a test", "for_s": 60}
     assert ended(desk, desk.call("POST", f"{at}/ha", off, token=admin), admin)["phase"] == "done"
     assert real.a.read_vm("web").value.ha_off.why == "a test (anna/test)"  # type: ignore[union-attr]
+    change = {"priority": "low", "likes": ["b"]}
+    assert ended(desk, desk.call("PATCH", at, change, token=admin), admin)["phase"] == "done"
+    assert real.a.read_vm("web").value.priority == "low"  # type: ignore[union-attr]
     assert not ended(desk, desk.call("POST", f"{at}/stop", token=admin), admin)["failed"]
     gone = desk.call("DELETE", f"{at}?with_disks=true", token=admin)
     assert ended(desk, gone, admin)["sentence"] == "web is deleted"
     assert desk.call("GET", at, token=admin).error["code"] == "not-found"
     lines = desk.call("GET", f"{V}/audit?object={real.id}/web", token=admin).json["items"]
     assert [line["action"] for line in lines if line["sentence"] == "wished"] == [
-        "delete", "stop", "ha", "migrate", "create",
+        "delete", "stop", "set", "ha", "migrate", "create",
     ]  # fmt: skip
     assert {line["who"] for line in lines} == {"anna/test"}
     assert {line["address"] for line in lines if line["sentence"] == "wished"} == {"10.1.1.1"}
@@ -44,6 +51,12 @@ def test_a_host_is_emptied_and_comes_back(desk: Desk, real: RealPool, admin: str
     assert desk.call("GET", at, token=admin).json["maintenance"] == "new fan (anna/test)"
     ended(desk, desk.call("POST", f"{at}/resume", {}, token=admin), admin)
     assert desk.call("GET", at, token=admin).json["maintenance"] == ""
+    wish = {"balance": "auto", "moves_at_once": 3}
+    set_ = desk.call("PATCH", f"{V}/pools/lab/settings", wish, token=admin)
+    assert ended(desk, set_, admin)["phase"] == "done"
+    assert (real.a.settings.balance, real.a.settings.moves_at_once) == ("auto", 3)
+    bad = desk.call("PATCH", f"{V}/pools/lab/settings", {"timing": "lab"}, token=admin)
+    assert (bad.status, bad.error["code"]) == (422, "invalid-input")
     off = {"on": False, "why": "work on the storage"}
     ended(desk, desk.call("POST", f"{V}/pools/lab/ha", off, token=admin), admin)
     wait(lambda: desk.call("GET", f"{V}/pools/lab", token=admin).json["ha_off"])
@@ -81,6 +94,31 @@ def test_a_pool_that_does_not_answer(desk: Desk, real: RealPool, admin: str) -> 
     listed = desk.call("GET", f"{V}/vms", token=admin).json["items"]
     assert [(v["name"], v["stale"]) for v in listed] == [("web", True)]
     assert desk.call("GET", f"{V}/pools/lab/vms/web/why", token=admin).status == 502
+
+
+def test_a_vm_of_a_template(desk: Desk, real: RealPool, admin: str, tmp_path: Path) -> None:
+    """Real files: an image, a template of it, a clone that lies over it."""
+    at = f"{V}/pools/{real.id}/templates"
+    assert desk.call("GET", at, token=admin).json == []
+    (tmp_path / "disk.img").write_bytes(os.urandom(1 << 16))
+    Library(real.root).take("deb", str(tmp_path / "disk.img"))
+    Templates(real.root).create("small", "deb", 512, 2, ("br0",), "for all")
+    assert desk.call("GET", at, token=admin).json[0]["note"] == "for all"
+    bad = {"name": "web", "ssh_keys": ["/etc/shadow"]}
+    said = desk.call("POST", f"{at}/small/deploy", bad, token=admin)
+    assert said.status == 422 and "not a public SSH key" in said.error["sentence"]
+    assert not list((real.root / "images").glob("web*"))
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0 me@home"
+    wish = {"name": "web", "memory": "1GiB", "ssh_keys": [key], "start": True}
+    done = ended(desk, desk.call("POST", f"{at}/small/deploy", wish, token=admin), admin)
+    assert (done["verb"], done["phase"]) == ("create", "done")
+    spec = real.a.read_vm("web").value.spec  # type: ignore[union-attr]
+    assert (spec.memory_mib, spec.vcpus, spec.networks, len(spec.disks)) == (1024, 2, ("br0",), 2)
+    assert key.encode() in Path(spec.disks[1].path).read_bytes()  # the seed
+    again = desk.call("POST", f"{at}/small/deploy", wish, token=admin)
+    assert (again.status, again.error["code"]) == (409, "conflict")
+    none = desk.call("POST", f"{at}/large/deploy", wish | {"name": "db"}, token=admin)
+    assert (none.status, none.error["code"]) == (404, "not-found")
 
 
 # ---- promises of the protocol

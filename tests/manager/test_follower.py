@@ -14,6 +14,7 @@ from outlast.manager.fleet import Fleet
 from outlast.manager.follower import Follower, PoolLink, doubt_of
 from outlast.manager.hub import Hub
 from outlast.wire import seal
+from outlast.wire.client import AgentClient
 from outlast.wire.shapes import VmCreate, make
 
 
@@ -74,6 +75,37 @@ def test_agents_that_go_away_are_left_for_others_and_the_pool_is_stale_without_a
         real.start("a")
         await until(lambda: not fleet.pool(real.id).stale)
         assert fleet.pool(real.id).trouble == ""
+
+    follow(real.link("a"), check)
+
+
+def test_only_what_has_changed_is_asked_for_over_one_connection(
+    real: RealPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And an agent that was away for a moment is asked anew, for the whole."""
+    asked: list[tuple[int, str]] = []
+    exchange = AgentClient._exchange
+
+    def watched(client: AgentClient, connection: Any, method: str, path: str, body: bytes) -> bytes:
+        if path.startswith("/v1/status"):
+            asked.append((id(connection), path.partition("since=")[2]))
+        return exchange(client, connection, method, path, body)
+
+    monkeypatch.setattr(AgentClient, "_exchange", watched)
+
+    async def check(fleet: Fleet, follower: Follower) -> None:
+        wish = make(VmCreate, name="web", memory="512MiB")
+        await asyncio.to_thread(follower.client(real.url("a")).create, wish)
+        await until(lambda: len(asked) > 4)
+        assert len({connection for connection, _ in asked[:5]}) == 1
+        assert asked[0][1] == "" and all(mark for _, mark in asked[1:5])
+        assert [v.name for v in fleet.pool(real.id).status.vms] == ["web"]
+        real.stop("a")
+        real.start("a")
+        count = len(asked)
+        await until(lambda: "" in [mark for _, mark in asked[count:]] or len(asked) > count + 4)
+        await until(lambda: fleet.pool(real.id).trouble == "")
+        assert [v.name for v in fleet.pool(real.id).status.vms] == ["web"]
 
     follow(real.link("a"), check)
 

@@ -111,7 +111,13 @@ def test_the_matrix(place: tuple[Desk, RealPool]) -> None:
             if not action or method == "HEAD":
                 continue
             at = path.format(
-                pool=real.id, vm="web", host="b", user="none", task="none", webhook="none"
+                pool=real.id,
+                vm="web",
+                host="b",
+                user="none",
+                task="none",
+                webhook="none",
+                template="none",
             )
             if "web" not in [v.name for v in desk.manager.reads.pool(real.id).status.vms]:
                 make_vm(desk, real, "web")

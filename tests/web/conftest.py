@@ -12,13 +12,17 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "manager"))
 
+from browsing import browser, opened, stage
 from desk import BOSS, Desk, Said
-from fleet import PretendPool, failure, follow
+from fleet import PretendPool
+from fleet_follower import follow
+from fleet_story import failure
 
 from outlast.manager.ports import COOKIE, Grant
 from outlast.manager.repository import records
 from outlast.manager.serve import pages
 
+__all__ = ["browser", "opened", "stage"]  # fixtures
 PASSWORD = "correct horse battery"
 FORM = "application/x-www-form-urlencoded"
 
@@ -84,8 +88,10 @@ class Site:
 
     def post(
         self, path: str, form: dict[str, str] | None = None, who: str = "anna", *,
-        csrf: str | None = None, scripted: bool = False, **headers: str,
+        csrf: str | None = None, scripted: bool = False,
+        rename: dict[str, str] | None = None, **headers: str,
     ) -> Said:  # fmt: skip
+        """rename: fields that are sent under another name, as one that is there more than once."""
         sent = dict(form or {})
         if who:
             cookie, token = self.person(who)
@@ -94,7 +100,8 @@ class Site:
         if scripted:
             headers |= {"hx-request": "true"}
         headers |= {"content-type": FORM, "origin": headers.get("origin", "https://manager")}
-        return self.desk.call("POST", path, raw=urlencode(sent).encode(), **headers)
+        pairs = [((rename or {}).get(key, key), value) for key, value in sent.items()]
+        return self.desk.call("POST", path, raw=urlencode(pairs).encode(), **headers)
 
     def until(self, path: str, words: str, who: str = "anna", within_s: float = 10) -> str:
         """The page, once it says so."""

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 from moments import EVIDENCE
 
-from outlast.errors import Conflict, NotFound, Unreachable
+from outlast.errors import Conflict, NotFound, OutlastError, Unreachable
 from outlast.placement.picture import Host, Picture, Policy, Priority, Vm
 from outlast.placement.snapshot import write
 from outlast.wire.shapes import (
@@ -24,20 +23,29 @@ from outlast.wire.shapes import (
     HostWish,
     MoveProgress,
     MoveStatus,
+    PoolChange,
+    PoolSettingsInfo,
     PoolStatus,
     PoolWish,
     TimelineEntry,
+    VmChange,
     VmCreate,
     VmDetail,
     VmStatus,
     VmWish,
     Why,
+    make,
+    parse,
 )
+from outlast.wire.templates import TemplateDeploy
 
 NAMES = ("api", "crm", "db", "erp", "mail", "proxy", "shop", "web")
 STAGES = ("prod", "stage", "dev")
 MEMORY = (1024, 2048, 4096, 8192)
 HOST_MIB = 1 << 21
+TEMPLATES = (
+    b'[{"name":"small","image":"debian-12","memory_mib":2048,"vcpus":1,"disks":1,"note":"for all"}]'
+)
 
 
 def pool_id(n: int) -> str:
@@ -53,6 +61,9 @@ class PretendPool:
         self.wishes: list[tuple[Any, ...]] = []
         self.began = time.time()
         self.ha_off: HaOffInfo | None = None
+        self.deployed: list[tuple[str, TemplateDeploy]] = []
+        self.refuse: dict[str, OutlastError] = {}  # why, by VM
+        self.preset, self.settings = "standard", PoolSettingsInfo()
         self.notes: list[TimelineEntry] = []
         names = [f"{name[:3]}-kvm-{k:02d}" for k in range(1, hosts + 1)]
         self.hosts = {h: self._host(h, k, names) for k, h in enumerate(names, 1)}
@@ -160,9 +171,10 @@ class PretendPool:
             ]  # fmt: skip
             master = next((h.name for h in hosts if h.master), "")
             return PoolStatus(
-                name=self.name, uuid=self.id, preset="standard", answered_by=hosts[0].name,
+                name=self.name, uuid=self.id, preset=self.preset, answered_by=hosts[0].name,
                 sentence="all is well", view=12, master=master, age_ms=100, hosts=hosts,
                 vms=list(self.vms.values()), ha_off=self.ha_off,
+                settings=self.settings,
             )  # fmt: skip
 
     def picture(self) -> str:
@@ -226,6 +238,18 @@ class PretendAgent:
     def vm(self, name: str, *, recent: int = 0) -> VmDetail:
         return VmDetail(**self._pool.vm(name).model_dump())
 
+    def call(self, method: str, path: str, body: bytes = b"") -> bytes:
+        """Calls about templates: all but deploying one is a question."""
+        with self._pool.lock:
+            self._pool._must_answer()
+        if method == "GET" and path == "/v1/templates":
+            return TEMPLATES
+        name, wish = path.split("/")[3], parse(TemplateDeploy, body)
+        size = f"{wish.memory or 1 << 30}B"
+        self._pool.deployed.append((name, wish))
+        done = self.create(make(VmCreate, name=wish.name, memory=size, vcpus=wish.vcpus or 1))
+        return done.model_dump_json().encode()
+
     # ---- wishes
 
     def start(self, name: str) -> VmWish:
@@ -255,6 +279,24 @@ class PretendAgent:
 
     def vm_ha(self, name: str, wish: HaSwitch) -> VmWish:
         return self._wish("ha", name, ha_off=_off(wish))
+
+    def place(self, name: str, change: VmChange) -> VmWish:
+        given = change.model_dump(exclude_unset=True)
+        if "memory" in given:
+            given["memory_mib"] = given.pop("memory") >> 20
+        if "groups" in given:
+            given["groups"] = [f"{g.kind} {g.name}{'' if g.hard else ' (soft)'}"
+                               for g in change.groups or []]  # fmt: skip
+        return self._wish("set", name, **given)
+
+    def pool_set(self, change: PoolChange) -> PoolWish:
+        pool, given = self._pool, change.model_dump(exclude_none=True)
+        with pool.lock:
+            pool._must_answer()
+            pool.wishes.append(("pool-set", tuple(given)))
+            pool.preset = str(given.pop("timing", pool.preset))
+            pool.settings = pool.settings.model_copy(update=given)
+        return PoolWish(changed=True, sentence="the settings are changed")
 
     def pool_ha(self, wish: HaSwitch) -> PoolWish:
         with self._pool.lock:
@@ -313,6 +355,8 @@ class PretendAgent:
         with pool.lock:
             pool._must_answer()
             vm = pool.vm(name)
+            if name in pool.refuse:
+                raise pool.refuse[name]
             pool.wishes.append((verb, name))
             pool.change_vm(name, **values)
             version = vm.definition + 1
@@ -323,78 +367,3 @@ class PretendAgent:
 
 def _off(wish: HaSwitch) -> HaOffInfo | None:
     return None if wish.on else HaOffInfo(why=wish.why, by="manager")
-
-
-class PretendFollower:
-    """What `manager.follower.Follower` is to tasks; `tell` brings an answer."""
-
-    def __init__(self, pool: PretendPool, reads: Any, heard: Callable[[str], None]) -> None:
-        self.pool, self._reads, self._heard = pool, reads, heard
-        self.link = self
-
-    def addresses(self) -> tuple[str, ...]:
-        return ("https://pretend:7791",)
-
-    def client(self, address: str, timeout_s: float = 4) -> PretendAgent:
-        return PretendAgent(self.pool)
-
-    def hurry(self) -> None:
-        self.tell()
-
-    def stop(self) -> None:
-        pass
-
-    def tell(self) -> None:
-        """On the manager's loop."""
-        try:
-            self._reads.heard(self.pool.status(), self._reads.now_s())
-            self._heard(self.pool.id)
-        except Unreachable as error:
-            self._reads.silent(self.pool.id, error.sentence)
-
-
-def follow(manager: Any, pool: PretendPool) -> PretendFollower:
-    """Have a manager see a pretend pool. On its loop."""
-    follower = PretendFollower(pool, manager.reads, manager.tasks.heard)
-    manager.reads.add(pool.id, pool.name)
-    manager.reads.followers[pool.id] = follower
-    follower.tell()
-    return follower
-
-
-def failure(pool: PretendPool, ago_s: float = 1500) -> None:
-    """Host 06 died some time ago; its VMs run elsewhere, one waits. And 02 does not hear 07."""
-    names = list(pool.hosts)
-    dead, deaf, unheard, master = names[5], names[1], names[6], names[2]
-    pool.note("host-silent", master, f"{dead} is silent: its block is unchanged for 15.2 s, "
-              "limit 15 s", ago_s, host=dead)  # fmt: skip
-    left = [n for n in names if n != dead]
-    pool.note("view-changed", master, f"view 12 is {', '.join(left)}, master {master}: "
-              f"{dead} is dead", ago_s - 0.4, view=12)  # fmt: skip
-    mine = [v for v in pool.vms.values() if v.host == dead]
-    for n, vm in enumerate(mine):
-        to = left[n % len(left)]
-        waits = n == len(mine) - 1
-        if waits:
-            pool._put(vm, host="", state="waiting", sentence=f"{vm.name} waits with its start: "
-                      f"no host that it may run on has {vm.memory_mib} MiB free")  # fmt: skip
-            pool.note("no-room", master, f"{vm.name} stays down: no host has room", ago_s - 1,
-                      vm=vm.name)  # fmt: skip
-            continue
-        if n < 12:
-            pool.note("vm-starts", to, f"{vm.name} is being started on {to}: {dead} is dead",
-                      ago_s - 1 - n * 0.2, vm=vm.name, host=to)  # fmt: skip
-            pool.note("vm-runs", to, f"{vm.name} runs on {to}", ago_s - 3 - n * 0.3, vm=vm.name,
-                      host=to)  # fmt: skip
-        pool._put(vm, host=to, sentence=f"{vm.name} runs on {to} since {dead} died",
-                  since_wall_s=time.time() - ago_s + 3)  # fmt: skip
-    said = f"{dead} is silent for {ago_s / 60:.0f} min; its VMs run elsewhere"
-    age_ms = int(ago_s * 1000)
-    pool.change_host(dead, state="silent", beat_age_ms=age_ms, hears=[], unheard=[], sentence=said)
-    for name in left:
-        host = pool.hosts[name]
-        hears = [h for h in host.hears if h != dead and (name, h) != (deaf, unheard)]
-        missing = [unheard] if name == deaf else []
-        pool.change_host(name, hears=hears, unheard=missing)
-    pool.note("link-down", deaf, f"{deaf} and {unheard} do not hear each other", 40, host=deaf,
-              other=unheard)  # fmt: skip

@@ -12,8 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from browsing import CHROMIUM, PASSWORD, POOL, Stage
 from playwright.sync_api import Browser, sync_playwright
-from test_browser import CHROMIUM, PASSWORD, POOL, Stage
 
 RUNS = 7
 PAGES = {"VM list, 50 of 10,000": "/vms", "pool page, 5,000 VMs": f"/pools/{POOL}", "overview": "/"}

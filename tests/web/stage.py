@@ -18,11 +18,14 @@ from types import SimpleNamespace
 from typing import Any
 
 from argon2 import PasswordHasher
-from fleet import PretendPool, failure, follow
+from fleet import PretendPool
+from fleet_follower import follow
+from fleet_story import failure
 from granian.constants import HTTPModes, Interfaces
 from granian.log import LogLevels
 from granian.server.embed import Server
 
+from outlast.errors import Unreachable
 from outlast.manager.api.app import build
 from outlast.manager.config import Config, Place, make_certificate
 from outlast.manager.passwords import Passwords
@@ -52,9 +55,23 @@ class EchoLine:
         return SimpleNamespace(data=await self._queue.get())
 
 
-@asynccontextmanager
-async def dial(manager: Manager, pool_id: str, vm: str) -> AsyncIterator[EchoLine]:
-    yield EchoLine(vm)
+class SocketLine:
+    """A unix socket as such a line: the screen of a real QEMU."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    async def send_bytes(self, data: bytes) -> None:
+        self._writer.write(data)
+        await self._writer.drain()
+
+    def __aiter__(self) -> SocketLine:
+        return self
+
+    async def __anext__(self) -> SimpleNamespace:
+        if data := await self._reader.read(65536):
+            return SimpleNamespace(data=data)
+        raise StopAsyncIteration
 
 
 class Stage:
@@ -97,6 +114,22 @@ class Stage:
             self.manager.reads.age()
             await asyncio.sleep(1)
 
+    @asynccontextmanager
+    async def dial(
+        self, manager: Manager, pool_id: str, vm: str, what: str
+    ) -> AsyncIterator[EchoLine | SocketLine]:
+        if what == "console":
+            yield EchoLine(vm)
+            return
+        try:
+            reader, writer = await asyncio.open_unix_connection(self.root / "screen")
+        except OSError:
+            raise Unreachable(f"{vm} does not run") from None
+        try:
+            yield SocketLine(reader, writer)
+        finally:
+            writer.close()
+
     async def obey(self, line: str) -> str:
         word, *more = line.split()
         if word == "step":
@@ -126,7 +159,7 @@ class Stage:
     async def serve(self) -> None:
         make_certificate(self.root / "tls", ["127.0.0.1", "localhost"])
         app = pages(build(self.manager), self.manager)
-        app.state.web.dial = dial
+        app.state.web.dial = self.dial
         server = Server(
             app, address="127.0.0.1", port=self.port,
             interface=Interfaces.ASGINL, http=HTTPModes.auto,

@@ -1,134 +1,34 @@
-"""The console in Debian's Chromium, against a manager process with a pretend fleet.
-
-Any error in the browser's console fails a test, and so does a request to any other host. Screens of
-every page lie in build/screens afterwards, for people to look at.
-"""
+"""The console's journeys in Debian's Chromium, against a manager process with a pretend fleet."""
 
 from __future__ import annotations
 
-import json
-import re
-import shutil
-import socket
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from importlib.resources import files
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from browsing import (
+    AXE,
+    NEEDED,
+    PASSWORD,
+    POOL,
+    SCREENS,
+    Opener,
+    Stage,
+    findings,
+    live,
+    row,
+)
+from playwright.sync_api import Browser, Page, expect
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="apt-get install chromium")
-ROOT = Path(__file__).parent.parent.parent
-SCREENS = ROOT / "build/screens"  # playwright makes the folder
-PASSWORD = "correct horse battery"
-PATIENCE_MS = 20_000  # for machines that do much else
-expect.set_options(timeout=PATIENCE_MS)
-POOL = "00000000-0000-4000-8000-000000000001"
+pytestmark = NEEDED
 VM, HOST = f"/pools/{POOL}/vms/db-prod-0018", f"/pools/{POOL}/hosts/fra-kvm-04"
 PAGES = {
     "pools": "/", "pool": f"/pools/{POOL}", "host": f"/pools/{POOL}/hosts/fra-kvm-02",
     "what-if": f"/pools/{POOL}/what-if?fail=fra-kvm-01", "vms": "/vms?limit=25", "vm": VM,
     "failovers": f"/failovers?pool={POOL}", "tasks": "/tasks", "users": "/users",
     "audit": "/audit", "me": "/me", "maintain": f"{HOST}/maintain",
-    "new-vm": f"/pools/{POOL}/new-vm",
+    "new-vm": f"/pools/{POOL}/new-vm", "edit": f"{VM}/set", "settings": f"/pools/{POOL}/settings",
 }  # fmt: skip
-
-
-class Stage:
-    """The manager process; `do` has the fleet do something."""
-
-    def __init__(self, root: Path, kind: str = "small") -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.log = (root / "log").open("wb")
-        script = [sys.executable, str(Path(__file__).parent / "stage.py"), str(root / "m")]
-        self.process = subprocess.Popen([*script, str(self.port), kind], text=True,
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=self.log)  # fmt: skip
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line, (root / "log").read_text()
-        self.code = json.loads(line)["code"]
-        self.url = f"https://127.0.0.1:{self.port}"
-
-    def do(self, words: str) -> str:
-        assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.write(words + "\n")
-        self.process.stdin.flush()
-        return self.process.stdout.readline()
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait(5)
-        self.log.close()
-
-
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    made = Stage(tmp_path_factory.mktemp("stage"))
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as play:
-        made = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield made
-        made.close()
-
-
-Opener = Callable[..., Page]
-
-
-@pytest.fixture
-def opened(browser: Browser, stage: Stage) -> Iterator[Opener]:
-    """Opens a page as somebody; what goes wrong in any of them fails the test."""
-    wrong: list[str] = []
-    contexts = []
-
-    def open_(
-        path: str = "/", who: str = "anna", *, at: Stage = stage,
-        fine: str = r"^$", **more: Any,
-    ) -> Page:  # fmt: skip
-        """fine: which errors are expected."""
-        context = browser.new_context(
-            viewport={"width": 1440, "height": 900}, ignore_https_errors=True, **more
-        )
-        contexts.append(context)
-        context.set_default_timeout(PATIENCE_MS)
-        page = context.new_page()
-
-        def note(text: str) -> None:
-            if not re.search(fine, text):
-                wrong.append(text)
-
-        page.on("console", lambda m: note(m.text) if m.type in ("error", "warning") else None)
-        page.on("pageerror", lambda e: note(str(e)))
-        page.on("request", lambda r: None if r.url.startswith((at.url, "data:"))
-                else note(f"asks {r.url}"))  # fmt: skip
-        if who:
-            page.goto(f"{at.url}/sign-in?next={path}")
-            page.fill("[name=name]", who)
-            page.fill("[name=password]", PASSWORD)
-            page.click("button")
-            page.wait_for_url(f"{at.url}{path}")
-        return page
-
-    yield open_
-    for context in contexts:
-        context.close()
-    assert wrong == []
 
 
 @pytest.fixture(scope="module")
@@ -146,14 +46,6 @@ def everywhere(browser: Browser, stage: Stage) -> Iterator[Page]:
     yield page
     context.close()
     assert wrong == []
-
-
-def live(page: Page) -> None:
-    expect(page.locator("#badge")).to_have_text("Live")
-
-
-def row(name: str) -> str:
-    return f'[id="vm-{POOL}-{name}"]'
 
 
 def test_the_first_start(browser: Browser, opened: Opener, tmp_path: Path) -> None:
@@ -227,6 +119,41 @@ def test_a_migration_is_followed_to_its_end(opened: Opener, stage: Stage) -> Non
     expect(page.locator("#vm-head .o-facts")).to_contain_text(str(to))
 
 
+def test_a_vm_is_edited_with_its_command(opened: Opener, stage: Stage) -> None:
+    page = opened(VM, "otto")
+    live(page)
+    page.click("text=Edit >> visible=true")
+    dialog = page.locator("dialog[open]")
+    dialog.locator("[name=priority]").select_option("low")
+    dialog.locator("[name=likes][value=fra-kvm-02]").check()
+    command = "outlast vm set db-prod-0018 --priority low --like fra-kvm-02"
+    expect(dialog.locator("#cli code")).to_contain_text(command)
+    page.screenshot(path=SCREENS / "editing.png")
+    dialog.locator("button.is-main").click()
+    expect(page.locator("dialog[open]")).to_have_count(0)
+    expect(page.locator("#vm-head .o-facts")).to_contain_text("Low")
+
+
+def test_a_vm_is_made_of_a_template(opened: Opener, stage: Stage) -> None:
+    page = opened(f"/pools/{POOL}", "otto")
+    live(page)
+    page.click("text=New VM >> visible=true")
+    dialog = page.locator("dialog[open]")
+    dialog.locator("[name=template]").select_option("small")
+    dialog.locator("[name=name]").fill("fresh-1")
+    command = "outlast template deploy small fresh-1 --memory 2GiB --vcpus 1 --start"
+    expect(dialog.locator("#cli code")).to_contain_text(command)
+    page.screenshot(path=SCREENS / "template.png")
+    dialog.locator("button.is-main").click()
+    page.wait_for_url("**/vms?search=fresh-1")
+    for _ in range(50):
+        stage.do("step")
+        if "Running" in str(page.locator(row("fresh-1")).text_content()):
+            break
+        page.wait_for_timeout(200)
+    expect(page.locator(row("fresh-1"))).to_contain_text("Running")
+
+
 def test_maintenance_shows_its_plan_first(opened: Opener, stage: Stage) -> None:
     page = opened(HOST)
     live(page)
@@ -246,19 +173,6 @@ def test_maintenance_shows_its_plan_first(opened: Opener, stage: Stage) -> None:
     page.click("text=Back into service")
     page.locator("dialog[open] button.is-main").click()
     expect(page.locator("#host-head .o-pill").first).to_have_text("Member")
-
-
-def test_the_serial_console(opened: Opener) -> None:
-    page = opened(f"/pools/{POOL}/vms/web-prod-0015")
-    page.click("text=Console >> visible=true")
-    expect(page.locator("#line")).to_have_text("Connected")
-    rows = page.locator("#terminal .xterm-rows")
-    expect(rows).to_contain_text("web-prod-0015 login:")
-    page.keyboard.type("hello")
-    expect(rows).to_contain_text("HELLO")
-    page.screenshot(path=SCREENS / "console.png")
-    page.evaluate(AXE)
-    assert findings(page) == []
 
 
 def test_what_fails_is_told_where_it_was_wished(opened: Opener, stage: Stage) -> None:
@@ -328,25 +242,6 @@ def test_the_keyboard_and_the_theme(opened: Opener) -> None:
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
     page.reload()
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
-
-
-AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text()
-
-
-COLOURS = ["color-contrast", "link-in-text-block"]  # the slowest rules by far
-
-
-def findings(page: Page, *, only_colours: bool = False, no_colours: bool = False) -> list[str]:
-    """What axe finds on the page, and how much of it is wider than the window."""
-    only: dict[str, Any] = {}
-    if only_colours:
-        only = {"runOnly": {"type": "rule", "values": COLOURS}}
-    elif no_colours:
-        only = {"rules": {name: {"enabled": False} for name in COLOURS}}
-    result = page.evaluate("(o) => axe.run(document, {resultTypes: ['violations'], ...o})", only)
-    said = [f"{v['id']}: {n['html'][:160]}" for v in result["violations"] for n in v["nodes"]]
-    wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
-    return [*said[:6], *([f"{wide} px too wide"] if wide > 0 else [])]
 
 
 @pytest.mark.parametrize("name", PAGES)

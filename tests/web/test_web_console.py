@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from calling import wait
 from desk import Desk
 from pretend import RealPool
+from qemu_screen import QEMU, QemuScreen
 
 from conftest import Site
 from outlast.manager.ports import COOKIE, Grant
@@ -51,6 +53,12 @@ class Line:
             message = self.next()
             assert message["type"] == "websocket.send", message
             seen += message.get("bytes") or b""
+
+    def read(self, count: int) -> bytes:
+        seen = b""
+        while len(seen) < count:
+            seen += self.next()["bytes"]
+        return seen
 
     def type(self, data: bytes) -> None:
         self.desk.run(self.sent.put({"type": "websocket.receive", "bytes": data}))
@@ -103,7 +111,40 @@ def test_keys_go_there_and_the_line_comes_back(place: tuple[Site, RealPool]) -> 
     assert [(r.who, r.object, r.address) for r in rows] == [
         ("anna", f"{real.id}/web", "10.1.1.1")
     ] * 2
-    assert rows[1].sentence == "opened" and "the browser ended it" in rows[0].sentence
+    assert rows[1].sentence == "console opened" and "the browser ended it" in rows[0].sentence
+
+
+@pytest.mark.skipif(QEMU is None, reason="apt-get install qemu-system-x86")
+def test_a_screen_is_that_of_the_vms_qemu(place: tuple[Site, RealPool]) -> None:
+    """RFB by hand, from the browser's web socket to a real QEMU: version, no password, its size."""
+    site, real = place
+    site.person("anna", Grant("admin"))
+    qemu = QemuScreen(real.a.screen)
+    try:
+        word = site.post(f"/pools/{real.id}/vms/web/screen").body.decode()
+        line = Line(site.desk, site.app, word, cookie=cookie(site))
+        assert line.next()["type"] == "websocket.accept"
+        version = line.read(12)
+        assert version == b"RFB 003.008\n"
+        line.type(version)
+        assert line.read(2) == b"\1\1"  # one way in, without a password
+        line.type(b"\1")
+        assert line.read(4) == bytes(4)
+        line.type(b"\1")
+        hello = line.read(24)
+        width, height = struct.unpack(">HH", hello[:4])
+        assert (width, height) >= (640, 400)
+        qemu.close()
+        while (told := line.next())["type"] == "websocket.send" and "text" not in told:
+            pass
+        assert "the screen has ended" in told["text"]
+    finally:
+        qemu.close()
+    assert ticket(site, real).body  # and the console is another line
+    rows, _ = site.run(
+        site.manager.repository.read(lambda c: records.list_audit(c, action="console"))
+    )
+    assert "screen opened" in [r.sentence for r in rows]
 
 
 def test_a_ticket_is_good_once_and_for_its_owner(place: tuple[Site, RealPool]) -> None:

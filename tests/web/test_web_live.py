@@ -17,6 +17,27 @@ POOL = "00000000-0000-4000-8000-000000000001"
 TARGET = re.compile(r'<hx-partial hx-target="#([^"]+)"')
 
 
+def test_rows_that_would_lie_elsewhere_are_told(own_site: Site) -> None:
+    """A row changes where it is; a bar says that the order is an old one, and only then."""
+    page = own_site.get("/vms?sort=memory&limit=25").body.decode()
+    found = re.search(r'sse:connect="/live[?]([^"]+)"', page)
+    assert found is not None
+    query = found[1].replace("&amp;", "&")
+    stream, other = Stream(own_site, query), Stream(own_site, query)
+    shown = re.findall(r'id="vm-' + POOL + r'-([^"]+)"', page)
+    own_site.pools["frankfurt-a"].change_vm(shown[3], state="paused")
+    own_site.tell()
+    assert "Paused" in stream.next()
+    assert "Paused" in other.next() and other.quiet(2.5)
+    own_site.pools["frankfurt-a"].change_vm(shown[3], memory_mib=1 << 20)
+    own_site.tell()
+    assert f"vm-{POOL}-{shown[3]}" in stream.next()
+    told = stream.next()
+    assert TARGET.findall(told) == ["moved"] and "Rows have changed place" in told
+    assert 'href="/vms?sort=memory&amp;limit=25"' in told
+    stream.close()
+
+
 class Stream:
     """One open stream, on the manager's loop."""
 

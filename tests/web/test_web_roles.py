@@ -31,6 +31,8 @@ OWN = {
     ("GET", "/me"), ("POST", "/me/tokens"), ("POST", "/me/tokens/{token}/remove"),
     ("POST", "/me/password"), ("POST", "/sign-out"), ("GET", "/me/factor"),
     ("POST", "/me/factor"), ("POST", "/me/factor/confirm"), ("POST", "/me/factor/remove"),
+    ("POST", "/vms/views"), ("POST", "/vms/views/forget"),
+    ("GET", "/vms/bulk"), ("POST", "/vms/bulk"), ("GET", "/vms/bulk/{run}"),  # asks for each VM
 }  # fmt: skip
 ROLES = {
     "nobody-1": (Grant("viewer", "another-pool"),),

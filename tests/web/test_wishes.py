@@ -73,7 +73,8 @@ def test_commands_are_ones_of_the_command_line(site: Site) -> None:
     shown = set()
     for path in (vm(RUNS), vm(stopped(site)), host("fra-kvm-02"), f"/pools/{POOL}", "/users",
                  "/me", f"/failovers?pool={POOL}", f"/pools/{POOL}/what-if", "/vms",
-                 vm(RUNS, "migrate"), f"/pools/{POOL}/new-vm"):  # fmt: skip
+                 vm(RUNS, "migrate"), f"/pools/{POOL}/new-vm",
+                 f"/pools/{POOL}/settings", vm(RUNS, "set")):  # fmt: skip
         shown |= set(re.findall(r'data-copy="(outlast [^"]+)"', site.get(path).body.decode()))
     assert len(shown) > 12
     # one process: importing the command line costs more than parsing
@@ -94,6 +95,29 @@ def test_commands_are_ones_of_the_command_line(site: Site) -> None:
     done = subprocess.run([sys.executable, "-c", code], input=json.dumps(sorted(shown)),
                           text=True, capture_output=True, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr[-500:]
+
+
+def test_a_vm_is_made_of_a_template(own_site: Site) -> None:
+    at, key = f"/pools/{LAB}/new-vm", "ssh-ed25519 AAAA anna"
+    page = own_site.get(at).body.decode()
+    assert '<option value="small">small: debian-12, for all</option>' in page
+    form = seen(own_site, at) | {"name": "web-9", "template": "small", "memory": "3GiB",
+                                 "vcpus": "2", "disk": "20GiB", "ha": "on", "ssh_key": key,
+                                 "start": "1"}  # fmt: skip
+    words = "&".join(f"{k}={v.replace(' ', '+')}" for k, v in form.items())
+    said = own_site.get(f"{at}?{words}", target="cli").body.decode()
+    assert ("outlast template deploy small web-9 --memory 3GiB --vcpus 2 "
+            "--ssh-key &#39;ssh-ed25519 AAAA anna&#39; --start") in said  # fmt: skip
+    off = own_site.post(at, form | {"ha": "off"}, scripted=True)
+    assert off.status == 422 and "change it afterwards" in off.body.decode().lower()
+    assert own_site.post(at, form).status == 303
+    pool = own_site.pools["lab"]
+    assert [(name, w.name, w.memory, w.ssh_keys) for name, w in pool.deployed] == [
+        ("small", "web-9", 3 << 30, [key])
+    ]
+    pool.answers = False
+    assert "Made of" not in own_site.get(at).body.decode()  # an empty disk is left
+    pool.answers = True
 
 
 def test_a_wish_that_can_be_taken_back_asks_nothing(own_site: Site) -> None:

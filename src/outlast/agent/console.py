@@ -1,9 +1,10 @@
-"""A VM's serial console over a web socket: from this host's hypervisor, or through to another's.
+"""A VM's serial console or screen over a web socket: from this host, or through to another.
 
 Rules:
-1. Binary messages are the serial line. One text message before the end says why it ended.
+1. Binary messages are the serial line, or the screen's VNC (RFB). One text message before the end
+   says why it ended.
 2. Each direction waits for its other end (no growing buffers). Whoever ends first ends both.
-3. A console on another host is fetched from that host's agent with this host's own certificate;
+3. One on another host is fetched from that host's agent with this host's own certificate;
    that agent serves it from its hypervisor or not at all, so there are no circles.
 """
 
@@ -24,19 +25,25 @@ from outlast.agent.api import Place
 from outlast.agent.peers import base_url
 from outlast.errors import OutlastError, PoolTrouble
 from outlast.hypervisor.driver import Console
+from outlast.model import Line
 from outlast.wire.console import connect
 from outlast.wire.target import parse_target
 from outlast.wire.websocket import HEARTBEAT_S, MESSAGE_MAX
 
 CHUNK = 16 * 1024
+ENDS = {
+    "console": "the VM stopped, or somebody else took it",
+    "screen": "the VM stopped or moved",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Desk:
     """What serving a console takes: a thread for what blocks, this host's VMs, a way to others."""
 
+    what: Line
     blocking: Callable[[Callable[[], Any]], Awaitable[Any]]
-    open_console: Callable[[str], Console]
+    opened: Callable[[], Console]
     context: ssl.SSLContext | None
 
 
@@ -46,11 +53,11 @@ async def serve_console(
     """Serve until one side ends. Raises OutlastError before the web socket is open."""
     if place.api:
         return await _through(desk, request, name, place)
-    console: Console = await desk.blocking(lambda: desk.open_console(name))
+    console: Console = await desk.blocking(desk.opened)
     socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, max_msg_size=MESSAGE_MAX)
     try:
         await socket.prepare(request)
-        reader = _Reader(console, socket, asyncio.get_running_loop())
+        reader = _Reader(desk.what, console, socket, asyncio.get_running_loop())
         reader.start()
         async for message in socket:
             if message.type is WSMsgType.BINARY:
@@ -68,13 +75,17 @@ class _Reader(threading.Thread):
     """Carries the VM's output to the web socket; each piece is sent before the next is read."""
 
     def __init__(
-        self, console: Console, socket: web.WebSocketResponse, loop: asyncio.AbstractEventLoop
+        self,
+        what: Line,
+        console: Console,
+        socket: web.WebSocketResponse,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
-        super().__init__(name="console", daemon=True)
+        super().__init__(name=what, daemon=True)
         self._console, self._socket, self._loop = console, socket, loop
 
     def run(self) -> None:
-        why = "the console has ended: the VM stopped, or somebody else took it"
+        why = f"the {self.name} has ended: {ENDS[self.name]}"
         with contextlib.suppress(RuntimeError, ConnectionError, asyncio.CancelledError):
             try:
                 while data := self._console.recv(CHUNK):
@@ -97,7 +108,7 @@ async def _through(
             hint=f"ask on {place.host} itself",
         )
     target = parse_target(base_url(place.api))
-    there = connect(target, name, context=desk.context, server_name=place.host)
+    there = connect(target, name, desk.what, context=desk.context, server_name=place.host)
     async with there as far:
         near = web.WebSocketResponse(heartbeat=HEARTBEAT_S, max_msg_size=MESSAGE_MAX)
         await near.prepare(request)

@@ -1,5 +1,5 @@
 """The part of the agent's API that is about disks of VMs: snapshots, backups, moves to another
-storage, and domains to be adopted.
+storage, templates, and domains to be adopted.
 
 Rules:
 1. Work on disks is done by the host that holds the VM's lease. A call that comes to another one is
@@ -19,12 +19,14 @@ from pydantic import BaseModel
 from outlast.agent.adopting import Adopting
 from outlast.agent.api import Api
 from outlast.agent.backups import Backups
+from outlast.agent.deploying import Deploying
 from outlast.agent.disk_moves import DiskMoves
 from outlast.agent.hostfile import var_dir
 from outlast.agent.peers import FOR, AgentPeers
 from outlast.agent.snapshots import Snapshots
 from outlast.wire.disks import AdoptWish, BackupWish, DiskMoveWish, SnapshotWish
 from outlast.wire.shapes import parse
+from outlast.wire.templates import TemplateDeploy
 
 log = logging.getLogger("outlast.agent.server")
 
@@ -49,6 +51,7 @@ class DiskApi:
         self.snapshots, self.backups = Snapshots(service), Backups(service)
         self.adopting = Adopting(service, api.wishes, var_dir() / "adopted")
         self.moves = DiskMoves(service, api.wishes)
+        self.deploying = Deploying(service, api.wishes)
         self._blocking = blocking
 
     def routes(self) -> list[web.RouteDef]:
@@ -86,6 +89,8 @@ class DiskApi:
             web.post(f"{VM}/disk-move", self._move),
             web.get(f"{VM}/disk-move", self._moving),
             web.delete(f"{VM}/disk-move", self._stay),
+            web.get("/v1/templates", self._templates),
+            web.post("/v1/templates/{template}/deploy", self._deploy),
             web.get("/v1/foreign", self._foreign),
             web.get("/v1/foreign/{domain}", self._look),
             web.post("/v1/foreign/{domain}/adopt", self._adopt),
@@ -126,6 +131,13 @@ class DiskApi:
 
     async def _stay(self, request: web.Request) -> web.Response:
         return await self._done(lambda: self.moves.give_up(request.match_info["name"]))
+
+    async def _templates(self, _: web.Request) -> web.Response:
+        return await self._list_of(self.deploying.all)
+
+    async def _deploy(self, request: web.Request) -> web.Response:
+        template, wish = request.match_info["template"], parse(TemplateDeploy, await request.read())
+        return await self._done(lambda: self.deploying.deploy(template, wish), 201)
 
     async def _foreign(self, _: web.Request) -> web.Response:
         return await self._list_of(self.adopting.all)

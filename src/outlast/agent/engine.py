@@ -57,7 +57,7 @@ from outlast.hypervisor.disks import Disks
 from outlast.hypervisor.driver import Console, GuardRefused, Processors
 from outlast.hypervisor.mover import MovingDriver, Progress
 from outlast.incident.ring import Ring
-from outlast.model import Fence, Lease, Repository, SlotRecord, VmRecord
+from outlast.model import Fence, Lease, Line, Repository, SlotRecord, VmRecord
 from outlast.mounts.registry import repositories
 from outlast.pool.core import PoolCore
 from outlast.pool.facts import Held, Me
@@ -383,11 +383,11 @@ class Engine:
         folder = self._parts.pool_dir / "journal"
         return in_time(lambda: notebook.read(folder, since_wall_s, limit))
 
-    def open_console(self, vm: str) -> Console:
-        facts = self._picture.facts
+    def open_line(self, vm: str, what: Line) -> Console:
+        facts, driver = self._picture.facts, self._parts.driver
         if facts is None or vm not in facts.local:
             raise NotFound(f"{vm} does not run on {self._parts.me.host}")
-        return self._parts.driver.open_console(vm)
+        return driver.open_screen(vm) if what == "screen" else driver.open_console(vm)
 
 
 def _number(value: object) -> int:

@@ -51,6 +51,7 @@ def furnished(spec: VmSpec, pool_dir: str, wish: VmCreate) -> VmSpec:
         tpm_state=f"{place}.tpm" if wanted.tpm else "",
         watchdog=wanted.watchdog,
         agent_channel=wanted.agent_channel,
+        graphics=wanted.graphics,
         devices=tuple(wanted.devices),
         vcpus_max=wanted.vcpus_max,
         memory_max_mib=wanted.memory_max // MIB,
@@ -86,6 +87,7 @@ def told(spec: VmSpec) -> list[str]:
     grows = f"up to {spec.vcpus_max} processors" if spec.vcpus_max else ""
     swells = f"up to {spec.memory_max_mib} MiB" if spec.memory_max_mib else ""
     channel = "agent channel" if spec.agent_channel else ""
+    blind = "no screen" if spec.graphics == "none" else ""
     tpm = "TPM" if spec.tpm_state else ""
-    parts = (words.get(spec.firmware, ""), tpm, dog, channel, grows, swells, *spec.devices)
+    parts = (words.get(spec.firmware, ""), tpm, dog, channel, blind, grows, swells, *spec.devices)
     return [word for word in parts if word]

@@ -23,12 +23,14 @@ import ssl
 import struct
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel
 
+from outlast.agent.answers import Answers
 from outlast.agent.api import Api, Place
 from outlast.agent.arrivals import serve_way
 from outlast.agent.console import Desk, serve_console
@@ -41,6 +43,7 @@ from outlast.agent.refusals import Refusals
 from outlast.agent.service import Service
 from outlast.agent.workers import Workers
 from outlast.errors import Conflict, InvalidInput, NotFound, OutlastError, Refused
+from outlast.model import Line
 from outlast.wire.seal import client_context, peer_name, peer_role, server_context
 from outlast.wire.shapes import (
     HaSwitch,
@@ -68,7 +71,7 @@ STOP_WAIT_S = 1.0  # for calls under way when the server stops
 READS = frozenset(
     {
         ("GET", "/v1/status"), ("GET", "/v1/local"), ("GET", "/v1/vms/{name}/console"),
-        ("GET", "/v1/moves/{name}/way"),
+        ("GET", "/v1/vms/{name}/screen"), ("GET", "/v1/moves/{name}/way"),
     }
 )  # fmt: skip
 ROLE, CALLER = web.RequestKey("role", str), web.RequestKey("caller", str)
@@ -89,7 +92,7 @@ class Server:
         self, service: Service, socket_path: Path, *, address: str = "", pki: Path | None = None
     ) -> None:
         self.api = Api(service)
-        self._refusals = Refusals(service.picture.me.host)
+        self._refusals, self._answers = Refusals(service.picture.me.host), Answers()
         self.port = 0  # the one that https listens on, once started
         self._socket_path = socket_path
         self._address, self._pki = address, pki
@@ -223,7 +226,8 @@ class Server:
             web.post(f"{vm}/start", self._wish(wishes.start)),
             web.post(f"{vm}/stop", self._wish(wishes.stop)),
             web.post(f"{vm}/kill", self._wish(wishes.kill)),
-            web.get(f"{vm}/console", self._console),
+            web.get(f"{vm}/console", self._line("console")),
+            web.get(f"{vm}/screen", self._line("screen")),
             web.post(f"{vm}/ha", self._vm_ha),
             web.post("/v1/pool/ha", self._pool_ha),
             web.post(f"{vm}/migrate", self._migrate),
@@ -248,7 +252,9 @@ class Server:
     async def _status(self, request: web.Request) -> web.Response:
         # an agent that asks needs no third one's opinion
         places = self.api.holders() if request[ROLE] != "host" else {}
-        return _json(self.api.status(await self._look(places), self._refusals.count))
+        status = self.api.status(await self._look(places), self._refusals.count)
+        since = request.query.get("since")
+        return _json(status if since is None else self._answers.answer(status, since))
 
     async def _look(self, places: Mapping[int, Place]) -> dict[int, LocalVms]:
         """What other hosts say, and this one when it has more to say than its picture."""
@@ -361,11 +367,15 @@ class Server:
         log.info("%s: %s", request[CALLER], done.sentence)
         return _json(done, status)
 
-    async def _console(self, request: web.Request) -> web.StreamResponse:
-        name, only_here = request.match_info["name"], request[ROLE] == "host"
-        place = await self.blocking(lambda: self.api.console_place(name, only_here=only_here))
-        desk = Desk(self.blocking, self.api.service.open_console, self._peer_context)
-        return await serve_console(desk, request, name, place)
+    def _line(self, what: Line) -> Handler:
+        async def handler(request: web.Request) -> web.StreamResponse:
+            name, only_here = request.match_info["name"], request[ROLE] == "host"
+            place = await self.blocking(lambda: self.api.console_place(name, only_here=only_here))
+            opened = partial(self.api.service.open_line, name, what)
+            desk = Desk(what, self.blocking, opened, self._peer_context)
+            return await serve_console(desk, request, name, place)
+
+        return handler
 
 
 def _json(shape: BaseModel, status: int = 200) -> web.Response:

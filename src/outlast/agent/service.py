@@ -20,7 +20,7 @@ from outlast.hypervisor.adoption import Foreigners
 from outlast.hypervisor.disks import Disks
 from outlast.hypervisor.driver import Console
 from outlast.hypervisor.mover import Progress
-from outlast.model import Fence, Lease, Repository, SlotRecord, VmRecord
+from outlast.model import Fence, Lease, Line, Repository, SlotRecord, VmRecord
 from outlast.pool.facts import Held
 from outlast.pool.journal import Note
 from outlast.power.port import SwitchSaid
@@ -161,5 +161,8 @@ class Service(Protocol):
     def timeline(self, since_wall_s: float, limit: int) -> list[Mapping[str, object]]:
         """Notes of all hosts, oldest first: {"wall_s","host","code","sentence","fields"}."""
 
-    def open_console(self, vm: str) -> Console:
-        """The serial console of a VM that runs on THIS host. Raises NotFound, HypervisorTrouble."""
+    def open_line(self, vm: str, what: Line) -> Console:
+        """The serial console or screen of a VM that runs on THIS host.
+
+        Raises NotFound, HypervisorTrouble.
+        """

@@ -143,6 +143,7 @@ def vm_status(
             "initrd": spec.initrd,
             "cmdline": spec.cmdline,
             "serial_log": spec.serial_log,
+            "graphics": spec.graphics,
             "hardware": furnishing.told(spec),
             "networks": list(spec.networks),
             "away_from": record.away_from,

@@ -89,8 +89,8 @@ def _with_copies(
     disks: DiskClient, pool_dir: Path, found: ForeignDomain, name: str,
     network: list[str] | None, rate: int, progress: Progress,
 ) -> VmWish:  # fmt: skip
-    from outlast.cli.making import make_vm
     from outlast.images.clones import Source, Wanted
+    from outlast.images.making import make_vm
     from outlast.storage.names import check_name
 
     check_name(name, "VM name")

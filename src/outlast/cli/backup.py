@@ -152,8 +152,8 @@ def _restore(
     how: tuple[Path | None, int],
     progress: Progress,
 ) -> VmWish:
-    from outlast.cli.making import make_vm
     from outlast.images.clones import Source, Wanted
+    from outlast.images.making import make_vm
     from outlast.storage.names import check_name
     from outlast.wire.shapes import VmCreate, make
 

@@ -21,6 +21,9 @@ Watchdog = Annotated[
 Channel = Annotated[
     bool, typer.Option("--guest-agent", help="A channel for the QEMU agent in the system inside.")
 ]
+Graphics = Annotated[
+    str, typer.Option(metavar="vnc|none", help="A screen, or none: the serial console is left.")
+]
 Devices = Annotated[
     list[str] | None,
     typer.Option(
@@ -39,11 +42,12 @@ def wish(
     tpm: bool,
     watchdog: str,
     channel: bool,
+    graphics: str,
     devices: list[str] | None,
     most: int,
     most_memory: str,
 ) -> dict[str, object]:
     """The part `hardware` of the wish; checked with it."""
     return {"firmware": firmware, "tpm": tpm, "watchdog": watchdog, "agent_channel": channel,
-            "devices": devices or [], "vcpus_max": most,
+            "graphics": graphics, "devices": devices or [], "vcpus_max": most,
             "memory_max": most_memory or 0}  # fmt: skip

@@ -258,8 +258,8 @@ def _make(
     pool_dir: Path, client: AgentClient, template: Template, wanted: Wanted, vm: str,
     memory_mib: int, vcpus: int,
 ) -> VmWish:  # fmt: skip
-    from outlast.cli.making import make_vm
     from outlast.images.clones import of_template
+    from outlast.images.making import make_vm
     from outlast.wire.shapes import VmCreate, make
 
     def create(paths: list[str]) -> VmWish:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -84,6 +85,7 @@ def create(
     tpm: hardware.Tpm = False,
     watchdog: hardware.Watchdog = "",
     guest_agent: hardware.Channel = False,
+    graphics: hardware.Graphics = "vnc",
     device: hardware.Devices = None,
     vcpus_max: hardware.Most = 0,
     memory_max: hardware.MostMemory = "",
@@ -119,7 +121,9 @@ def create(
         ha=not no_ha,
         on_shutdown=on_shutdown,
         preferred=prefer or [],
-        hardware=hardware.wish(firmware, tpm, watchdog, guest_agent, device, vcpus_max, memory_max),
+        hardware=hardware.wish(
+            firmware, tpm, watchdog, guest_agent, graphics, device, vcpus_max, memory_max
+        ),
         placing=placing.change_of(
             priority, start_order, start_delay, None, like, group, ready=ready
         ),
@@ -305,6 +309,24 @@ def console(ctx: typer.Context, name: Name) -> None:
     from outlast.cli.terminal import run_console
 
     run_console(options(ctx).client().target, name)
+
+
+@app.command()
+def screen(
+    ctx: typer.Context,
+    name: Name,
+    socket: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Where the viewer finds it.")
+    ] = None,
+) -> None:
+    """The VM's screen for a VNC viewer on this machine: a unix socket that only you can open."""
+    from tempfile import TemporaryDirectory
+
+    from outlast.cli.screen import run_screen
+
+    target = options(ctx).client().target
+    with TemporaryDirectory(prefix="outlast-") as private:
+        run_screen(target, name, socket or Path(private) / "screen")
 
 
 def _disk(text: str) -> dict[str, object]:

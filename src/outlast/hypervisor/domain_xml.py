@@ -48,7 +48,7 @@ class DomainOptions:
     accelerator: str = "tcg"  # kvm | tcg
     emulator: str = "/usr/bin/qemu-system-x86_64"
     # graphics on a unix socket: a path with {name}, "auto" = a place libvirt chooses and makes
-    # usable for an unprivileged QEMU, "" = no graphics
+    # usable for an unprivileged QEMU, "" = no VM has graphics
     vnc_socket: str = ""
     pool: str = ""  # uuid of the pool, for people who look at the XML
     cpu: str = ""  # the <cpu> element that VMs see; "" = the host's own
@@ -173,13 +173,15 @@ def _devices(devices: ET.Element, spec: VmSpec, options: DomainOptions) -> None:
     if spec.serial_log:
         ET.SubElement(serial, "log", file=spec.serial_log, append="on")
     ET.SubElement(serial, "target", port="0")
-    if options.vnc_socket:
+    if options.vnc_socket and spec.graphics == "vnc":
         graphics = ET.SubElement(devices, "graphics", type="vnc")
         if options.vnc_socket == "auto":
             ET.SubElement(graphics, "listen", type="socket")
         else:
             graphics.set("socket", options.vnc_socket.replace("{name}", spec.name))
-        ET.SubElement(ET.SubElement(devices, "video"), "model", type="vga", vram="4096")
+        ET.SubElement(ET.SubElement(devices, "video"), "model", type="vga", vram="16384")
+        # its pointer is where the viewer's is
+        ET.SubElement(devices, "input", type="tablet", bus="virtio")
     hardware_xml.devices(devices, spec)
     # memory is promised in full; a balloon would only blur that
     ET.SubElement(devices, "memballoon", model="none")

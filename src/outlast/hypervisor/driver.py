@@ -6,7 +6,7 @@ Promises, checked for all drivers by tests/contract/driver_kit.py:
 2. `start` of a VM that runs here already (same name and uuid) does nothing and succeeds. A VM is
    up when `start` returns: `list` shows it, `started` was or is about to be reported.
 3. `kill` leaves no such VM behind and is silent about a name that is not there. `shutdown`,
-   `resume` and `open_console` raise NotFound for it.
+   `resume`, `open_console` and `open_screen` raise NotFound for it.
 4. `list` shows only VMs of the pool, asks no VM anything and costs little.
 5. Events of one VM reach each subscriber in order, exactly once each: started, then any of
    paused/resumed/io-error, then one of stopped/crashed. What ended while the hypervisor was out of
@@ -87,7 +87,10 @@ class DriverEvent:
 
 
 class Console(Protocol):
-    """Both directions of a VM's first serial port. The newest opener has it; older ones end."""
+    """Both directions of a VM's first serial port, or of the VNC server of its screen.
+
+    The newest opener has the serial port, older ones end; a screen has many viewers.
+    """
 
     def recv(self, limit: int) -> bytes:
         """Wait for 1..limit bytes; b"" when the console or the VM has ended."""
@@ -176,6 +179,12 @@ class Driver(Protocol):
         """The serial console of a running VM.
 
         Raises NotFound.
+        """
+
+    def open_screen(self, name: str) -> Console:
+        """The screen of a running VM: what a VNC server says and hears (RFB), after no password.
+
+        Raises NotFound, HypervisorTrouble for one without a screen.
         """
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The consoles and the control of fake VMs: unix sockets in their folder."""
+"""The way to the consoles and the control of fake VMs: unix sockets in their folder."""
 
 from __future__ import annotations
 
@@ -7,34 +7,6 @@ import socket
 from pathlib import Path
 
 from outlast.hypervisor.driver import LibvirtGone
-
-
-class SocketConsole:
-    """See driver.Console."""
-
-    def __init__(self, name: str, stream: socket.socket) -> None:
-        self._name = name
-        self._stream = stream
-
-    def recv(self, limit: int) -> bytes:
-        try:
-            return self._stream.recv(limit)
-        except OSError:
-            return b""
-
-    def send(self, data: bytes) -> None:
-        try:
-            self._stream.sendall(data)
-        except OSError as error:
-            raise LibvirtGone(f"the console of '{self._name}' has ended") from error
-
-    def close(self) -> None:
-        try:
-            self._stream.shutdown(socket.SHUT_RDWR)  # wakes a waiting recv
-        except OSError:
-            return
-        finally:
-            self._stream.close()
 
 
 def connect(path: Path) -> socket.socket:

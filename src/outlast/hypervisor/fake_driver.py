@@ -35,9 +35,10 @@ from outlast.hypervisor.driver import (
     LibvirtGone,
     check_room,
 )
-from outlast.hypervisor.fake_console import SocketConsole, connect
+from outlast.hypervisor.fake_console import connect
 from outlast.hypervisor.libvirt_words import start_trouble
 from outlast.hypervisor.qemu_process import boot_ns, started_ticks
+from outlast.hypervisor.socket_console import SocketConsole
 from outlast.model import HostResources, LocalVm, VmSpec, VmState
 
 START_S = 20.0
@@ -189,7 +190,13 @@ class FakeDriver:
         with self._lock:
             if name not in self._vms:
                 raise NotFound(f"'{name}' does not run here")
-        return SocketConsole(name, connect(self._run / f"{name}.con"))
+        return SocketConsole(f"the console of '{name}'", connect(self._run / f"{name}.con"))
+
+    def open_screen(self, name: str) -> Console:
+        with self._lock:
+            if name not in self._vms:
+                raise NotFound(f"'{name}' does not run here")
+        raise HypervisorTrouble(f"'{name}' has no screen: it is pretended")
 
     def close(self) -> None:
         self._closing = True

@@ -18,6 +18,7 @@ from xml.etree import ElementTree as ET
 from outlast.model import VmSpec
 
 FIRMWARES = ("bios", "uefi", "uefi-secure")
+GRAPHICS = ("vnc", "none")
 WATCHDOGS = {"restart": "poweroff", "reset": "reset"}  # ours -> libvirt's
 TPM_PLACE = "/var/lib/libvirt/swtpm"  # libvirt has one place for all; the driver links from there
 DIMMS_MAX = 16  # modules that can be added until its next start
@@ -40,6 +41,8 @@ def rules(spec: VmSpec) -> Iterator[tuple[bool, str, str]]:
         f"there is no firmware '{spec.firmware}'",
         ("one of: " + ", ".join(FIRMWARES)),
     )
+    yield (spec.graphics in GRAPHICS, f"there are no graphics '{spec.graphics}'",
+           "one of: " + ", ".join(GRAPHICS))  # fmt: skip
     yield (not uefi(spec) or spec.nvram.startswith("/"),
            "UEFI needs a place for its variables", "a path that begins with /")  # fmt: skip
     yield (spec.firmware != "uefi-secure" or "q35" in spec.machine,

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -40,6 +41,7 @@ from outlast.hypervisor.libvirt_move import LibvirtDeparture, mark_of, unmark
 from outlast.hypervisor.libvirt_tpm import check_no_tpm, link_tpm
 from outlast.hypervisor.mover import Way
 from outlast.hypervisor.qemu_process import QemuProcesses
+from outlast.hypervisor.socket_console import SocketConsole
 from outlast.model import HostResources, LocalVm, VmSpec, VmState
 
 log = logging.getLogger(__name__)
@@ -198,6 +200,19 @@ class LibvirtDriver:
             return self._ask("console", opened)
         except libvirt.libvirtError as error:
             raise HypervisorTrouble(f"no console of '{name}': {error}") from error
+
+    def open_screen(self, name: str) -> Console:
+        flags = libvirt.VIR_DOMAIN_OPEN_GRAPHICS_SKIPAUTH  # who may see it is the agent's to say
+
+        def opened(conn: Any) -> socket.socket:
+            return socket.socket(fileno=self._find(conn, name).openGraphicsFD(0, flags))
+
+        try:
+            return SocketConsole(f"the screen of '{name}'", self._ask("screen", opened))
+        except libvirt.libvirtError as error:
+            raise HypervisorTrouble(
+                f"no screen of '{name}': {error}", hint="was it made with --graphics none?"
+            ) from error
 
     def close(self) -> None:
         self._link.close()

@@ -77,16 +77,21 @@ def write(path: Path, seed: Seed) -> None:
     sync(path)
 
 
+def is_key(text: str) -> bool:
+    """One public SSH key."""
+    return _KEY.match(text) is not None
+
+
 def keys_of(text: str) -> tuple[str, ...]:
     """Public keys: one as it is, or those in a file. Raises InvalidInput, NotFound."""
-    if _KEY.match(text.strip()):
+    if is_key(text.strip()):
         return (text.strip(),)
     said = read_text(Path(text), "SSH keys")
     if "PRIVATE KEY" in said:
         raise InvalidInput(f"{text} is a private key", hint=f"the public one is {text}.pub")
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     keys = tuple(line for line in lines if not line.startswith("#"))
-    if not keys or not all(_KEY.match(key) for key in keys):
+    if not keys or not all(map(is_key, keys)):
         raise InvalidInput(f"{text} holds something else than public SSH keys")
     return keys
 

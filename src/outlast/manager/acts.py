@@ -17,11 +17,14 @@ from outlast.wire.shapes import (
     HaOffInfo,
     HaSwitch,
     HostStatus,
+    PoolChange,
+    VmChange,
     VmCreate,
     VmDelete,
     VmStatus,
     VmWish,
 )
+from outlast.wire.templates import TemplateClient, TemplateDeploy
 
 WHY_MAX = 200
 
@@ -79,12 +82,43 @@ class Acts:
             before=_ha_was(self._fleet.pool(pool_id).status.ha_off), said=_ha_words(switch),
         )  # fmt: skip
 
+    async def set(
+        self, pool_id: str, vm: str, who: str, change: VmChange, *, address: str = ""
+    ) -> Task:
+        found = self._fleet.vm(pool_id, vm).vm
+        return await self._tasks.wish(
+            "set", pool_id, found.name, who, lambda c: c.place(found.name, change), address=address,
+            before=found.model_dump_json(), said=change.model_dump_json(exclude_unset=True),
+        )  # fmt: skip
+
+    async def pool_set(
+        self, pool_id: str, who: str, change: PoolChange, *, address: str = ""
+    ) -> Task:
+        before = self._fleet.pool(pool_id).status
+        return await self._tasks.wish(
+            "pool-set", pool_id, "", who, lambda c: c.pool_set(change), address=address,
+            before=before.settings.model_dump_json(),
+            said=change.model_dump_json(exclude_none=True),
+        )  # fmt: skip
+
     async def create(
         self, pool_id: str, who: str, wish: VmCreate, *, start: bool = False, address: str = ""
     ) -> Task:
         task = await self._tasks.wish(
             "create", pool_id, wish.name, who, lambda c: c.create(wish), Wish(start=start),
             address=address, said=wish.model_dump_json(exclude_unset=True),
+        )  # fmt: skip
+        await self._accounts.made_vm(who, pool_id, wish.name)
+        return task
+
+    async def deploy(
+        self, pool_id: str, who: str, template: str, wish: TemplateDeploy, *, start: bool = False,
+        address: str = "",
+    ) -> Task:  # fmt: skip
+        task = await self._tasks.wish(
+            "create", pool_id, wish.name, who, lambda c: TemplateClient(c).deploy(template, wish),
+            Wish(start=start), address=address,
+            said=f"of template {template}: {wish.model_dump_json(exclude_unset=True)}",
         )  # fmt: skip
         await self._accounts.made_vm(who, pool_id, wish.name)
         return task

@@ -12,12 +12,13 @@ from outlast.manager.follower import Follower
 from outlast.manager.hub import Hub
 from outlast.wire.client import AgentClient
 from outlast.wire.shapes import TimelineEntry, VmDetail, Why
+from outlast.wire.templates import TemplateClient, TemplateInfo
 
 T = TypeVar("T")
 
 
 class Pools(Fleet):
-    """Answers from memory; `why`, `timeline` and `fresh_vm` ask one agent after the other."""
+    """Answers from memory; `why`, `timeline`, `templates` and `fresh_vm` ask agents, one by one."""
 
     def __init__(self, hub: Hub | None = None) -> None:
         super().__init__(hub)
@@ -35,6 +36,9 @@ class Pools(Fleet):
         self, pool_id: str, limit: int = 200, since_wall_s: float = 0
     ) -> list[TimelineEntry]:
         return await self.ask(pool_id, lambda c: c.timeline(since_wall_s, limit))
+
+    async def templates(self, pool_id: str) -> list[TemplateInfo]:
+        return await self.ask(pool_id, lambda c: TemplateClient(c).all())
 
     async def fresh_vm(self, pool_id: str, vm: str) -> VmDetail:
         """A VM as an agent sees it now. Raises NotFound, Unreachable."""

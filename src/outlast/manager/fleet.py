@@ -19,14 +19,15 @@ from dataclasses import dataclass, field
 
 from outlast.errors import NotFound
 from outlast.manager.hub import Hub
-from outlast.manager.listing import Listing, row_of, same_vm
+from outlast.manager.listing import Listing, row_of
 from outlast.manager.ports import Change, PoolEntry, VmItem, VmPage, VmQuery
+from outlast.wire.difference import same_vm
 from outlast.wire.shapes import HostStatus, PoolStatus, VmStatus
 
 STALE_S = 10.0
 # fields of a host that change without anything having happened
 TREMBLING = ("beat_age_ms", "agent_away_ms", "deadline_ms", "answering", "guard")
-TREMBLING_POOL = ("age_ms", "answered_by", "hosts", "vms", "refused_calls")
+TREMBLING_POOL = ("age_ms", "answered_by", "hosts", "vms", "refused_calls", "mark")
 
 
 @dataclass(slots=True)

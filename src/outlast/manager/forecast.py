@@ -19,7 +19,7 @@ from outlast.errors import OutlastError
 from outlast.manager.asking import Pools
 from outlast.placement.snapshot import read
 from outlast.placement.spare import every
-from outlast.readiness import rehearse, start_seconds
+from outlast.readiness.drills import rehearse, start_seconds
 from outlast.settings import preset
 from outlast.wire.shapes import PoolStatus, TimelineEntry
 

@@ -20,7 +20,6 @@ from operator import and_, not_
 
 from outlast.errors import InvalidInput
 from outlast.manager.ports import VM_SORTS, VmItem, VmPage, VmQuery
-from outlast.wire.shapes import VmStatus
 
 LIMIT_MAX = 500
 SEARCH_MAX = 200
@@ -255,14 +254,3 @@ def _key_of(query: VmQuery) -> Key:
 
 def _bad_cursor() -> InvalidInput:
     return InvalidInput("the cursor is none", hint="begin again without a cursor")
-
-
-def same_vm(old: VmStatus, new: VmStatus) -> bool:
-    """True when nothing that is shown differs; agents' clocks make `since` tremble."""
-    before, after = old.__dict__, new.__dict__
-    if before == after:
-        return True
-    then, now = old.since_wall_s, new.since_wall_s
-    if then is None or now is None or abs(then - now) > 1:
-        return False
-    return {**after, "since_wall_s": then} == before

@@ -16,6 +16,7 @@ from outlast.manager.ports import Task
 from outlast.wire.shapes import HostStatus, MoveProgress, PoolStatus, VmStatus
 
 DOUBT_S = 30.0
+AT_ONCE = ("ha", "pool-ha", "set", "pool-set")  # done as soon as the pool has written it
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def judge(task: Task, wish: Wish, status: PoolStatus, wall_s: float) -> Task:
     vm = next((v for v in status.vms if v.name == task.object), None)
     if task.verb in ("maintain", "resume", "power-off"):
         judged = _judge_host(task, wish, status, host, wall_s)
-    elif task.verb in ("ha", "pool-ha"):
+    elif task.verb in AT_ONCE:
         judged = _done(task, task.sentence)
     else:
         judged = _judge_vm(task, wish, vm)

@@ -2,7 +2,8 @@
 
 Rules:
 1. Reads never block and never wait for a pool: they answer from what was heard last, and say how
-   old it is. `why` and `timeline` alone ask an agent; they raise OutlastError when none answers.
+   old it is. `why`, `timeline` and `templates` alone ask an agent, and raise OutlastError when
+   none answers.
 2. Everything here lives on one event loop. Nothing here may be called from another thread.
 3. Who may do what is decided by `People.may`; `Reads` and `Acts` do not ask. Callers must.
 4. A refusal is an OutlastError: sentence, hint, HTTP status (errors.py).
@@ -17,18 +18,21 @@ from typing import Protocol
 
 from outlast.wire.shapes import (
     HaSwitch,
+    PoolChange,
     PoolStatus,
     TimelineEntry,
+    VmChange,
     VmCreate,
     VmDelete,
     VmStatus,
     Why,
 )
+from outlast.wire.templates import TemplateDeploy, TemplateInfo
 
 # Every action that `People.may` is asked about, in the order in which they are shown.
 ACTIONS = (
-    "see", "start", "stop", "kill", "migrate", "ha", "create", "delete", "console",  # VMs
-    "maintain", "resume", "power-off", "pool-ha",  # hosts and pools
+    "see", "start", "stop", "kill", "migrate", "ha", "create", "delete", "console", "set",  # VMs
+    "maintain", "resume", "power-off", "pool-ha", "pool-set",  # hosts and pools
     "tasks", "people", "tokens", "audit", "pools", "webhooks",  # the manager itself
 )  # fmt: skip
 ROLES = ("admin", "operator", "viewer", "own")
@@ -152,6 +156,9 @@ class Reads(Protocol):
     ) -> list[TimelineEntry]:
         """What happened in a pool, oldest first. Raises NotFound, Unreachable, StorageTrouble."""
 
+    async def templates(self, pool_id: str) -> list[TemplateInfo]:
+        """Of which VMs can be made. Raises as `timeline` does."""
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -195,8 +202,18 @@ class Acts(Protocol):
 
     async def pool_ha(self, pool_id: str, who: str, switch: HaSwitch) -> Task: ...
 
+    async def set(self, pool_id: str, vm: str, who: str, change: VmChange) -> Task:
+        """Where and when it runs, and its size."""
+
+    async def pool_set(self, pool_id: str, who: str, change: PoolChange) -> Task: ...
+
     async def create(self, pool_id: str, who: str, wish: VmCreate, *, start: bool = False) -> Task:
         """A new VM, stopped; `start` starts it once it is there."""
+
+    async def deploy(
+        self, pool_id: str, who: str, template: str, wish: TemplateDeploy, *, start: bool = False
+    ) -> Task:
+        """The same out of a template."""
 
     async def delete(self, pool_id: str, vm: str, who: str, how: VmDelete) -> Task: ...
 

@@ -1,9 +1,11 @@
 """Who may do what, as a table (pure).
 
     admin      everything
-    operator   everything with VMs and hosts; not HA of whole pools, power, people, the audit
+    operator   everything with VMs and hosts; not HA or settings of whole pools, power, people,
+               the audit
     viewer     sees
-    own        on a pool: makes VMs there, and has "own" on those; on a VM: everything with it
+    own        on a pool: makes VMs there, and has "own" on those; on a VM: everything with it but
+               where it runs and how large it is
 
 A role counts on everything, on one pool, on a folder (all VMs of a pool whose names begin alike:
 "web-*") or on one VM. What concerns the manager itself or a whole pool needs a role that reaches
@@ -18,14 +20,14 @@ from outlast.errors import InvalidInput
 from outlast.manager.ports import ACTIONS, ROLES, Grant, Scope
 
 OF_A_VM = frozenset(
-    {"see", "start", "stop", "kill", "migrate", "ha", "create", "delete", "console", "tasks"}
+    {"see", "start", "stop", "kill", "migrate", "ha", "create", "delete", "console", "set", "tasks"}
 )
-OF_A_POOL = OF_A_VM | {"maintain", "resume", "power-off", "pool-ha"}
+OF_A_POOL = OF_A_VM | {"maintain", "resume", "power-off", "pool-ha", "pool-set"}
 ROLE_ACTIONS: dict[str, frozenset[str]] = {
     "admin": frozenset(ACTIONS),
     "operator": OF_A_VM | {"maintain", "resume"},
     "viewer": frozenset({"see", "tasks"}),
-    "own": OF_A_VM - {"migrate"},
+    "own": OF_A_VM - {"migrate", "set"},
 }
 
 

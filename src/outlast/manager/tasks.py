@@ -30,7 +30,7 @@ from outlast.errors import (
 )
 from outlast.manager.fleet import Fleet
 from outlast.manager.follower import Follower
-from outlast.manager.outcome import Wish, judge
+from outlast.manager.outcome import AT_ONCE, Wish, judge
 from outlast.manager.ports import Task
 from outlast.manager.repository import records
 from outlast.manager.repository.records import AuditRow
@@ -131,7 +131,7 @@ class Tasks:
         follower = self._followers.get(task.pool_id)
         if follower is not None:
             follower.hurry()
-        if task.verb in ("ha", "pool-ha") and not wish.doubt:
+        if task.verb in AT_ONCE and not wish.doubt:
             return await self._end(_carried_out(task, self._wall()), wish)
         await self._repository.write(lambda c: records.change_task(c, task, wish.to_json()))
         return task

@@ -3,13 +3,15 @@
 Promises:
 1. Every refusal of the agent comes back as the error class it was there, with sentence and hint.
 2. Trouble on the way is Unreachable with a hint; after a wish it says that the outcome is unknown.
-3. Only the standard library is used on the way; one connection a call, nothing is kept open.
+3. Only the standard library is used on the way; one connection a call, unless `keep` is said:
+   then questions, and only they, share one until `close`.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
+import logging
 import socket
 import ssl
 from collections.abc import Iterator
@@ -43,6 +45,8 @@ from outlast.wire.shapes import (
 )
 from outlast.wire.target import Target, certificates, parse_target
 
+log = logging.getLogger("outlast.wire")
+
 ANSWER_MAX = 64 << 20
 JOIN_HINT = "is outlast-agent running here? A host that is in no pool yet: outlast host join DIR"
 
@@ -69,7 +73,7 @@ class AgentClient:
 
     def __init__(
         self, target: str | Target = "", *, timeout_s: float = 12, wish_timeout_s: float = 45,
-        pki: Path | None = None,
+        pki: Path | None = None, keep: bool = False,
     ) -> None:  # fmt: skip
         """timeout_s: for questions; wishes may wait for the storage and for a VM's end.
 
@@ -77,7 +81,8 @@ class AgentClient:
         """
         self.target = parse_target(target) if isinstance(target, str) else target
         self._timeout_s, self._wish_timeout_s = timeout_s, wish_timeout_s
-        self._pki = pki
+        self._pki, self._keep = pki, keep
+        self._kept: http.client.HTTPConnection | None = None
 
     # ---- questions
 
@@ -221,22 +226,46 @@ class AgentClient:
         length: of a body that comes in pieces.
         """
         timeout_s = self._timeout_s if method == "GET" else self._wish_timeout_s
+        if method == "GET" and self._kept is not None:
+            kept, self._kept = self._kept, None
+            try:
+                return self._exchange(kept, method, path, body, length)
+            except TimeoutError as error:
+                raise self._no_answer(error, method, timeout_s) from error
+            except (OSError, http.client.HTTPException):
+                log.debug("%s closed a kept connection; a new one is made", self.target.text)
         connection = self._connection(timeout_s)
-        headers = {"Content-Type": "application/json"} if body else {}
-        if not isinstance(body, bytes):
-            headers = {"Content-Length": str(length)}
         try:
             connection.connect()
         except OSError as error:
             raise self._unreachable(error, timeout_s) from error
         try:
+            return self._exchange(connection, method, path, body, length)
+        except (OSError, http.client.HTTPException) as error:
+            raise self._no_answer(error, method, timeout_s) from error
+
+    def close(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
+
+    def _exchange(
+        self, connection: http.client.HTTPConnection, method: str, path: str,
+        body: bytes | Iterator[bytes], length: int,
+    ) -> bytes:  # fmt: skip
+        headers = {"Content-Type": "application/json"} if body else {}
+        if not isinstance(body, bytes):
+            headers = {"Content-Length": str(length)}
+        keeps = False
+        try:
             connection.request(method, path, body or None, headers)
             response = connection.getresponse()
             raw = response.read(ANSWER_MAX)
-        except (OSError, http.client.HTTPException) as error:
-            raise self._no_answer(error, method, timeout_s) from error
+            keeps = self._keep and response.isclosed() and not response.will_close
         finally:
-            connection.close()
+            if keeps and method == "GET":
+                self._kept = connection
+            else:
+                connection.close()
         kind = response.getheader("Content-Type", "")
         if not kind.startswith("application/json"):
             raise Unreachable(

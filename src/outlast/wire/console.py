@@ -1,7 +1,8 @@
-"""The client's end of a VM's serial console: a web socket with binary messages both ways.
+"""The client's end of a VM's serial console or screen: a web socket, binary both ways.
 
-Binary messages are the serial line; one text message before the end says why it ended. It knows
-nothing of terminals; the command line and the agent that stands in between use it.
+Binary messages are the serial line, or the VNC (RFB) of the screen; one text message before the
+end says why it ended. It knows nothing of terminals; the command line and the agent that stands
+in between use it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from urllib.parse import quote
 
 import aiohttp
 
+from outlast.model import Line
 from outlast.wire import websocket
 from outlast.wire.target import Target
 from outlast.wire.websocket import ClientSocket
@@ -21,13 +23,12 @@ from outlast.wire.websocket import ClientSocket
 
 @asynccontextmanager
 async def connect(
-    target: Target, vm: str, *, context: ssl.SSLContext | None = None, server_name: str = ""
-) -> AsyncIterator[ClientSocket]:
-    """An open web socket to the console of a VM; see websocket.connect."""
-    path = f"/v1/vms/{quote(vm, safe='')}/console"
-    there = websocket.connect(
-        target, path, what="console", context=context, server_name=server_name
-    )
+    target: Target, vm: str, what: Line = "console", *, context: ssl.SSLContext | None = None,
+    server_name: str = "",
+) -> AsyncIterator[ClientSocket]:  # fmt: skip
+    """An open web socket to the `console` or `screen` of a VM; see websocket.connect."""
+    path = f"/v1/vms/{quote(vm, safe='')}/{what}"
+    there = websocket.connect(target, path, what=what, context=context, server_name=server_name)
     async with there as socket:
         yield socket
 

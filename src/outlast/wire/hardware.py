@@ -18,6 +18,7 @@ class HardwareWish(BaseModel):
     tpm: bool = False
     watchdog: Literal["", "restart", "reset"] = ""  # what happens when the system inside hangs
     agent_channel: bool = False
+    graphics: Literal["vnc", "none"] = "vnc"
     # of its host, like pci:0000:03:00.0 or usb:046d:c52b; they pin it
     devices: list[str] = Field(default=[], max_length=16)
     vcpus_max: int = Field(default=0, ge=0, le=512)  # that it can grow to while it runs

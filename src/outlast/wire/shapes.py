@@ -251,6 +251,7 @@ class VmStatus(Answer):
     cmdline: str = ""
     serial_log: str = ""
     networks: list[str] = []
+    graphics: str = "vnc"  # vnc | none
     hardware: list[str] = []  # in words: "UEFI with Secure Boot", ...
     move: MoveStatus | None = None
     away_from: str = ""  # the host it left for maintenance

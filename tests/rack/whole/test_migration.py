@@ -8,6 +8,7 @@ copy that stands still; a disk that proves one writer and no lost acknowledged w
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import random
@@ -25,6 +26,7 @@ from healing import restore, undisturbed
 
 from outlast.errors import OutlastError
 from outlast.rack.lab import Lab
+from outlast.wire.console import connect, pump
 
 pytestmark = pytest.mark.rack
 
@@ -76,6 +78,30 @@ def test_a_vm_moves_without_a_stop(lab: Lab) -> None:
     assert boots(lab) == before, "a VM has started anew"
     told = story.wait("order-given", "move-begins", "lease-given", "vm-moved", about="vm1")
     assert "vm-crashed" not in told
+
+
+@undisturbed
+def test_a_screen_ends_with_the_move_and_is_found_again(lab: Lab) -> None:
+    """Through the agent of a third host, encrypted, wherever the VM is."""
+    source = lab.where("vm1")
+    target, third = others(lab, source)
+    at = lab.client(third).target
+
+    async def look() -> str:
+        async with asyncio.timeout(30), connect(at, "vm1", "screen") as screen:
+            assert (await screen.receive_bytes()).startswith(b"RFB 003.008")
+            lab.client(third).migrate("vm1", target)
+            return await pump(screen, asyncio.Queue(), lambda _: None)
+
+    assert "the screen has ended" in asyncio.run(look())
+    lab.wait(lambda: lab.where("vm1") == target, BACK_S, "vm1 does not move")
+
+    async def greet() -> bytes:
+        async with asyncio.timeout(30), connect(at, "vm1", "screen") as screen:
+            return await screen.receive_bytes()
+
+    assert asyncio.run(greet()).startswith(b"RFB 003.008")
+    settle(lab, ["vm1"])
 
 
 @undisturbed

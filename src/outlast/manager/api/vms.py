@@ -22,7 +22,7 @@ from outlast.manager.api.gate import Caller, logged_in, needs
 from outlast.manager.api.once import KEY, Once, accepted
 from outlast.manager.errors import Changed
 from outlast.manager.ports import PoolEntry, VmItem, VmQuery
-from outlast.wire.shapes import HaSwitch, VmCreate, VmDelete, VmMigrate, Why
+from outlast.wire.shapes import HaSwitch, VmChange, VmCreate, VmDelete, VmMigrate, Why
 
 router = APIRouter(tags=["VMs"])
 IfMatch = Annotated[
@@ -194,6 +194,21 @@ async def switch_vm_ha(
     acts = caller.manager.acts
     return await once(
         lambda: acts.ha(caller.pool_id, caller.vm, caller.person.name, wish, address=caller.address)
+    )
+
+
+@router.patch("/pools/{pool}/vms/{vm}", **accepted())
+async def change_vm(
+    pool: str, vm: str, wish: VmChange, caller: Annotated[Caller, needs("set")], once: Once,
+    key: KEY = "", if_match: IfMatch = "",
+) -> Response:  # fmt: skip
+    """Where and when it runs, and its size; what is not given stays as it is."""
+    await _match(caller, if_match)
+    acts = caller.manager.acts
+    return await once(
+        lambda: acts.set(
+            caller.pool_id, caller.vm, caller.person.name, wish, address=caller.address
+        )
     )
 
 

@@ -6,8 +6,11 @@
     pools.py     pools and hosts
     vms.py       the list, one VM                wishes.py    buttons: dialog, command, wish
     journal.py   failovers, tasks, audit         people.py    users and tokens
+    edits.py     settings of VMs and pools  filters.py   the list's address
+    bulk.py      wishes for many VMs        runs.py      how far those are
+    views.py     addresses with names
     live.py      the stream of fragments         foresight.py what would happen if
-    terminal.py  the serial console    tunnel.py   its tickets and the way to the VM
+    terminal.py  console and screen    tunnel.py   its tickets and the way to the VM
     health.py    states as words and shapes      pictures/    data in, SVG out
 
 Rules:
@@ -26,6 +29,7 @@ from starlette.exceptions import HTTPException
 from outlast.errors import OutlastError
 from outlast.manager.ports import Acts, People, Reads
 from outlast.manager.web import (
+    bulk,
     factors,
     journal,
     live,
@@ -35,6 +39,7 @@ from outlast.manager.web import (
     sign_in,
     static,
     terminal,
+    views,
     vms,
     wishes,
 )
@@ -47,7 +52,9 @@ def attach(app: FastAPI, reads: Reads, acts: Acts, people_: People) -> None:
     assert (manager.reads, manager.acts, manager.people) == (reads, acts, people_)
     app.state.web = Room(manager)
     router = APIRouter(include_in_schema=False)
-    for part in (sign_in, factors, pools, vms, terminal, wishes, journal, people, live, static):
+    for part in (
+        sign_in, factors, pools, views, bulk, vms, terminal, wishes, journal, people, live, static,
+    ):  # fmt: skip
         router.include_router(part.router)
     app.include_router(router)
     for kind in (OutlastError, RequestValidationError, HTTPException, Exception):

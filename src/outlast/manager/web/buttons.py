@@ -12,23 +12,25 @@ from __future__ import annotations
 import shlex
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 from outlast.errors import InvalidInput
 from outlast.manager.ports import PoolEntry, Task
+from outlast.manager.web import edits
 from outlast.manager.web.forms import Form
 from outlast.wire.shapes import DiskWish, HaSwitch, HostStatus, VmCreate, VmDelete, VmStatus, make
+from outlast.wire.templates import TemplateDeploy
 
 DIRECT, ASK, TYPE = "direct", "ask", "type"
 SPANS = {"30m": 1800, "2h": 7200, "8h": 28800, "1d": 86400, "7d": 604800}
 NO_FORM = Form([])
-Thing = PoolEntry | HostStatus | VmStatus
 
 
 @dataclass(frozen=True, slots=True)
 class Aim:
     """Whom a wish is about, and who wishes."""
 
-    acts: object  # manager.acts.Acts
+    acts: Any  # manager.acts.Acts
     pool_id: str
     name: str  # of the VM or host; "" = the pool
     who: str
@@ -103,22 +105,51 @@ def _with(method: str, more: Callable[[Form], dict[str, object]]) -> Act:
 def new_vm(form: Form) -> VmCreate:
     """Raises BadField."""
     disks = [make(DiskWish, size=form["disk"])] if form["disk"] else []
-    try:
-        vcpus = int(form["vcpus"] or "1")
-    except ValueError:
-        raise InvalidInput("vcpus: not a whole number", hint="like 2") from None
     return make(
-        VmCreate, name=form["name"], memory=form["memory"], vcpus=vcpus, disks=disks,
-        ha=form["ha"] != "off", networks=form.all("network"),
+        VmCreate, name=form["name"], disks=disks, ha=form["ha"] != "off",
+        networks=form.all("network"), **_size(form),
     )  # fmt: skip
 
 
+def _size(form: Form) -> dict[str, object]:
+    """Raises InvalidInput."""
+    try:
+        return {"memory": form["memory"], "vcpus": int(form["vcpus"] or "1")}
+    except ValueError:
+        raise InvalidInput("vcpus: not a whole number", hint="like 2") from None
+
+
+async def _create(to: Aim, form: Form) -> Task:
+    """Of a template, or with an empty disk."""
+    more = {"start": bool(form["start"]), "address": to.address}
+    if not form["template"]:
+        created: Task = await to.acts.create(to.pool_id, to.who, new_vm(form), **more)
+        return created
+    if form["ha"] == "off" or form["network"]:
+        raise InvalidInput("a VM of a template has HA and the template's networks at first",
+                           hint="change it afterwards")  # fmt: skip
+    keys = form.all("ssh_key")
+    wish = make(TemplateDeploy, name=form["name"], ssh_keys=keys, **_size(form))
+    made: Task = await to.acts.deploy(to.pool_id, to.who, form["template"], wish, **more)
+    return made
+
+
 def _create_command(name: str, form: Form) -> str:
+    if form["template"]:
+        return _deploy_command(form)
     said = f"outlast vm create {shlex.quote(form['name'] or 'NAME')}"
     said += f" --memory {shlex.quote(form['memory'] or '2GiB')} --vcpus {form['vcpus'] or '1'}"
     said += f" --disk {shlex.quote(form['disk'] or '20GiB')}"
     said += " --no-ha" if form["ha"] == "off" else ""
     said += f" --network {shlex.quote(form['network'])}" if form["network"] else ""
+    return said + (" --start" if form["start"] else "")
+
+
+def _deploy_command(form: Form) -> str:
+    said = f"outlast template deploy {shlex.quote(form['template'])}"
+    said += f" {shlex.quote(form['name'] or 'NAME')}"
+    said += f" --memory {shlex.quote(form['memory'] or '2GiB')} --vcpus {form['vcpus'] or '1'}"
+    said += "".join(f" --ssh-key {shlex.quote(key)}" for key in form.all("ssh_key"))
     return said + (" --start" if form["start"] else "")
 
 
@@ -162,6 +193,9 @@ BUTTONS: tuple[Button, ...] = (
            _is_vm(lambda v: v.ha_off is not None),
            lambda name, f: f"outlast vm ha {name} on",
            _with("ha", lambda f: {"switch": _switch(f, True)})),
+    Button("vm", "set", "set", "Edit", "adjustments", ASK, lambda vm: isinstance(vm, VmStatus),
+           lambda name, f: edits.command(f"outlast vm set {name}", edits.VM_FIELDS, f),
+           _with("set", lambda f: {"change": edits.vm_change(f)}), "Edit {name}"),
     Button("vm", "delete", "delete", "Delete", "trash", TYPE,
            _vm_state("stopped", "down"),
            lambda name, f: f"outlast vm delete {name}" + " --with-disks" * bool(f["with_disks"]),
@@ -183,8 +217,12 @@ BUTTONS: tuple[Button, ...] = (
            "Power off {name}?", "bad"),
     Button("pool", "new-vm", "create", "New VM", "plus", ASK,
            _is_pool(lambda p: not p.stale), _create_command,
-           _with("create", lambda f: {"wish": new_vm(f), "start": bool(f["start"])}), "New VM",
+           _create, "New VM",
            first=Form([("start", "1")])),
+    Button("pool", "settings", "pool-set", "Settings", "adjustments", ASK,
+           _is_pool(lambda p: not p.stale),
+           lambda name, f: edits.command("outlast pool set", edits.POOL_FIELDS, f),
+           _with("pool_set", lambda f: {"change": edits.pool_change(f)}), "Settings of the pool"),
     Button("pool", "ha-off", "pool-ha", "Switch HA off", "shield-off", ASK,
            _is_pool(lambda p: p.status.ha_off is None),
            lambda name, f: f"outlast pool ha off{_options(f)}",

@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 
 from outlast.errors import OutlastError, Unreachable
 from outlast.manager.ports import PoolEntry
-from outlast.manager.web.buttons import SPANS, Button, Thing
+from outlast.manager.web import edits
+from outlast.manager.web.buttons import SPANS, Button
+from outlast.manager.web.edits import Thing
 from outlast.manager.web.gate import View
 from outlast.placement.choose import Answer
 from outlast.placement.plan import Plan
 from outlast.wire.shapes import HostStatus, VmStatus
+from outlast.wire.templates import TemplateInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +30,16 @@ class Foreseen:
     plan: Plan | None = None
     places: Answer | None = None
     hosts: tuple[str, ...] = ()
-    fields: str = ""  # which fields the form has: "" | why-for | why | back | to | disks | new-vm
+    templates: tuple[TemplateInfo, ...] = ()
+    fields: str = ""  # which the form has: "" | why-for | why | back | to | disks | new-vm | edit
     spans: tuple[str, ...] = field(default=tuple(SPANS))
+
+
+SETS_VM = (
+    "What runs stays where it is; where it may run counts from its next start on.",
+    "More memory and vCPUs come at once if it has room to grow; else with its next start.",
+)
+SETS_POOL = ("All hosts take it over while everything runs; no VM notices.",)
 
 
 async def of(view: View, button: Button, thing: Thing) -> Foreseen:
@@ -37,11 +48,23 @@ async def of(view: View, button: Button, thing: Thing) -> Foreseen:
         return await _vm(view, button.verb, thing, entry)
     if isinstance(thing, HostStatus):
         return await _host(view, button.verb, thing, entry)
+    if button.verb == "new-vm":
+        return await _new_vm(view, entry)
     return _pool(button.verb, entry)
+
+
+async def _new_vm(view: View, entry: PoolEntry) -> Foreseen:
+    try:
+        templates = tuple(await view.manager.reads.templates(entry.id))
+    except OutlastError:  # an empty disk is left, and an older agent knows nothing else
+        templates = ()
+    return Foreseen(steady=(entry.id,), templates=templates, fields="new-vm")
 
 
 async def _vm(view: View, verb: str, vm: VmStatus, entry: PoolEntry) -> Foreseen:
     lines: tuple[str, ...] = ()
+    if verb == "set":
+        return _edit(SETS_VM, vm, entry)
     if verb == "migrate":
         return await _migrate(view, vm, entry)
     if verb == "stop":
@@ -114,13 +137,19 @@ async def _maintain(view: View, host: HostStatus, entry: PoolEntry) -> Foreseen:
 
 
 def _pool(verb: str, entry: PoolEntry) -> Foreseen:
-    if verb == "new-vm":
-        return Foreseen(steady=(entry.id,), fields="new-vm")
+    if verb == "settings":
+        return _edit(SETS_POOL, entry, entry)
     guarded = sum(v.ha and v.ha_off is None and v.state == "running" for v in entry.status.vms)
     lines = (f"{guarded} running VMs are not restarted if their host fails.",
              "They run on as they are. A bar on every page of this pool says so until it is on "
              "again.")  # fmt: skip
     return Foreseen(lines, steady=(entry.id,), fields="why-for")
+
+
+def _edit(lines: tuple[str, ...], thing: Thing, entry: PoolEntry) -> Foreseen:
+    steady = tuple(f"{name} {value}" for name, value in edits.now(thing).items())
+    hosts = tuple(h.name for h in entry.status.hosts)
+    return Foreseen(lines, steady=steady, hosts=hosts, fields="edit")
 
 
 def _unknown(error: OutlastError) -> str:

@@ -11,7 +11,7 @@ from fastapi import Request
 
 from outlast.errors import InvalidInput
 
-FIELDS_MAX = 100
+FIELDS_MAX = 300  # as many VMs or hosts as a page can tick, and more
 VALUE_MAX = 4000
 KIND = "application/x-www-form-urlencoded"
 
@@ -27,6 +27,9 @@ class Form:
 
     def __getitem__(self, name: str) -> str:
         return next((value.strip() for key, value in self._pairs if key == name), "")
+
+    def __contains__(self, name: str) -> bool:
+        return any(key == name for key, _ in self._pairs)
 
     def raw(self, name: str) -> str:
         """As it was typed, for passwords."""

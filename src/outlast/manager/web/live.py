@@ -32,7 +32,7 @@ from outlast.manager.web.gate import View, page
 from outlast.manager.web.journal import tasks_fragment, visible_tasks
 from outlast.manager.web.pools import head_fragment, host_parts, pool_fragments, rows_fragment
 from outlast.manager.web.render import fragment, partial, vm_id
-from outlast.manager.web.vms import row_fragment, vm_parts
+from outlast.manager.web.vms import moved_fragment, row_fragment, vm_parts
 
 router = APIRouter()
 GAUGE_S = 2.0
@@ -51,21 +51,25 @@ class Watch:
     host: tuple[str, str] = ("", "")
     one: tuple[str, str] = ("", "")
     vms: frozenset[tuple[str, str]] = frozenset()
+    list_: tuple[str, str] = ("", "")  # its address, and how its rows lie
     tasks: bool = False
 
     @property
     def gauges(self) -> bool:
-        return bool(self.pool or self.host[1])
+        return bool(self.pool or self.host[1] or self.list_[1])
 
     def trembling(self) -> set[tuple[str, str, str]]:
         """What changes without anything having happened."""
         if not self.gauges:
             return set()
+        if self.list_[1]:
+            return {("moved", *self.list_)}
         return {("gauges", self.pool or self.host[0], self.host[1])}
 
     def all(self) -> set[tuple[str, str, str]]:
         """Everything, as dirty things: (what, pool id, name)."""
         found = {("count", "", "")} | {("row", *vm) for vm in self.vms}
+        found |= {("moved", *self.list_)} if self.list_[1] else set()
         found |= {("pools", "", "")} if self.pools else set()
         found |= {("pool", self.pool, "")} if self.pool else set()
         found |= {("host", *self.host)} if self.host[1] else set()
@@ -97,12 +101,14 @@ class Watch:
 @router.get("/live")
 async def live(
     view: Annotated[View, page()], pools: bool = False, pool: Text = "", host: Text = "",
-    one: Text = "", vm: Words = [], tasks: bool = False,  # noqa: B006
+    one: Text = "", vm: Words = [],  # noqa: B006
+    tasks: bool = False, list_: Annotated[str, Query(alias="list", max_length=2000)] = "",
+    order: Text = "",
     after: Annotated[int, Query(ge=0, lt=1 << 62)] = 0,
     last_event_id: Annotated[str, Header(alias="Last-Event-ID", max_length=40)] = "",
 ) -> StreamingResponse:  # fmt: skip
     """Fragments of what the address names, for as long as the page is open."""
-    watch = Watch(pools, pool, _pair(host), _pair(one), frozenset(_vms(vm)), tasks)
+    watch = Watch(pools, pool, _pair(host), _pair(one), frozenset(_vms(vm)), (list_, order), tasks)
     _check(view, watch)
     since = view.manager.reads.hub.last
     behind = bool(last_event_id) or after != since
@@ -214,6 +220,8 @@ def _made(view: View, thing: tuple[str, str, str]) -> dict[str, str]:
         return {"task-count": fragment("_task_count.html", open_tasks=_open(view))}
     if what == "tasks":
         return {"tasks": tasks_fragment(view)}
+    if what == "moved":
+        return moved_fragment(view, pool_id, name)
     if what == "pools":
         shown, last = ("pools", view.person.roles), view.manager.reads.hub.last
         return view.room.fragments(shown, last, lambda: {"pool-rows": rows_fragment(view)})

@@ -83,6 +83,15 @@ def redirect(to: str, view: View | None = None) -> Response:
     return Response(status_code=303, headers={"Location": to})
 
 
+def dialog(view: View, title: str, body: str, status: int = 200) -> Response:
+    """A dialog that is opened, one that is shown again where it was, or a page without scripts."""
+    if view.partial == "dialog-body":
+        return html(body, status)
+    if view.scripted:
+        return html(partial("dialog-body", body, "innerHTML"), status)
+    return page(view, "plain.html", at=status, title=title, body=drawn(body))
+
+
 def partial(target: str, body: str, swap: str = "outerMorph") -> str:
     """A fragment with its place, for streams and for answers that touch several places."""
     return f'<hx-partial hx-target="#{target}" hx-swap="{swap}">{body}</hx-partial>'

@@ -13,6 +13,7 @@ from outlast.manager.ports import PoolEntry
 from outlast.manager.service import Manager
 from outlast.manager.web.foresight import Foresight
 from outlast.manager.web.pictures.strip import TICKS
+from outlast.manager.web.runs import Runs
 from outlast.manager.web.tunnel import Tickets, dial
 from outlast.wire.shapes import HostStatus
 
@@ -28,6 +29,7 @@ class Room:
         self.beats = Beats(manager)
         self.tickets = Tickets()
         self.dial = dial
+        self.runs = Runs()
         self._fragments: dict[tuple[object, ...], tuple[object, dict[str, str]]] = {}
 
     def fragments(

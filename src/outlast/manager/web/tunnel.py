@@ -1,5 +1,7 @@
 """What a console in the browser is made of: one-time tickets, the way to an agent, two pumps.
 
+A screen is the same, with other bytes.
+
 Bytes are passed on before the next are read, so a slow browser slows the line instead of filling
 memory. Who may have a ticket is decided elsewhere (terminal.py).
 """
@@ -20,6 +22,7 @@ from starlette.websockets import WebSocketDisconnect
 from outlast.errors import OutlastError, Unreachable
 from outlast.manager.ports import COOKIE
 from outlast.manager.service import Manager
+from outlast.model import Line
 from outlast.wire.console import connect
 from outlast.wire.seal import client_context
 from outlast.wire.target import parse_target
@@ -28,6 +31,7 @@ TICKET_S = 30.0
 IDLE_S = 1800.0
 LOOK_S = 15.0  # how often the session is looked at
 TICKETS_MAX = 1000
+TYPED = (b"\x04", b"\x05", b"\x06", b"\xff")  # RFB: key, pointer, clipboard, key of QEMU's
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,7 @@ class Ticket:
     who: str
     pool_id: str
     vm: str
+    what: Line
     until_s: float
 
 
@@ -45,12 +50,12 @@ class Tickets:
         self._clock = clock
         self._kept: dict[str, Ticket] = {}
 
-    def make(self, who: str, pool_id: str, vm: str) -> str:
+    def make(self, who: str, pool_id: str, vm: str, what: Line = "console") -> str:
         now_s = self._clock()
         kept = {k: t for k, t in self._kept.items() if t.until_s > now_s}
         self._kept = dict(list(kept.items())[-TICKETS_MAX:])
         word = secrets.token_urlsafe(24)
-        self._kept[word] = Ticket(who, pool_id, vm, now_s + TICKET_S)
+        self._kept[word] = Ticket(who, pool_id, vm, what, now_s + TICKET_S)
         return word
 
     def take(self, word: str, who: str) -> Ticket | None:
@@ -61,15 +66,15 @@ class Tickets:
 
 
 @contextlib.asynccontextmanager
-async def dial(manager: Manager, pool_id: str, vm: str) -> AsyncIterator[Any]:
-    """The console at the first agent that answers. Raises what it answers, Unreachable."""
+async def dial(manager: Manager, pool_id: str, vm: str, what: Line) -> AsyncIterator[Any]:
+    """The line from the first agent that answers. Raises what it answers, Unreachable."""
     follower = manager.reads.followers.get(pool_id)
     if follower is None:
         raise Unreachable("this manager does not follow the pool", hint="see its log")
     context = await asyncio.to_thread(client_context, follower.link.pki)
     trouble: OutlastError = Unreachable("no address of this pool is known")
     for address in follower.addresses():
-        there = connect(parse_target(address), vm, context=context)
+        there = connect(parse_target(address), vm, what, context=context)
         try:
             socket = await there.__aenter__()
         except Unreachable as error:
@@ -83,7 +88,7 @@ async def dial(manager: Manager, pool_id: str, vm: str) -> AsyncIterator[Any]:
     raise trouble
 
 
-async def pump(manager: Manager, socket: WebSocket, far: Any, moved: list[int]) -> str:
+async def pump(manager: Manager, socket: WebSocket, far: Any, what: Line, moved: list[int]) -> str:
     """Until one of four things ends it; which one, in a sentence."""
     typed_s = [time.monotonic()]
 
@@ -91,7 +96,8 @@ async def pump(manager: Manager, socket: WebSocket, far: Any, moved: list[int]) 
         with contextlib.suppress(WebSocketDisconnect, KeyError):
             while True:
                 data = await socket.receive_bytes()
-                typed_s[0] = time.monotonic()
+                if what == "console" or data[:1] in TYPED:
+                    typed_s[0] = time.monotonic()
                 moved[0] += len(data)
                 await far.send_bytes(data)
         return "the browser ended it"

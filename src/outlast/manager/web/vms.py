@@ -1,104 +1,45 @@
 """VMs: the list of all pools, and one VM with its reasons.
 
 Rules:
-1. What the list shows is in its address: search, filters, order, page. The address that is pushed
-   has only what differs from the beginning.
-2. A live change touches its row where it is; nobody's place in the list jumps.
-3. Words like `state:down host:kvm-02 pool:lab ha:off` in the search filter as the boxes do.
+1. What the list shows is in its address (filters.py).
+2. A live change touches its row where it is; nobody's place in the list jumps. A bar says when the
+   rows would lie in another order.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import hashlib
 from typing import Annotated, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Response
 
 from outlast.errors import InvalidInput, NotFound, OutlastError
 from outlast.manager.ports import PoolEntry, VmItem, VmQuery
 from outlast.manager.repository import records
 from outlast.manager.web import health
+from outlast.manager.web.bulk import bulk_verbs
+from outlast.manager.web.filters import LIMITS, Filter, asked_for, filter_of
 from outlast.manager.web.gate import View, page
 from outlast.manager.web.pools import told_why
 from outlast.manager.web.render import fragment, html, pool_path
 from outlast.manager.web.render import page as whole
+from outlast.manager.web.views import kept
 from outlast.manager.web.wishes import dialogs_for
 
 router = APIRouter()
-LIMITS = (25, 50, 100)
 PROBLEMS = "down,waiting,unconfirmed,paused"
 COLUMNS = (
     ("name", "Name"), ("state", "State"), ("host", "Host"), ("pool", "Pool"), ("", "HA"),
     ("memory", "Memory"), ("vcpus", "vCPUs"), ("since", "Here for"),
 )  # fmt: skip
-Text = Annotated[str, Query(max_length=200)]
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """The list's address."""
-
-    search: str = ""
-    pool: str = ""
-    host: str = ""
-    state: str = ""
-    ha: str = ""  # "" | on | off
-    sort: str = "name"
-    down: bool = False  # descending
-    page: int = 1
-    limit: int = 50
-
-    def path(self, **other: Any) -> str:
-        """The address with some of it changed, without what is as at the beginning."""
-        now, first = replace(self, **other), Filter()
-        said: dict[str, str] = {
-            name: ("1" if value is True else str(value))
-            for name in Filter.__slots__
-            if (value := getattr(now, name)) != getattr(first, name)
-        }
-        return "/vms" + (f"?{urlencode(said, quote_via=quote)}" if said else "")
-
-    def sorted_by(self, sort: str) -> str:
-        return self.path(sort=sort, down=self.sort == sort and not self.down, page=1)
-
-    @property
-    def narrowed(self) -> bool:
-        return bool(self.search or self.pool or self.host or self.state or self.ha)
-
-    def query(self, view: View) -> tuple[VmQuery, str]:
-        """What to look for; and the pool's name when words of the search named one.
-
-        Raises NotFound for a pool that is not there.
-        """
-        words, asked = [], self
-        for word in self.search.split():
-            key, colon, value = word.partition(":")
-            if colon and value and key in ("state", "host", "pool", "ha"):
-                asked = replace(asked, **{key: value})  # type: ignore[arg-type]
-            else:
-                words.append(word)
-        pool = view.manager.reads.find(asked.pool) if asked.pool else None
-        if pool is not None and not view.scope.touches(pool.id):
-            raise NotFound(f"there is no pool {asked.pool[:80]!r}")
-        ha = {"": None, "on": True, "off": False}.get(asked.ha)
-        return VmQuery(
-            " ".join(words), pool.id if pool else "", asked.host, asked.state, ha, self.sort,
-            self.down, "", self.page, self.limit, view.scope,
-        ), pool.name if pool else ""  # fmt: skip
 
 
 @router.get("/vms")
 async def list_vms(
-    view: Annotated[View, page()], search: Text = "", pool: Text = "", host: Text = "",
-    state: Text = "", ha: Text = "", sort: Text = "name", down: bool = False,
-    page: Annotated[int, Query(ge=1, le=100_000)] = 1, limit: int = 50,
-) -> Response:  # fmt: skip
+    view: Annotated[View, page()], asked: Annotated[Filter, asked_for()]
+) -> Response:
     """VMs of all pools, filtered and sorted by the manager's own list."""
-    asked = Filter(
-        search.strip(), pool, host, state, ha if ha in ("on", "off") else "", sort or "name",
-        down, page, limit if limit in LIMITS else 50,
-    )  # fmt: skip
     try:
         query, pool_name = asked.query(view)
         found, error = view.manager.reads.vms(query), None
@@ -110,19 +51,40 @@ async def list_vms(
         "asked": asked, "items": found.items, "total": found.total, "pages": pages,
         "columns": COLUMNS, "names": names, "limits": LIMITS, "states": health.VM_STATES,
         "problems": PROBLEMS, "error": error, "pool_name": pool_name, "view": view,
-        "after": view.manager.reads.hub.last, "stream": stream_of(found.items),
+        "csrf": view.csrf, "after": view.manager.reads.hub.last, "verbs": bulk_verbs(view),
+        "stream": stream_of(asked, found.items), "views": await kept(view),
     }  # fmt: skip
     if view.partial == "vm-table":
         return html(fragment("_vm_table.html", **values), HX_Push_Url=asked.path())
     return whole(view, "vms.html", **values)
 
 
-def stream_of(items: Any) -> str:
-    """The query for /live that shows these VMs: `vm=POOL:NAME,NAME` for each pool."""
+def stream_of(asked: Filter, items: Any) -> str:
+    """The query for /live that shows these VMs: `vm=POOL:NAME,NAME` for each pool.
+
+    `order` stands for how they lie, and `list` for the question, so that the stream can tell when
+    the answer would be another one.
+    """
     by_pool: dict[str, list[str]] = {}
     for item in items:
         by_pool.setdefault(item.pool_id, []).append(item.vm.name)
-    return urlencode([("vm", f"{p}:{','.join(names)}") for p, names in by_pool.items()], safe=":,")
+    shown = [("vm", f"{p}:{','.join(names)}") for p, names in by_pool.items()]
+    return urlencode([*shown, ("list", asked.path()), ("order", order_of(items))], safe=":,")
+
+
+def order_of(items: Any) -> str:
+    said = "\n".join(f"{item.pool_id} {item.vm.name}" for item in items)
+    return hashlib.blake2b(said.encode(), digest_size=6).hexdigest()
+
+
+def moved_fragment(view: View, list_: str, order: str) -> dict[str, str]:
+    """A bar above the list, once its rows would lie in another order or be others."""
+    asked = filter_of(list_)
+    try:
+        now = order_of(view.manager.reads.vms(asked.query(view)[0]).items)
+    except (InvalidInput, NotFound):
+        now = order
+    return {"moved": fragment("_moved.html", asked=asked)} if now != order else {}
 
 
 def row_fragment(entry: PoolEntry, item: VmItem) -> str:

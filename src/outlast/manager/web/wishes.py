@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -20,7 +20,7 @@ from fastapi import APIRouter, Response
 
 from outlast.errors import Conflict, InvalidInput, OutlastError, TimedOut, Unreachable
 from outlast.manager.ports import Task
-from outlast.manager.web import consequences
+from outlast.manager.web import consequences, edits
 from outlast.manager.web.buttons import (
     ASK,
     BUTTONS,
@@ -29,21 +29,19 @@ from outlast.manager.web.buttons import (
     TYPE,
     Aim,
     Button,
-    Thing,
 )
+from outlast.manager.web.edits import Thing
 from outlast.manager.web.forms import Form, form_of
 from outlast.manager.web.gate import View, page
+from outlast.manager.web.render import dialog as shown
 from outlast.manager.web.render import (
-    drawn,
     fragment,
     host_path,
     html,
-    partial,
     redirect,
     toast,
     vm_path,
 )
-from outlast.manager.web.render import page as whole
 
 router = APIRouter()
 
@@ -68,6 +66,7 @@ class Dialog:
     path: str
     back: str
     foreseen: consequences.Foreseen
+    thing: Thing
     form: Form = NO_FORM
     error: OutlastError | None = None
     values: dict[str, Any] = field(default_factory=dict)
@@ -84,6 +83,10 @@ class Dialog:
     def seen(self) -> str:
         said = "\n".join((self.path, *self.foreseen.steady))
         return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+    @property
+    def inputs(self) -> tuple[edits.Input, ...]:
+        return edits.inputs(self.thing, self.form, self.foreseen.hosts)
 
     @property
     def typed(self) -> bool:
@@ -120,16 +123,12 @@ async def _dialog(view: View, button: Button, form: Form, error: OutlastError | 
     thing = _thing(view, button.kind, caller.pool_id, name)
     foreseen = await consequences.of(view, button, thing)
     back = _place(button.kind, caller.pool_id, name)
-    return Dialog(button, name, f"{back}/{button.verb}", back, foreseen, form, error)
+    return Dialog(button, name, f"{back}/{button.verb}", back, foreseen, thing, form, error)
 
 
 def _shown(view: View, dialog: Dialog, status: int = 200) -> Response:
     body = fragment("_dialog.html", dialog=dialog, csrf=view.csrf, view=view)
-    if view.partial == "dialog-body":
-        return html(body, status)
-    if view.scripted:  # the form of the dialog: it is shown again where it was
-        return html(partial("dialog-body", body, "innerHTML"), status)
-    return whole(view, "plain.html", at=status, title=dialog.title, body=drawn(body))
+    return shown(view, dialog.title, body, status)
 
 
 async def _wish(view: View, button: Button) -> Response:
@@ -149,7 +148,7 @@ async def _wish(view: View, button: Button) -> Response:
     except OutlastError as error:
         if button.level == DIRECT or isinstance(error, Unreachable | TimedOut):
             raise
-        again = Dialog(button, dialog.name, dialog.path, dialog.back, dialog.foreseen, form, error)
+        again = replace(dialog, form=form, error=error)
         return _shown(view, again, error.status)
     return _taken(view, button, dialog, task, form)
 
@@ -171,8 +170,8 @@ def _taken(view: View, button: Button, dialog: Dialog, task: Task, form: Form) -
 VERBS = {
     "start": "Starting", "stop": "Shutting down", "kill": "Ending", "migrate": "Migrating",
     "stay": "Keeping", "delete": "Deleting", "create": "Creating", "ha": "Switching HA of",
-    "pool-ha": "Switching HA of", "maintain": "Emptying", "resume": "Taking back",
-    "power-off": "Powering off",
+    "pool-ha": "Switching HA of", "set": "Changing", "pool-set": "Changing",
+    "maintain": "Emptying", "resume": "Taking back", "power-off": "Powering off",
 }  # fmt: skip
 
 

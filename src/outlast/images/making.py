@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 from outlast.errors import Conflict, InvalidInput, OutlastError
 from outlast.images.clones import Source, Wanted, files_for
 from outlast.images.pace import Progress, silent
 from outlast.images.work import Stay
 
-if TYPE_CHECKING:
-    from outlast.wire.shapes import VmWish
+T = TypeVar("T")
 
 
 def make_vm(
     pool_dir: Path, vm: str, source: Source, wanted: Wanted,
-    create: Callable[[list[str]], VmWish], progress: Progress = silent,
-) -> VmWish:  # fmt: skip
+    create: Callable[[list[str]], T], progress: Progress = silent,
+) -> T:  # fmt: skip
     """Make the files of a VM and then the VM.
 
     create: makes the VM with these disks, as paths in the pool or absolute ones. Files of a VM

@@ -1,0 +1,45 @@
+"""What has happened in a pretend pool: the failure of a host, some time ago."""
+
+from __future__ import annotations
+
+import time
+
+from fleet import PretendPool
+
+
+def failure(pool: PretendPool, ago_s: float = 1500) -> None:
+    """Host 06 died some time ago; its VMs run elsewhere, one waits. And 02 does not hear 07."""
+    names = list(pool.hosts)
+    dead, deaf, unheard, master = names[5], names[1], names[6], names[2]
+    pool.note("host-silent", master, f"{dead} is silent: its block is unchanged for 15.2 s, "
+              "limit 15 s", ago_s, host=dead)  # fmt: skip
+    left = [n for n in names if n != dead]
+    pool.note("view-changed", master, f"view 12 is {', '.join(left)}, master {master}: "
+              f"{dead} is dead", ago_s - 0.4, view=12)  # fmt: skip
+    mine = [v for v in pool.vms.values() if v.host == dead]
+    for n, vm in enumerate(mine):
+        to = left[n % len(left)]
+        waits = n == len(mine) - 1
+        if waits:
+            pool._put(vm, host="", state="waiting", sentence=f"{vm.name} waits with its start: "
+                      f"no host that it may run on has {vm.memory_mib} MiB free")  # fmt: skip
+            pool.note("no-room", master, f"{vm.name} stays down: no host has room", ago_s - 1,
+                      vm=vm.name)  # fmt: skip
+            continue
+        if n < 12:
+            pool.note("vm-starts", to, f"{vm.name} is being started on {to}: {dead} is dead",
+                      ago_s - 1 - n * 0.2, vm=vm.name, host=to)  # fmt: skip
+            pool.note("vm-runs", to, f"{vm.name} runs on {to}", ago_s - 3 - n * 0.3, vm=vm.name,
+                      host=to)  # fmt: skip
+        pool._put(vm, host=to, sentence=f"{vm.name} runs on {to} since {dead} died",
+                  since_wall_s=time.time() - ago_s + 3)  # fmt: skip
+    said = f"{dead} is silent for {ago_s / 60:.0f} min; its VMs run elsewhere"
+    age_ms = int(ago_s * 1000)
+    pool.change_host(dead, state="silent", beat_age_ms=age_ms, hears=[], unheard=[], sentence=said)
+    for name in left:
+        host = pool.hosts[name]
+        hears = [h for h in host.hears if h != dead and (name, h) != (deaf, unheard)]
+        missing = [unheard] if name == deaf else []
+        pool.change_host(name, hears=hears, unheard=missing)
+    pool.note("link-down", deaf, f"{deaf} and {unheard} do not hear each other", 40, host=deaf,
+              other=unheard)  # fmt: skip
