@@ -21,6 +21,7 @@ from outlast.agent.drilling import Drills, Means
 from outlast.agent.margin import Measured
 from outlast.agent.picture import Picture
 from outlast.agent.service import Borrowed
+from outlast.equipment import Repository
 from outlast.errors import Conflict, NotFound
 from outlast.hypervisor.fake_console import connect
 from outlast.hypervisor.mover import Progress
@@ -35,7 +36,6 @@ from outlast.model import (
     LocalVm,
     Member,
     OrderBook,
-    Repository,
     SlotRecord,
     View,
     VmRecord,

@@ -15,8 +15,9 @@ from memory_service import MemoryService
 
 from outlast.agent.disk_moves import BUSY, DiskMoves
 from outlast.agent.wishes import Wishes
+from outlast.equipment import Repository
 from outlast.errors import Conflict, InvalidInput, NotFound, OutlastError, StorageTrouble
-from outlast.model import Desired, Disk, DiskMove, Repository, VmRecord, VmSpec
+from outlast.model import Desired, Disk, DiskMove, VmRecord, VmSpec
 from outlast.mounts import registry
 from outlast.pool.facts import Answering
 from outlast.storage.register import Swap

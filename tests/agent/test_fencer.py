@@ -10,8 +10,9 @@ import pytest
 from memory_service import TERMS, MemoryService
 
 from outlast.agent.fencer import Fencer, targets
+from outlast.equipment import PowerSwitch
 from outlast.errors import StorageTrouble
-from outlast.model import BlockState, Fence, PowerSwitch
+from outlast.model import BlockState, Fence
 from outlast.pool.facts import Facts, Held, Seen
 from outlast.pool.proof import of_death
 from outlast.power.port import Fenced, Outcome, SwitchSaid

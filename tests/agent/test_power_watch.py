@@ -9,8 +9,9 @@ from memory_service import MemoryService
 
 from outlast.agent.api import Api
 from outlast.agent.power_watch import EACH_S, PowerWatch
+from outlast.equipment import PowerSwitch
 from outlast.errors import StorageTrouble
-from outlast.model import PowerSwitch, SlotRecord
+from outlast.model import SlotRecord
 from outlast.pool.journal import Note
 from outlast.power.port import Fenced, Power, SwitchSaid
 from outlast.readiness.lights import pool_lights

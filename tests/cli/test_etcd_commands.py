@@ -18,7 +18,7 @@ from etcd_process import EtcdProcess
 from outlast.cli import machine, qemu_tls
 from outlast.cli.host_facts import storage
 from outlast.cli.host_lights import HostFacts, judge
-from outlast.model import PowerSwitch
+from outlast.equipment import PowerSwitch
 from outlast.power import switches
 from outlast.readiness import GREEN, RED, YELLOW
 from outlast.storage.etcd_folder import EtcdFolder

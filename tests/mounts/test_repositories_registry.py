@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from outlast.equipment import Repository
 from outlast.errors import Conflict, InvalidInput, NotFound
-from outlast.model import Disk, Repository, VmRecord, VmSpec
+from outlast.model import Disk, VmRecord, VmSpec
 from outlast.mounts import registry
 from outlast.storage.memory import MemoryRegister
 from outlast.storage.records import vm_to

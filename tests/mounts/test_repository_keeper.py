@@ -8,8 +8,8 @@ from pathlib import Path
 
 from outlast.agent.repository_keeper import RepositoryKeeper
 from outlast.agent.senses import boottime_ns
+from outlast.equipment import Repository
 from outlast.errors import Conflict, OutlastError, StorageTrouble
-from outlast.model import Repository
 from outlast.mounts.options import Choice
 from outlast.pool.journal import Note
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 
 from outlast.agent.network_keeper import NetworkKeeper
+from outlast.equipment import Network
 from outlast.errors import Conflict, InvalidInput, NotFound, StorageTrouble
-from outlast.model import Network
 from outlast.network import registry
 from outlast.network.links import Links, LinkTrouble
 from outlast.network.plan import Link, unwanted, uplink_on, wanted

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from outlast.agent.network_reach import DEAF_S, NetworkReach
-from outlast.model import Network
+from outlast.equipment import Network
 from outlast.pool.journal import Note
 
 LAN = Network("lan", "eth1")

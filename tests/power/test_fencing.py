@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from redfish import PASSWORD, Bmc
 
+from outlast.equipment import PowerSwitch
 from outlast.errors import InvalidInput, StorageTrouble
-from outlast.model import PowerSwitch
 from outlast.power import agents
 from outlast.power.fencing import FencePower
 from outlast.power.port import Outcome, Power

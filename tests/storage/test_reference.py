@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from outlast import model, report, settings
+from outlast import equipment, model, report, settings
 from outlast.images.schedules import Schedule
 from outlast.storage import drills, health
 from outlast.storage import format as form
@@ -16,9 +16,9 @@ from outlast.storage.names import CLASSES
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/on-disk-format.md").read_text(encoding="utf-8")
 TYPES = (
-    model.View, model.SlotRecord, model.JoinToken, model.Fence, model.GroupWish, model.Lease,
-    model.VmRecord, model.DiskMove, model.Repository, Schedule,
-    model.PowerSwitch, model.Network, model.OrderBook, settings.PoolSettings, model.Member,
+    model.View, model.SlotRecord, equipment.JoinToken, model.Fence, model.GroupWish, model.Lease,
+    model.VmRecord, model.DiskMove, equipment.Repository, Schedule,
+    equipment.PowerSwitch, equipment.Network, model.OrderBook, settings.PoolSettings, model.Member,
     model.Proof, model.VmSpec, model.Disk,
     model.Order, model.Move, model.Handover, model.HaOff, settings.Timing,
     report.Report, report.VmReport, report.Lack,

@@ -49,6 +49,7 @@ from outlast.agent.repository_keeper import MountPort
 from outlast.agent.senses import Senses, boottime_ns, links_of
 from outlast.agent.service import Borrowed
 from outlast.agent.tick import tick
+from outlast.equipment import Repository
 from outlast.errors import Conflict, NotFound, PoolTrouble
 from outlast.guard.client import GuardClient
 from outlast.guard.pulse_client import PulseClient
@@ -57,7 +58,7 @@ from outlast.hypervisor.disks import Disks
 from outlast.hypervisor.driver import Console, GuardRefused, Processors
 from outlast.hypervisor.mover import MovingDriver, Progress
 from outlast.incident.ring import Ring
-from outlast.model import Fence, Lease, Line, Repository, SlotRecord, VmRecord
+from outlast.model import Fence, Lease, Line, SlotRecord, VmRecord
 from outlast.mounts.registry import repositories
 from outlast.pool.core import PoolCore
 from outlast.pool.facts import Held, Me

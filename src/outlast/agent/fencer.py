@@ -19,8 +19,9 @@ import time
 from collections.abc import Callable
 
 from outlast.agent.service import Service
+from outlast.equipment import PowerSwitch
 from outlast.errors import OutlastError
-from outlast.model import Fence, GuardState, PowerSwitch
+from outlast.model import Fence, GuardState
 from outlast.pool.facts import Facts
 from outlast.pool.journal import Note, note
 from outlast.power.port import PowerFence

@@ -40,7 +40,7 @@ from outlast.agent.registers import Registers
 from outlast.agent.repository_keeper import MountPort, RepositoryKeeper
 from outlast.agent.service import Service
 from outlast.agent.wishes import Wishes
-from outlast.model import PowerSwitch
+from outlast.equipment import PowerSwitch
 from outlast.mounts.registry import repositories
 from outlast.network.frames import Frames
 from outlast.network.registry import networks

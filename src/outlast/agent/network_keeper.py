@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from outlast.agent.network_reach import NetworkReach
+from outlast.equipment import Network
 from outlast.errors import OutlastError
-from outlast.model import Network
 from outlast.network.plan import Link, unwanted, uplink_on, wanted
 from outlast.pool.journal import Note, note
 

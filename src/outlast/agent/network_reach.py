@@ -13,7 +13,7 @@ import contextlib
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from outlast.model import Network
+from outlast.equipment import Network
 from outlast.pool.journal import Note, note
 
 DEAF_S = 60.0

@@ -14,8 +14,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
+from outlast.equipment import PowerSwitch
 from outlast.errors import OutlastError
-from outlast.model import PowerSwitch, SlotRecord
+from outlast.model import SlotRecord
 from outlast.pool.journal import Note, note
 from outlast.power.port import Power, PowerFence, SwitchSaid
 

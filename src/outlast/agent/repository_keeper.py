@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from outlast.equipment import Repository
 from outlast.errors import OutlastError
-from outlast.model import Repository
 from outlast.mounts.answer import Asking
 from outlast.mounts.options import Choice
 from outlast.mounts.registry import choice_of

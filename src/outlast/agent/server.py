@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import secrets
@@ -28,7 +27,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from aiohttp import web
-from pydantic import BaseModel
 
 from outlast.agent.answers import Answers
 from outlast.agent.api import Api, Place
@@ -40,6 +38,7 @@ from outlast.agent.image_api import ImageApi
 from outlast.agent.peers import AgentPeers
 from outlast.agent.pool_wishes import switch
 from outlast.agent.refusals import Refusals
+from outlast.agent.replies import failure, json_list, json_of, number_of
 from outlast.agent.service import Service
 from outlast.agent.workers import Workers
 from outlast.errors import Conflict, InvalidInput, NotFound, OutlastError, Refused
@@ -59,7 +58,6 @@ from outlast.wire.shapes import (
     VmMigrate,
     VmWish,
     Why,
-    error_body,
     parse,
 )
 
@@ -162,16 +160,16 @@ class Server:
             return await handler(request)
         except web.HTTPException as error:
             if error.status in {404, 405}:
-                return _failure(NotFound(f"there is no {request.method} {request.path}"))
-            return _failure(InvalidInput(f"the request is refused: {error.reason}"), error.status)
+                return failure(NotFound(f"there is no {request.method} {request.path}"))
+            return failure(InvalidInput(f"the request is refused: {error.reason}"), error.status)
         except OutlastError as error:
             if isinstance(error, Refused):
                 self._tell_refused(request, error)
-            return _failure(error)
+            return failure(error)
         except Exception:
             log.exception("a bug in %s %s", request.method, request.path)
             sentence = "the agent failed in a way it does not know"
-            return _failure(OutlastError(sentence, hint="see the log of outlast-agent"))
+            return failure(OutlastError(sentence, hint="see the log of outlast-agent"))
 
     def _tell_refused(self, request: web.Request, error: Refused) -> None:
         caller, call = request.get(CALLER, ""), f"{request.method} {request.path[:80]}"
@@ -254,7 +252,7 @@ class Server:
         places = self.api.holders() if request[ROLE] != "host" else {}
         status = self.api.status(await self._look(places), self._refusals.count)
         since = request.query.get("since")
-        return _json(status if since is None else self._answers.answer(status, since))
+        return json_of(status if since is None else self._answers.answer(status, since))
 
     async def _look(self, places: Mapping[int, Place]) -> dict[int, LocalVms]:
         """What other hosts say, and this one when it has more to say than its picture."""
@@ -271,24 +269,24 @@ class Server:
         return self.api.local(moves=False)
 
     async def _local(self, _: web.Request) -> web.Response:
-        return _json(await self._local_now())
+        return json_of(await self._local_now())
 
     async def _vms(self, _: web.Request) -> web.Response:
-        return _json_list(self.api.vms(await self._look(self.api.holders())))
+        return json_list(self.api.vms(await self._look(self.api.holders())))
 
     async def _vm(self, request: web.Request) -> web.Response:
-        name, recent = request.match_info["name"], _number(request, "recent", 0)
+        name, recent = request.match_info["name"], number_of(request, "recent", 0)
         peers = await self._look(self.api.holders())
-        return _json(await self.blocking(lambda: self.api.vm(name, peers, int(recent))))
+        return json_of(await self.blocking(lambda: self.api.vm(name, peers, int(recent))))
 
     async def _timeline(self, request: web.Request) -> web.Response:
-        since, limit = _number(request, "since", 0), int(_number(request, "limit", 200))
-        return _json_list(await self.blocking(lambda: self.api.timeline(since, limit)))
+        since, limit = number_of(request, "since", 0), int(number_of(request, "limit", 200))
+        return json_list(await self.blocking(lambda: self.api.timeline(since, limit)))
 
     def _why(self, ask: Callable[[str], Why]) -> Handler:
         async def handler(request: web.Request) -> web.StreamResponse:
             name = request.match_info["name"]
-            return _json(await self.blocking(lambda: ask(name)))
+            return json_of(await self.blocking(lambda: ask(name)))
 
         return handler
 
@@ -365,7 +363,7 @@ class Server:
         self, request: web.Request, done: VmWish | HostWish | PoolWish, status: int = 200
     ) -> web.Response:
         log.info("%s: %s", request[CALLER], done.sentence)
-        return _json(done, status)
+        return json_of(done, status)
 
     def _line(self, what: Line) -> Handler:
         async def handler(request: web.Request) -> web.StreamResponse:
@@ -376,29 +374,3 @@ class Server:
             return await serve_console(desk, request, name, place)
 
         return handler
-
-
-def _json(shape: BaseModel, status: int = 200) -> web.Response:
-    return web.Response(
-        text=shape.model_dump_json(), status=status, content_type="application/json"
-    )
-
-
-def _json_list(shapes: list[T]) -> web.Response:
-    return web.json_response([s.model_dump() for s in shapes if isinstance(s, BaseModel)])
-
-
-def _failure(error: OutlastError, status: int = 0) -> web.Response:
-    body = json.dumps({"error": error_body(error).model_dump()})
-    return web.Response(text=body, status=status or error.status, content_type="application/json")
-
-
-def _number(request: web.Request, name: str, default: float) -> float:
-    text = request.query.get(name, "")
-    try:
-        value = float(text) if text else default
-    except ValueError:
-        value = -1
-    if not 0 <= value < 1e12:  # also refuses nan
-        raise InvalidInput(f"{name}: {text[:40]!r} is not a number that can be used")
-    return value

@@ -15,12 +15,13 @@ from typing import Protocol
 
 from outlast.agent.margin import Measured
 from outlast.agent.picture import Picture
+from outlast.equipment import Repository
 from outlast.errors import NotFound
 from outlast.hypervisor.adoption import Foreigners
 from outlast.hypervisor.disks import Disks
 from outlast.hypervisor.driver import Console
 from outlast.hypervisor.mover import Progress
-from outlast.model import Fence, Lease, Line, Repository, SlotRecord, VmRecord
+from outlast.model import Fence, Lease, Line, SlotRecord, VmRecord
 from outlast.pool.facts import Held
 from outlast.pool.journal import Note
 from outlast.power.port import SwitchSaid

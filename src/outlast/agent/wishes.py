@@ -23,6 +23,7 @@ from outlast.agent import images
 from outlast.agent.furnishing import furnished, unfurnish
 from outlast.agent.placing import admission, check_possible, edited
 from outlast.agent.service import Service
+from outlast.agent.wish_checks import check_host, check_hosts, check_preferred, check_unshared
 from outlast.errors import Conflict, NotFound, OutlastError, PoolTrouble, StorageTrouble, TimedOut
 from outlast.hypervisor.hardware_xml import pinned
 from outlast.model import Desired, Disk, HaOff, Move, StopMode, VmRecord, VmSpec
@@ -115,7 +116,7 @@ class Wishes:
         Raises NotFound, BadField, PoolTrouble (admission of a larger one), StorageTrouble.
         """
         picture = self._service.picture
-        _check_hosts(change, picture.facts)
+        check_hosts(change, picture.facts)
         careful = ""
 
         def edit(record: VmRecord) -> VmRecord:
@@ -165,7 +166,7 @@ class Wishes:
         """
         facts = self._service.picture.facts
         if to:
-            _check_host(to, "to", facts)
+            check_host(to, "to", facts)
         wish = Move(secrets.token_hex(8), to, why)
 
         def edit(record: VmRecord) -> VmRecord:
@@ -257,13 +258,13 @@ class Wishes:
                 images.check_folder_of(paths[field], field)
             elif text:
                 images.check_file(paths[field], field)
-        _check_preferred(wish.preferred, facts)
+        check_preferred(wish.preferred, facts)
         for bridge in wish.networks:
             if not _BRIDGE.fullmatch(bridge):
                 raise BadField(f"networks: {bridge[:40]!r} is no bridge name", field="networks")
         roots = {one.name: one.path for one in self._service.repositories()}
         planned = images.plan(pool_dir, roots, wish.name, wish.disks, wish.use_existing)
-        _check_unshared(planned, facts)
+        check_unshared(planned, facts)
         spec = VmSpec(
             wish.name, self._new_uuid(), wish.memory // MIB, wish.vcpus,
             tuple(item.disk for item in planned), paths["kernel"], paths["initrd"], wish.cmdline,
@@ -273,7 +274,7 @@ class Wishes:
         record = VmRecord(
             spec, ha=wish.ha, preferred=tuple(wish.preferred), on_shutdown=wish.on_shutdown
         )
-        _check_hosts(wish.placing, facts)
+        check_hosts(wish.placing, facts)
         record = edited(record, wish.placing)
         if facts is not None:
             check_possible(facts, self._service.picture.settings, record)
@@ -369,40 +370,8 @@ class Wishes:
         return left + images.remove([d.path for d in disks if d.path not in kept])
 
 
-def _check_preferred(names: list[str], facts: Facts | None) -> None:
-    for name in names:
-        _check_host(name, "preferred", facts)
-
-
 def _carefully(done: VmWish, warning: str) -> VmWish:
     """What was done, with what admission says of it."""
     if not (done.changed and warning):
         return done
     return done.model_copy(update={"sentence": f"{done.sentence}; {warning}"})
-
-
-def _check_hosts(change: VmChange, facts: Facts | None) -> None:
-    for field, hosts in (("preferred", change.preferred), ("likes", change.likes)):
-        for host in hosts or []:
-            _check_host(host, field, facts)
-
-
-def _check_host(name: str, field: str, facts: Facts | None) -> None:
-    check_name(name, "host name")
-    hosts = {record.host for record in facts.slots.values() if record.active} if facts else {name}
-    if name not in hosts:
-        known = ", ".join(sorted(hosts)) or "none"
-        raise BadField(
-            f"{field}: there is no host '{name}' in this pool",
-            hint=f"its hosts: {known}",
-            field=field,
-        )
-
-
-def _check_unshared(planned: list[images.Planned], facts: Facts | None) -> None:
-    for other, held in facts.vms.items() if facts else ():
-        if held.value.deleted:
-            continue
-        for disk in held.value.spec.disks:
-            if any(item.disk.path == disk.path for item in planned):
-                raise Conflict(f"the disk {disk.path} belongs to the VM '{other}'")

@@ -16,7 +16,8 @@ from outlast.cli.context import Options, options, print_json, say
 from outlast.errors import Conflict, InvalidInput, NotFound, PoolTrouble
 
 if TYPE_CHECKING:
-    from outlast.model import PowerSwitch, SlotRecord
+    from outlast.equipment import PowerSwitch
+    from outlast.model import SlotRecord
     from outlast.storage.layout import PoolDir
     from outlast.storage.register import Register
 
@@ -63,7 +64,7 @@ def set_(
         --option username=root --option lanplus=1 --secret password=/root/bmc-b
       outlast host fence set b --none
     """
-    from outlast.model import PowerSwitch
+    from outlast.equipment import PowerSwitch
     from outlast.power.agents import check_agent
     from outlast.power.switches import forget, store
     from outlast.storage.etcd_folder import shared

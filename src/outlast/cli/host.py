@@ -16,7 +16,7 @@ from outlast.cli.etcd import PKI, Pki, Urls, access_of
 from outlast.errors import InvalidInput, PoolTrouble
 
 if TYPE_CHECKING:
-    from outlast.model import JoinToken
+    from outlast.equipment import JoinToken
 
 app = typer.Typer(no_args_is_help=True, help="Join machines to a pool and look at them.")
 

@@ -58,7 +58,7 @@ def folder_on(name: str, pool: Path | None) -> Path | None:
     """Where disks are in a storage repository; None for "". Raises NotFound, StorageTrouble."""
     if not name:
         return None
-    from outlast.cli.host_facts import repository_trouble
+    from outlast.cli.storage_facts import repository_trouble
     from outlast.cli.this_host import opened, places
     from outlast.errors import StorageTrouble
     from outlast.mounts.registry import get
@@ -238,7 +238,7 @@ def clean(
     Work that is under way, on this host or another one, is left alone, and so are disks of VMs.
     """
     from outlast.cli import this_host
-    from outlast.cli.host_facts import repositories
+    from outlast.cli.storage_facts import repositories
     from outlast.images.clean import clean as clean_up
     from outlast.images.clean import found
 

@@ -121,7 +121,7 @@ def add(
       outlast storage add old dir --path /mnt/san
       outlast vm create db --memory 8GiB --disk 100GiB --on fast
     """
-    from outlast.model import Repository
+    from outlast.equipment import Repository
     from outlast.mounts import registry
 
     wished = Repository(name, kind, source, path, tuple(option or ()))
@@ -141,7 +141,7 @@ def add(
 
 def list_(ctx: typer.Context, pool: PoolOption = None) -> None:
     """The pool's storage besides its own, and how it stands on this machine."""
-    from outlast.cli.host_facts import repositories
+    from outlast.cli.storage_facts import repositories
 
     found = repositories(_pool(pool)[0])
     if options(ctx).json:

@@ -47,7 +47,7 @@ def create(
       outlast network create fast --uplink ens2 --uplink-of b=ens3 --mtu 9000
       outlast network create inside          VMs of one host only
     """
-    from outlast.model import Network
+    from outlast.equipment import Network
     from outlast.network import registry
 
     network = Network(name, uplink, tuple(uplink_of or ()), vlan, mtu)

@@ -28,8 +28,8 @@ from pathlib import Path
 
 import typer
 
+from outlast.equipment import JoinToken
 from outlast.errors import Conflict, InvalidInput, NotFound, Refused, StorageTrouble
-from outlast.model import JoinToken
 from outlast.storage.layout import PoolDir
 from outlast.storage.records import token_from, token_to
 from outlast.storage.register import Outcome, Register

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from outlast.equipment import Repository
 from outlast.errors import Conflict, InvalidInput, NotFound
-from outlast.model import Repository
 from outlast.mounts.options import Choice, choose
 from outlast.mounts.unit import check_path
 from outlast.storage.agreed import put

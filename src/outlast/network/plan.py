@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from outlast.model import Network
+from outlast.equipment import Network
 
 MARK = "outlast:"
 

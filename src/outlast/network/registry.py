@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from outlast.equipment import Network
 from outlast.errors import Conflict, InvalidInput, NotFound
-from outlast.model import Network
 from outlast.storage.agreed import put
 from outlast.storage.names import check_name
 from outlast.storage.records import network_from, network_to

@@ -19,8 +19,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from outlast.equipment import PowerSwitch
 from outlast.errors import Conflict, InvalidInput, StorageTrouble
-from outlast.model import PowerSwitch
 from outlast.power.agents import check_option
 from outlast.storage.records import power_from, power_to
 from outlast.storage.register import Outcome, Register

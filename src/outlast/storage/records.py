@@ -22,21 +22,9 @@ from functools import cache
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+from outlast.equipment import JoinToken, Network, PowerSwitch, Repository
 from outlast.errors import InvalidInput, StorageTrouble
-from outlast.model import (
-    SLOT_MAX,
-    Fence,
-    JoinToken,
-    Lease,
-    Network,
-    OrderBook,
-    PowerSwitch,
-    Repository,
-    SlotRecord,
-    View,
-    VmRecord,
-    VmSpec,
-)
+from outlast.model import SLOT_MAX, Fence, Lease, OrderBook, SlotRecord, View, VmRecord, VmSpec
 from outlast.report import Report
 from outlast.settings import PoolSettings, check
 from outlast.storage.drills import DrillRecord
