@@ -24,6 +24,8 @@ PACKAGES=(
   "libvirt-dev:headers of libvirt, for the same"
   "libvirt-daemon:libvirtd, which each host of the rack runs for itself"
   "libvirt-daemon-driver-qemu:libvirt's way to QEMU"
+  "libvirt-daemon-system:its user and its services, for the tests that boot whole hosts"
+  "libvirt-daemon-system-systemd:the same"
   "libvirt-clients:virsh, to look into a host"
   "qemu-system-x86:runs the VMs"
   "qemu-utils:qemu-img, makes disks"
