@@ -34,16 +34,26 @@ from core_world import KILL, NAMES, RULE_NAMES, Guard, Host, Intent, Rules, Show
 from search import Result, Step, report, search
 
 
+@dataclass(frozen=True)
+class Stage:
+    """Where a rule can be seen to matter."""
+
+    outside: bool = False
+    extend: bool = False
+    fence: int = 1
+    deaths: bool = False
+
+
 class Model:
     """The successor function.
 
     extend: hosts without storage ask each other for more time. fence: F in ticks; 1 lets a guard
-    close at any tick, 2 leaves room for extensions.
+    close at any tick, 2 leaves room for extensions. deaths: a VM may die, and its lease be freed.
     """
 
-    def __init__(self, rules: Rules, extend: bool = False, fence: int = 1) -> None:
-        self.rules = rules
-        self.extend = extend
+    def __init__(self, rules: Rules, stage: Stage) -> None:
+        self.rules, fence = rules, stage.fence
+        self.extend, self.deaths = stage.extend, stage.deaths
         self.full = fence + KILL  # from a confirmed heartbeat to D + K
         self.dead = self.full + 1 if rules.slack else self.full  # T_dead
 
@@ -134,7 +144,7 @@ class Model:
         if h.path:
             lost = h._replace(path=False, queued=h.queued or h.runs)
             yield Step(f"{name} LOSES STORAGE", w.put(i, lost))
-        if h.runs:
+        if h.runs and self.deaths:
             yield Step(f"{name}: THE VM DIES", w.put(i, h._replace(runs=False)))
         if h.awake:
             yield Step(f"{name}: AGENT AND PULSE STALL", w.put(i, h._replace(awake=False)))
@@ -242,7 +252,7 @@ class Model:
             yield Step(f"{name} swaps the lease to itself", took)
         elif h.intent is Intent.NONE and mine and not h.runs and open_enough:
             yield Step(f"{name} will start its VM", w.put(i, h._replace(intent=Intent.START)))
-            if not (h.queued and self.rules.drained):
+            if self.deaths and not (h.queued and self.rules.drained):
                 yield Step(f"{name} frees the lease", w._replace(free=True))
         elif h.intent is Intent.NONE and not mine and open_enough:
             seen = _read(w, i) if self.rules.fresh else w
@@ -352,16 +362,8 @@ def _view(w: World, i: int, with_other: bool) -> World:
     return w.put(i, me).put(1 - i, other)._replace(announced=False, out_for=0)
 
 
-@dataclass(frozen=True)
-class Stage:
-    """Where a rule can be seen to matter."""
-
-    outside: bool = False
-    extend: bool = False
-    fence: int = 1
-
-
 BOTH = Stage()
+MORTAL = Stage(deaths=True)
 EXTENDED = Stage(extend=True, fence=2)
 OUTSIDE = Stage(outside=True, extend=True, fence=2)
 # what can only go wrong while a member lives on extensions, two of them with a host outside
@@ -369,17 +371,19 @@ STAGES = dict.fromkeys(RULE_NAMES, BOTH) | {
     "sponsor": OUTSIDE,
     "joinwin": OUTSIDE,
     "announce": EXTENDED,
+    "drained": MORTAL,
 }
 
 
 def explore(rules: Rules, stage: Stage = BOTH, faults: int = 2) -> Result:
-    model = Model(rules, stage.extend, stage.fence)
+    model = Model(rules, stage)
     return search(model.begin(faults, stage.outside), model.moves)
 
 
 def main() -> None:
     for title, rules, stage in (
         ("all rules, both members", Rules(), BOTH),
+        ("all rules, both members, the VM may die", Rules(), MORTAL),
         ("all rules, both members, extensions", Rules(), EXTENDED),
         ("all rules, one outside, extensions", Rules(), OUTSIDE),
         *((f"without {n}", Rules().without(n), STAGES[n]) for n in RULE_NAMES),

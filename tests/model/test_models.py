@@ -9,7 +9,7 @@ import core_model
 import migration_model
 import pytest
 import register_model
-from core_model import BOTH, EXTENDED, OUTSIDE, STAGES, Stage
+from core_model import BOTH, EXTENDED, MORTAL, OUTSIDE, STAGES, Stage
 from core_world import RULE_NAMES, Rules
 from register_model import Check
 
@@ -19,6 +19,13 @@ def test_two_hosts_with_two_faults_are_safe_with_all_rules() -> None:
     found = core_model.explore(Rules(), BOTH, faults=2)
     assert found.safe, (found.harm, found.course)
     assert found.states > 100_000  # it did not stop short of the interesting part
+
+
+@pytest.mark.slow
+def test_a_vm_that_dies_is_safe_with_all_rules() -> None:
+    found = core_model.explore(Rules(), MORTAL, faults=1)
+    assert found.safe, (found.harm, found.course)
+    assert found.states > 10_000
 
 
 @pytest.mark.slow
