@@ -14,7 +14,9 @@ same words. The rule lists all that may differ, each with its reason:
    the view without its dead host.
 7. The evidence in brackets behind a proof, not its kind: a block that says "closed" shows the next
    term a moment later, and which of the two is read is chance.
-8. Codes of OUTSIDE, each with its reason: the simulator does not pretend what they tell of.
+8. That a host which went down was refused more time: in a lab the watchdog leaves it half a second
+   to ask and to tell.
+9. Codes of OUTSIDE, each with its reason: the simulator does not pretend what they tell of.
 """
 
 from __future__ import annotations
@@ -72,8 +74,10 @@ def _block(told: Sequence[str], about: Circumstances, views: set[int]) -> Iterat
         host, sentence, code = parsed.groups()
         if code in OUTSIDE or _is_old_view(sentence, about, views):
             continue
-        link = _LINK.match(sentence)
-        if code.startswith("link-") and link and set(link.groups()) & set(about.went_down):
+        if code == "time-refused" and host in about.went_down:
+            continue
+        link = _LINK.match(sentence) if code.startswith("link-") else None
+        if link and set(link.groups()) & set(about.went_down):
             continue
         sentence = _EVIDENCE.sub(r"\1", _CANNOT.sub("", sentence))
         words = f"{_NUMBER.sub('#', sentence)} [{code}]"
