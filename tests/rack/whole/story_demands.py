@@ -69,23 +69,28 @@ class Demands:
                 return "" if (code in codes) == (word == "told") else f"told were {codes}"
             case ["view", members, "master", master]:
                 return _unlike(f"{members} master {master}", self._view())
+            case ["lease", vm, "by", host]:
+                holder = view(self._lab).members.get(lease(self._lab, vm).slot)
+                return _unlike(host, holder.host if holder else "")
+            case ["no", "copy", "of", vm]:
+                return _unlike("", ",".join(self._where(vm)[1:]))
             case ["lease", vm, "proof", kind]:
                 proof = lease(self._lab, vm).proof
                 return _unlike(kind, proof.kind.value if proof else "no proof")
             case [host, "resets", count] if host in self._resets:
                 return _unlike(count, str(resets(self._lab)[host] - self._resets[host]))
             case [vm, "on", hosts]:
-                where = self._where(vm)
+                where = ",".join(self._where(vm))
                 return "" if where in hosts.split(",") else f"it runs on {where or 'no host'}"
             case [vm, "down"]:
-                return _unlike("", self._where(vm))
+                return _unlike("", ",".join(self._where(vm)))
             case [vm, "starts", count]:
                 return _unlike(count, str(len(self._lives.of(vm))))
         raise InvalidInput(f"a story on the rack does not know: expect {' '.join(words)}")
 
-    def _where(self, vm: str) -> str:
-        """The host of its living QEMU; a look at what is watched anyway costs no time."""
-        return next((life.host for life in self._lives.of(vm) if not life.ended_s), "")
+    def _where(self, vm: str) -> list[str]:
+        """Hosts of its living QEMUs; a look at what is watched anyway costs no time."""
+        return [life.host for life in self._lives.of(vm) if not life.ended_s]
 
     def _view(self) -> str:
         now = view(self._lab)

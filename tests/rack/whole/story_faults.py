@@ -13,7 +13,6 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable
 from types import TracebackType
 
 from outlast.errors import InvalidInput, OutlastError
@@ -82,31 +81,21 @@ class Faults:
             raise InvalidInput(f"a story on the rack does not know: {command}")
 
     def _host(self, words: list[str]) -> bool:
-        rack = self._lab.rack
-        does: Callable[[str], object]
         match words:
             case ["power", "of", names, ("off" | "on") as word]:
-                does = lambda host: rack.power(host, word)  # noqa: E731
-            case ["host", names, "resets"]:
-                does = lambda host: rack.power(host, "reset")  # noqa: E731
+                for host in names.split(","):
+                    self._lab.rack.power(host, word)
             case ["host", names, "frozen"]:
-                does = rack.freeze
+                for host in names.split(","):
+                    self._lab.rack.freeze(host)
             case ["host", names, "thawed"]:
-                does = rack.thaw
+                for host in names.split(","):
+                    self._lab.rack.thaw(host)
             case ["agent", "of", names, "killed"]:
-                does = lambda host: os.kill(  # noqa: E731
-                    rack.service_pid(host, "outlast-agent"), signal.SIGKILL
-                )
-            case ["host", names, "confirmed", "off"]:
-                does = self._lab.client().confirm_off
-            case ["maintain", names]:
-                does = lambda host: self._lab.client().maintain(host, "new memory")  # noqa: E731
-            case ["serve", names]:
-                does = self._lab.client().serve
+                for host in names.split(","):
+                    os.kill(self._lab.rack.service_pid(host, "outlast-agent"), signal.SIGKILL)
             case _:
                 return False
-        for host in names.split(","):
-            does(host)
         return True
 
     def _storage(self, words: list[str]) -> bool:
@@ -130,6 +119,8 @@ class Faults:
                 rack.heal(*pair.split("-"))
             case ["way", pair, "cut"]:
                 rack.cut(*pair.split(">"), one_way=True)
+            case ["way", pair, "open"]:
+                rack.heal(*pair.split(">"))
             case ["network", "of", names, "down"]:
                 for host in names.split(","):
                     rack.isolate(host)
@@ -142,14 +133,14 @@ class Faults:
 
     def _vm(self, words: list[str]) -> bool:
         lab = self._lab
-        wishes = {"running": "start", "stopped": "stop", "killed": "kill"}
         match words:
             case ["qemu", "of", names, "dies"]:
                 for vm in names.split(","):
                     lab.kill_qemu(vm)
-            case ["wish", names, desired] if desired in wishes:
-                for vm in names.split(","):
-                    getattr(lab.client(), wishes[desired])(vm)
+            case ["wish", vm, "running"]:
+                lab.client().start(vm)
+            case ["wish", vm, "stopped"]:
+                lab.client().stop(vm)
             case ["move", vm, "to", host]:
                 lab.client().migrate(vm, host)
             case _:

@@ -62,24 +62,18 @@ class Opening:
         return cls(tuple(pool.hosts), places, view, first.quiet)
 
 
-class Journals:
-    """All that the hosts of a lab told."""
-
-    def __init__(self, lab: Lab) -> None:
-        self._lab = lab
-
-    def entries(self, since_s: float, until_s: float) -> list[dict[str, object]]:
-        """Notes of this time by the wall clock, in order, each once."""
-        found: dict[str, dict[str, object]] = {}
-        own = [self._lab.folder / h / "disk/var-outlast/journal.jsonl" for h in self._lab.hosts]
-        for path in [*own, *(self._lab.pool_dir / "journal").glob("*.jsonl")]:
-            with suppress(FileNotFoundError):
-                for text in path.read_text(errors="replace").splitlines():
-                    with suppress(ValueError):  # torn by a crash
-                        entry = json.loads(text)
-                        if since_s <= entry["wall_s"] < until_s:
-                            found[entry["id"]] = entry
-        return sorted(found.values(), key=lambda entry: float(str(entry["wall_s"])))
+def entries(lab: Lab, since_s: float) -> dict[str, dict[str, object]]:
+    """All that the hosts told since a moment of the wall clock: by id, in order."""
+    found: list[dict[str, object]] = []
+    own = [lab.folder / host / "disk/var-outlast/journal.jsonl" for host in lab.hosts]
+    for path in [*own, *(lab.pool_dir / "journal").glob("*.jsonl")]:
+        with suppress(FileNotFoundError):
+            for text in path.read_text(errors="replace").splitlines():
+                with suppress(ValueError):  # torn by a crash
+                    found.append(json.loads(text))
+    found = [entry for entry in found if float(str(entry["wall_s"])) >= since_s]
+    found.sort(key=lambda entry: float(str(entry["wall_s"])))
+    return {str(entry["id"]): entry for entry in found}
 
 
 class Play:
@@ -87,18 +81,13 @@ class Play:
 
     def __init__(self, stage: Stage, opening: Opening, lives: Lives, paths: Paths) -> None:
         lab = self._lab = stage.lab
-        self._faults, self._demands, self._journals = (
-            Faults(lab, paths),
-            Demands(lab, lives),
-            Journals(lab),
-        )
+        self._faults, self._demands = Faults(lab, paths), Demands(lab, lives)
         self._opening = opening
-        quiet = opening.quiet
-        self._since_s, self._view = (
-            (time.time(), view(lab).version) if quiet else (stage.begun_s, 0)
-        )
+        self._since_s = time.time() if opening.quiet else stage.begun_s
+        self._view = view(lab).version if opening.quiet else 0
         self._boots = boot_ids(lab)
         self._down: set[str] = set()
+        self._earlier: set[str] = set()  # ids of notes of earlier blocks
         self._story: list[Sequence[str]] = []
         self._real: list[Sequence[str]] = []
 
@@ -108,11 +97,12 @@ class Play:
         self._real.append(())
         until = time.monotonic() + LATE_S
         while True:
-            now_s = time.time()
-            self._real[-1] = () if block.quiet else self._lines(now_s)
+            now = self._told()
+            lines = [line(str(e["host"]), str(e["sentence"]), str(e["code"])) for e in now.values()]
+            self._real[-1] = () if block.quiet else lines
             told, found = self._compare()
             if not any(text.startswith("-") for text in found) or time.monotonic() > until:
-                self._since_s = now_s
+                self._earlier |= now.keys()
                 return Part(block.commands, told, (*wrong, *found))
             time.sleep(0.1)
 
@@ -128,12 +118,13 @@ class Play:
                 self._faults.do(command)
         return ""
 
-    def _codes(self) -> set[str]:
-        return {str(entry["code"]) for entry in self._journals.entries(self._since_s, time.time())}
+    def _told(self) -> dict[str, dict[str, object]]:
+        """In this block."""
+        all_ = entries(self._lab, self._since_s)
+        return {id_: entry for id_, entry in all_.items() if id_ not in self._earlier}
 
-    def _lines(self, until_s: float) -> list[str]:
-        entries = self._journals.entries(self._since_s, until_s)
-        return [line(str(e["host"]), str(e["sentence"]), str(e["code"])) for e in entries]
+    def _codes(self) -> set[str]:
+        return {str(entry["code"]) for entry in self._told().values()}
 
     def _compare(self) -> tuple[int, list[str]]:
         """How many notes were compared in the newest block, and what differs there."""

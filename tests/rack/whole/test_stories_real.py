@@ -23,6 +23,11 @@ MARKED = {
     for path in ROOT.glob("*/*.txt")
     if MARK in (text := path.read_text(encoding="utf-8"))
 }
+QUICK = (
+    "agents/agent_dies", "hosts/frozen_long", "hosts/quick_reboot", "storage/one_host_failing",
+    "vms/qemu_dies",
+)  # fmt: skip
+WANTED = os.environ.get("OUTLAST_STORIES", "")  # a part of names; "all"
 
 
 def _pool(text: str) -> str:
@@ -30,12 +35,11 @@ def _pool(text: str) -> str:
     return next(line for line in text.splitlines() if line.startswith("pool "))
 
 
-QUICK = ("vms/qemu_dies", "hosts/frozen_long", "storage/one_host_failing")
-WANTED = os.environ.get("OUTLAST_STORIES", "")  # a part of names; "all"
 PLAYED = sorted(
     (n for n in MARKED if WANTED == "all" or (WANTED in n if WANTED else n in QUICK)),
     key=lambda name: (_pool(MARKED[name]), "master" in name, name),
 )
+assert PLAYED, f"no story with '{WANTED}' in its name is marked for the rack"
 
 pytestmark = pytest.mark.rack
 
