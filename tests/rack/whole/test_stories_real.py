@@ -24,7 +24,7 @@ MARKED = {
     if MARK in (text := path.read_text(encoding="utf-8"))
 }
 QUICK = (
-    "agents/agent_dies", "hosts/frozen_long", "hosts/quick_reboot", "storage/one_host_failing",
+    "agents/agent_dies", "hosts/quick_reboot", "network/host_isolated", "storage/one_host_failing",
     "vms/qemu_dies",
 )  # fmt: skip
 WANTED = os.environ.get("OUTLAST_STORIES", "")  # a part of names; "all"
