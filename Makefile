@@ -40,8 +40,9 @@ model: setup ## every course of the protocol with two hosts and two faults; minu
 sim: setup ## random faults in the simulator for SECONDS=60, on all processors
 	@$(PYTHON) -m outlast.sim --seconds $(or $(SECONDS),60) --from $(or $(FROM),1)
 
-soak: setup ## the same for HOURS=8, resumable; the result is build/soak-COMMIT.json
-	@$(PYTHON) -m outlast.sim --seconds $$(( $(or $(HOURS),8) * 3600 )) --soak build/soak-$$(git rev-parse --short HEAD).json
+soak: setup ## the same for HOURS=8, resumable; BRANCHES=1: short schedules; results in build/
+	@$(PYTHON) -m outlast.sim --seconds $$(( $(or $(HOURS),8) * 3600 )) $(if $(BRANCHES),--branches) \
+	  --soak build/soak$(if $(BRANCHES),-branches)-$$(git rev-parse --short HEAD).json
 
 mutants: setup ## each rule of the protocol switched off: does the simulator notice? (minutes)
 	@PYTHONPATH=src $(PYTHON) tests/sim/mutants.py

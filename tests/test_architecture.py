@@ -46,7 +46,7 @@ MAY: Mapping[str, frozenset[str]] = {
     | {"images", "power", "network", "readiness"},
     "sim": GROUND
     | {"pool", "placement", "agent.tick", "storage.register", "storage.format"}
-    | {"guard.core", "guard.facts"}
+    | {"guard.core", "guard.facts", "guard.states"}
     | {"guard.pulse_core", "guard.pulse_facts", "guard.pulse_grant", "guard.pulse_windows"}
     | {"wire.grant"},
     "rack": GROUND | {"wire"},
@@ -91,6 +91,8 @@ PURE_FILES = frozenset(
         "wire.grant",
         "guard.core",
         "guard.facts",
+        "guard.states",
+        "guard.pulse_strangers",
         "guard.pulse_core",
         "guard.pulse_grant",
         "guard.pulse_promise",

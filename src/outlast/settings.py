@@ -5,6 +5,7 @@ hosts agree. `check()` proves the relations of docs/PROTOCOL.md and refuses brok
 
     (1) three beats fit into the fence window            3 * beat <= fence
     (2) the watchdog fires inside the kill window        watchdog <= kill
+        and the storage settles within it                settle <= kill
     (3) a host's promise plus the settle time fits       (fence+kill)*(1+rho)^2 + settle < dead
     (4) the start margin leaves room to start            margin < fence / 2
 
@@ -163,6 +164,9 @@ def check(timing: Timing) -> None:
          f"({t.fence_ns / S:g} s)"),
         (t.watchdog_s * S <= t.kill_ns,
          f"the watchdog ({t.watchdog_s} s) must fire inside the kill window "
+         f"({t.kill_ns / S:g} s)"),
+        (t.settle_ns <= t.kill_ns,
+         f"the settle time ({t.settle_ns / S:g} s) must not be longer than the kill window "
          f"({t.kill_ns / S:g} s)"),
         ((t.fence_ns + t.kill_ns) * (1 + RHO) ** 2 + t.settle_ns < t.dead_ns,
          f"fence {t.fence_ns / S:g} s + kill {t.kill_ns / S:g} s + settle {t.settle_ns / S:g} s "

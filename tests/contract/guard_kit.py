@@ -141,9 +141,7 @@ class GuardKit:
         assert bench.ask("status")["undrained"] is False
         assert open_term(bench, T2)["ok"]
 
-    def test_a_term_that_never_drained_is_told_where_nothing_can_reset(
-        self, bench: GuardBench
-    ) -> None:
+    def test_what_never_drained_is_told_where_nothing_can_reset(self, bench: GuardBench) -> None:
         open_term(bench, T1, drains=True)
         bench.ask("admit", vm="web")
         bench.start("web")

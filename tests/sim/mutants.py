@@ -292,11 +292,6 @@ MUTANTS = (
         ((PulseCore, "_begin_term", _old_term_again),),
     ),
     Mutant(
-        "undrained",
-        "a closed term that has not drained by D + K resets the host",
-        ((GuardCore, "_mind_drain", _nothing),),
-    ),
-    Mutant(
         "freed-soon",
         "a lease is freed only when nothing of its VM can be on its way",
         ((hosting.Hosting, "_drained", _yes),),
@@ -331,6 +326,7 @@ BACKED = {
     "a cold start proves every other term dead": "a lease still needs its own proof",
     "what runs without a lease is ended": "the guard ended it before the lease could move",
     "orders are the newest view's master's": "an order names versions, and the taker proves",
+    "a closed term that has not drained resets the host": "a window of X (tests/model, reset)",
     "only who saw it leave gives a lease away": "a window of a tick here (tests/model, memory)",
 }
 BY_NAME = {mutant.name: mutant for mutant in MUTANTS}

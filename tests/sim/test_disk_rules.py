@@ -19,18 +19,21 @@ STORY = Path(__file__).parent.parent / "scenarios/vms/disks_worked_on.txt"
 after_disk_work = Hosting._after_disk_work
 
 
-def idle(self: Hosting, facts: Facts, vm: str, held: Held[Lease], work: Work) -> None:
+def idle(self: Hosting, now_ns: int, facts: Facts, vm: str, held: Held[Lease], work: Work) -> None:
     """The hands' word that work is under way does not count."""
-    after_disk_work(self, replace(facts, busy=facts.busy - {(DISKS, vm)}), vm, held, work)
+    idle = replace(facts, busy=facts.busy - {(DISKS, vm)})
+    after_disk_work(self, now_ns, idle, vm, held, work)
 
 
-def trusting(self: Hosting, facts: Facts, vm: str, held: Held[Lease], work: Work) -> None:
+def trusting(
+    self: Hosting, _now_ns: int, facts: Facts, vm: str, held: Held[Lease], work: Work
+) -> None:
     """What is left of the work is not ended before the lease is freed."""
     if (DISKS, vm) not in facts.busy:
         self._free(facts, vm, held, work, "it will be fine")
 
 
-def lazy(self: Hosting, facts: Facts, vm: str, held: Held[Lease], work: Work) -> None:
+def lazy(self: Hosting, _now_ns: int, facts: Facts, vm: str, held: Held[Lease], work: Work) -> None:
     """Nobody frees the lease of work that lost its agent."""
 
 

@@ -19,17 +19,16 @@ The states and what moves them are the table NEXT; a cause that is not in it is 
     verified empty; never while RESETTING. W is the time-out read back from the device plus a
     fifth, because devices fire late (10.0 s set: up to 11.8 s seen), but at most K.
  9. Not empty at D + K - slack: RESETTING.
-10. Closing while the storage is sick (the deadline passed, or a close says so) and a VM ran since
-    the start of the last confirmed beat: RESETTING after the kill attempt, because a killed QEMU's
-    queued write may land whenever the storage answers again. Where nothing can reset the host
-    (a lab), status says so in `unsafe_reset`, and after a close that asked for it
-    `quiesced_possible` is false.
+10. Closing while the storage is sick (the deadline passed, or a close says so) and a VM ran later
+    than K before the last confirmed beat: RESETTING after the kill attempt, because a killed QEMU's
+    queued write may land whenever the storage answers again. Where nothing can reset the host (a
+    lab), `unsafe_reset` says so; after a close that asked for it `quiesced_possible` is false.
 11. An extension, given by all other hosts while nobody has storage, moves D as a confirmed beat
     does, but is none: nothing starts on it, and rule 10 looks back to the last real beat.
 12. The timing of an open term may change while D, by the new one, is ahead and the watchdog fits.
-13. A term that closed in order, with a VM since its last confirmed beat, is undrained until the
-    pulse says that the storage has answered for X since. Not said by the D it had, + K - slack:
-    RESETTING, as in 10; and rule 8 looks at that D. No term opens before.
+13. A term that closed in order, with a VM that ran so lately, is undrained until the pulse says
+    that the storage has answered for X since. Not said by the D it had, + K - slack: RESETTING,
+    as in 10; and rule 8 looks at that D. No term opens before.
 
 What it does not do: it reads no clock and no file, writes nothing, kills nothing. It says what is
 to be done (Duty, in order) and the shell does it.
@@ -68,7 +67,8 @@ class GuardCore:
     def __init__(self, memory: Memory | None = None, ran_ns: int = -1) -> None:
         self._memory = memory or Memory()
         self._saved = self._memory
-        self._ran_ns = ran_ns  # CLOCK_BOOTTIME at which the subtree was last seen populated
+        self._ran_ns = ran_ns  # CLOCK_BOOTTIME: no VM was there after this; -1 = never
+        self._populated = ran_ns >= 0  # at the look before; not known counts as yes
         self._admitted: dict[str, tuple[Reading, bool]] = {}  # since when; for a copy?
 
     # -- what it knows ---------------------------------------------------------------------
@@ -108,8 +108,7 @@ class GuardCore:
             return False
         return late_ns <= self.remaining_ns(now) + memory.timing.kill_ns
 
-    def _undrained_ns(self, now: Reading) -> int:
-        """Rule 13: time until D + K of a term that is over."""
+    def _undrained_ns(self, now: Reading) -> int:  # until D + K of a term that is over
         timing, start = self._memory.timing, self._memory.undrained
         return timing.fence_ns + timing.kill_ns - now.since(start or now)
 
@@ -139,8 +138,9 @@ class GuardCore:
 
     def tick(self, now: Reading, facts: Facts) -> tuple[Duty, ...]:
         """Let time act, then say what is to be done. Call it often, and before each request."""
-        if facts.populated:
+        if facts.populated or self._populated:  # it may have ended only now
             self._ran_ns = now.boot_ns
+        self._populated = facts.populated
         if self.state is GuardState.OPEN and self.remaining_ns(now) <= 0:
             self._close(Cause.EXPIRED, "the deadline passed without a confirmation")
             self._want_reset(facts, asked=False)
@@ -339,7 +339,7 @@ class GuardCore:
         if vm in facts.vms:
             return no(f"a process of {vm} is still running here")
         del self._admitted[vm]
-        self._ran_ns = now.boot_ns
+        self._ran_ns, self._populated = now.boot_ns, True
         return {"ok": True}
 
     # -- inner -----------------------------------------------------------------------------
@@ -361,8 +361,9 @@ class GuardCore:
         self._move(cause, reason=reason, closed_terms=closed)
 
     def _ran_lately(self, facts: Facts) -> bool:
-        """False: nothing ran since the storage last answered, so that nothing can be queued."""
-        return facts.populated or self._ran_ns >= self._memory.beat.boot_ns
+        """False: X, no longer than K, lay between the last VM and a beat: nothing is queued."""
+        late_ns = max(0, self._memory.beat.boot_ns - self._memory.timing.kill_ns)
+        return facts.populated or self._ran_ns >= late_ns
 
     def _want_reset(self, facts: Facts, *, asked: bool) -> None:
         """Rule 10, after any move to CLOSING with sick storage."""

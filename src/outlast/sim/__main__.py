@@ -4,6 +4,8 @@
     python -m outlast.sim --seed 7 --steps         and all that the hosts said
     python -m outlast.sim --seed 7 --shrink        the shortest story that fails as it does
     python -m outlast.sim --seconds 60 [--from 1]  as many seeds as fit into the time
+    python -m outlast.sim --seconds 60 --branches  many short schedules from each seed's beginning
+    python -m outlast.sim --seed 7.42              one of those
     python -m outlast.sim --seconds 60 --soak FILE   the same, going on where FILE ended
     python -m outlast.sim --story FILE             play a story and print what really happens
 
@@ -15,10 +17,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 from outlast.errors import OutlastError
-from outlast.sim import soak
+from outlast.sim import branches, soak
 from outlast.sim.scenario import Player
 from outlast.sim.seeds import Run
 from outlast.sim.shrink import shrink
@@ -34,20 +37,23 @@ def main() -> int:
     if args.story:
         say(Player().play(args.story.read_text(encoding="utf-8")))
         return 0
-    if args.seed is not None and args.shrink:
-        return _shrunk(args.seed)
-    if args.seed is not None:
+    if args.seed and args.shrink:
+        return _shrunk(int(args.seed))
+    if args.seed:
         return _one(args.seed, steps=args.steps)
     commit = soak.commit_of(Path(__file__).parent)
     if args.soak:
         tally = soak.load(args.soak, commit, args.first)
-        soak.soak(tally, args.seconds, args.jobs, lambda t: soak.save(args.soak, t))
+        saved = partial(soak.save, args.soak)
+        soak.soak(tally, args.seconds, args.jobs, saved, branching=args.branches)
     else:
-        tally = soak.soak(soak.Tally(commit, args.first, args.first), args.seconds, args.jobs)
+        tally = soak.Tally(commit, args.first, args.first)
+        soak.soak(tally, args.seconds, args.jobs, branching=args.branches)
     say(f"commit {commit}: {tally.sentence()}\n")
     for failure in tally.failures:
         say(f"seed {failure['seed']}: {failure['kind']}: {failure['words']}\n")
-        say(f"  as a short story: python -m outlast.sim --seed {failure['seed']} --shrink\n")
+        if not args.branches:
+            say(f"  as a short story: python -m outlast.sim --seed {failure['seed']} --shrink\n")
     return next((EXIT[kind] for kind in WORST if tally.counts.get(kind)), 0)
 
 
@@ -57,20 +63,24 @@ def _arguments() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--seed", type=int, help="play this one")
+    parser.add_argument("--seed", metavar="N[.M]", help="play this one, or its branch M")
     parser.add_argument("--steps", action="store_true", help="with --seed: tell everything")
     parser.add_argument("--shrink", action="store_true", help="with --seed: as a short story")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--from", type=int, default=1, dest="first", help="the first seed")
+    parser.add_argument("--branches", action="store_true", help="short schedules")
     parser.add_argument("--jobs", type=int, default=0, help="default: one a processor")
     parser.add_argument("--soak", type=Path, metavar="FILE", help="keep and continue the result")
     parser.add_argument("--story", type=Path, metavar="FILE")
     return parser.parse_args()
 
 
-def _one(seed: int, *, steps: bool) -> int:
-    say = sys.stdout.write
-    outcome = Run(seed, _line if steps else None).play()
+def _one(seed: str, *, steps: bool) -> int:
+    say, tell = sys.stdout.write, _line if steps else None
+    if "." in seed:
+        outcome = branches.replay(branches.parse(seed), tell)
+    else:
+        outcome = Run(int(seed), tell).play()
     if not steps:
         say("".join(f"  {fault}\n" for fault in outcome.faults))
     say(f"seed {seed}: {outcome.kind}{': ' if outcome.words else ''}{outcome.words}\n")

@@ -10,60 +10,20 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from outlast.errors import BrokenInvariant
 from outlast.pool.journal import Note
-from outlast.settings import MS, S, check, preset
-from outlast.sim.host import SimHost
+from outlast.settings import MS, S, preset
+from outlast.sim.faults import HARM, PAUSES_S, UNDO, Strokes
 from outlast.sim.pool import SimPool
 from outlast.sim.world import Path
 
 # with the timing `lab`; another one stretches them as it stretches T_dead
 SAFETY_S = 40.0
 BOUND_S = 40.0
-PAUSES_S = (0.05, 0.1, 0.3, 0.6, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0)
-# a seed has some kinds of faults only: all of them at once hide what a few would show
-HARM = (
-    "off",
-    "reset",
-    "stuck",
-    "failing",
-    "cut",
-    "oneway",
-    "agent",
-    "freeze",
-    "qemu",
-    "stop",
-    "slow",
-    "move",
-    "maintain",
-    "blackout",
-    "retime",
-    "late",
-    "rough",
-    "clocks",
-    "sleep",
-    "wall",
-    "trouble",
-    "hang",
-    "stall",
-    "island",
-)
-
-# what a pool with the timing `lab` may be changed to, and back
-SLOW = replace(preset("lab"), preset="slow", fence_ns=4000 * MS, dead_ns=6000 * MS)
-UNDO = {
-    "off": ("on", "on"), "stuck": ("ok", "ok"), "failing": ("ok",), "cut": ("join", "join"),
-    "oneway": ("join",), "freeze": ("thaw", "thaw"), "stop": ("start", "start"), "slow": ("fast",),
-    "move": ("move", "move", "back"), "maintain": ("serve", "move"),
-    "blackout": ("light", "ok", "ok"), "late": ("ok", "ok"), "rough": ("smooth",),
-    "sleep": ("wake", "wake"), "trouble": ("sound", "sound"), "hang": ("quick",),
-    "island": ("bridge", "bridge"),
-}  # fmt: skip
 TIMINGS = ("lab", "lab", "quick", "standard")
 HOSTS = "abcde"
-check(SLOW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +33,11 @@ class Outcome:
     words: str
     faults: tuple[str, ...]
     host_seconds: float
+    number: int = -1  # of the branch (branches.py); -1: the whole seed
+
+    @property
+    def name(self) -> str:
+        return str(self.seed) if self.number < 0 else f"{self.seed}.{self.number}"
 
 
 class Run:
@@ -97,6 +62,12 @@ class Run:
             host.replies_lost = 4
             host.start_takes_ns = self.random.choice((50, 200, 200, 1500)) * MS
             host.kill_takes_ns = round(share * self.pool.settings.timing.kill_ns)
+        self._strokes = Strokes(self.pool, self.slow)
+        self.kinds: tuple[str, ...] = ()
+        self.draw_kinds()
+
+    def draw_kinds(self) -> None:
+        """Which faults there will be."""
         some = self.random.sample(HARM, self.random.randint(2, len(HARM)))
         self.kinds = tuple(kind for harm in some for kind in (harm, *UNDO.get(harm, ())))
 
@@ -119,94 +90,31 @@ class Run:
             pool.run(self.slow)
             seconds += 5
             while seconds < SAFETY_S:
-                self._hurt()
+                self.hurt()
                 step = self.random.choice(PAUSES_S)
                 pool.run(step * self.slow)
                 seconds += step
-            self._heal()
-            words = self._recover()
+            self.heal()
+            words = self.recover()
             kind = "liveness" if words else "ok"
         except BrokenInvariant as broken:
             kind, words = "safety", str(broken)
         played_s = (pool.world.now_ns - begun_ns) / 1e9
         return Outcome(self.seed, kind, words, tuple(self.faults), played_s * len(pool.hosts))
 
-    def _hurt(self) -> None:
+    def hurt(self) -> None:
+        """One more fault, unless the drawn one can not happen now."""
         pool, draw = self.pool, self.random
-        name = draw.choice(list(pool.hosts))
-        host = pool.hosts[name]
-        other = draw.choice(list(pool.hosts))
-        vm = draw.choice([f"vm{i}" for i in range(1, 5)])
+        name, other = draw.choice(list(pool.hosts)), draw.choice(list(pool.hosts))
+        vm = draw.choice(pool.vms)
         what = draw.choice(self.kinds)
         fault = f"{pool.world.now_ns / 1e9:.2f} {what} {name} {other} {vm}"
-        self.faults.append(fault)
         if self._tell:
             self._tell(f"  {fault}")
-        world = pool.world
-        match what:
-            case "off":
-                host.power_off()
-            case "on":
-                host.power_on()
-            case "reset" if host.power:
-                host.reset()
-            case "stuck" | "failing" | "late" | "ok":
-                path = {"stuck": Path.STUCK, "failing": Path.FAIL, "late": Path.LATE}.get(
-                    what, Path.OK
-                )
-                pool.set_path(name, path)
-            case "blackout" | "light":  # of everybody's storage
-                for each in pool.hosts:
-                    pool.set_path(each, Path.STUCK if what == "blackout" else Path.OK)
-            case "retime" if host.power and self.timing == "lab":
-                change_timing(host)
-            case "cut" | "join" if name != other:
-                world.link(name, other, what == "join")
-            case "oneway" if name != other:
-                world.cut.add((name, other))
-            case (
-                "stall"
-            ):  # the most ordinary of troubles: the storage of one host stands for a while
-                pool.set_path(name, Path.STUCK)
-                takes_ns = round(draw.choice(PAUSES_S) * self.slow * S)
-                world.after(takes_ns, lambda: pool.set_path(name, Path.OK))
-            case "island" | "bridge":
-                pool.isolate(name, what == "bridge")
-            case "agent" if host.power:
-                host.agent.kill()
-            case "freeze" | "thaw" if host.power:
-                host.frozen = what == "freeze"
-            case "sleep" | "wake" if host.power:
-                host.sleep(what == "sleep")
-            case "clocks" | "wall":
-                host.clock.err(draw, wall=what == "wall")
-            case "rough" | "smooth":
-                world.rough = what == "rough"
-            case "trouble":
-                host.start_trouble[vm] = draw.choice(("other", "locked", "missing"))
-            case "sound":
-                host.start_trouble.clear()
-            case "hang" | "quick":
-                host.start_takes_ns = 10 * S if what == "hang" else 200 * MS
-            case "qemu" if pool.where(vm):
-                pool.host(pool.where(vm)).agent.qemu_ends(vm, "crashed")
-            case "stop" | "start":
-                pool.want(vm, {"stop": "stopped", "start": "running"}[what])
-            case "move" if pool.where(vm):
-                host.move_takes_ns = draw.choice((100, 400, 2000)) * MS
-                pool.move(vm, draw.choice(("", other)))
-            case "back" if pool.record(vm).move:
-                pool.wish(vm, replace(pool.record(vm), move=None))
-            case "maintain" | "serve":
-                pool.serve(name, "new memory" if what == "maintain" else "")
-            case "slow":
-                world.latency_ns = (20_000_000, 250_000_000)
-            case "fast":
-                world.latency_ns = (1_000_000, 8_000_000)
-            case _:
-                self.faults.pop()
+        if self._strokes.strike(what, name, other, vm):
+            self.faults.append(fault)
 
-    def _heal(self) -> None:
+    def heal(self) -> None:
         pool = self.pool
         pool.world.latency_ns = (1_000_000, 8_000_000)
         pool.world.rough = False
@@ -219,7 +127,7 @@ class Run:
             host.start_takes_ns = min(host.start_takes_ns, S)
             host.power_on()
 
-    def _recover(self) -> str:
+    def recover(self) -> str:
         """What is missing after the bound; "" when all is well."""
         pool = self.pool
         for _ in range(int(BOUND_S)):
@@ -231,12 +139,6 @@ class Run:
 
     def _missing(self) -> list[str]:
         return [vm for vm in self.pool.wanted() if not self.pool.where(vm)]
-
-
-def change_timing(host: SimHost) -> None:
-    """From `lab` to a slower one, or back, as its pulse learns it from the settings."""
-    core = host.agent.pulse.core
-    core.set_timing(SLOW if core.timing.preset == "lab" else preset("lab"))
 
 
 def _silent(host: str, note: Note) -> None:

@@ -36,6 +36,7 @@ WORDS = {
     "wall": "wall clock of {host} wrong",
     "stall": "storage of {host} stuck for 1s", "island": "network of {host} down",
     "bridge": "network of {host} up",
+    "gulp": "qemu of {vm} dies", "drown": "network of {host} down",
     "trouble": "start of {vm} on {host} fails", "sound": "start of {vm} on {host} works",
     "hang": "starts on {host} take 10s", "quick": "starts on {host} take 0.2s",
 }  # fmt: skip

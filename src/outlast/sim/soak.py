@@ -22,9 +22,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from outlast.errors import InvalidInput
+from outlast.sim.branches import branches, is_trunk
 from outlast.sim.seeds import Outcome, play
 
 BATCH = 16  # seeds for each processor between two looks at the clock; 3 to 6 seconds
+BRANCHES = 100  # of one trunk
 FAILURES_KEPT = 50
 
 
@@ -41,24 +43,27 @@ class Tally:
     failures: list[dict[str, object]] = field(default_factory=list)
 
     def add(self, outcome: Outcome, cpu_s: float) -> None:
-        self.next = outcome.seed + 1
         self.host_seconds += outcome.host_seconds
         self.cpu_seconds += cpu_s
         self.counts[outcome.kind] = self.counts.get(outcome.kind, 0) + 1
         if outcome.kind != "ok" and len(self.failures) < FAILURES_KEPT:
-            about = {"seed": outcome.seed, "kind": outcome.kind, "words": outcome.words}
+            about: dict[str, object] = {
+                "seed": outcome.name,
+                "kind": outcome.kind,
+                "words": outcome.words,
+            }
             self.failures.append(about)
 
     @property
     def played(self) -> int:
-        return self.next - self.first
+        return sum(self.counts.values())
 
     def sentence(self) -> str:
         rate = self.host_seconds / max(0.001, self.cpu_seconds)
         found = ", ".join(f"{n} {kind}" for kind, n in sorted(self.counts.items()))
         return (
-            f"{self.played:,} seeds ({found or 'none yet'}), {self.host_seconds:,.0f} host-seconds,"
-            f" {rate:,.0f} a CPU second"
+            f"{self.played:,} schedules ({found or 'none yet'}), "
+            f"{self.host_seconds:,.0f} host-seconds, {rate:,.0f} a CPU second"
         )
 
 
@@ -85,17 +90,23 @@ def save(path: Path, tally: Tally) -> None:
 
 
 def soak(
-    tally: Tally, seconds: float, jobs: int = 0, saved: Callable[[Tally], None] = lambda _: None
-) -> Tally:
-    """Play seeds from `tally.next` on. Ctrl-C ends it early, with everything counted kept."""
+    tally: Tally, seconds: float, jobs: int = 0, saved: Callable[[Tally], None] = lambda _: None,
+    *, branching: bool = False,
+) -> Tally:  # fmt: skip
+    """Play seeds from `tally.next` on, or their branches. Ctrl-C ends it early, with everything
+    counted kept."""
     jobs = jobs or os.cpu_count() or 1
     until = time.monotonic() + seconds
+    played = _grown if branching else _played
     with multiprocessing.Pool(jobs, _quiet) as workers:
         try:
             while True:  # one batch at least
                 batch = range(tally.next, tally.next + BATCH * jobs)
-                for outcome, cpu_s in workers.map(_played, batch, chunksize=1):
-                    tally.add(outcome, cpu_s)
+                found = workers.map(played, batch, chunksize=1)
+                for seed, outcomes in zip(batch, found, strict=True):
+                    for outcome, cpu_s in outcomes:
+                        tally.add(outcome, cpu_s)
+                    tally.next = seed + 1
                 saved(tally)
                 if time.monotonic() > until:
                     break
@@ -119,6 +130,11 @@ def _quiet() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _played(seed: int) -> tuple[Outcome, float]:
+def _played(seed: int) -> list[tuple[Outcome, float]]:
     begun = time.process_time()
-    return play(seed), time.process_time() - begun
+    return [(play(seed), time.process_time() - begun)]
+
+
+def _grown(seed: int) -> list[tuple[Outcome, float]]:
+    """The branches of a trunk; none of a seed that is no trunk."""
+    return list(branches(seed, 0, BRANCHES)) if is_trunk(seed) else []

@@ -17,9 +17,9 @@ from outlast.model import Fence, GroupWish, HaOff, VmRecord, VmSpec
 from outlast.settings import MS, S
 from outlast.sim.codec import encode
 from outlast.sim.disk_work import begin_work, end_work
+from outlast.sim.faults import change_timing
 from outlast.sim.host import SimHost
 from outlast.sim.pool import UUID, SimPool
-from outlast.sim.seeds import change_timing
 from outlast.sim.world import Path
 from outlast.storage import format as fmt
 from outlast.storage.format import BLOCK_SIZE

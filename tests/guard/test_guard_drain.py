@@ -1,0 +1,50 @@
+"""Rule 13 of the guard's core: what a closed term may have left on its way to the storage."""
+
+from __future__ import annotations
+
+import pytest
+from guard_oracle import MS, W_S, F, K, Oracle, S
+
+from outlast.guard.states import Duty
+from outlast.model import GuardState
+
+
+def _closed_undrained(reset: str = "watchdog") -> Oracle:
+    """A VM ran, and the term closed in order a moment after a confirmed beat."""
+    oracle = Oracle(reset=reset, watchdog_s=W_S, immortal=False, permille=1000)
+    oracle.beat("open", 1, 0, drains=True)
+    oracle.request("admit", vm="a")
+    oracle.start("a")
+    oracle.guard.wait(1000 * MS)
+    oracle.close(sick=False)
+    oracle.guard.wait(50 * MS)
+    assert oracle.guard.core.state is GuardState.CLOSED
+    return oracle
+
+
+@pytest.mark.parametrize("reset", ["watchdog", "sysrq"])
+def test_what_has_not_drained_by_d_plus_k_resets_the_host(reset: str) -> None:
+    guard = _closed_undrained(reset).guard
+    guard.wait(F + K - K // 10 - 1200 * MS)
+    assert guard.core.state is GuardState.CLOSED
+    guard.wait(200 * MS)
+    assert guard.core.state is GuardState.RESETTING
+    assert guard.duties[-1].duty is Duty.RESET
+
+
+def test_what_has_drained_resets_nobody_and_lets_the_next_term_begin() -> None:
+    oracle = _closed_undrained()
+    assert not oracle.request("open", **oracle.opening(2, 0))
+    assert oracle.request("drained", term=oracle.name(1))
+    oracle.guard.wait(2 * (F + K))
+    assert oracle.guard.core.state is GuardState.CLOSED
+    oracle.beat("open", 2, 0)
+    assert oracle.guard.core.state is GuardState.OPEN
+
+
+def test_the_watchdog_would_fire_in_time_for_what_has_not_drained() -> None:
+    oracle = _closed_undrained("none")  # nothing is written to sysrq: only the device is left
+    oracle.guard.wait(F + K)
+    opened = oracle.starts[0].boot_ns
+    pets = [d.when.boot_ns - opened for d in oracle.guard.duties if d.duty is Duty.PET]
+    assert F - 50 * MS <= max(pets) <= F + K - W_S * S
