@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 SOURCES := src tests packaging $(wildcard bench)
 
-.PHONY: help assets setup demo test lint types unit rack-test sim soak mutants bench-failover bench-migrate bench-placement bench-detection bench-manager bench-fleet chaos soak-moves soak-kills format clean model deb
+.PHONY: help assets setup demo test lint types unit rack-test sim soak mutants bench-failover bench-migrate bench-placement bench-detection bench-manager bench-fleet chaos rack-stories soak-moves soak-kills format clean model deb
 
 help: ## this list
 	@echo "Outlast: VMs outlast their hosts."
@@ -67,6 +67,9 @@ bench-fleet: setup ## what the manager costs with 100 pools of 64 hosts and 2,00
 
 chaos: setup ## random faults on real hosts for MINUTES=10, judged by the VMs' own disks (needs root or sudo)
 	@OUTLAST_CHAOS_S=$$(( $(or $(MINUTES),10) * 60 )) scripts/as-root.sh $(PYTHON) -m pytest -s tests/rack/whole/test_chaos.py
+
+rack-stories: setup ## marked stories of the simulator with real processes and faults, note by note; STORIES=part-of-name (needs root or sudo)
+	@OUTLAST_STORIES=$(or $(STORIES),all) scripts/as-root.sh $(PYTHON) -m pytest -s tests/rack/whole/test_stories_real.py
 
 soak-moves: setup ## MOVES=200 live migrations, each with a fault at a random instant (needs root or sudo)
 	@OUTLAST_MOVES=$(or $(MOVES),200) OUTLAST_BACK_AND_FORTH=$$(( $(or $(MOVES),200) / 2 )) \

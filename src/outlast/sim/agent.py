@@ -30,6 +30,7 @@ from outlast.sim.world import Path
 from outlast.storage import format as fmt
 
 AGENT_AWAY_NS = S // 2
+CRASHED = "its QEMU process ended unexpectedly"  # libvirt says no more
 START_WORDS = {
     "other": "QEMU ended at once",
     "locked": "the image is locked",
@@ -282,7 +283,7 @@ class SimAgent:
     def qemu_ends(self, vm: str, kind: str) -> None:
         """kind: crashed (as by kill -9 of its process) | shutdown (from inside)."""
         if self.machine.over(vm, flushed=kind == "shutdown"):
-            self.exits.append(Exit(vm, kind, "killed by signal 9" if kind == "crashed" else ""))
+            self.exits.append(Exit(vm, kind, CRASHED if kind == "crashed" else ""))
             self.machine.later(20 * MS, self.wake)
 
     def _stop(self, stop: Stop) -> None:

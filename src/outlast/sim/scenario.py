@@ -47,7 +47,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from outlast.errors import BrokenInvariant, InvalidInput
@@ -85,17 +85,16 @@ class Player:
     def play(self, text: str) -> str:
         """The story with the notes that it really leads to."""
         out: list[str] = []
-        for remarks, commands in _blocks(text):
+        for block in blocks(text):
             self._said, self._codes, self._once = [], [], set()
-            self._quiet = "quiet" in commands
-            for command in commands:
-                if not command.startswith("#"):
-                    try:
-                        self._do(command)
-                    except BrokenInvariant as broken:
-                        self._said.append(f"BROKEN {broken}")
-            body = [*remarks, *commands]
-            if commands:
+            self._quiet = block.quiet
+            for command in block.commands:
+                try:
+                    self._do(command)
+                except BrokenInvariant as broken:
+                    self._said.append(f"BROKEN {broken}")
+            body = [*block.remarks, *block.commands]
+            if block.commands:
                 body += [DASHES, *self._said]
             out.append("\n".join(body))
         return "\n\n".join(out) + "\n"
@@ -175,11 +174,24 @@ def timed(options: Mapping[str, str]) -> Timing:
     return timing
 
 
-def _blocks(text: str) -> Iterator[tuple[list[str], list[str]]]:
-    """(remarks, commands) of each block; what was expected is left out."""
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A part of a story as it is written."""
+
+    remarks: tuple[str, ...]
+    commands: tuple[str, ...]
+    told: tuple[str, ...]  # what is expected
+
+    @property
+    def quiet(self) -> bool:
+        return "quiet" in self.commands
+
+
+def blocks(text: str) -> Iterator[Block]:
+    """The blocks of a story, in order."""
     for block in text.strip().split("\n\n"):
         lines = block.splitlines()
-        if DASHES in lines:
-            lines = lines[: lines.index(DASHES)]
-        remarks = [line for line in lines if line.startswith("#")]
-        yield remarks, [line for line in lines if not line.startswith("#")]
+        end = lines.index(DASHES) if DASHES in lines else len(lines)
+        remarks = tuple(line for line in lines[:end] if line.startswith("#"))
+        commands = tuple(line for line in lines[:end] if not line.startswith("#"))
+        yield Block(remarks, commands, tuple(lines[end + 1 :]))

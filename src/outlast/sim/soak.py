@@ -101,7 +101,7 @@ def soak(
     with multiprocessing.Pool(jobs, _quiet) as workers:
         try:
             while True:  # one batch at least
-                batch = range(tally.next, tally.next + BATCH * jobs)
+                batch = range(tally.next, tally.next + (1 if branching else BATCH) * jobs)
                 found = workers.map(played, batch, chunksize=1)
                 for seed, outcomes in zip(batch, found, strict=True):
                     for outcome, cpu_s in outcomes:

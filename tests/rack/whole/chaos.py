@@ -97,7 +97,7 @@ def wrong(lab: Lab, lives: Lives) -> list[str]:
     return found
 
 
-def _versions(reg: Path, name: str) -> dict[int, dict[str, object]]:
+def versions(reg: Path, name: str) -> dict[int, dict[str, object]]:
     """What is still there of a register, by version."""
     found = {}
     for path in (reg / name).glob("[0-9]*"):
@@ -108,7 +108,7 @@ def _versions(reg: Path, name: str) -> dict[int, dict[str, object]]:
 
 
 def _view_chain(reg: Path) -> list[str]:
-    values = _versions(reg, "view")
+    values = versions(reg, "view")
     views = {version: view_from(value) for version, value in values.items()}
     found = [f"view {n} says it is {v.version}" for n, v in views.items() if n != v.version]
     for version, view in views.items():
@@ -120,7 +120,7 @@ def _view_chain(reg: Path) -> list[str]:
 
 
 def lease_chain(reg: Path, vm: str) -> list[str]:
-    values = _versions(reg, f"lease/{vm}")
+    values = versions(reg, f"lease/{vm}")
     leases = {version: lease_from(value) for version, value in values.items()}
     found = []
     for version, lease in leases.items():
