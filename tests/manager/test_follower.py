@@ -86,10 +86,12 @@ def test_only_what_has_changed_is_asked_for_over_one_connection(
     asked: list[tuple[int, str]] = []
     exchange = AgentClient._exchange
 
-    def watched(client: AgentClient, connection: Any, method: str, path: str, body: bytes) -> bytes:
+    def watched(
+        client: AgentClient, connection: Any, method: str, path: str, body: bytes, length: int
+    ) -> bytes:
         if path.startswith("/v1/status"):
             asked.append((id(connection), path.partition("since=")[2]))
-        return exchange(client, connection, method, path, body)
+        return exchange(client, connection, method, path, body, length)
 
     monkeypatch.setattr(AgentClient, "_exchange", watched)
 
