@@ -95,7 +95,8 @@ def test_a_screen_ends_with_the_move_and_is_found_again(lab: Lab) -> None:
 
     assert "the screen has ended" in asyncio.run(look())
     lab.wait(lambda: lab.where("vm1") == target, BACK_S, "vm1 does not move")
-    settle(lab, ["vm1"])  # the third host may hear of it a moment later
+    known = lab.client(third)
+    lab.wait(lambda: known.vm("vm1").host == target, BACK_S, f"{third} does not hear of it")
 
     async def greet() -> bytes:
         async with asyncio.timeout(30), connect(at, "vm1", "screen") as screen:
