@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+OWN_STORAGE = "pool"  # what people call the pool's own, beside repositories by their names
+
 
 @dataclass(frozen=True, slots=True)
 class JoinToken:

@@ -8,14 +8,15 @@ import typer
 
 from outlast.cli.context import options, print_json, say
 from outlast.cli.image import RATE, Limit, rate_of
-from outlast.mounts.registry import POOL
+from outlast.equipment import OWN_STORAGE
 
 
 def move_disk(
     ctx: typer.Context,
     vm: Annotated[str, typer.Argument(metavar="VM", help="The VM's name.")],
     to: Annotated[
-        str, typer.Option(metavar="STORAGE", help=f"Where to; {POOL}: the pool's own storage.")
+        str,
+        typer.Option(metavar="STORAGE", help=f"Where to; {OWN_STORAGE}: the pool's own storage."),
     ] = "",
     disk: Annotated[int, typer.Option(metavar="N", help="Its first, second, ... disk.")] = 1,
     limit: Limit = RATE,
@@ -44,7 +45,7 @@ def move_disk(
     elif not to:
         raise InvalidInput("where to?", hint="outlast storage list; outlast vm move-disk --help")
     else:
-        where = "" if to == POOL else to
+        where = "" if to == OWN_STORAGE else to
         disks.move_disk(vm, make(DiskMoveWish, to=where, disk=disk, rate_bytes_s=rate_of(limit)))
         with telling(chosen.json) as tell:
             done = follow(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from outlast.equipment import Repository
+from outlast.equipment import OWN_STORAGE, Repository
 from outlast.errors import Conflict, InvalidInput, NotFound
 from outlast.mounts.options import Choice, choose
 from outlast.mounts.unit import check_path
@@ -20,7 +20,6 @@ from outlast.storage.records import repository_from, repository_to, vm_from
 from outlast.storage.register import Register
 
 BASE = "/srv"
-POOL = "pool"  # what people call the pool's own storage
 
 
 def repositories(register: Register) -> list[Repository]:
@@ -47,8 +46,8 @@ def choice_of(repository: Repository) -> Choice:
 def check(repository: Repository) -> Repository:
     """The repository with its path in plain form. Raises InvalidInput."""
     check_name(repository.name, "name of a repository")
-    if repository.name == POOL:
-        raise InvalidInput(f"'{POOL}' is the pool's own storage", hint="take another name")
+    if repository.name == OWN_STORAGE:
+        raise InvalidInput(f"'{OWN_STORAGE}' is the pool's own storage", hint="take another name")
     choice_of(repository)
     return replace(repository, path=check_path(repository.path or f"{BASE}/{repository.name}"))
 
