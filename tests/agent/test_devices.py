@@ -41,7 +41,7 @@ def device(tmp_path: Path) -> Iterator[str]:
 
 def plan(pool_dir: Path, *paths: str, use_existing: bool = True) -> list[str]:
     wishes = [DiskWish(path=path) for path in paths]
-    planned = images.plan(str(pool_dir), "web", wishes, use_existing)
+    planned = images.plan(str(pool_dir), {}, "web", wishes, use_existing)
     assert not any(item.size_bytes for item in planned), "nothing is made"
     return [f"{item.disk.kind} {item.disk.path} {item.disk.format}" for item in planned]
 
@@ -68,7 +68,7 @@ def test_what_other_hosts_would_not_find_is_refused(pool_dir: Path, path: str) -
 
 def test_nothing_is_made_there(pool_dir: Path, device: str) -> None:
     with pytest.raises(BadField, match="cannot be made here"):
-        images.plan(str(pool_dir), "web", [DiskWish(path=device, size=1 << 20)], True)
+        images.plan(str(pool_dir), {}, "web", [DiskWish(path=device, size=1 << 20)], True)
 
 
 def test_a_device_that_this_host_uses_is_no_disk(pool_dir: Path, device: str) -> None:
