@@ -20,7 +20,7 @@ from outlast.cli.host_facts import storage
 from outlast.cli.host_lights import HostFacts, judge
 from outlast.equipment import PowerSwitch
 from outlast.power import switches
-from outlast.readiness import GREEN, RED, YELLOW
+from outlast.readiness.lights import GREEN, RED, YELLOW
 from outlast.storage.etcd_folder import EtcdFolder
 from outlast.storage.etcd_probe import LOSING
 from outlast.storage.format import slot_from
