@@ -26,6 +26,7 @@ BARE = {
     ("POST", f"{V}/me/second-factor/remove"): "see the tests of second factors",
     ("DELETE", f"{V}/users/{{user}}/second-factor"): "see the tests of second factors",
     ("POST", f"{V}/webhooks/{{webhook}}/test"): "changes nothing",
+    ("POST", f"{V}/pools/{{pool}}/templates/{{template}}/deploy"): "needs images; tests/web has it",
     ("POST", f"{V}/tokens"): "a token makes none; see the next test",
     ("DELETE", f"{V}/tokens/{{token}}"): "the same",
 }
@@ -106,9 +107,15 @@ def test_every_change_says_what_was_before_and_after(
     was = f"{state} on b, HA on"
     assert told("POST", f"{pool}/vms/web/stop") == ("stop", was, "off")
     shows("stopped")
+    action, before, after = told("PATCH", f"{pool}/vms/web", {"vcpus": 2})
+    assert (action, '"vcpus":1' in before, after) == ("set", True, '{"vcpus":2}')
     assert told("POST", f"{pool}/vms/web/kill") == ("kill", "stopped, HA on", "off")
     action, before, after = told("DELETE", f"{pool}/vms/web?force=true")
     assert (action, '"name":"web"' in before, '"force":true' in after) == ("delete", True, True)
+    action, before, after = told("PATCH", f"{pool}/settings", {"admission": "refuse"})
+    assert (action, '"admission":"warn"' in before, '"admission":"refuse"' in after) == (
+        "pool-set", True, True,
+    )  # fmt: skip
     assert told("POST", f"{pool}/ha", off) == ("pool-ha", "HA on", "HA off: a test")
     assert told("POST", f"{pool}/hosts/b/maintenance", {"why": "disks"}) == (
         "maintain", "member", "in maintenance: disks (anna/test)",

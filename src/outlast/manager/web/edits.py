@@ -90,6 +90,8 @@ VM_FIELDS = (
     Field("vcpus", "vCPUs", "--vcpus", _number),
     Field("start_order", "Start order", "--start-order", _number, hint="0 starts first"),
     Field("start_delay_s", "Starts later by", "--start-delay", _number, unit="s", hint="seconds"),
+    Field("ready", "Those after it start when", "--ready", empty="runs",
+          hint="agent, tcp:5432 or delay:30s answers; nothing: it runs"),
     Field("groups", "Groups", "--group", _groups, empty="none",
           hint="like apart:db; a ? behind it: if possible"),
     Field("preferred", "Only on these hosts", "--prefer", _words, many=True, empty="any"),
@@ -135,7 +137,7 @@ def now(thing: Thing) -> dict[str, str]:
         return {
             "priority": thing.priority, "memory": memory,
             "vcpus": str(thing.vcpus), "start_order": str(thing.start_order),
-            "start_delay_s": str(thing.start_delay_s), "groups": " ".join(groups),
+            "start_delay_s": str(thing.start_delay_s), "ready": thing.ready, "groups": " ".join(groups),
             "preferred": " ".join(thing.preferred), "likes": " ".join(thing.likes),
         }  # fmt: skip
     if isinstance(thing, HostStatus):
