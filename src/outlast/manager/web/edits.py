@@ -137,7 +137,8 @@ def now(thing: Thing) -> dict[str, str]:
         return {
             "priority": thing.priority, "memory": memory,
             "vcpus": str(thing.vcpus), "start_order": str(thing.start_order),
-            "start_delay_s": str(thing.start_delay_s), "ready": thing.ready, "groups": " ".join(groups),
+            "start_delay_s": str(thing.start_delay_s), "ready": thing.ready,
+            "groups": " ".join(groups),
             "preferred": " ".join(thing.preferred), "likes": " ".join(thing.likes),
         }  # fmt: skip
     if isinstance(thing, HostStatus):
