@@ -23,6 +23,7 @@ from outlast.agent.deploying import Deploying
 from outlast.agent.disk_moves import DiskMoves
 from outlast.agent.hostfile import var_dir
 from outlast.agent.peers import FOR, AgentPeers
+from outlast.agent.replies import json_of
 from outlast.agent.snapshots import Snapshots
 from outlast.wire.disks import AdoptWish, BackupWish, DiskMoveWish, SnapshotWish
 from outlast.wire.shapes import parse
@@ -117,7 +118,7 @@ class DiskApi:
         return await self._done(lambda: self.backups.begin(vm, wish), 202)
 
     async def _status(self, request: web.Request) -> web.Response:
-        return _json(self.backups.status(request.match_info["name"]))
+        return json_of(self.backups.status(request.match_info["name"]))
 
     async def _give_up(self, request: web.Request) -> web.Response:
         return await self._done(lambda: self.backups.give_up(request.match_info["name"]))
@@ -127,7 +128,7 @@ class DiskApi:
         return await self._done(lambda: self.moves.begin(vm, wish), 202)
 
     async def _moving(self, request: web.Request) -> web.Response:
-        return _json(self.moves.status(request.match_info["name"]))
+        return json_of(self.moves.status(request.match_info["name"]))
 
     async def _stay(self, request: web.Request) -> web.Response:
         return await self._done(lambda: self.moves.give_up(request.match_info["name"]))
@@ -159,10 +160,4 @@ class DiskApi:
         done = await self._blocking(act)
         assert isinstance(done, BaseModel)
         log.info("%s", getattr(done, "sentence", ""))
-        return _json(done, status)
-
-
-def _json(shape: BaseModel, status: int = 200) -> web.Response:
-    return web.Response(
-        text=shape.model_dump_json(), status=status, content_type="application/json"
-    )
+        return json_of(done, status)

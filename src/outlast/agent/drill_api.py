@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 from aiohttp import web
 
+from outlast.agent.replies import json_of
 from outlast.agent.service import Drilling
 from outlast.storage.drills import DrillRecord
 from outlast.wire.drills import DrillInfo, DrillWish
@@ -39,5 +40,4 @@ class DrillApi:
 
 
 def _answer(drill: DrillRecord) -> web.Response:
-    told = DrillInfo.model_validate(asdict(drill)).model_dump_json()
-    return web.Response(text=told, content_type="application/json")
+    return json_of(DrillInfo.model_validate(asdict(drill)))

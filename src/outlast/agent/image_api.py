@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from pydantic import BaseModel
 
 from outlast.agent.jobs import Job, Jobs
+from outlast.agent.replies import json_of
 from outlast.errors import InvalidInput
 from outlast.images.pace import Pace
 from outlast.images.uploads import Upload, Uploads
@@ -45,7 +45,7 @@ class ImageApi:
     async def _begin(self, request: web.Request) -> web.Response:
         name, wish = request.match_info["name"], parse(UploadWish, await request.read())
         begin = lambda: self._uploads.begin(name, wish.size_bytes, wish.sha256)  # noqa: E731
-        return _json(_shape(await self._blocking(begin)))
+        return json_of(_shape(await self._blocking(begin)))
 
     async def _send(self, request: web.Request) -> web.Response:
         name, text = request.match_info["name"], request.query.get("offset", "")
@@ -65,7 +65,7 @@ class ImageApi:
                 waiting.clear()
         if waiting:
             at = await self._blocking(lambda: keep(bytes(waiting), at))
-        return _json(_shape(await self._blocking(lambda: self._uploads.get(name))))
+        return json_of(_shape(await self._blocking(lambda: self._uploads.get(name))))
 
     async def _take(self, request: web.Request) -> web.Response:
         name, wish = request.match_info["name"], parse(ImportWish, await request.read() or b"{}")
@@ -79,17 +79,11 @@ class ImageApi:
             job.tell(state="done", sentence=f"{name} is imported")
 
         first = ImportStatus(name=name, state="running", sentence=f"{name} is being imported")
-        return _json(self._jobs.begin(name, first, work, self._place), 202)
+        return json_of(self._jobs.begin(name, first, work, self._place), 202)
 
     async def _status(self, request: web.Request) -> web.Response:
-        return _json(self._jobs.status(request.match_info["name"]))
+        return json_of(self._jobs.status(request.match_info["name"]))
 
 
 def _shape(upload: Upload) -> UploadStatus:
     return UploadStatus(name=upload.name, size_bytes=upload.size_bytes, got_bytes=upload.got_bytes)
-
-
-def _json(shape: BaseModel, status: int = 200) -> web.Response:
-    return web.Response(
-        text=shape.model_dump_json(), status=status, content_type="application/json"
-    )

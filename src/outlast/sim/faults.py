@@ -159,9 +159,7 @@ class Strokes:
         return True
 
     def _stall(self, name: str, pause_s: float) -> None:
-        pool = self._pool
-        pool.set_path(name, Path.STUCK)
-        pool.world.after(round(pause_s * self._slow * S), lambda: pool.set_path(name, Path.OK))
+        self._pool.stall(name, pause_s * self._slow)
 
 
 def change_timing(host: SimHost) -> None:

@@ -216,6 +216,11 @@ class SimPool:
         else:
             host.queued.clear()
 
+    def stall(self, name: str, time_s: float) -> None:
+        """One host's storage stands still for a while, and then goes on."""
+        self.set_path(name, Path.STUCK)
+        self.world.after(round(time_s * 1e9), lambda: self.set_path(name, Path.OK))
+
     def _holder(self, vm: str) -> str:
         return self.host_of(self.lease(vm).slot)
 

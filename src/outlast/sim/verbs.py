@@ -106,7 +106,7 @@ class Verbs:
                     self.pool.set_path(host.name, PATHS[word])
             case ["storage", "of", names, "stuck", "for", time]:
                 for host in self._hosts(names):
-                    self._stall(host.name, seconds(time))
+                    self.pool.stall(host.name, seconds(time))
             case ["storage", word] if word in PATHS:
                 for name in self.pool.hosts:
                     self.pool.set_path(name, PATHS[word])
@@ -118,10 +118,6 @@ class Verbs:
             case _:
                 return False
         return True
-
-    def _stall(self, name: str, time_s: float) -> None:
-        self.pool.set_path(name, Path.STUCK)
-        self.world.after(round(time_s * S), lambda: self.pool.set_path(name, Path.OK))
 
     def _network(self, words: list[str]) -> bool:
         match words:
