@@ -156,8 +156,8 @@ def test_a_wish_of_a_manager_that_was_killed_is_looked_for_in_the_pool(
         return status == 200 and bool(task["done"])
 
     wait(lambda: ended("taken") and ended("lost"), 15)
-    taken = managers[2].call("GET", f"{V}/tasks/taken", token=token)[1]
-    lost = managers[2].call("GET", f"{V}/tasks/lost", token=token)[1]
+    taken = managers[2].call("GET", f"{V}/tasks/taken?wait_s=15", token=token)[1]
+    lost = managers[2].call("GET", f"{V}/tasks/lost?wait_s=15", token=token)[1]
     assert (taken["failed"], lost["failed"]) == (False, True)
     assert "shows no such wish" in lost["sentence"]
     assert real.a.read_vm("db").value.start_seq == 0  # type: ignore[union-attr]

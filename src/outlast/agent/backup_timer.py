@@ -36,7 +36,7 @@ class BackupTimer:
         now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now().astimezone(),
     ) -> None:  # fmt: skip
         self._service, self._register, self._tell, self._now = service, register, tell, now
-        self._backups = Backups(service)
+        self._backups = Backups(service, lambda: now().timestamp())
 
     def look(self) -> None:
         """Make what is due here; what cannot be read is looked at again."""
