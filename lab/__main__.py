@@ -19,7 +19,7 @@ from lab.root import cache
 from lab.site import Site
 from outlast.errors import OutlastError
 
-TRIALS = ("nfs", "install", "ocfs2")
+TRIALS = ("nfs", "install", "ocfs2", "gluster")
 
 
 def main() -> int:
@@ -35,8 +35,9 @@ def main() -> int:
         folder = Path(tempfile.mkdtemp(prefix=f"run-{name}-", dir=cache()))
         found.say(f"consoles are in {folder}")
         try:
-            with Site(folder) as site:
-                importlib.import_module(f"lab.{name}").trial(site, found)
+            module = importlib.import_module(f"lab.{name}")
+            with Site(folder, module.MEMORY_MIB) as site:
+                module.trial(site, found)
         except OutlastError as trouble:
             found.add("ended early", f"{trouble.sentence} {trouble.hint or ''}", False)
             code = trouble.exit_code

@@ -95,11 +95,15 @@ def judge(found: Findings, what: str, results: dict[str, dict[str, Any]]) -> Non
     wrong += [f"version {v} was written by nobody" for v in sorted(nobody)]
     wrong += [f"version {v} was acknowledged and is lost" for v in won if v > last]
     troubles = sum(len(result["troubles"]) for result in results.values())
+    beat, swap = (
+        " and ".join(f"{max(r[key], default=0) / 1000:.1f} s" for r in results.values())
+        for key in ("beats_ms", "swaps_ms")
+    )
     counts = ", ".join(f"{len(r['won'])} by {name}" for name, r in results.items())
-    worst = ", ".join(f"{max(r['beats_ms'], default=0) / 1000:.2f} s" for r in results.values())
+    kept = "; ".join(wrong[:3]) or "one winner each, none lost, no block went back"
     found.add(
         what,
-        f"{last} versions ({counts}), {len(unknown)} unknown, {troubles} troubles, longest beat "
-        f"{worst}; {'; '.join(wrong[:3]) or 'one winner each, none lost, no block went back'}",
+        f"{kept}. {last} versions ({counts}), {len(unknown)} unknown, {troubles} troubles; "
+        f"longest beat {beat}, longest swap {swap}",
         not wrong and last > 0,
     )

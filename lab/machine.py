@@ -20,7 +20,7 @@ from lab.channel import CommandFailed, Done, GuestAgent, Monitor
 from lab.root import Root
 from outlast.errors import TimedOut, Unreachable
 
-BOOT_S = 300.0
+BOOT_S, LIMIT_S = 600.0, 600.0
 # HPET: what a TSC of a translated processor is worth is guessed at boot, on a busy machine badly
 KERNEL_WORDS = (
     "console=ttyS0 root=/dev/vda rw net.ifnames=0 ipv6.disable=1 mitigations=off audit=0 quiet "
@@ -34,7 +34,7 @@ class Machine:
 
     def __init__(
         self, name: str, number: int, root: Root, folder: Path, given: Path, port: int,
-        memory_mib: int = 1024,
+        memory_mib: int,
     ) -> None:  # fmt: skip
         self.name, self.address = name, f"10.77.0.{number}"
         self._number, self._root, self._given, self._port = number, root, given, port
@@ -98,15 +98,15 @@ class Machine:
     def ended(self, number: int) -> Done | None:
         return self._agent.ended(number)
 
-    def wait(self, number: int, limit_s: float = 120.0) -> Done:
+    def wait(self, number: int, limit_s: float = LIMIT_S) -> Done:
         return self._agent.wait(number, limit_s, f"{self.name}: command {number}")
 
-    def run(self, command: str, limit_s: float = 120.0, typed: str = "") -> Done:
+    def run(self, command: str, limit_s: float = LIMIT_S, typed: str = "") -> Done:
         """Whatever comes of it. Raises TimedOut, Unreachable."""
         number = self._agent.begin(command, typed)
         return self._agent.wait(number, limit_s, f"{self.name}: {command}")
 
-    def check(self, command: str, limit_s: float = 120.0, typed: str = "") -> str:
+    def check(self, command: str, limit_s: float = LIMIT_S, typed: str = "") -> str:
         """What it says; it must succeed. Raises CommandFailed, TimedOut, Unreachable."""
         done = self.run(command, limit_s, typed)
         if done.code:

@@ -8,6 +8,7 @@ from lab.contest import HOSTS, POOL, contest, kit, probe
 from lab.findings import Findings
 from lab.site import Site
 
+MEMORY_MIB = 1024
 EXPORT = "/export/pool"
 KINDS = {"NFS 4.2": "nfs", "NFS 4.1": "nfs", "NFS 3": "nfs3"}
 OPTIONS = {"NFS 4.1": "--option vers=4.1"}
@@ -42,6 +43,8 @@ def version(site: Site, found: Findings, name: str, kind: str) -> None:
     contest(site, found, f"{name}, quiet", 30)
     contest(site, found, f"{name}, host b's cable out for {CLIENT_CUT_S:.0f} s", 60,
             lambda: _cut(site))  # fmt: skip
+    contest(site, found, f"{name}, the server's NFS service restarted", SERVER_CONTEST_S,
+            lambda: _restart(site))  # fmt: skip
     contest(site, found, f"{name}, the server's power cut and back", SERVER_CONTEST_S,
             lambda: _power(site, found))  # fmt: skip
     site.both(HOSTS, lambda host: site[host].check(f"outlast storage unmount {POOL}"))
@@ -51,6 +54,10 @@ def _cut(site: Site) -> None:
     site["b"].cut(away=True)
     time.sleep(CLIENT_CUT_S)
     site["b"].cut(away=False)
+
+
+def _restart(site: Site) -> None:
+    site["c"].check("systemctl restart nfs-server")
 
 
 def _power(site: Site, found: Findings) -> None:

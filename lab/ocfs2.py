@@ -10,6 +10,7 @@ from lab.contest import HOSTS, POOL, contest, kit, probe
 from lab.findings import Findings
 from lab.site import Site
 
+MEMORY_MIB = 1024
 TARGET = "iqn.2026-01.nas:pool"
 DEVICE = f"/dev/disk/by-path/ip-10.77.0.3:3260-iscsi-{TARGET}-lun-1"
 BOOT = "cat /proc/sys/kernel/random/boot_id"

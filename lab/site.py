@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class Site:
-    def __init__(self, folder: Path, memory_mib: int = 1024) -> None:
+    def __init__(self, folder: Path, memory_mib: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         given = _given(folder / "given")
         port = 20000 + secrets.randbelow(20000)

@@ -12,7 +12,7 @@ from lab.install import commands
 
 def result(won: list[int], last: int, **more: Any) -> dict[str, Any]:
     return {"won": won, "last": last, "unknown": [], "wrong": [], "troubles": [],
-            "beats_ms": [3.0], **more}  # fmt: skip
+            "beats_ms": [3.0], "swaps_ms": [9.0], **more}  # fmt: skip
 
 
 @pytest.mark.parametrize(
