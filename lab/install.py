@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from lab.channel import Done
+from lab.contest import HOSTS
 from lab.findings import Findings
 from lab.nfs import serve
 from lab.site import TREE, Site
@@ -26,7 +27,7 @@ IS_MEMBER = (
     'python3 -c \'import json, sys; sys.exit((sys.argv[1], "member") not in '
     '[(h["name"], h["state"]) for h in json.load(sys.stdin)["hosts"]])\''
 )
-AGAIN_S = 600.0
+AGAIN_S, TYPED_S = 600.0, 1800.0
 
 
 def commands(page: Path = PAGE) -> list[tuple[str, str]]:
@@ -40,19 +41,18 @@ def trial(site: Site, found: Findings) -> None:
     steps = commands()
     found.add("commands of the page", len(steps), len(steps) <= 6)
     package, mount, init, join, token, vm = (code for _, code in steps)
-    for name in ("a", "b"):
-        typed(site, found, name, package)
-        typed(site, found, name, mount)
+    for command in (package, mount):
+        site.both(HOSTS, lambda name, command=command: typed(site, found, name, command))
     typed(site, found, "a", init)
     typed(site, found, "a", join)
     secret = typed(site, found, "a", token).out.split()
     typed(site, found, "b", join, next((w for w in secret if len(w) > 30), ""))
     typed(site, found, "a", vm)
-    site["a"].until("outlast vm show web | grep -q running", 300)
-    for name in ("a", "b"):
-        check = site[name].run("outlast host check", 120)
+    site["a"].until("outlast vm show web | grep -q running", AGAIN_S)
+    for name in HOSTS:
+        check = site[name].run("outlast host check")
         found.add(f"host check on {name}", check.text, check.code == 0)
-    check = site["a"].run("outlast pool check", 120)
+    check = site["a"].run("outlast pool check")
     found.add("pool check", check.text, check.code == 0)
     power_cut(site, found)
 
@@ -61,7 +61,7 @@ def typed(site: Site, found: Findings, name: str, command: str, answer: str = ""
     """At a terminal, as a person types it."""
     began = time.monotonic()
     line = command.replace("'", "'\\''")
-    done = site[name].run(f"cd /mnt/lab && script -qec '{line}' /dev/null", 1200, f"{answer}\n")
+    done = site[name].run(f"cd /mnt/lab && script -qec '{line}' /dev/null", TYPED_S, f"{answer}\n")
     shown = "" if "token" in command else f"\n{done.text[-1500:]}"
     found.add(f"{name}$ {command}", f"{time.monotonic() - began:.0f} s{shown}", done.code == 0)
     return done
@@ -69,7 +69,7 @@ def typed(site: Site, found: Findings, name: str, command: str, answer: str = ""
 
 def power_cut(site: Site, found: Findings) -> None:
     """Kill the machine that runs the VM; the other must run it, and nobody else."""
-    where = next(name for name in ("a", "b") if site[name].run(RUNS).code == 0)
+    where = next(name for name in HOSTS if site[name].run(RUNS).code == 0)
     other = "b" if where == "a" else "a"
     found.add("the VM runs on", where, site[other].run(RUNS).code != 0)
     site[where].kill()
@@ -81,5 +81,5 @@ def power_cut(site: Site, found: Findings) -> None:
     site.start(where)
     took = site[other].until(f"outlast --json status | {IS_MEMBER} {where}", AGAIN_S)
     found.add(f"{where} boots again, and is a member after", f"{took:.0f} s")
-    both = [name for name in ("a", "b") if site[name].run(RUNS).code == 0]
+    both = [name for name in HOSTS if site[name].run(RUNS).code == 0]
     found.add("then the VM runs on", ", ".join(both), both == [other])
