@@ -1,7 +1,7 @@
 """What every guard must do, as tests: subclass `GuardKit` and give it a bench.
 
-The promises are those of outlast/guard/core.py (rules 1 to 10) as seen through the requests of the
-socket. The kit knows only `GuardBench`; time may be real or pretended. `MemoryGuard` is a bench
+The promises are those of outlast/guard/states.py (rules 1 to 14) as seen through the requests of
+the socket. The kit knows only `GuardBench`; time may be real or pretended. `MemoryGuard` is a bench
 without processes or clocks, around the guard's real core: what a simulated host needs.
 """
 
@@ -150,6 +150,22 @@ class GuardKit:
         assert not bench.ask("status")["unsafe_reset"]
         bench.wait(FENCE_NS + KILL_NS)
         assert bench.ask("status")["unsafe_reset"]
+
+    def test_a_storage_of_disks_is_remembered_until_it_has_answered(
+        self, bench: GuardBench
+    ) -> None:
+        open_term(bench, T1, drains=True)
+        bench.ask("admit", vm="web", stores=["fast"])
+        bench.start("web")
+        assert not bench.ask("settled", store="fast", since_ns=1 << 60)["ok"], "it is here"
+        bench.ask("close", term=T1, reason="excluded")
+        bench.wait(FENCE_NS // 4)
+        bench.restart()
+        assert bench.ask("status")["stores"] == ["fast"]
+        assert not bench.ask("drained", term=T1)["ok"]
+        assert not bench.ask("settled", store="fast", since_ns=1)["ok"], "asked long before"
+        assert bench.ask("settled", store="fast", since_ns=1 << 60)["ok"]
+        assert bench.ask("drained", term=T1)["ok"]
 
     def test_only_the_open_term_is_confirmed_or_closed(self, bench: GuardBench) -> None:
         open_term(bench, T1)
@@ -371,7 +387,9 @@ class MemoryGuard:
             case "drained":
                 return self.core.drained(fields)
             case "admit":
-                return self.core.admit(now, vm)
+                return self.core.admit(now, vm, stores=fields.get("stores", ()))
+            case "settled":
+                return self.core.settled(now, facts, fields.get("store"), fields.get("since_ns"))
             case "release":
                 return self.core.release(vm)
             case "enter":

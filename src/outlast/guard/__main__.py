@@ -224,8 +224,11 @@ class Guard:
                 return self.core.close(now, facts, fields)
             case "drained":
                 return self.core.drained(fields)
+            case "settled":
+                return self.core.settled(now, facts, fields.get("store"), fields.get("since_ns"))
             case "admit":
-                answer = self.core.admit(now, vm, incoming=fields.get("incoming"))
+                stores = fields.get("stores", ())
+                answer = self.core.admit(now, vm, incoming=fields.get("incoming"), stores=stores)
                 return {**answer, "cgroup": f"{self.subtree.path}/{vm}"}
             case "release":
                 return self.core.release(vm)
