@@ -14,6 +14,7 @@ import pytest
 
 from outlast.guard.core import GuardCore
 from outlast.guard.facts import Facts, Reading
+from outlast.guard.requests import answer
 from outlast.guard.states import Duty
 from outlast.model import GuardState
 
@@ -369,36 +370,15 @@ class MemoryGuard:
         return reply
 
     def _answer(self, op: str, fields: Reply) -> Reply:
-        now, facts, vm = self.reading(), self.facts(), fields.get("vm")
-        match op:
-            case "status":
-                known = {vm: {"populated": bool(count)} for vm, count in self.inside.items()}
-                return {**self.core.status(now, facts), "vms": known}
-            case "open":
-                return self.core.open(now, facts, fields)
-            case "confirm":
-                return self.core.confirm(now, fields)
-            case "retime":
-                return self.core.retime(now, facts, fields)
-            case "extend":
-                return self.core.confirm(now, fields, extend=True)
-            case "close":
-                return self.core.close(now, facts, fields)
-            case "drained":
-                return self.core.drained(fields)
-            case "admit":
-                return self.core.admit(now, vm, stores=fields.get("stores", ()))
-            case "settled":
-                return self.core.settled(now, facts, fields.get("store"), fields.get("since_ns"))
-            case "release":
-                return self.core.release(vm)
-            case "enter":
-                return self.core.enter(now, facts, vm)
-            case "kill":
-                if not isinstance(vm, str) or self.inside.pop(vm, None) is None:
-                    return {"ok": False, "error": "no such VM"}
-                return {"ok": True, "populated": False}
-        return {"ok": False, "error": "no such request"}
+        vm = fields.get("vm")
+        if op == "kill":
+            if not isinstance(vm, str) or self.inside.pop(vm, None) is None:
+                return {"ok": False, "error": "no such VM"}
+            return {"ok": True, "populated": False}
+        said = answer(self.core, self.reading(), self.facts(), op, fields)
+        if op != "status":
+            return said
+        return {**said, "vms": {vm: {"populated": bool(n)} for vm, n in self.inside.items()}}
 
     def start(self, vm: str) -> Reply:
         reply = self.ask("enter", vm=vm)
