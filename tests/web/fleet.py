@@ -33,11 +33,11 @@ from outlast.wire.shapes import (
     VmDetail,
     VmStatus,
     VmWish,
-    Why,
     make,
     parse,
 )
 from outlast.wire.templates import TemplateDeploy
+from outlast.wire.why import Why
 
 NAMES = ("api", "crm", "db", "erp", "mail", "proxy", "shop", "web")
 STAGES = ("prod", "stage", "dev")

@@ -83,7 +83,7 @@ class LibvirtDriver:
         self.processors = LibvirtProcessors(self._link, self._options.domain, self._options.start_s)
         self.disks = LibvirtDisks(self._on_domain)
         self.foreigners = LibvirtForeigners(self._ask)
-        self.guests = LibvirtGuests(self._link)
+        self.guests = LibvirtGuests(self._link, lambda name: self._console(name, gently=True))
         if not self._link.wait(self._options.connect_s):
             log.warning("libvirt at %s does not answer yet; it is tried again and again", uri)
 
@@ -192,9 +192,12 @@ class LibvirtDriver:
         self._ledger.subscribe(callback)
 
     def open_console(self, name: str) -> Console:
+        return self._console(name)
+
+    def _console(self, name: str, *, gently: bool = False) -> LibvirtConsole:
         def opened(_: Any) -> LibvirtConsole:
             own = libvirt.open(self._link.uri)  # a stream waits for long: never on the shared one
-            return LibvirtConsole(own, self._find(own, name), name)
+            return LibvirtConsole(own, self._find(own, name), name, gently=gently)
 
         try:
             return self._ask("console", opened)

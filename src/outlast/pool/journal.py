@@ -76,6 +76,10 @@ SENTENCES: Mapping[str, str] = {
     # VMs
     "vm-starts": "{vm} is being started on {host}: {why}",
     "vm-runs": "{vm} runs on {host}",
+    "vm-alive": "first sign of life from {vm} on {host}, {after_s:.1f} s after its QEMU began: "
+    "{sign}",
+    "vm-mute": "{vm} has run on {host} for {for_s} s without a sign of life: no guest agent "
+    "answers, nothing came from its serial console or network card; look at its screen",
     "vm-adopted": "{vm} was running on {host} already and is kept",
     "vm-crashed": "{vm} died on {host}: {why}",
     "vm-shutdown": "{vm} shut itself down; it stays down until somebody starts it",

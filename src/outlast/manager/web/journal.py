@@ -37,8 +37,8 @@ TONES = {
     "warn": {"block-unreadable", "link-down", "agent-away", "storm-brake", "order-refused",
              "order-late", "start-waits", "margin-small", "move-failed", "call-refused",
              "start-locked", "maintenance", "host-leaves", "time-given", "fence-begins",
-             "drill-begins", "drill-refused"},
-    "ok": {"vm-runs", "vm-moved", "member", "storage-back", "link-up", "in-service"},
+             "drill-begins", "drill-refused", "vm-mute"},
+    "ok": {"vm-runs", "vm-alive", "vm-moved", "member", "storage-back", "link-up", "in-service"},
 }  # fmt: skip
 TONE_OF = {code: tone for tone, codes in TONES.items() for code in codes}
 QUIET = ("lease-taken", "lease-freed", "order-given")  # not drawn: others say the same
