@@ -29,7 +29,6 @@ ELSEWHERE = {
     "backup-made": "agent/test_backup_timer.py",
     "backup-failed": "agent/test_backup_timer.py",
     "backup-late": "agent/test_backup_timer.py",
-    "lease-waits": "pool/test_repositories.py",
     "repository-lacks": "mounts/test_repository_keeper.py",
     "repository-there": "mounts/test_repository_keeper.py",
     "disk-work": "agent/test_disk_work.py",

@@ -173,6 +173,7 @@ class Hosting:
             record.value.wanted
             and now_ns >= self._retry_at.get(vm, 0)
             and facts.guard.remaining_ns > self._timing.margin_ns
+            and not self._draining.cut_off(facts, vm, work.notes)
         ):
             why = self._why.get(vm) or held.value.why or "this host holds its lease"
             work.starts.append(Start(vm, record.value.spec, held.version, why))
