@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -12,6 +14,9 @@ from command_line import Outlast
 sys.path.insert(0, str(Path(__file__).parent.parent / "incident"))
 
 from recorded_pool import record
+
+from outlast.incident import archive
+from outlast.incident.replay import replay
 
 STORY = Path(__file__).parent.parent / "scenarios/hosts/one_host_dies.txt"
 
@@ -36,6 +41,16 @@ def test_there_and_back(ring: Path, outlast: Outlast, tmp_path: Path) -> None:
     assert "each decided the same again" in said.out
     assert "pool hosts=a,b,c" in told.read_text()
     assert outlast("--json", "replay", str(file)).json["same"] is True
+
+
+def test_it_goes_to_where_the_output_goes(ring: Path, tmp_path: Path) -> None:
+    """As `outlast incident export --since 1h > incident.zip`, with what is said beside it."""
+    env = {**os.environ, "OUTLAST_VAR": str(tmp_path / "var"), "OUTLAST_RUN": str(tmp_path)}
+    words = [sys.executable, "-m", "outlast.cli.main", "incident", "export", "--since", "1h"]
+    with (tmp_path / "i.zip").open("wb") as out:
+        done = subprocess.run(words, env=env, stdout=out, stderr=subprocess.PIPE, check=True)
+    assert b"without the notes of the pool" in done.stderr
+    assert replay(archive.load(tmp_path / "i.zip").recorded).same
 
 
 def test_masked(ring: Path, outlast: Outlast, tmp_path: Path) -> None:
