@@ -33,6 +33,7 @@ ELSEWHERE = {
     "repository-there": "mounts/test_repository_keeper.py",
     "disk-work": "agent/test_disk_work.py",
     "guard-ended": "agent/test_last_words.py",
+    "term-ended": "agent/test_last_words.py",
     "fence-begins": "agent/test_fencer.py",
     "fence-failed": "agent/test_fencer.py",
     "balancing": "agent/test_balancer.py",

@@ -22,7 +22,7 @@ ABOUT_HOST = frozenset(
     {
         "host-silent", "host-off", "host-closed", "host-anew", "block-unreadable", "agent-away",
         "member", "not-member", "storage-sick", "storage-back", "time-given", "time-refused",
-        "fence-begins", "fence-failed", "guard-ended",
+        "fence-begins", "fence-failed", "guard-ended", "term-ended",
     }
 )  # fmt: skip
 ASIDE = frozenset(

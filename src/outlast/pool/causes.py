@@ -64,6 +64,7 @@ SAME_HOST: Mapping[str, tuple[str, ...]] = {
     "vm-killed": ("not-member",),
     # and what others saw of it
     "guard-ended": ("storage-sick", "time-refused", "host-silent", "host-off", "host-closed"),
+    "term-ended": ("host-silent", "host-off", "host-closed"),
     "member": ("guard-ended", "not-member"),
 }
 # what ends the story that a cause belongs to

@@ -20,6 +20,7 @@ SENTENCES: Mapping[str, str] = {
     "time-given": "nobody reaches the pool's storage: all others give {host} more time",
     "time-refused": "{host} gets no more time without storage: {why}",
     "guard-ended": "{host} went down {ago_s:.0f} s before its agent began again: {why}",
+    "term-ended": "the guard of {host} ended {vms} while its agent was away: {why}",
     "margin-small": "a beat of {host} took {took_s:.1f} s of the {fence_s:g} s after which its VMs "
     "are ended{advice}",
     "network-lacks": "{host} does not have the network {network}: {why}",
