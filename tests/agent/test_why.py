@@ -32,6 +32,7 @@ TOLD = (
     ("b", note("vm-runs", vm="web", host="b")),
     ("b", note("vm-alive", vm="web", host="b", sign="its guest agent answers", after_s=2.0)),
     ("b", note("order-refused", vm="web", why="of another moment")),
+    ("a", note("view-changed", view=5, members="a b c", master="a", reason="c joins")),
     ("c", note("guard-ended", host="c", ago_s=70.0, why="nothing was amiss in its last word")),
     ("b", note("backup-failed", vm="web", host="b", said="no room")),
 )
@@ -44,7 +45,7 @@ ACCOUNT = (
     ("view 4 (a, b)", 5),
     ("QEMU running", 8),
     ("first sign of life from the guest (its guest agent answers)", 9),
-    ("c itself says since: nothing was amiss in its last word", 11),
+    ("c itself says since: nothing was amiss in its last word", 12),
 )
 
 
@@ -78,6 +79,33 @@ def test_a_vm_that_was_taken_over(service: MemoryService) -> None:
     assert lines[0].startswith("web runs on b since ")
     assert lines[2].endswith("(after 1)")
     assert "db" not in "\n".join(lines)
+
+
+def test_a_vm_that_was_started_for_the_first_time(service: MemoryService) -> None:
+    first = note(
+        "order-given", vm="new", host="b", why="it is wanted and runs nowhere; most is left"
+    )
+    runs = note("vm-runs", vm="new", host="b")
+    service.notes += linked(
+        [
+            {"wall_s": BEGAN_S + 20 + n, "host": "b", "code": one.code, "sentence": one.sentence,
+             "fields": dict(one.fields), "id": str(n), "causes": ["0"] * n}
+            for n, one in enumerate((first, runs))
+        ]
+    )  # type: ignore[arg-type]  # fmt: skip
+    told = Api(service).why_vm("new").told(lambda s: f"{s - BEGAN_S:.0f}")
+    assert told == (
+        "new runs on b since 21, because it is wanted and runs nowhere: "
+        "b was chosen: most is left at 20; QEMU running at 21"
+    )
+
+
+def test_a_host_that_is_back(service: MemoryService) -> None:
+    service.notes += linked(
+        [{"wall_s": BEGAN_S + 20.0, "host": "c", "code": "member", "sentence": "c is a member",
+          "fields": {"host": "c", "view": 5, "slot": 3}, "causes": ["old-1"]}]
+    )  # type: ignore[arg-type]  # fmt: skip
+    assert "c is a member; it began with this: c is silent" in Api(service).why_host("c").sentence
 
 
 def test_a_vm_that_nothing_happened_to(service: MemoryService) -> None:

@@ -59,6 +59,7 @@ def test_masked(ring: Path, outlast: Outlast, tmp_path: Path) -> None:
     said = outlast("replay", str(file), "--step")
     assert said.code == 0, said.err
     assert "vm-001" in said.out
+    assert "host-01 forms the pool's first view" in said.out, "the pool's own words stay readable"
     assert "web" not in said.out
 
 

@@ -32,21 +32,28 @@ def beyond(steps: Entries, last: TimelineEntry, entries: Entries) -> list[Timeli
     The views that followed from a death, what a host that is back says of its own end, and the
     sign of life of a VM that runs.
     """
-    deaths = {e.id for e in steps if e.code in DEATHS}
-    found, views = [], set[object]()
+    deaths = {e.id: str(e.fields.get("host")) for e in steps if e.code in DEATHS}
+    found: list[TimelineEntry] = []
+    views = set[object]()
     for entry in entries:
-        caused = deaths & set(entry.causes)
-        new_view = entry.code == "view-changed" and entry.fields.get("view") not in views
-        if caused and new_view:
-            views.add(entry.fields.get("view"))
-        of_death = caused and (new_view or entry.code == "guard-ended")
-        if of_death or (entry.code in ("vm-alive", "vm-mute") and last.id in entry.causes):
+        view, of_a_death = entry.fields.get("view"), not deaths.keys().isdisjoint(entry.causes)
+        members = set(str(entry.fields.get("members", "")).split())
+        fits = {
+            "view-changed": of_a_death and view not in views and not members & {*deaths.values()},
+            "guard-ended": of_a_death,
+            "vm-alive": last.id in entry.causes,
+            "vm-mute": last.id in entry.causes,
+        }
+        if fits.get(entry.code):
             found.append(entry)
+            views.add(view)
     return found
 
 
 def because(first: TimelineEntry) -> str:
     """What began it."""
+    if first.code == "order-given":
+        return str(first.fields.get("why", "")).partition("; ")[0]
     return FELL[first.code].format_map(first.fields) if first.code in FELL else first.sentence
 
 

@@ -241,7 +241,7 @@ class Engine:
                 self._senses.hear(snapshot)
                 sample = snapshot.get("sample")
                 self._beat(sample if isinstance(sample, dict) else {})
-                self._margin.hear_links(links_of(snapshot, timing).values())
+                self._margin.hear_links(links_of(snapshot, timing))
                 if not started:
                     started = True
                     self._registers.start(_number(snapshot.get("work_seq")))

@@ -28,6 +28,7 @@ ABOUT_HOST = frozenset(
 ASIDE = frozenset(
     {"order-refused", "backup-made", "backup-failed", "backup-late", "vm-alive", "vm-mute"}
 )
+BACK = frozenset({"member", "storage-back"})  # a host is well again
 HINT = "outlast pool timeline --since 7d"
 
 
@@ -60,5 +61,6 @@ def _why(subject: str, last: TimelineEntry, entries: Sequence[TimelineEntry]) ->
     steps = [e for e in entries if e.id in wanted]
     sentence = last.sentence
     if len(steps) > 1:
-        sentence += f", because {steps[0].sentence}"
+        joined = "; it began with this: " if last.code in BACK else ", because "
+        sentence += joined + steps[0].sentence
     return Why(subject=subject, sentence=sentence, since_wall_s=last.wall_s, steps=steps)
