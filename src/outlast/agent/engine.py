@@ -209,7 +209,8 @@ class Engine:
         if picture.decision is None or picture.facts is None:
             return False
         self._ring.took(now_ns, picture.facts, picture.decision)
-        self._words.keep(picture.facts, parts.settings.timing, self._guard_said("reason"))
+        reason = self._guard_said("reason")
+        self._notebook.write(self._words.keep(picture.facts, parts.settings.timing, reason))
         self._notebook.write(picture.decision.notes, picture.facts, parts.settings.timing)
         for one in picture.decision.notes:
             print(one.sentence, file=sys.stderr, flush=True)  # noqa: T201 - the service's log
@@ -240,7 +241,7 @@ class Engine:
                 self._senses.hear(snapshot)
                 sample = snapshot.get("sample")
                 self._beat(sample if isinstance(sample, dict) else {})
-                self._margin.hear_links(links_of(snapshot, timing).values())
+                self._margin.hear_links(links_of(snapshot, timing))
                 if not started:
                     started = True
                     self._registers.start(_number(snapshot.get("work_seq")))

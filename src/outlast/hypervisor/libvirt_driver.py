@@ -18,7 +18,7 @@ import contextlib
 import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,6 +39,7 @@ from outlast.hypervisor.libvirt_guests import LibvirtGuests
 from outlast.hypervisor.libvirt_ledger import Callback, Known, Ledger
 from outlast.hypervisor.libvirt_link import Happening, Link
 from outlast.hypervisor.libvirt_move import LibvirtDeparture, mark_of, unmark
+from outlast.hypervisor.libvirt_rest import Resting
 from outlast.hypervisor.libvirt_tpm import check_no_tpm, link_tpm
 from outlast.hypervisor.mover import Way
 from outlast.hypervisor.qemu_process import QemuProcesses
@@ -65,6 +66,7 @@ class LibvirtOptions:
     answer_s: float = 10
     start_s: float = 60
     kill_s: float = 30
+    marks: Path | None = None  # a folder that survives this process but no boot; None: nothing does
 
 
 class LibvirtDriver:
@@ -83,9 +85,11 @@ class LibvirtDriver:
             uri, self._look, self._ledger.arrived, self._ledger.audited, self._happened
         )
         self.processors = LibvirtProcessors(self._link, self._options.domain, self._options.start_s)
-        self.disks = LibvirtDisks(self._on_domain)
+        self.disks = LibvirtDisks(
+            self._on_domain, Resting(self._on_domain_alone, self._options.marks)
+        )
         self.foreigners = LibvirtForeigners(self._ask)
-        self.guests = LibvirtGuests(self._link)
+        self.guests = LibvirtGuests(self._link, lambda name: self._console(name, gently=True))
         if not self._link.wait(self._options.connect_s):
             log.warning("libvirt at %s does not answer yet; it is tried again and again", uri)
 
@@ -198,9 +202,12 @@ class LibvirtDriver:
         self._ledger.subscribe(callback)
 
     def open_console(self, name: str) -> Console:
+        return self._console(name)
+
+    def _console(self, name: str, *, gently: bool = False) -> LibvirtConsole:
         def opened(_: Any) -> LibvirtConsole:
             own = libvirt.open(self._link.uri)  # a stream waits for long: never on the shared one
-            return LibvirtConsole(own, self._find(own, name), name)
+            return LibvirtConsole(own, self._find(own, name), name, gently=gently)
 
         try:
             return self._ask("console", opened)
@@ -240,8 +247,20 @@ class LibvirtDriver:
     def _on_domain(
         self, what: str, name: str, act: Callable[[Any], None], limit_s: float = 0
     ) -> None:
-        try:
+        with self._in_words(what, name):
             self._ask(what, lambda conn: act(self._find(conn, name)), limit_s)
+
+    def _on_domain_alone(
+        self, what: str, name: str, act: Callable[[Any], None], limit_s: float
+    ) -> None:
+        """For what may take long: it keeps nobody else from asking."""
+        with self._in_words(what, name):
+            self._link.ask_alone(what, lambda conn: act(self._find(conn, name)), limit_s)
+
+    @contextlib.contextmanager
+    def _in_words(self, what: str, name: str) -> Iterator[None]:
+        try:
+            yield
         except libvirt.libvirtError as error:
             if error.get_error_code() in _GONE:
                 raise NotFound(f"'{name}' does not run here") from error

@@ -33,12 +33,13 @@ SPANS_S = {"15m": 900, "1h": 3600, "6h": 21600, "1d": 86400, "7d": 604800}
 READ_MAX = 500
 TONES = {
     "bad": {"host-silent", "host-off", "fence-failed", "not-member", "vm-crashed", "no-room",
-            "start-failed", "guard-ended", "storage-sick", "time-refused", "held-down"},
+            "start-failed", "guard-ended", "term-ended", "storage-sick", "time-refused",
+            "held-down"},
     "warn": {"block-unreadable", "link-down", "agent-away", "storm-brake", "order-refused",
              "order-late", "start-waits", "margin-small", "move-failed", "call-refused",
              "start-locked", "maintenance", "host-leaves", "time-given", "fence-begins",
-             "drill-begins", "drill-refused"},
-    "ok": {"vm-runs", "vm-moved", "member", "storage-back", "link-up", "in-service"},
+             "drill-begins", "drill-refused", "vm-mute"},
+    "ok": {"vm-runs", "vm-alive", "vm-moved", "member", "storage-back", "link-up", "in-service"},
 }  # fmt: skip
 TONE_OF = {code: tone for tone, codes in TONES.items() for code in codes}
 QUIET = ("lease-taken", "lease-freed", "order-given")  # not drawn: others say the same
