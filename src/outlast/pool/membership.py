@@ -36,6 +36,7 @@ from outlast.settings import MS, PoolSettings, S
 ADMIT_BEATS = 3  # a joiner's links must have been up for so many beats
 RANK_BEATS = 2  # how much later each next host proposes what is not urgent
 PROPOSAL_BEATS = 3  # how long a proposal waits to see what came of it
+NOBODY: frozenset[int] = frozenset()
 REJOIN_BEATS = 30  # an excluded host waits so many beats before it is admitted again
 
 
@@ -75,8 +76,10 @@ class Members:
         self._remember_excluded(facts, view)
         if not facts.sample.good:
             return Membership(member=self._member(facts, view))
-        extra_ns, brake_notes = self._storm(facts, view)
-        dead = self._dead(facts, view, extra_ns)
+        dead = self._dead(facts, view, 0)
+        extra_ns, brake_notes = self._storm(facts, view, dead)
+        if extra_ns:
+            dead = self._dead(facts, view, extra_ns)
         notes = [*brake_notes, *self._told.deaths(facts, view, dead)]
         if not view.lists(facts.me.slot, facts.term):
             swap = self._cold(facts, view, dead)
@@ -165,18 +168,20 @@ class Members:
                 found[slot] = proof
         return found
 
-    def _storm(self, facts: Facts, view: View) -> tuple[int, list[Note]]:
+    def _storm(self, facts: Facts, view: View, dead: Mapping[int, Proof]) -> tuple[int, list[Note]]:
+        """dead: by silence as long as ever. What must be waited beyond that."""
+        if all(p.kind is not ProofKind.SILENT for p in dead.values()):
+            self._brake = False
+            return 0, []
         # Who is silent for half of the limit already counts: what fails together is never seen
         # silent in one and the same read.
-        dead = self._dead(facts, view, 0)
-        silent = [s for s, p in dead.items() if p.kind is ProofKind.SILENT]
         sure = {s for s, p in dead.items() if p.kind is not ProofKind.SILENT}
         half = [
             s
             for s, m in view.members.items()
             if s not in sure and self._half_silent(facts, s, m.term)
         ]
-        storm = bool(silent) and 2 * len(half) > len(view.members)
+        storm = 2 * len(half) > len(view.members)
         if storm and not self._brake:
             self._brake = True
             until_s = 2 * self._timing.dead_ns / S
@@ -277,7 +282,10 @@ class Members:
     def _exclusion(
         self, now_ns: int, facts: Facts, view: View, live: frozenset[int]
     ) -> Swap | None:
-        pairs = up_links(_heard(facts, self._timing.link_lost_ns))
+        heard = _heard(facts, self._timing.link_lost_ns)
+        if not self._apart and all(live - heard.get(s, NOBODY) <= {s} for s in live):
+            return None  # as ever: everybody hears everybody
+        pairs = up_links(heard)
         here = reach(facts.me.slot, live, pairs)
         self._keep_apart(now_ns, live, here)
         grace_ns = self._timing.partition_grace_ns

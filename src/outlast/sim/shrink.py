@@ -77,7 +77,7 @@ def shrink(seed: int, say: Callable[[str], None] = lambda _line: None) -> Shrunk
     outcome = run.play()
     if outcome.kind == "ok":
         return Shrunk("", "", len(outcome.faults), 0)
-    steps = steps_of(outcome.faults, run.begun_s)
+    steps = steps_of(outcome.faults, run.begun_ns / 1e9)
     head = (
         f"pool hosts={','.join(run.pool.hosts)} vms={','.join(run.pool.vms)} "
         f"timing={run.timing} partition={run.pool.settings.partition}"

@@ -71,6 +71,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import lru_cache
 
 from outlast.errors import InvalidInput, StorageTrouble
 from outlast.model import SLOT_MAX, Block, BlockState
@@ -154,9 +155,9 @@ def encode_block(block: Block) -> bytes:
     if not 1 <= block.slot <= SLOT_MAX:
         raise InvalidInput(f"slot {block.slot} is not one of 1..{SLOT_MAX}")
     hints = [
-        (name.encode(), version)
+        (raw, version)
         for name, version in block.hints
-        if len(name.encode()) <= HINT_NAME_MAX
+        if len(raw := name.encode()) <= HINT_NAME_MAX
     ][:HINTS_MAX]
     out = bytearray(BLOCK_SIZE)
     try:
@@ -357,6 +358,7 @@ def _hints(raw: bytes, count: int) -> tuple[tuple[str, int], ...]:
     return tuple(out)
 
 
+@lru_cache(maxsize=256)
 def _id_bytes(text: str) -> bytes:
     try:
         raw = bytes.fromhex(text.replace("-", ""))
