@@ -29,6 +29,7 @@ from outlast.pool import (
     links,
     membership,
     moving,
+    parting,
     plan,
     relocation,
     reporting,
@@ -39,7 +40,7 @@ from outlast.pool import (
 DEPTH_MAX = 40
 MODULES: tuple[ModuleType, ...] = (
     model, report, settings, core, decision, draining, facts, hosting, journal, links, membership,
-    moving, plan, relocation, reporting, sequence, told,
+    moving, parting, plan, relocation, reporting, sequence, told,
 )  # fmt: skip
 
 

@@ -142,6 +142,7 @@ class Facts:
     repositories: Mapping[str, Answering] = field(default_factory=dict)  # that this host knows of
     reports: Mapping[int, Held[Report]] = field(default_factory=dict)  # by slot, as published
     report: Report | None = None  # what this host measured of itself just now
+    witness: bool | None = None  # does this host reach the pool's? None: none is set, or not known
 
     @property
     def ha_off(self) -> HaOff | None:

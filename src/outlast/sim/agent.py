@@ -94,6 +94,7 @@ class SimAgent:
         return Desk(
             agent_away_ms=away_ms, vm_count=self.vm_count, free_mib=self.free_mib, free_vcpus=64,
             work_seq=self.work_seq, hints=hints, heard=heard,
+            witness=self.machine.witness,
         )  # fmt: skip
 
     # ---- registers
@@ -201,7 +202,7 @@ class SimAgent:
             resources=HostResources(mib, 64, mib - sum(self.memory.get(vm, 0) for vm in here), 64),
             busy=frozenset(self.busy), results=results, exits=exits, unread=self.unread,
             fences=by_kind["fence"], reports=by_kind["report"],
-            wall_s=machine.clock.wall_ns // S, pool=machine.pool_settings,
+            witness=machine.witness, wall_s=machine.clock.wall_ns // S, pool=machine.pool_settings,
             extension=Extension(
                 self.pulse.extensions.given, self.pulse.extensions.refusals()
             ),

@@ -79,6 +79,7 @@ class Machine:
         self.queued: set[str] = set()  # VMs that ended here with writes the storage has not had
         self.ended: dict[str, int] = {}  # VM -> when its process went, its writes perhaps not yet
         self.writing: bytes | None = None  # the own block, on its way
+        self.witness: bool | None = None  # does it reach the pool's? None: the pool has none
         self.frozen = False
         self.deaf: Callable[[], bool] = lambda: False  # its pulse sends and hears nothing
         self.power = False
@@ -129,6 +130,11 @@ class Machine:
             half = len(raw) // 2
             old = self.world.disk.area[self.me.slot]
             self.world.disk.write_block(self.me.slot, raw[:half] + old[half:])
+
+    def reach_witness(self, reached: bool) -> None:
+        """In a pool that has one."""
+        if self.witness is not None:
+            self.witness = reached
 
     def sleep(self, asleep: bool) -> None:
         """Suspended to memory, or not any more."""

@@ -36,11 +36,14 @@ class SimPool:
         memory_mib: int = 1000,
         vm_mib: int = 100,
         partition: str = "fence",
+        witness: str = "",
         tell: Callable[[str, Note], None] = lambda host, note: None,
     ) -> None:
         self.world = World(seed)
         known = preset(timing) if isinstance(timing, str) else timing
-        self.settings = PoolSettings("sim", UUID.format(0xABC), known, partition=partition)
+        self.settings = PoolSettings(
+            "sim", UUID.format(0xABC), known, partition=partition, witness=witness
+        )
         self.vm_mib = vm_mib
         self.hosts: dict[str, SimHost] = {}
         self._leases: dict[str, tuple[int, Lease]] = {}  # decoded once a version
@@ -52,6 +55,7 @@ class SimPool:
             self.world.disk.swap(f"slot/{slot}", 0, encode(record))
             self.world.paths[name] = Path.OK
             self.hosts[name] = SimHost(self.world, self.settings, record, memory_mib, tell)
+            self.hosts[name].witness = True if witness else None
         for host in self.hosts.values():
             host.peers = {h.me.slot: h for h in self.hosts.values() if h is not host}
         numbers = self.settings.timing

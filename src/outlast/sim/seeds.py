@@ -62,8 +62,9 @@ class Run:
         self.timing = TIMINGS[seed // 12 % len(TIMINGS)]
         self.slow = preset(self.timing).dead_ns / preset("lab").dead_ns
         self.pool = SimPool(
-            seed, hosts, vms, partition=partition, timing=self.timing, tell=self._note
-        )
+            seed, hosts, vms, partition=partition, timing=self.timing, tell=self._note,
+            witness="192.0.2.1" if seed % 5 < 2 else "",
+        )  # fmt: skip
         self.random = self.pool.world.random
         for host in self.pool.hosts.values():  # large VMs are slow to die, storage holds them
             share = self.random.choice((0, 0, self.random.random()))
@@ -137,6 +138,7 @@ class Run:
             pool.serve(name, "")
             pool.set_path(name, Path.OK)
             host.sleep(False)
+            host.reach_witness(True)
             host.start_trouble.clear()
             host.start_takes_ns = min(host.start_takes_ns, S)
             host.power_on()
