@@ -12,6 +12,7 @@ import typer
 
 from outlast.cli.context import Options, options, parse_span, print_json, say
 from outlast.cli.etcd import PKI, Pki, Urls, access_of
+from outlast.cli.form import one_of_many
 from outlast.errors import InvalidInput, NotFound, StorageTrouble
 from outlast.settings import DEFAULT_PRESET, S, preset
 from outlast.storage.names import check_name
@@ -322,4 +323,5 @@ def _print_entries(chosen: Options, entries: list[TimelineEntry]) -> None:
 def _print_line(chosen: Options, entry: TimelineEntry) -> None:
     from outlast.cli.render import entry_line
 
-    say(entry.model_dump_json() if chosen.json else entry_line(entry))
+    said = one_of_many(entry.model_dump(mode="json")) if chosen.json else entry_line(entry)
+    say(said)
