@@ -43,7 +43,7 @@ def telling(quiet: bool) -> Iterator[Tell]:
     if quiet:
         yield lambda _: None
     elif sys.stderr.isatty():
-        with _bar() as tell:
+        with _drawn() as tell:
             yield tell
     else:
         said = [""]
@@ -57,18 +57,18 @@ def telling(quiet: bool) -> Iterator[Tell]:
 
 
 @contextmanager
-def _bar() -> Iterator[Tell]:
+def _drawn() -> Iterator[Tell]:
     from rich.progress import BarColumn, Progress, TextColumn
 
     columns = BarColumn(bar_width=24), TextColumn("{task.description}", markup=False)
     with Progress(*columns, console=stderr(), transient=True) as bars:
-        bar = bars.add_task("...", total=None)
+        only = bars.add_task("...", total=None)
 
         def tell(text: str) -> None:
             far = PERCENT.search(text)
-            bars.update(bar, description=text)
+            bars.update(only, description=text)
             if far is not None:
-                bars.update(bar, total=100, completed=int(far[1]))
+                bars.update(only, total=100, completed=int(far[1]))
 
         yield tell
 

@@ -43,7 +43,8 @@ log = logging.getLogger("outlast.manager.tasks")
 
 KEPT_S = 3600.0  # ended tasks that are shown
 DEAD_S = 10.0  # a manager that has not been seen for so long is dead
-ONCE_ONLY = frozenset({"create", "migrate"})  # wished twice, these are refused or done twice
+# wished twice, these are refused or done twice
+ONCE_ONLY = frozenset({"create", "migrate", "drill"})
 
 NO_WISH = Wish()
 Answer = VmWish | HostWish | PoolWish
