@@ -15,6 +15,7 @@ from moments import EVIDENCE
 from outlast.errors import Conflict, NotFound, OutlastError, Unreachable
 from outlast.placement.picture import Host, Picture, Policy, Priority, Vm
 from outlast.placement.snapshot import write
+from outlast.wire.drills import DrillInfo, DrillWish
 from outlast.wire.shapes import (
     DiskInfo,
     HaOffInfo,
@@ -353,6 +354,11 @@ class PretendAgent:
             self._pool.wishes.append(("power-off", host))
             self._pool.change_host(host, state="closed", sentence=f"{host} is off")
         return HostWish(name=host, changed=True, sentence=f"{host} shuts down")
+
+    def drill(self, wish: DrillWish) -> DrillInfo:
+        with self._pool.lock:
+            self._pool.wishes.append(("drill", wish.host, wish.kind))
+        return DrillInfo(id="d1", host=wish.host, kind=wish.kind, state="wished", for_s=70)
 
     def _wish(self, verb: str, name: str, **values: Any) -> VmWish:
         pool = self._pool

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from outlast.cli import completing
 from outlast.cli.context import options, parse_span, print_json, say, stdout
 from outlast.cli.image import PoolDir
 
@@ -16,13 +17,17 @@ if TYPE_CHECKING:
     from outlast.model import VmSpec
     from outlast.storage.register import Register
 
+Vms = Annotated[
+    list[str],
+    typer.Argument(metavar="VM...", help="One or more VMs.", autocompletion=completing.vms),
+]
 app = typer.Typer(no_args_is_help=True, help="Backups that the pool makes by itself.")
 
 
 @app.command("set")
 def set_(
     ctx: typer.Context,
-    vms: Annotated[list[str], typer.Argument(metavar="VM...", help="One or more VMs.")],
+    vms: Vms,
     folder: Annotated[
         Path, typer.Option("--to", metavar="DIR", help="The same on every host, not the pool's.")
     ],
@@ -97,7 +102,7 @@ def list_(ctx: typer.Context, pool: PoolDir = None) -> None:
 @app.command()
 def remove(
     ctx: typer.Context,
-    vms: Annotated[list[str], typer.Argument(metavar="VM...", help="One or more VMs.")],
+    vms: Vms,
     pool: PoolDir = None,
 ) -> None:
     """Back them up no more; backups that were made stay."""
