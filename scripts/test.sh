@@ -12,7 +12,7 @@ FEW=4
 NEVER_TWICE='chaos|soak|stories|sim/|model/|mutants'
 
 sources=(src tests packaging)
-[ -d bench ] && sources+=(bench)
+for room in bench lab; do [ -d "$room" ] && sources+=("$room"); done
 echo "== ruff check" && .venv/bin/ruff check -q "${sources[@]}"
 echo "== ruff format" && .venv/bin/ruff format -q --check "${sources[@]}"
 echo "== mypy" && .venv/bin/mypy
