@@ -10,6 +10,7 @@ Rules:
 from __future__ import annotations
 
 import re
+import shlex
 import time
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from lab.site import TREE, Site
 MEMORY_MIB = 3072  # the page makes a VM of 2 GiB
 PAGE = TREE / "docs/operating/install.md"
 STEP = re.compile(r"^\*\*(\d+)\. ([^*]+)\*\*[^\n]*\n(?:.+\n)*\n((?:    .+\n)+)", re.MULTILINE)
-RUNS = "pgrep -f guest=web,"
+RUNS = "pgrep -f guest=[w]eb,"  # the bracket keeps it from finding itself
 IS_MEMBER = (
     'python3 -c \'import json, sys; sys.exit((sys.argv[1], "member") not in '
     '[(h["name"], h["state"]) for h in json.load(sys.stdin)["hosts"]])\''
@@ -60,8 +61,8 @@ def trial(site: Site, found: Findings) -> None:
 def typed(site: Site, found: Findings, name: str, command: str, answer: str = "") -> Done:
     """At a terminal, as a person types it."""
     began = time.monotonic()
-    line = command.replace("'", "'\\''")
-    done = site[name].run(f"cd /mnt/lab && script -qec '{line}' /dev/null", TYPED_S, f"{answer}\n")
+    line = f"cd /mnt/lab && python3 lab/inside/typed.py {shlex.quote(command)}"
+    done = site[name].run(line, TYPED_S, f"{answer}\n")
     shown = "" if "token" in command else f"\n{done.text[-1500:]}"
     found.add(f"{name}$ {command}", f"{time.monotonic() - began:.0f} s{shown}", done.code == 0)
     return done

@@ -142,7 +142,7 @@ class Machine:
         return (
             "setpriv", "--pdeathsig", "KILL",
             "qemu-system-x86_64", "-name", self.name, "-M", "q35", "-nodefaults",
-            "-accel", "tcg,tb-size=256", "-cpu", "qemu64", "-smp", "1",
+            "-accel", "tcg,tb-size=256", "-cpu", "qemu64,-svm", "-smp", "1",
             "-m", str(self._memory_mib), "-display", "none",
             "-kernel", str(self._root.kernel), "-initrd", str(self._root.initrd),
             "-append", words, *drives,
