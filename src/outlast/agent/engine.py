@@ -55,7 +55,7 @@ from outlast.guard.client import GuardClient
 from outlast.guard.pulse_client import PulseClient
 from outlast.hypervisor.adoption import Foreigners
 from outlast.hypervisor.disks import Disks
-from outlast.hypervisor.driver import Console, GuardRefused, Processors
+from outlast.hypervisor.driver import Console, Processors
 from outlast.hypervisor.mover import MovingDriver, Progress
 from outlast.incident.ring import Ring
 from outlast.model import Fence, Lease, Line, SlotRecord, VmRecord
@@ -330,9 +330,10 @@ class Engine:
         self._check_storage(vm)
         if not self._departures.settled(vm, COPY_WAIT_S):
             raise Conflict(f"libvirt on {self._parts.me.host} has not ended its last move of {vm}")
-        answer = self._parts.open_guard().admit(vm, incoming=True)
-        if not answer.get("ok"):
-            raise GuardRefused(f"the guard of {self._parts.me.host} refuses: {answer.get('error')}")
+        self._disk_work.admit(vm, incoming=True)
+
+    def admit_writes(self, vm: str) -> None:
+        self._disk_work.admit(vm).release(vm)  # it runs already: nobody shall enter
 
     def _check_storage(self, vm: str) -> None:
         facts = self._picture.facts

@@ -30,6 +30,7 @@ from outlast.hypervisor import libvirt_words as words
 from outlast.hypervisor.domain_xml import DomainOptions, domain_xml
 from outlast.hypervisor.driver import Console, DriverEvent, check_room
 from outlast.hypervisor.hardware_xml import more_memory
+from outlast.hypervisor.libvirt_ceph import has_key, lend_key, lend_key_quietly
 from outlast.hypervisor.libvirt_console import LibvirtConsole
 from outlast.hypervisor.libvirt_cpu import LibvirtProcessors
 from outlast.hypervisor.libvirt_disks import LibvirtDisks
@@ -78,6 +79,7 @@ class LibvirtDriver:
         self._ledger = Ledger()
         self._starting: set[str] = set()
         self._departures: dict[str, LibvirtDeparture] = {}
+        self._lent_to: Any = None
         self._ledger.subscribe(self._heard)
         self._link = Link(
             uri, self._look, self._ledger.arrived, self._ledger.audited, self._happened
@@ -121,7 +123,11 @@ class LibvirtDriver:
 
     def start(self, spec: VmSpec) -> None:
         link_tpm(self._options.root, spec)
-        xml = domain_xml(spec, replace(self._options.domain, cpu=self.processors.shown))
+        ceph_key = has_key(self._options.root, spec.disks)
+        xml = domain_xml(
+            spec,
+            replace(self._options.domain, cpu=self.processors.shown, ceph_key=ceph_key),
+        )
         try:
             self._link.ask_alone(
                 "start", lambda conn: self._start(conn, spec, xml), self._options.start_s
@@ -336,6 +342,8 @@ class LibvirtDriver:
         if self._runs(conn, spec):
             return
         self._ledger.expect(spec)
+        if has_key(self._options.root, spec.disks):
+            lend_key(conn, self._options.root)
         mark = self._processes.log_mark(spec.name)
         try:
             conn.createXML(xml, 0)
@@ -371,6 +379,9 @@ class LibvirtDriver:
     # ---- the keeper's thread -------------------------------------------------------------
 
     def _look(self, conn: Any) -> _Ours:
+        if conn is not self._lent_to:  # a new libvirtd knows no keys, and VMs may arrive
+            lend_key_quietly(conn, self._options.root)
+            self._lent_to = conn
         return [(known, state) for known, state, _ in self._survey(conn) if known.ours]
 
     def _happened(self, item: Happening) -> None:

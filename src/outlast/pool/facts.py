@@ -175,8 +175,7 @@ class Facts:
 
         since_ns: it must have answered a question that began after this.
         """
-        names = sorted({disk.repository for disk in spec.disks} - {""})
-        troubles = (self.without(name, since_ns) for name in names)
+        troubles = (self.without(name, since_ns) for name in spec.stores)
         return next((trouble for trouble in troubles if trouble), "")
 
     def without(self, repository: str, since_ns: int = 0) -> str:
