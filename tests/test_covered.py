@@ -22,6 +22,8 @@ ELSEWHERE = {
     "power-answers": "agent/test_power_watch.py",
     "beats-lost": "agent/test_beat_paths.py",
     "beats-back": "agent/test_beat_paths.py",
+    "witness-lost": "agent/test_witness.py",
+    "witness-back": "agent/test_witness.py",
     "network-lacks": "network/test_networks.py",
     "network-deaf": "network/test_reach.py",
     "network-heard": "network/test_reach.py",

@@ -62,6 +62,7 @@ class Block:
     free_vcpus: int
     work_seq: int  # grows whenever this host changed a register
     hints: tuple[tuple[str, int], ...] = ()  # newest (register name, version) it wrote
+    witness: bool | None = None  # it reaches the pool's witness; None: not said
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,6 +123,7 @@ class Engine:
         self._senses = Senses(
             parts.me, timing, self._registers, self._machine, self._hands, boottime_ns,
             lambda: parts.findings.found, lambda: self._keepers.repositories,
+            lambda: self._keepers.witness,
         )  # fmt: skip
         self._notebook = Notebook(
             parts.me.host,
@@ -277,6 +278,7 @@ class Engine:
             free_vcpus=decision.free_vcpus if decision else 0,
             work_seq=registers.work_seq,
             hints=registers.hints,
+            witness=self._keepers.witness,
         )
 
     # ---- the Service behind the API

@@ -222,10 +222,9 @@ class GuardCore:
             return no(f"no term is open: {memory.reason}")
         if term != memory.term:
             return no(f"the open term is {memory.term[:8]}, not {term[:8]}")
-        if _after(start, memory.start):
-            self._memory = replace(self._memory, start=start)
-        if not extend and _after(start, memory.beat):
-            self._memory = replace(self._memory, beat=start)
+        fed = start if _after(start, memory.start) else memory.start
+        beat = start if not extend and _after(start, memory.beat) else memory.beat
+        self._memory = replace(memory, start=fed, beat=beat)
         return self._timed(now)
 
     def retime(self, now: Reading, facts: Facts, request: Mapping[str, object]) -> Json:

@@ -44,6 +44,7 @@ class Desk:
     hints: tuple[tuple[str, int], ...] = ()
     agent_away_ms: int = 0
     heard: frozenset[int] = frozenset()
+    witness: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from outlast.pool import (
     links,
     membership,
     moving,
+    parting,
     plan,
     relocation,
     reporting,
@@ -40,7 +41,7 @@ from outlast.pool import (
 DEPTH_MAX = 40
 MODULES: tuple[ModuleType, ...] = (
     model, report, settings, core, decision, draining, facts, hosting, journal, life, links,
-    membership, moving, plan, relocation, reporting, sequence, told,
+    membership, moving, parting, plan, relocation, reporting, sequence, told,
 )  # fmt: skip
 
 

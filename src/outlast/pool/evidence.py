@@ -75,6 +75,7 @@ def _block(facts: Facts, seen: Seen, timing: Timing) -> Json:
         "readable": True, "state": block.state.value, "term": block.term[:8],
         "unchanged_s": _s(seen.still_ns), "limit_s": _s(limit_ns(seen, timing)),
         "hears": [_host(facts, n) for n in sorted(block.heard)], "vms": block.vm_count,
+        "witness": block.witness,
         "seq": block.seq, "view": block.view_version, "agent_away_s": block.agent_away_ms / 1000,
     }  # fmt: skip
 

@@ -152,6 +152,7 @@ class Facts:
     reports: Mapping[int, Held[Report]] = field(default_factory=dict)  # by slot, as published
     report: Report | None = None  # what this host measured of itself just now
     signs: Mapping[str, Sign] | None = None  # of VMs that began a while ago; None: nobody looks
+    witness: bool | None = None  # does this host reach the pool's? None: none is set, or not known
 
     @property
     def ha_off(self) -> HaOff | None:

@@ -62,6 +62,11 @@ SENTENCES: Mapping[str, str] = {
     "drill-refused": "the drill '{kind}' of {host} does not take place: {why}",
     # views
     "view-changed": "view {view} is {members}, master {master}: {reason}",
+    "cut-off-stays": "{hosts} cannot be reached for the whole grace, but nobody is excluded: "
+    "that the witness ({witness}) is lost there is not shown; VMs run on where they are",
+    "witness-lost": "{host} does not reach the pool's witness any more ({witness}); "
+    "look at its way to the network of VMs' users",
+    "witness-back": "{host} reaches the pool's witness again ({witness})",
     "swap-unknown": "whether {name} was written is not known; reading it again",
     # leases and orders
     "order-given": "{host} shall run {vm}: {why}",

@@ -132,6 +132,9 @@ class Verbs:
             case ["way", pair, ("cut" | "open") as word] if ">" in pair:
                 a, b = (self.pool.host(name).name for name in pair.split(">"))
                 (self.world.cut.add if word == "cut" else self.world.cut.discard)((a, b))
+            case ["witness", "of", names, ("lost" | "reached") as word]:
+                for host in self._hosts(names):
+                    host.reach_witness(word == "reached")
             case ["network", "of", names, ("down" | "up") as word]:
                 for host in self._hosts(names):
                     self.pool.isolate(host.name, word == "up")

@@ -127,6 +127,7 @@ class PoolChange(Request):
     join: Literal["token", "anyone"] | None = None
     restart_limit: int | None = Field(default=None, ge=0, le=1000)
     restart_window_s: int | None = Field(default=None, ge=1, le=30 * 86400)
+    witness: str | None = Field(default=None, max_length=200)  # addresses, "" = none
     drill_vm: str | None = None
     drill_kind: DrillKind | None = None
     drill_at: str | None = Field(default=None, max_length=20)  # "" = no drills
