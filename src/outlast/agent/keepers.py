@@ -6,6 +6,7 @@
     backups     makes those that are due
     disks       settles moves of disks that were broken off
     storage     has the pool's storage repositories mounted, and asks whether they answer
+    settling    lets the guard know which of those have behind them what VMs here wrote
     drills      carries out, judges and makes appointments for fire drills
     health      says to all hosts what is not as it should be on this one
     networks    has the bridges the pool wants, and looks whether others are reached there
@@ -40,6 +41,7 @@ from outlast.agent.power_watch import PowerWatch
 from outlast.agent.registers import Registers
 from outlast.agent.repository_keeper import MountPort, RepositoryKeeper
 from outlast.agent.service import Service
+from outlast.agent.settling import LOOK_S, Settling
 from outlast.agent.wishes import Wishes
 from outlast.agent.witness import Witness
 from outlast.equipment import PowerSwitch
@@ -126,6 +128,9 @@ class Keepers:
         self._all: tuple[Keeper, ...] = (
             self._balancer, self._fencer, self._power, self._networks, self._storage, self.drills,
             self._health, self._witness, BeatPaths(self._seen, snapshot, tell),
+            _Regularly(
+                "settling", Settling(snapshot, means.guard, self._storage.since_ns).look, LOOK_S
+            ),
             _Regularly("disks", moves.look, SETTLE_S),
             _Regularly("backups", BackupTimer(service, register, tell).look, TIMER_S),
         )  # fmt: skip

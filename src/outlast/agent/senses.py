@@ -129,7 +129,8 @@ class Senses:
             repositories=self._repositories(),
             witness=self._witness(),
         )
-        return replace(facts, report=report_of(facts, self._found()))
+        found = self._found()
+        return replace(facts, report=report_of(facts, found), signs=found.signs)
 
     def _sample(self, snapshot: Json, now_ns: int) -> Sample:
         sample = snapshot.get("sample") or {}

@@ -206,6 +206,7 @@ class SimAgent:
             extension=Extension(
                 self.pulse.extensions.given, self.pulse.extensions.refusals()
             ),
+            signs=self.machine.signs(),
         )  # fmt: skip
         found = machine.found(facts.vms)
         return replace(facts, report=report_of(facts, found)) if found else facts

@@ -18,7 +18,7 @@ from outlast.guard.pulse_facts import GuardFact
 from outlast.guard.pulse_windows import Instant
 from outlast.guard.states import Duty
 from outlast.model import GuardState, SlotRecord, VmRecord, VmState
-from outlast.pool.facts import Held, Me
+from outlast.pool.facts import Held, Me, Sign
 from outlast.pool.reporting import Found
 from outlast.settings import MS, PoolSettings, S
 from outlast.sim.clock import Clock
@@ -92,6 +92,8 @@ class Machine:
         self.pool_settings = settings  # as they are now
         self.busy_mcores = 0  # all that is measured here; 0 = nothing is
         self.mute: set[str] = set()  # VMs whose system does not answer
+        self.boots: dict[str, int] = {}  # VM -> how long its system boots; empty: nobody looks
+        self.began: dict[str, int] = {}  # VM that runs -> when it was started
         self.kill_takes_ns = 0  # from the guard's kill to the end of what it killed
         self.begin: Callable[[], None] = lambda: None
         self.packet: Callable[[Packet], None] = lambda packet: None  # for the pulse
@@ -244,6 +246,7 @@ class Machine:
     def runs(self, vm: str) -> None:
         """The VM runs here from now on: every copy of it is older than its disk."""
         self.running[vm] = VmState.RUNNING
+        self.began[vm] = self.world.now_ns
         for machine in (self, *self.peers.values()):
             if vm in machine.copies:
                 machine.copies[vm].stale = True
@@ -307,6 +310,16 @@ class Machine:
         if not self.busy_mcores and not any(held.value.ready for held in vms.values()):
             return None
         return Found(self.busy_mcores, answered=dict.fromkeys(self.running.keys() - self.mute, 0))
+
+    def signs(self) -> dict[str, Sign] | None:
+        """Who has given a first sign of life; None when nobody looks."""
+        if not self.boots:
+            return None
+        age_ns = {vm: self.world.now_ns - self.began[vm] for vm in self.running}
+        return {
+            vm: Sign(0, "console", self.boots[vm]) for vm, age in age_ns.items()
+            if vm in self.boots and age >= self.boots[vm]
+        }  # fmt: skip
 
     def works(self, vm: str) -> None:
         """A program works on the disks of a VM here from now on."""

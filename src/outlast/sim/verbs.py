@@ -161,6 +161,9 @@ class Verbs:
             case ["guest", "of", vm, ("mute" | "answers") as word]:
                 for host in self.pool.hosts.values():
                     (host.mute.add if word == "mute" else host.mute.discard)(vm)
+            case ["guest", "of", vm, "boots", "for", time]:  # then it gives a sign of life
+                for host in self.pool.hosts.values():
+                    host.boots[vm] = round(seconds(time) * S)
             case ["starts", "on", names, "take", time]:
                 for host in self._hosts(names):
                     host.start_takes_ns = round(seconds(time) * S)

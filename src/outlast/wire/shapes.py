@@ -269,15 +269,6 @@ class TimelineEntry(Answer):
     evidence: dict[str, object] = {}  # what the host saw at that moment
 
 
-class Why(Answer):
-    """Why a VM or a host is as it is: the answer in a sentence and the notes that led to it."""
-
-    subject: str
-    sentence: str
-    since_wall_s: float = 0  # since when; 0: not known
-    steps: list[TimelineEntry] = []
-
-
 class VmDetail(VmStatus):
     """A VM with what happened to it lately, oldest first."""
 
