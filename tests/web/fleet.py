@@ -35,11 +35,11 @@ from outlast.wire.shapes import (
     VmDetail,
     VmStatus,
     VmWish,
-    Why,
     make,
     parse,
 )
 from outlast.wire.templates import TemplateDeploy
+from outlast.wire.why import Moment, Why
 
 NAMES = ("api", "crm", "db", "erp", "mail", "proxy", "shop", "web")
 STAGES = ("prod", "stage", "dev")
@@ -229,8 +229,12 @@ class PretendAgent:
         self._pool._must_answer()
         vm = self._pool.vm(name)
         steps = [n for n in self._pool.notes if n.fields.get("vm") == name]
-        said = f"most memory was left there when it started; {vm.sentence}"
-        return Why(subject=name, sentence=said, since_wall_s=vm.since_wall_s or 0, steps=steps)
+        since_s, reason = vm.since_wall_s or 0, "most memory was left there when it started"
+        account = [Moment(words="QEMU running", wall_s=since_s), Moment(words="its guest lives")]
+        return Why(
+            subject=name, sentence=f"{vm.sentence}, because {reason}", since_wall_s=since_s,
+            steps=steps, state=vm.sentence, because=reason, account=account,
+        )  # fmt: skip
 
     def why_host(self, name: str) -> Why:
         self._pool._must_answer()

@@ -61,9 +61,9 @@ from outlast.wire.shapes import (
     VmDelete,
     VmMigrate,
     VmWish,
-    Why,
     parse,
 )
+from outlast.wire.why import Why
 
 log = logging.getLogger("outlast.agent.server")
 

@@ -26,9 +26,9 @@ from outlast.wire.shapes import (
     VmCreate,
     VmDelete,
     VmStatus,
-    Why,
 )
 from outlast.wire.templates import TemplateDeploy, TemplateInfo
+from outlast.wire.why import Why
 
 # Every action that `People.may` is asked about, in the order in which they are shown.
 ACTIONS = (

@@ -19,8 +19,9 @@ from outlast.manager.api.answers import (
 from outlast.manager.api.gate import Caller, logged_in, needs
 from outlast.manager.api.once import KEY, Once, accepted
 from outlast.manager.ports import PoolEntry
-from outlast.wire.shapes import HaSwitch, HostMaintain, HostStatus, PoolChange, TimelineEntry, Why
+from outlast.wire.shapes import HaSwitch, HostMaintain, HostStatus, PoolChange, TimelineEntry
 from outlast.wire.templates import TemplateDeploy, TemplateInfo
+from outlast.wire.why import Why
 
 router = APIRouter()
 
