@@ -1,9 +1,9 @@
 # Everything a newcomer needs; `make` alone lists it.
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
-SOURCES := src tests packaging $(wildcard bench)
+SOURCES := src tests packaging $(wildcard bench lab)
 
-.PHONY: help assets setup demo test lint types unit rack-test sim soak mutants bench-failover bench-migrate bench-placement bench-detection bench-manager bench-fleet chaos rack-stories soak-moves soak-kills format clean model deb
+.PHONY: help assets setup demo test lint types unit rack-test sim soak mutants bench-failover bench-migrate bench-placement bench-detection bench-manager bench-fleet chaos rack-stories soak-moves soak-kills format clean model deb lab
 
 help: ## this list
 	@echo "Outlast: VMs outlast their hosts."
@@ -77,6 +77,9 @@ soak-moves: setup ## MOVES=200 live migrations, each with a fault at a random in
 
 soak-kills: setup ## kill -9 of every process of the product, KILLS=100 times (needs root or sudo)
 	@OUTLAST_KILLS=$(or $(KILLS),100) scripts/as-root.sh $(PYTHON) -m pytest -s tests/rack/whole/test_processes_killed.py
+
+lab: deb ## whole machines with Debian's kernel: NFS, OCFS2, iSCSI, the install page; TRIALS="nfs install" (needs root or sudo)
+	@PYTHONPATH=src scripts/as-root.sh $(PYTHON) -m lab $(TRIALS) --json build/lab.json
 
 deb: setup ## Debian packages of this checkout: build/outlast_*.deb, build/outlast-manager_*.deb
 	@$(PYTHON) packaging/debian/build.py

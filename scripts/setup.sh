@@ -44,6 +44,10 @@ PACKAGES=(
   "kmod:modprobe, without which mkfs.ocfs2 goes wrong"
   "fence-agents:switches machines off; the tests let one talk to a small BMC"
   "etcd-server:pools without a shared file system; the tests run members of their own"
+  "ceph-mon:disks on RBD; the tests run a Ceph of their own"
+  "ceph-osd:the same"
+  "ceph-common:the same"
+  "qemu-block-extra:QEMU's way to it"
   "postgresql:a real database for the manager's tests, which run one of their own"
   "slapd:a real directory (LDAP), for the same"
 )

@@ -30,7 +30,7 @@ class BlockState(Enum):
 
 
 class GuardState(Enum):
-    """State of the guard process; see guard/core.py for the table of transitions."""
+    """State of the guard process; see guard/states.py for the table of transitions."""
 
     IDLE = "idle"  # no term yet: nothing may run
     OPEN = "open"  # a term is alive and the deadline is ahead
@@ -62,6 +62,7 @@ class Block:
     free_vcpus: int
     work_seq: int  # grows whenever this host changed a register
     hints: tuple[tuple[str, int], ...] = ()  # newest (register name, version) it wrote
+    witness: bool | None = None  # it reaches the pool's witness; None: not said
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +240,11 @@ class VmSpec:
     memory_max_mib: int = 0  # the same of memory
     graphics: str = "vnc"  # vnc | none: a screen, or a VM without one
 
+    @property
+    def stores(self) -> tuple[str, ...]:
+        """The repositories that its disks are in, the pool's own storage left out."""
+        return tuple(sorted({disk.repository for disk in self.disks} - {""}))
+
 
 @dataclass(frozen=True, slots=True)
 class HaOff:
@@ -306,6 +312,12 @@ class VmRecord:
     def wanted(self) -> bool:
         """True when the pool has to keep this VM running."""
         return self.desired is Desired.RUNNING and not self.held_down and not self.deleted
+
+    @property
+    def stores(self) -> tuple[str, ...]:
+        """The repositories it may write to, now or when its disk has moved."""
+        coming = self.disk_move.repository if self.disk_move else ""
+        return tuple(sorted({*self.spec.stores, coming} - {""}))
 
 
 class VmState(Enum):  # as the hypervisor of one host says

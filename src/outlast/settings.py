@@ -119,6 +119,7 @@ class PoolSettings:
     drill_vm: str = ""  # the canary VM of regular drills ...
     drill_kind: str = "vm"  # ... what is to fail ...
     drill_at: str = ""  # ... and when: sun 03:00, daily 03:00; "" = no regular drills
+    witness: str = ""  # addresses that hosts ping, such as the gateway's; commas between; "" = none
     move_mib_s: int = 0  # what each of them may use of the network, MiB a second; 0 = all of it
 
 

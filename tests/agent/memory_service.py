@@ -106,6 +106,7 @@ class MemoryService:
         self.fence_fate = Outcome.OK
         self.slot_versions: dict[int, int] = {}
         self.admitted: list[str] = []
+        self.written: list[tuple[str, ...]] = []  # storages that a running VM may write to
         self.busy: set[tuple[str, str]] = set()
         self.answering: dict[str, Answering] = {}
         self.disks = MemoryDisks()
@@ -242,6 +243,11 @@ class MemoryService:
 
     def admit_copy(self, vm: str) -> None:
         self.admitted.append(vm)
+
+    def admit_writes(self, vm: str) -> None:
+        held = self.read_vm(vm)
+        assert held is not None
+        self.written.append(held.value.stores)
 
     @property
     def moving(self) -> bool:

@@ -136,6 +136,12 @@ def test_one_that_fails_says_why_and_waits_for_the_next_time(stage: Stage) -> No
     assert (stage.schedule.good_wall_s, "there is no folder" in stage.schedule.said) == (0, True)
 
 
+def test_a_new_vm_of_the_same_name_has_no_schedule(stage: Stage) -> None:
+    version, before = schedules.read(stage.service.register, "web")
+    schedules.write(stage.service.register, version, replace(before, uuid="another"))
+    assert stage.look() == [] and not stage.made
+
+
 def test_a_schedule_that_was_removed_is_no_more(stage: Stage) -> None:
     schedules.remove(stage.service.register, ["web"])
     assert stage.look() == [] and schedules.schedules(stage.service.register) == []

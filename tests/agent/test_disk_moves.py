@@ -129,6 +129,8 @@ def test_a_disk_goes_and_comes_back(stage: Stage) -> None:
         "done", str(stage.new), "web.raw is in the storage fast now"
     )  # fmt: skip
     assert stage.record.spec.disks[0].repository == "fast"
+    assert stage.service.written in ([], [("fast",)])
+    assert bool(stage.service.written) is not stage.disks.dead, "the guard knows of it"
     stage.sound()
     moves.begin("web", DiskMoveWish(to="", rate_bytes_s=0))
     assert stage.ended(moves).state == "done"

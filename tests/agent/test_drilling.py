@@ -88,6 +88,7 @@ def test_a_drill_from_the_wish_to_its_report(a: MemoryService) -> None:
     notes(
         a, (75.0, "a", "order-given", {"vm": "web"}), (76.0, "a", "vm-starts", {"vm": "web"}),
         (77.0, "a", "vm-runs", {"vm": "web", "host": "a"}),
+        (79.0, "a", "vm-alive", {"vm": "web", "host": "a", "sign": "its guest agent answers"}),
     )  # fmt: skip
     a.drills.step(NOON)
     assert a.drill is not None
@@ -95,6 +96,7 @@ def test_a_drill_from_the_wish_to_its_report(a: MemoryService) -> None:
     ended = judged(a)
     assert (ended.state, ended.matched) == ("ended", True), ended.report
     assert "web runs on a after 77.0 s" in ended.report[0]
+    assert ended.report[0].endswith("first sign of life after 79.0 s (its guest agent answers)")
     assert a.told[-1].code == "drill-ended"
     assert "as foreseen" in a.told[-1].sentence
 

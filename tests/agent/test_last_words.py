@@ -74,6 +74,33 @@ def test_an_agent_that_only_restarts_or_took_leave_explains_nothing(
     assert LastWords(path, "a", "boot-2").begin() == []
 
 
+@pytest.mark.parametrize(
+    ("state", "term", "said"),
+    [
+        (GuardState.OPEN, "t" * 32, ""),
+        (GuardState.OPEN, "u" * 32, "a new term is open since"),
+        (GuardState.CLOSED, "t" * 32, "past its deadline"),
+    ],
+)
+def test_a_guard_that_ended_vms_while_the_agent_was_away_is_told_once(
+    tmp_path: Path, facts: Facts, state: GuardState, term: str, said: str
+) -> None:
+    path, here = tmp_path / "words", {"web": LocalVm("web", VmState.RUNNING)}
+    opened = replace(facts.guard, state=GuardState.OPEN, term="t" * 32)
+    lived(path, replace(facts, guard=opened, local=here))
+    words = LastWords(path, "a", "boot-1")
+    assert words.begin() == []
+    now = replace(facts, guard=replace(opened, state=state, term=term), local={})
+    unheard = replace(now, local_ready=False)
+    assert words.keep(unheard, SETTINGS.timing, "past its deadline") == []
+    told = words.keep(now, SETTINGS.timing, "past its deadline")
+    assert [n.code for n in told] == (["term-ended"] if said else [])
+    if told:
+        assert "ended 1 VM while its agent was away" in told[0].sentence
+        assert said in told[0].sentence
+    assert words.keep(now, SETTINGS.timing, "past its deadline") == []
+
+
 @pytest.mark.parametrize("data", [b"", b"[1]", b"{torn", b"\xff"])
 def test_words_that_cannot_be_read_are_none(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "words"

@@ -119,12 +119,14 @@ def test_status_check_and_command_tell_it(tmp_path: Path) -> None:
 
 def test_the_longest_silence_of_a_link_that_stayed_up() -> None:
     margin = Margin(QUICK)
-    margin.hear_links([2 * S])
+    margin.hear_links({2: 2 * S})
     assert margin.measured() == Measured(), "nothing is known before the first beat"
     beats(margin, 1.0)
-    margin.hear_links([S, 3 * S, 7 * S])  # after 6 s it is down
-    margin.hear_links([2 * S])
+    margin.hear_links({2: S, 3: 3 * S, 4: 5 * S})
+    margin.hear_links({2: 2 * S, 3: S, 4: 7 * S})  # after 6 s it is down
     assert margin.measured().unheard_ns == 3 * S
+    margin.hear_links({2: 2 * S, 3: S, 4: 0})
+    assert margin.measured().unheard_ns == 3 * S, "that host died and is back: no slow link"
 
 
 def test_the_command_speaks_for_all_hosts(tmp_path: Path) -> None:

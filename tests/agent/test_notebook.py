@@ -13,7 +13,9 @@ from memory_service import SETTINGS, MemoryService
 
 from outlast.agent import notebook
 from outlast.agent.notebook import Notebook, read
+from outlast.model import Lease, LocalVm, VmState
 from outlast.pool.evidence import evidence
+from outlast.pool.facts import Held
 from outlast.pool.journal import note
 
 
@@ -46,6 +48,20 @@ def test_notes_name_their_causes_and_carry_evidence(tmp_path: Path) -> None:
     assert evidence["limits"]["dead_s"] == 60
     assert evidence["blocks"]["c"]["unchanged_s"] == 1
     assert evidence["view"]["members"] == ["a", "b", "c"]
+
+
+def test_a_note_that_decides_nothing_says_what_its_host_stood_on(tmp_path: Path) -> None:
+    facts = MemoryService(tmp_path).picture.facts
+    assert facts is not None
+    facts = replace(
+        facts, leases={"web": Held(4, Lease("web", 1, facts.term, "start"), 0)},
+        local={"web": LocalVm("web", VmState.RUNNING, pid=77)},
+    )  # fmt: skip
+    said = evidence(facts, SETTINGS.timing, note("vm-runs", vm="web", host="a"))
+    assert said["lease"] == {"version": 4, "holder": "a", "via": "start", "proof": None}
+    assert said["process"] == {"state": "running", "pid": 77, "reason": ""}
+    assert said["guard"]["state"] == "open"  # type: ignore[index]
+    assert "blocks" not in said, "what others did is told where something is decided"
 
 
 def test_two_lives_of_an_agent_share_no_ids(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def senses(machine: Machine) -> Senses:
     hands = Hands(registers, driver, no_guard, machine, lambda: None)
     return Senses(
         Me(1, "a", "uuid-a"), PRESETS["lab"], registers, machine, hands, lambda: NOW_NS, Found,
-        dict,
+        dict, lambda: None,
     )  # fmt: skip
 
 

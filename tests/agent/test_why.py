@@ -17,22 +17,44 @@ from outlast.errors import InvalidInput, NotFound
 from outlast.pool.journal import note
 from outlast.wire.client import AgentClient
 
+BEGAN_S = round(time.time()) - 100
+OFFERS = [{"host": h, "score": 0.9, "memory": 0.9} for h in "ba"]
+CHOSEN = "c lost it, proof: silent; most is left on b: memory 90%, 0.94; then a 0.88"
 TOLD = (
     ("a", note("host-silent", host="c", still_s=61.0, limit_s=60.0)),
-    ("a", note("order-given", vm="web", host="b", why="c lost it, proof: silent")),
-    ("b", note("lease-taken", vm="web", over="", epoch=2)),
+    ("b", note("host-silent", host="c", still_s=62.0, limit_s=60.0)),
+    ("a", note("order-given", vm="web", host="b", why=CHOSEN, candidates=OFFERS)),
+    ("b", note("lease-taken", vm="web", over=" from its former holder, proof: silent", epoch=2)),
     ("b", note("vm-starts", vm="web", host="b", why="w")),
+    ("a", note("view-changed", view=4, members="a b", master="a", reason="c is silent")),
+    ("b", note("view-changed", view=4, members="a b", master="a", reason="c is silent")),
     ("a", note("vm-stopped", vm="db")),
     ("b", note("vm-runs", vm="web", host="b")),
+    ("b", note("vm-alive", vm="web", host="b", sign="its guest agent answers", after_s=2.0)),
+    ("b", note("order-refused", vm="web", why="of another moment")),
+    ("a", note("view-changed", view=5, members="a b c", master="a", reason="c joins")),
+    ("c", note("guard-ended", host="c", ago_s=70.0, why="nothing was amiss in its last word")),
+    ("b", note("backup-failed", vm="web", host="b", said="no room")),
+)
+# the account of web, with the second behind each part
+ACCOUNT = (
+    ("c wrote its last block", -61),
+    ("a and b saw it silent for 62.0 s", None),
+    ("b was chosen of 2 candidates: most is left on b: memory 90%, 0.94, then a 0.88", 2),
+    ("lease taken with proof 'silent'", 3),
+    ("view 4 (a, b)", 5),
+    ("QEMU running", 8),
+    ("first sign of life from the guest (its guest agent answers)", 9),
+    ("c itself says since: nothing was amiss in its last word", 12),
 )
 
 
 @pytest.fixture
 def service(tmp_path: Path) -> MemoryService:
-    service, now_s = MemoryService(tmp_path), time.time() - 100
+    service = MemoryService(tmp_path)
     service.notes = linked(
         [
-            {"wall_s": now_s + n, "host": host, "code": one.code, "sentence": one.sentence,
+            {"wall_s": BEGAN_S + n, "host": host, "code": one.code, "sentence": one.sentence,
              "fields": dict(one.fields)}
             for n, (host, one) in enumerate(TOLD)
         ]
@@ -44,17 +66,56 @@ def test_a_vm_that_was_taken_over(service: MemoryService) -> None:
     why = Api(service).why_vm("web")
     assert why.sentence.startswith("web runs on b, because c is silent: its block is unchanged")
     assert [s.code for s in why.steps] == [
-        "host-silent", "order-given", "lease-taken", "vm-starts", "vm-runs",
+        "host-silent", "order-given", "lease-taken", "vm-starts", "view-changed", "vm-runs",
+        "vm-alive", "guard-ended",
     ]  # fmt: skip
+    assert [
+        (m.words, round(m.wall_s - BEGAN_S) if m.wall_s else None) for m in why.account
+    ] == list(ACCOUNT)
+    assert why.told(lambda s: f"{s - BEGAN_S:.0f}").startswith(
+        "web runs on b since 8, because c fell silent: c wrote its last block at -61; a and b saw"
+    )
     lines = why_lines(why)
-    assert lines[0] == why.sentence
+    assert lines[0].startswith("web runs on b since ")
     assert lines[2].endswith("(after 1)")
     assert "db" not in "\n".join(lines)
 
 
+def test_a_vm_that_was_started_for_the_first_time(service: MemoryService) -> None:
+    first = note(
+        "order-given", vm="new", host="b", why="it is wanted and runs nowhere; most is left"
+    )
+    runs = note("vm-runs", vm="new", host="b")
+    service.notes += linked(
+        [
+            {"wall_s": BEGAN_S + 20 + n, "host": "b", "code": one.code, "sentence": one.sentence,
+             "fields": dict(one.fields), "id": str(n), "causes": ["0"] * n}
+            for n, one in enumerate((first, runs))
+        ]
+    )  # type: ignore[arg-type]  # fmt: skip
+    told = Api(service).why_vm("new").told(lambda s: f"{s - BEGAN_S:.0f}")
+    assert told == (
+        "new runs on b since 21, because it is wanted and runs nowhere: "
+        "b was chosen: most is left at 20; QEMU running at 21"
+    )
+
+
+def test_a_host_that_is_back(service: MemoryService) -> None:
+    service.notes += linked(
+        [{"wall_s": BEGAN_S + 20.0, "host": "c", "code": "member", "sentence": "c is a member",
+          "fields": {"host": "c", "view": 5, "slot": 3}, "causes": ["old-1"]}]
+    )  # type: ignore[arg-type]  # fmt: skip
+    assert "c is a member; it began with this: c is silent" in Api(service).why_host("c").sentence
+
+
+def test_a_vm_that_nothing_happened_to(service: MemoryService) -> None:
+    why = Api(service).why_vm("db")
+    assert why.told(str) == f"db is stopped since {BEGAN_S + 7}.0: db is stopped at {BEGAN_S + 7}.0"
+
+
 def test_a_host_and_what_is_not_known(service: MemoryService) -> None:
     api = Api(service)
-    assert api.why_host("c").sentence.startswith("c is silent")
+    assert api.why_host("c").sentence.startswith("c went down 70 s before")
     for ask in (api.why_vm, api.why_host):
         with pytest.raises(NotFound, match="no note tells"):
             ask("nobody")

@@ -11,7 +11,10 @@ from memory_service import MemoryService
 
 from outlast.agent.server import Server
 from outlast.agent.server_thread import ServerThread
+from outlast.equipment import Repository
 from outlast.images import qemu_img
+from outlast.mounts.registry import add
+from outlast.pool.facts import Answering
 from outlast.storage.posix import PosixRegister
 
 XML = """<domain type='kvm'><name>{name}</name><memory unit='GiB'>1</memory><vcpu>2</vcpu>
@@ -87,6 +90,27 @@ def test_one_elsewhere_is_copied_first(
     compare = ["qemu-img", "compare", "-f", "raw", "-F", "qcow2", disk, copied]
     assert "identical" in subprocess.run(compare, capture_output=True, text=True).stdout
     assert [path.name for path in (pool / "images").rglob(".*")] == []
+
+
+def test_a_domain_on_another_storage_of_the_pool_is_taken_where_it_is(
+    outlast: Outlast, pool: Path, host: MemoryService, tmp_path: Path
+) -> None:
+    fast = tmp_path / "fast"
+    fast.mkdir()
+    disk = fast / "web.qcow2"
+    qemu_img.create(disk, 1 << 20)
+    host.foreigners.xml["web"] = xml(disk)
+    assert "--copy" in outlast("vm", "adopt").out
+    add(host.register, Repository("fast", "dir", path=str(fast)), pool)
+    said = outlast("vm", "adopt", "web")
+    assert (said.code, "the storage fast is not known here yet" in said.err) == (4, True)
+    assert host.foreigners.names() == ["web"]
+    host.answering["fast"] = Answering(1 << 60)
+    said = outlast("vm", "adopt", "web")
+    assert said.code == 0, said.err
+    held = host.read_vm("web")
+    assert held is not None
+    assert [(d.path, d.repository) for d in held.value.spec.disks] == [(str(disk), "fast")]
 
 
 def test_what_cannot_be_adopted_stays_with_libvirt(

@@ -31,11 +31,8 @@ JOIN = ("--address", "127.0.0.1", "--no-wait")
 
 @pytest.fixture(scope="module")
 def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdProcess]:
-    cluster = EtcdProcess(tmp_path_factory.mktemp("etcd"), 3)
-    try:
-        yield cluster.start()
-    finally:
-        cluster.end()
+    with EtcdProcess(tmp_path_factory.mktemp("etcd"), 3) as cluster:
+        yield cluster
 
 
 @pytest.fixture

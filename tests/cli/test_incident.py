@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -12,6 +14,9 @@ from command_line import Outlast
 sys.path.insert(0, str(Path(__file__).parent.parent / "incident"))
 
 from recorded_pool import record
+
+from outlast.incident import archive
+from outlast.incident.replay import replay
 
 STORY = Path(__file__).parent.parent / "scenarios/hosts/one_host_dies.txt"
 
@@ -38,12 +43,23 @@ def test_there_and_back(ring: Path, outlast: Outlast, tmp_path: Path) -> None:
     assert outlast("--json", "replay", str(file)).json["same"] is True
 
 
+def test_it_goes_to_where_the_output_goes(ring: Path, tmp_path: Path) -> None:
+    """As `outlast incident export --since 1h > incident.zip`, with what is said beside it."""
+    env = {**os.environ, "OUTLAST_VAR": str(tmp_path / "var"), "OUTLAST_RUN": str(tmp_path)}
+    words = [sys.executable, "-m", "outlast.cli.main", "incident", "export", "--since", "1h"]
+    with (tmp_path / "i.zip").open("wb") as out:
+        done = subprocess.run(words, env=env, stdout=out, stderr=subprocess.PIPE, check=True)
+    assert b"without the notes of the pool" in done.stderr
+    assert replay(archive.load(tmp_path / "i.zip").recorded).same
+
+
 def test_masked(ring: Path, outlast: Outlast, tmp_path: Path) -> None:
     file = tmp_path / "i.zip"
     assert outlast("incident", "export", "--mask", str(file)).code == 0
     said = outlast("replay", str(file), "--step")
     assert said.code == 0, said.err
     assert "vm-001" in said.out
+    assert "host-01 forms the pool's first view" in said.out, "the pool's own words stay readable"
     assert "web" not in said.out
 
 

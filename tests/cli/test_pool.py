@@ -102,6 +102,9 @@ def test_certificates_for_people(outlast: Outlast, pool: Path, tmp_path: Path) -
     assert outlast(*args).code == 2
     refused = outlast(*args[:-1], str(tmp_path / "x"), "--role", "host")
     assert (refused.code, "no role 'host'" in refused.err) == (2, True)
+    seen = ("--role", "monitor", "--json")
+    made = outlast(*args[:-1], str(tmp_path / "m"), *seen)
+    assert (made.code, made.json["role"]) == (0, "monitor")
     none = outlast("pool", "certificate", "anna", "--pool", str(tmp_path), "--out", "/nowhere/x")
     assert none.code == 3
 

@@ -18,6 +18,10 @@ def test_settings_are_changed_and_shown(agent: MemoryService, outlast: Outlast) 
     assert (shown["moves_at_once"], shown["cpu_mode"], shown["cpu"]) == (4, "host", "")
     assert "moves_at_once      4" in outlast("pool", "set").out
     assert "already" in outlast("pool", "set", "--moves-at-once", "4").out
+    said = outlast("pool", "set", "--witness", "192.0.2.1, 2001:db8::1")
+    assert "witness is 192.0.2.1,2001:db8::1" in said.out
+    assert agent.settings.witness == "192.0.2.1,2001:db8::1"
+    assert "witness is none" in outlast("pool", "set", "--witness", "").out
 
 
 @pytest.mark.parametrize(
@@ -27,6 +31,7 @@ def test_settings_are_changed_and_shown(agent: MemoryService, outlast: Outlast) 
         (("--move-connections", "17"), "move_connections"),
         (("--cpu", "best"), "cpu_mode"),
         (("--join", "friends"), "join"),
+        (("--witness", "my-router"), "my-router"),
         (("--restart-window", "soon"), "soon"),
     ],
 )

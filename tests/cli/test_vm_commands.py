@@ -203,10 +203,12 @@ def test_the_timeline(outlast: Outlast, agent: MemoryService) -> None:
 
 
 def test_hoisting_of_global_options() -> None:
-    assert hoist(["vm", "list", "--json"]) == ["--json", "vm", "list"]
-    assert hoist(["status", "--agent", "unix:/x"]) == ["--agent", "unix:/x", "status"]
-    assert hoist(["vm", "show", "--", "--json"]) == ["vm", "show", "--", "--json"]
-    assert hoist(["status", "--agent"]) == ["status", "--agent"]
+    assert hoist(["vm", "list", "--json"]) == (["--json"], ["vm", "list"])
+    assert hoist(["status", "--agent", "unix:/x"]) == (["--agent", "unix:/x"], ["status"])
+    assert hoist(["vm", "show", "--", "--json"]) == ([], ["vm", "show", "--", "--json"])
+    assert hoist(["status", "--agent"]) == ([], ["status", "--agent"])
+    assert hoist(["vm", "list", "-o", "yaml", "-w"]) == (["-o", "yaml"], ["vm", "list", "-w"])
+    assert hoist(["vm", "list", "--output=json"]) == (["--output=json"], ["vm", "list"])
 
 
 # ---- as a process of its own

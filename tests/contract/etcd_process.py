@@ -28,7 +28,7 @@ HOST = "127.0.0.1"
 
 
 class EtcdProcess:
-    """One cluster. Members have the numbers 0, 1, ...; `end` leaves nothing behind."""
+    """One cluster, running in a `with`. Members have the numbers 0, 1, ...; nothing is left."""
 
     def __init__(self, folder: Path, members: int = 1, *options: str) -> None:
         self.folder, self.options = folder, options
@@ -40,6 +40,13 @@ class EtcdProcess:
         self._running: dict[int, subprocess.Popen[bytes]] = {}
         self._paused: set[int] = set()
 
+    def __enter__(self) -> EtcdProcess:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.end()
+
     def access(self, pool: str, answer_s: float = 2.0) -> Access:
         return Access(tuple(self.clients), str(self.pki), pool, answer_s)
 
@@ -48,14 +55,13 @@ class EtcdProcess:
         urls = tuple(self.clients[n] for n in only) or tuple(self.clients)
         return Etcd(Access(urls, str(self.pki), pool, answer_s))
 
-    def start(self, *members: int) -> EtcdProcess:
+    def start(self, *members: int) -> None:
         """Start these members, all by default, and wait until each answers."""
         wanted = members or tuple(range(len(self.clients)))
         for member in wanted:
             self._running[member] = self._spawn(member)
         for member in wanted:
             wait(lambda m=member: self.etcd("x", m).get("x").revision == 0, "etcd does not start")
-        return self
 
     def kill(self, member: int) -> None:
         process = self._running.pop(member)

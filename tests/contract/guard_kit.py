@@ -1,7 +1,7 @@
 """What every guard must do, as tests: subclass `GuardKit` and give it a bench.
 
-The promises are those of outlast/guard/core.py (rules 1 to 10) as seen through the requests of the
-socket. The kit knows only `GuardBench`; time may be real or pretended. `MemoryGuard` is a bench
+The promises are those of outlast/guard/states.py (rules 1 to 14) as seen through the requests of
+the socket. The kit knows only `GuardBench`; time may be real or pretended. `MemoryGuard` is a bench
 without processes or clocks, around the guard's real core: what a simulated host needs.
 """
 
@@ -14,6 +14,7 @@ import pytest
 
 from outlast.guard.core import GuardCore
 from outlast.guard.facts import Facts, Reading
+from outlast.guard.requests import answer
 from outlast.guard.states import Duty
 from outlast.model import GuardState
 
@@ -150,6 +151,22 @@ class GuardKit:
         assert not bench.ask("status")["unsafe_reset"]
         bench.wait(FENCE_NS + KILL_NS)
         assert bench.ask("status")["unsafe_reset"]
+
+    def test_a_storage_of_disks_is_remembered_until_it_has_answered(
+        self, bench: GuardBench
+    ) -> None:
+        open_term(bench, T1, drains=True)
+        bench.ask("admit", vm="web", stores=["fast"])
+        bench.start("web")
+        assert not bench.ask("settled", store="fast", since_ns=1 << 60)["ok"], "it is here"
+        bench.ask("close", term=T1, reason="excluded")
+        bench.wait(FENCE_NS // 4)
+        bench.restart()
+        assert bench.ask("status")["stores"] == ["fast"]
+        assert not bench.ask("drained", term=T1)["ok"]
+        assert not bench.ask("settled", store="fast", since_ns=1)["ok"], "asked long before"
+        assert bench.ask("settled", store="fast", since_ns=1 << 60)["ok"]
+        assert bench.ask("drained", term=T1)["ok"]
 
     def test_only_the_open_term_is_confirmed_or_closed(self, bench: GuardBench) -> None:
         open_term(bench, T1)
@@ -353,34 +370,15 @@ class MemoryGuard:
         return reply
 
     def _answer(self, op: str, fields: Reply) -> Reply:
-        now, facts, vm = self.reading(), self.facts(), fields.get("vm")
-        match op:
-            case "status":
-                known = {vm: {"populated": bool(count)} for vm, count in self.inside.items()}
-                return {**self.core.status(now, facts), "vms": known}
-            case "open":
-                return self.core.open(now, facts, fields)
-            case "confirm":
-                return self.core.confirm(now, fields)
-            case "retime":
-                return self.core.retime(now, facts, fields)
-            case "extend":
-                return self.core.confirm(now, fields, extend=True)
-            case "close":
-                return self.core.close(now, facts, fields)
-            case "drained":
-                return self.core.drained(fields)
-            case "admit":
-                return self.core.admit(now, vm)
-            case "release":
-                return self.core.release(vm)
-            case "enter":
-                return self.core.enter(now, facts, vm)
-            case "kill":
-                if not isinstance(vm, str) or self.inside.pop(vm, None) is None:
-                    return {"ok": False, "error": "no such VM"}
-                return {"ok": True, "populated": False}
-        return {"ok": False, "error": "no such request"}
+        vm = fields.get("vm")
+        if op == "kill":
+            if not isinstance(vm, str) or self.inside.pop(vm, None) is None:
+                return {"ok": False, "error": "no such VM"}
+            return {"ok": True, "populated": False}
+        said = answer(self.core, self.reading(), self.facts(), op, fields)
+        if op != "status":
+            return said
+        return {**said, "vms": {vm: {"populated": bool(n)} for vm, n in self.inside.items()}}
 
     def start(self, vm: str) -> Reply:
         reply = self.ask("enter", vm=vm)

@@ -27,11 +27,8 @@ pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
 def etcd(tmp_path: Path) -> Iterator[EtcdProcess]:
     # a leader is elected well within the fence window of these tests
     quick = ("--heartbeat-interval", "50", "--election-timeout", "500")
-    cluster = EtcdProcess(tmp_path / "etcd", 3, *quick)
-    try:
-        yield cluster.start()
-    finally:
-        cluster.end()
+    with EtcdProcess(tmp_path / "etcd", 3, *quick) as cluster:
+        yield cluster
 
 
 @pytest.fixture

@@ -333,7 +333,7 @@ def test_the_client_reconnects_and_publishes_again(
         assert next(snapshots) == {"now_ns": 1}
         until(lambda: len(said) == 2, "it was said again")
         wanted = '{"vm_count":1,"free_mib":2,"free_vcpus":3,"work_seq":4,"hints":[["a",5]]}'
-        wish = {**json.loads(wanted), "tells_views": True}
+        wish = {**json.loads(wanted), "tells_views": True, "witness": None}
         assert said[0] == said[1] == {"publish": wish}
     assert list(snapshots) == []
     away = PulseClient(tmp_path / "nobody")

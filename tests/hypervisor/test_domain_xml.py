@@ -48,6 +48,7 @@ DEVICES = VmSpec(
 
 CASES = {
     "devices": (DEVICES, DomainOptions("kvm", WRAPPER)),
+    "ceph-key": (DEVICES, DomainOptions("kvm", WRAPPER, ceph_key=True)),
     "hardware": (WINDOWS, DomainOptions("kvm", WRAPPER)),
     "nano-tcg": (TINY, DomainOptions(emulator=WRAPPER)),
     "linux-kvm": (LINUX, DomainOptions("kvm", WRAPPER, "/run/outlast/vnc/{name}.sock", "p-1")),

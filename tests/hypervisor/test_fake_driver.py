@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from driver_kit import DriverKit, Ground, until
+from guests_kit import GuestsKit
 
 from outlast.hypervisor.driver import EventKind
 from outlast.hypervisor.fake_driver import FakeDriver, FakeOptions, check_disk
@@ -21,18 +22,28 @@ def empty_disk(path: Path) -> None:
     path.write_bytes(bytes(4096))
 
 
+def fake(folder: Path) -> Ground:
+    options = FakeOptions(interval_ms=20, lock=True)
+    driver = FakeDriver(folder / "run", options)
+    return Ground(
+        driver,
+        folder,
+        empty_disk,
+        again=lambda: FakeDriver(folder / "run", options),
+        pid_of=lambda name: next(vm.pid for vm in driver.list() if vm.name == name),
+    )
+
+
 class TestFakeDriver(DriverKit):
     @pytest.fixture
     def ground(self, tmp_path: Path) -> Ground:
-        options = FakeOptions(interval_ms=20, lock=True)
-        driver = FakeDriver(tmp_path / "run", options)
-        return Ground(
-            driver,
-            tmp_path,
-            empty_disk,
-            again=lambda: FakeDriver(tmp_path / "run", options),
-            pid_of=lambda name: next(vm.pid for vm in driver.list() if vm.name == name),
-        )
+        return fake(tmp_path)
+
+
+class TestSystemsInFakeVms(GuestsKit):
+    @pytest.fixture
+    def ground(self, tmp_path: Path) -> Ground:
+        return fake(tmp_path)
 
 
 @pytest.fixture

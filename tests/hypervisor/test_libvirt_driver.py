@@ -14,6 +14,7 @@ from pathlib import Path
 import libvirt
 import pytest
 from driver_kit import ENDS, DriverKit, Ground, drain, read_until, until
+from guests_kit import GuestsKit
 from private_libvirtd import PrivateLibvirtd
 from tiny_guest import write_disk
 
@@ -72,6 +73,13 @@ def real(libvirtd: PrivateLibvirtd, folder: Path, **domain: str) -> Ground:
 
 @pytest.mark.rack
 class TestOnRealQemu(DriverKit):
+    @pytest.fixture
+    def ground(self, libvirtd: PrivateLibvirtd, tmp_path: Path) -> Ground:
+        return real(libvirtd, tmp_path)
+
+
+@pytest.mark.rack
+class TestSystemsInRealQemu(GuestsKit):
     @pytest.fixture
     def ground(self, libvirtd: PrivateLibvirtd, tmp_path: Path) -> Ground:
         return real(libvirtd, tmp_path)

@@ -62,7 +62,7 @@ class Desk:
         self.app = build(self.manager)
         self.run(self.manager.start())
 
-    def run(self, work: Coroutine[Any, Any, T], timeout_s: float = 20) -> T:
+    def run(self, work: Coroutine[Any, Any, T], timeout_s: float = 60) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout_s)
 
     def close(self) -> None:
@@ -200,9 +200,11 @@ class Postgres:
         self.process.wait(20)
 
     def create(self, name: str) -> str:
-        self._run("createdb", "-h", self._root, "-U", "outlast", name)
+        # the other template refuses while anybody else is connected to it
+        self._run("createdb", "-h", self._root, "-U", "outlast", "-T", "template0", name)
         return self.url(name)
 
     def _run(self, program: str, *arguments: object) -> None:
         command = [str(self._bin / program), *map(str, arguments)]
-        subprocess.run(command, check=True, capture_output=True, cwd=self._root, **self._as)
+        done = subprocess.run(command, capture_output=True, cwd=self._root, **self._as)
+        assert done.returncode == 0, done.stderr

@@ -7,15 +7,18 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ldap3 import NONE, Connection, Server
 from process import free_port
 
 from outlast.manager.config import make_certificate
 from outlast.manager.outside import Ldap, Rule
 
 SLAPD = shutil.which("slapd", path="/usr/sbin:/usr/bin:/usr/local/sbin")
+ROOT = "cn=root,dc=corp,dc=example"
 READER, READER_WORD = "cn=reader,dc=corp,dc=example", "reads, but not much"
 WORD = "correct horse battery"
 RULES = (Rule(group="VM-Operators", role="operator"), Rule(group="bosses", role="admin"))
@@ -106,6 +109,12 @@ class Slapd:
         """Only while it does not run."""
         tool = [self.program, "-T", "add", "-f", self.root / "slapd.conf"]
         subprocess.run(tool, input=ldif.encode(), check=True, capture_output=True)
+
+    def change(self, act: Callable[[Connection], object]) -> None:
+        """What an administrator of the directory does, while it runs."""
+        server = Server("localhost", self.port_tls, use_ssl=True, get_info=NONE)
+        with Connection(server, ROOT, "root", raise_exceptions=True) as asked:
+            act(asked)
 
     def start(self) -> None:
         at = f"ldap://localhost:{self.port} ldaps://localhost:{self.port_tls}"

@@ -15,6 +15,8 @@ from pretend import RealPool, vm
 from outlast.images.library import Library
 from outlast.images.templates import Templates
 from outlast.manager.ports import Grant
+from outlast.model import VmRecord
+from outlast.storage.register import Swap
 
 # ---- a VM's life
 
@@ -43,6 +45,25 @@ def test_a_vms_whole_life(desk: Desk, real: RealPool, admin: str) -> None:
     ]  # fmt: skip
     assert {line["who"] for line in lines} == {"anna/test"}
     assert {line["address"] for line in lines if line["sentence"] == "wished"} == {"10.1.1.1"}
+
+
+def test_a_start_that_takes_its_time_is_not_taken_for_one_that_somebody_stopped(
+    desk: Desk, real: RealPool, admin: str
+) -> None:
+    """Created and started: until the start was taken, the pool shows a VM that shall be stopped."""
+    write, reads = real.a.write_vm, desk.manager.reads
+
+    def slow(expected: int, record: VmRecord) -> Swap:
+        answered = reads.answers
+        if record.start_seq:
+            wait(lambda: reads.answers > answered + 3)
+        return write(expected, record)
+
+    real.a.write_vm = real.b.write_vm = slow  # type: ignore[method-assign]
+    task = ended(desk, create(desk, real, admin, start=True), admin)
+    lines = desk.call("GET", f"{V}/audit?object={real.id}/web", token=admin).json["items"]
+    assert (task["failed"], [line["ok"] for line in lines]) == (False, [True, True]), lines
+    assert real.a.read_vm("web").value.start_seq == 1  # type: ignore[union-attr]
 
 
 def test_a_host_is_emptied_and_comes_back(desk: Desk, real: RealPool, admin: str) -> None:

@@ -115,7 +115,7 @@ def test_metrics_have_their_documented_names(desk: Desk, real: RealPool, admin: 
     shown = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
     assert shown == set(HELP)
     assert f'outlast_pool_vms{{pool="lab",pool_id="{real.id}",state="stopped"}} 1.0' in text
-    document = (Path(__file__).parents[2] / "docs/operating/manager.md").read_text()
+    document = (Path(__file__).parents[2] / "docs/operating/metrics.md").read_text()
     assert [name for name in HELP if f"`{name}`" not in document] == []
     bert = desk.user("bert", Grant("viewer", real.id))
     assert desk.call("GET", "/metrics", token=bert).status == 403

@@ -116,6 +116,9 @@ def test_every_change_says_what_was_before_and_after(
     assert (action, '"admission":"warn"' in before, '"admission":"refuse"' in after) == (
         "pool-set", True, True,
     )  # fmt: skip
+    assert told("POST", f"{pool}/hosts/b/drill", {"kind": "agent"}) == (
+        "drill", "member", "a drill: agent",
+    )  # fmt: skip
     assert told("POST", f"{pool}/ha", off) == ("pool-ha", "HA on", "HA off: a test")
     assert told("POST", f"{pool}/hosts/b/maintenance", {"why": "disks"}) == (
         "maintain", "member", "in maintenance: disks (anna/test)",

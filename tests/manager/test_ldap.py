@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from calling import V
 from desk import BOSS, Desk, Said
+from ldap3 import MODIFY_ADD, MODIFY_DELETE
 from process import free_port
 from slapd import SLAPD, WORD, Slapd
 
@@ -182,3 +183,52 @@ def test_tokens_rest_when_their_owner_stays_away(desk: Desk, slapd: Slapd) -> No
     assert (said.status, "has not logged in for 30 days" in said.error["sentence"]) == (401, True)
     assert login(desk, "olga").status == 200
     assert desk.call("GET", f"{V}/me", token=token).status == 200
+
+
+def test_who_has_left_is_out_without_a_login(desk: Desk, slapd: Slapd) -> None:
+    """Sessions and tokens end at the next roll call; of a directory that is away nobody leaves."""
+    people, call = desk.manager.people, desk.manager.rollcall
+    group, bella = "cn=vm-operators,dc=corp,dc=example", f"uid=bella,{PEOPLE}"
+    tokens = {}
+    for name, role in (("olga", "operator"), ("bella", "admin")):
+        assert login(desk, name).status == 200
+        tokens[name], _ = desk.run(people.add_token(BOSS, name, "ci", (Grant(role),), 90))
+    assert desk.run(call.round()) == []
+
+    def may(name: str) -> bool:
+        return bool(desk.call("GET", f"{V}/me", token=tokens[name]).json["roles"])
+
+    slapd.stop()
+    with pytest.raises(Unreachable):
+        desk.run(call.round())
+    slapd.start()
+    assert may("olga") and may("bella")
+    slapd.change(lambda c: c.delete(bella))
+    slapd.change(lambda c: c.modify(
+        group, {"member": [(MODIFY_DELETE, [f"uid=olga,{PEOPLE}"])]}
+    ))  # fmt: skip
+    assert desk.run(call.round()) == ["bella", "olga"]
+    for name in tokens:
+        assert not may(name)
+        assert desk.run(people.sessions(name)) == []
+        assert desk.run(people.user(name)).grants == ()
+    rows, _ = desk.run(desk.manager.repository.read(records.list_audit))
+    said = [row.object for row in rows if "no longer there" in row.sentence]
+    assert sorted(said) == ["bella", "olga"]
+    assert desk.run(call.round()) == ["bella", "olga"]  # and is not told again
+    again, _ = desk.run(desk.manager.repository.read(records.list_audit))
+    assert len(again) == len(rows)
+    slapd.change(lambda c: c.modify(
+        group, {"member": [(MODIFY_ADD, [f"uid=olga,{PEOPLE}"])]}
+    ))  # fmt: skip
+    assert desk.run(call.round()) == ["bella"]
+    assert may("olga")
+    # another entry of the same name is somebody else, whatever her groups are
+    named = {"cn": "Bella", "sn": "bella", "userPassword": WORD}
+    slapd.change(lambda c: c.add(bella, "inetOrgPerson", named))
+    assert desk.run(call.round()) == ["bella"]
+
+
+def test_without_a_reader_nobody_is_looked_for(slapd: Slapd) -> None:
+    assert Directory(slapd.settings()).looks
+    assert not Directory(ways(slapd)["bind as"]).looks

@@ -24,9 +24,11 @@ from outlast.manager.mail import SUBJECT_MAX, message
 from outlast.manager.outside import Mail
 from outlast.manager.ports import Grant
 from outlast.manager.repository import hooks, records
-from outlast.manager.repository.hooks import Delivery, Due
+from outlast.manager.repository.hooks import Delivery, Due, Part
 from outlast.manager.repository.store import Repository
-from outlast.manager.webhooks import Webhooks, new_hook
+from outlast.manager.tones import TONES
+from outlast.manager.webhooks import EVERY_S, GATHER_S, REST_S, Webhooks, new_hook
+from outlast.pool.journal import SENTENCES
 from outlast.wire.shapes import BadField, TimelineEntry, parse
 
 WORD = "takes the mail"
@@ -101,7 +103,7 @@ def repository(tmp_path: Path) -> Iterator[Repository]:
     made.write_now(lambda c: records.put_pool(c, "p", "Frankfurt ä", [], 1.0))
     made.write_now(lambda c: hooks.add_hook(c, new_hook(TO, ("vm-",), 1.0)))
     entry = TimelineEntry(
-        wall_s=1e9, host="a1", code="vm-down", sentence="db is down:\r\nBcc: x@evil.example",
+        wall_s=1e9, host="a1", code="vm-crashed", sentence="db is down:\r\nBcc: x@evil.example",
         id="n1", fields={"vm": "db", "why": "no room"},
     )  # fmt: skip
     made.write_now(lambda c: records.add_events(c, "p", [entry]))
@@ -175,11 +177,110 @@ def test_nothing_is_said_without_tls_and_the_right_password(
 
 
 def test_a_subject_has_an_end() -> None:
-    body = json.dumps({"id": 7, "pool_id": "p", "sentence": "x" * 4000, "code": "vm-down"})
-    due = Due(Delivery(1, "h", 7, 1, 0, 0, ""), TO, "", body)
-    made = message(due, Mail(server="x", sender="a@b.example"), 0.0)
-    assert len(made["Subject"]) == SUBJECT_MAX
-    assert made["Message-ID"] == "<7.h@outlast.invalid>"
+    body = json.dumps({"wall_s": 1.0, "pool_id": "p", "sentence": "x" * 4000, "code": "no-room"})
+    parts = [Part(Delivery(n, "h", n, 1, 0, 0, ""), body) for n in (7, 8, 9)]
+    for number, span, end in ((1, "7", "xx"), (3, "7-9", " (and 2 more)")):
+        due = Due("h", TO, "", tuple(parts[:number]))
+        made = message(due, Mail(server="x", sender="a@b.example"), 0.0)
+        assert len(made["Subject"]) == SUBJECT_MAX
+        assert made["Subject"].endswith(end)
+        assert made["Message-ID"] == f"<{span}.h@outlast.invalid>"
+
+
+class Day:
+    """A mail server, a pool in which things happen, and a clock."""
+
+    def __init__(self, office: Office, repository: Repository) -> None:
+        self.now_s, self.count, self.office, self.repository = 1000.0, 0, office, repository
+        self.mail = Webhooks(repository, lambda: self.now_s, mail=office.settings())
+        self.hook = repository.read_now(hooks.all_hooks)[0].id
+        self.run()
+        self.office.got.clear()
+
+    def happens(self, code: str, times: int = 1) -> None:
+        entries = [
+            TimelineEntry(
+                wall_s=self.now_s, host="a1", code=code, sentence=f"{code} {n}", id=f"day{n}",
+                fields={},
+            )
+            for n in range(self.count, self.count + times)
+        ]  # fmt: skip
+        self.count += times
+        self.repository.write_now(lambda c: records.add_events(c, "p", entries))
+
+    def run(self, seconds: float = 0) -> list[str]:
+        """Rounds as often as a manager makes them; the subjects of what came."""
+        before, end_s = len(self.office.got), self.now_s + seconds
+        while True:
+            asyncio.run(self.mail.round())
+            if self.now_s >= end_s:
+                return [str(read["Subject"]) for _, read in self.office.got[before:]]
+            self.now_s += EVERY_S
+
+    def tries(self) -> list[tuple[int, int, bool]]:
+        log, _ = self.repository.read_now(lambda c: hooks.list_deliveries(c, self.hook, 0, 5000))
+        return [(one.tries, one.status, one.next_wall_s > 0) for one in log]
+
+
+@pytest.fixture
+def day(tmp_path: Path, repository: Repository) -> Iterator[Day]:
+    office = Office(tmp_path / "office", "none")
+    made = Day(office, repository)
+    made.now_s += REST_S
+    yield made
+    office.close()
+
+
+def test_what_is_not_grave_waits_and_comes_together(day: Day) -> None:
+    day.happens("vm-runs", 3)
+    assert day.run(GATHER_S - 2 * EVERY_S) == []
+    day.happens("vm-moved")  # waits no longer than the first
+    assert day.run(2 * EVERY_S) == ["[Frankfurt ä] vm-runs 0 (and 3 more)"]
+    lines = day.office.got[-1][1].get_content().splitlines()
+    assert lines[0] == "4 events; what wants a look is marked with !"
+    assert lines[2] == "Frankfurt ä"
+    assert [line.split("UTC")[1] for line in lines[3:] if "UTC" in line] == [
+        "    vm-runs 0", "    vm-runs 1", "    vm-runs 2", "    vm-moved 3",
+    ]  # fmt: skip
+
+
+def test_what_is_grave_comes_at_once_and_takes_the_rest_along(day: Day) -> None:
+    day.happens("vm-runs", 2)
+    assert day.run(20) == []
+    day.happens("vm-crashed")
+    assert day.run() == ["[Frankfurt ä] vm-crashed 2 (and 2 more)"]
+    assert "UTC  ! vm-crashed 2" in day.office.got[-1][1].get_content()
+    assert day.run(2 * GATHER_S) == []
+    assert day.tries() == [(1, 250, False)] * 4
+
+
+def test_a_storm_of_events_is_no_storm_of_mails(day: Day) -> None:
+    """Twenty seconds in which 1,000 VMs die."""
+    for _ in range(10):
+        day.happens("vm-crashed", 100)
+        day.run(EVERY_S)
+    day.run(2 * REST_S)
+    assert len(day.office.got) == 2
+    assert day.tries() == [(1, 250, False)] * 1001
+    told = [line for _, read in day.office.got for line in read.get_content().splitlines()]
+    assert [line.split("! ")[1] for line in told if "UTC" in line] == [
+        f"vm-crashed {n}" for n in range(1000)
+    ]
+
+
+def test_a_storm_while_the_mail_server_is_away_is_not_lost(day: Day) -> None:
+    day.office.answer = "451 come back later"
+    day.happens("vm-crashed", 200)
+    day.run(100)
+    assert max(tries for tries, _, _ in day.tries()) == 3  # at 0, 10 and 40 s: not each round
+    day.office.answer = ""
+    assert day.run(200) == ["[Frankfurt ä] vm-crashed 0 (and 199 more)"]
+
+
+def test_tones_are_of_notes_that_there_are() -> None:
+    said = [code for codes in TONES.values() for code in codes]
+    assert sorted(said) == sorted(set(said))
+    assert [code for code in said if code not in SENTENCES] == []
 
 
 @pytest.mark.parametrize(

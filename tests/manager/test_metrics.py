@@ -1,4 +1,4 @@
-"""Metrics: what they are worth in known pools, forecasts, and the dashboard that shows them."""
+"""Metrics of a manager: forecasts, and the dashboard that shows them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,8 @@ from calling import V, create, ended, wait
 from desk import Desk
 from pretend import RealPool
 
-from outlast.manager.forecast import EVERY_S, Forecast, forecast
-from outlast.manager.metrics import HELP, _of_pool
-from outlast.manager.ports import PoolEntry
-from outlast.wire.margin import MarginInfo
-from outlast.wire.shapes import HostStatus, PoolStatus, VmStatus
+from outlast.manager.metrics import HELP
+from outlast.readiness.forecast import EVERY_S, Forecast, forecast
 
 GRAFANA = Path(__file__).parents[2] / "packaging/grafana"
 
@@ -25,36 +22,6 @@ def values_of(desk: Desk, token: str) -> dict[str, float]:
     text = desk.call("GET", "/metrics", token=token).body.decode()
     found = re.findall(r"^(\w+)\{pool=\"lab\",pool_id=\"[^\"]*\"\} (\S+)$", text, re.M)
     return {name: float(value) for name, value in found}
-
-
-def host(name: str, free_mib: int, **more: object) -> HostStatus:
-    known = {"name": name, "slot": 1, "state": "member", "sentence": "", "free_mib": free_mib}
-    return HostStatus.model_validate(known | more)
-
-
-def vm(name: str, at: str, memory_mib: int, **more: object) -> VmStatus:
-    known = {"name": name, "uuid": name, "state": "running", "sentence": "", "vcpus": 1,
-             "desired": "running", "host": at, "memory_mib": memory_mib, "ha": True}  # fmt: skip
-    return VmStatus.model_validate(known | more)
-
-
-def test_spare_memory_is_that_of_the_worst_failure() -> None:
-    status = PoolStatus(
-        name="lab", uuid="u", preset="default", answered_by="a", sentence="",
-        hosts=[host("a", 1000), host("b", 3000), host("c", 9000, maintenance="disks")],
-        vms=[vm("one", "a", 2500), vm("two", "b", 1500), vm("free", "b", 800, ha=False),
-             vm("off", "a", 500, state="stopped", host="")],
-        margin=MarginInfo(beats=10, longest_ms=1500, fence_ms=9000),
-    )  # fmt: skip
-    found = _of_pool(PoolEntry("u", "lab", status, 1.0, False, "", 1))
-    # a dies: 3000 are free and 2500 wanted; b dies: 1000 are free and 1500 wanted
-    assert found["outlast_pool_spare_memory_bytes"] == -500 << 20
-    assert found["outlast_pool_heartbeat_margin_seconds"] == 7.5
-    assert found["outlast_pool_fence_seconds"] == 9.0
-    silent = status.model_copy(update={"margin": None, "hosts": []})
-    found = _of_pool(PoolEntry("u", "lab", silent, 1.0, False, "", 1))
-    assert found["outlast_pool_heartbeat_margin_seconds"] is None
-    assert found["outlast_pool_spare_memory_bytes"] == 0
 
 
 def test_forecasts_are_counted_while_somebody_asks(desk: Desk, real: RealPool, admin: str) -> None:

@@ -73,6 +73,10 @@ def test_a_directory_is_watched_and_its_absence_told(tmp_path: Path) -> None:
         host.look(lambda: host.codes == ["repository-lacks", "repository-there"])
         assert host.keeper.known["old"].trouble == "" and host.keeper.known["old"].good_ns > 0
         assert not host.machine.mounted, "it is mounted by somebody else"
+        assert host.keeper.since_ns("old") >= host.keeper.known["old"].good_ns - 1 > 0
+        host.wished.clear()
+        host.keeper.look()
+        assert host.keeper.since_ns("old") > 0, "the pool has it no more"
     finally:
         host.keeper.close()
 
@@ -80,7 +84,9 @@ def test_a_directory_is_watched_and_its_absence_told(tmp_path: Path) -> None:
 def test_one_that_cannot_be_mounted_says_why_and_is_not_asked() -> None:
     host = Host(Repository("fast", "nfs", "flash:/vms", "/srv/fast"))
     host.machine.trouble = NotMounted
+    assert host.keeper.since_ns("gone") == 0, "nothing is known yet"
     host.keeper.look()
+    assert host.keeper.since_ns("fast") == 0 and host.keeper.since_ns("gone") > 0
     assert host.codes == [], "a moment is not worth a note"
     host.keeper.look()
     host.keeper.look()

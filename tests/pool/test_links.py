@@ -98,6 +98,9 @@ def test_the_named_rule_is_the_one_that_decided(
 
 def test_a_tie_goes_by_master_then_vms_then_lowest_slot() -> None:
     live, pairs = frozenset({1, 2, 3, 4}), frozenset({(1, 2), (3, 4)})
+    better = "more of its hosts reach the witness"
+    assert best_set(live, pairs, 3, {1: 9}, frozenset({1})) == (frozenset({1, 2}), better)
+    assert best_set(live, pairs, 3, {1: 9}, frozenset({1, 3, 4})) == (frozenset({3, 4}), better)
     assert best_set(live, pairs, 3, {1: 9}) == (frozenset({3, 4}), "it contains the master")
     assert best_set(live, pairs, 0, {4: 1}) == (frozenset({3, 4}), "more VMs run in it")
     assert best_set(live, pairs, 0, {}) == (frozenset({1, 2}), "it has the lowest slot")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 import pytest
@@ -13,16 +14,17 @@ from outlast.sim.branches import Branch, branches, parse, replay, warm
 from outlast.sim.seeds import Run
 from outlast.sim.soak import Tally, soak
 
-SECONDS = float(os.environ.get("OUTLAST_SIM_S", "60"))
+SCHEDULES = int(os.environ.get("OUTLAST_SCHEDULES", "30000"))
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1800)
 def test_branches_are_safe_and_recover() -> None:
-    tally = soak(Tally("", 1, 1), SECONDS / 2, branching=True)
+    tally = soak(Tally("", 1, 1), math.inf, branching=True, enough=SCHEDULES)
     print(tally.sentence())
     assert not tally.failures
     assert tally.counts == {"ok": tally.played}
+    assert tally.different >= SCHEDULES
 
 
 def test_a_branch_is_the_same_with_a_fork_and_without() -> None:

@@ -10,7 +10,7 @@ from mutants import BY_NAME, hunt
 from outlast.sim.seeds import play
 from outlast.sim.soak import Tally, soak
 
-SECONDS = float(os.environ.get("OUTLAST_SIM_S", "60"))
+SECONDS = float(os.environ.get("OUTLAST_SIM_S", "20"))
 # those that are caught within few seeds; `make mutants` plays all
 QUICK = ("impatient", "too-soon", "deaf", "old-term", "watchdog", "by-slot", "overwrite",
          "harmless", "sure")  # fmt: skip

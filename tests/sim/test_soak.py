@@ -20,15 +20,19 @@ def test_it_goes_on_where_it_ended(tmp_path: Path) -> None:
     assert second.first == 5
     assert second.next == first.next + first.played
     assert json.loads(path.read_text())["counts"] == {"ok": second.played}
-    assert f"{second.played} schedules ({second.played} ok)" in second.sentence()
+    said = f"{second.played} schedules ({second.played} ok; {second.different} differ)"
+    assert said in second.sentence()
 
 
 def test_failures_are_kept_with_their_seed() -> None:
     tally = Tally("abc", 1, 1)
-    tally.add(Outcome(1, "safety", "I1: web runs on a and b", (), 90.0), 0.1)
-    tally.add(Outcome(2, "ok", "", (), 90.0), 0.1)
+    courses: set[str] = set()
+    tally.add(Outcome(1, "safety", "I1: web runs on a and b", (), 90.0, -1, "x"), 0.1, courses)
+    tally.add(Outcome(2, "ok", "", (), 90.0, -1, "y"), 0.1, courses)
+    tally.add(Outcome(3, "ok", "", (), 90.0, -1, "y"), 0.1, courses)
     assert tally.failures == [{"seed": "1", "kind": "safety", "words": "I1: web runs on a and b"}]
-    assert tally.sentence() == "2 schedules (1 ok, 1 safety), 180 host-seconds, 900 a CPU second"
+    said = "3 schedules (2 ok, 1 safety; 2 differ), 270 host-seconds, 900 a CPU second"
+    assert tally.sentence() == said
 
 
 def test_a_file_of_another_commit_or_none_is_refused(tmp_path: Path) -> None:

@@ -43,12 +43,13 @@ BLOCKS = st.builds(
     hints=st.lists(
         st.tuples(st.text(max_size=18), U64), max_size=form.HINTS_MAX
     ).map(tuple),
+    witness=st.none() | st.booleans(),
 )  # fmt: skip
 POOL = "00112233-4455-6677-8899-aabbccddeeff"
 BLOCK = Block(
     POOL, "a0112233-4455-6677-8899-aabbccddeeff", "b0112233-4455-6677-8899-aabbccddeeff", 3, 7,
     "c0" * 16, "d0" * 16, BlockState.CLOSING, 0x1122334455667788, 52053, 2000, 41,
-    frozenset({1, 64}), 5, 6, 70000, 8, 9, (("lease/web", 17), ("view", 41)),
+    frozenset({1, 64}), 5, 6, 70000, 8, 9, (("lease/web", 17), ("view", 41)), True,
 )  # fmt: skip
 
 
@@ -58,6 +59,17 @@ def test_blocks_come_back(block: Block) -> None:
     assert len(raw) == 4096
     assert decode_block(raw, block.pool_uuid, block.slot) == block
     assert block_from_json(json.loads(json.dumps(block_to_json(block)))) == block
+
+
+def test_a_block_of_a_version_without_a_witness_says_nothing_of_it() -> None:
+    raw = encode_block(replace(BLOCK, witness=None))
+    assert raw[164:256] == bytes(92), "as blocks were before there was one"
+    assert decode_block(raw).witness is None
+    said = block_to_json(BLOCK)
+    del said["witness"]
+    assert block_from_json(said) == replace(BLOCK, witness=None)
+    with pytest.raises(StorageTrouble):
+        block_from_json({**said, "witness": "perhaps"})
 
 
 def test_the_text_of_the_format_is_true() -> None:
@@ -88,7 +100,7 @@ def test_the_text_of_the_format_is_true() -> None:
     assert raw[at : at + 88] == struct.pack("<QB", 17, 9) + b"lease/web".ljust(72 + 7, b"\0")
     assert raw[105] == 2
     assert raw[4088:] == raw[96:104] == bytes.fromhex("8877665544332211")
-    assert not any(raw[164:256])
+    assert not any(raw[165:256])
     assert not any(raw[at + size : 4088])
 
 

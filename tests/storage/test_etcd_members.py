@@ -25,11 +25,8 @@ numbers = itertools.count()
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdProcess]:
-    cluster = EtcdProcess(tmp_path_factory.mktemp("three"), 3)
-    try:
-        yield cluster.start()
-    finally:
-        cluster.end()
+    with EtcdProcess(tmp_path_factory.mktemp("three"), 3) as cluster:
+        yield cluster
 
 
 @pytest.fixture

@@ -24,11 +24,8 @@ numbers = itertools.count()
 
 @pytest.fixture(scope="module")
 def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdProcess]:
-    cluster = EtcdProcess(tmp_path_factory.mktemp("etcd"), 1)
-    try:
-        yield cluster.start()
-    finally:
-        cluster.end()
+    with EtcdProcess(tmp_path_factory.mktemp("etcd"), 1) as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -258,16 +255,10 @@ def test_what_is_no_address_is_refused(url: str) -> None:
 
 
 def test_a_full_etcd_says_so(tmp_path_factory: pytest.TempPathFactory) -> None:
-    quota = 1 << 20
-    cluster = EtcdProcess(
-        tmp_path_factory.mktemp("full"), 1, "--quota-backend-bytes", str(quota)
-    )  # fmt: skip
-    try:
-        cluster.start()
+    options = "--quota-backend-bytes", str(1 << 20)
+    with EtcdProcess(tmp_path_factory.mktemp("full"), 1, *options) as cluster:
         register = EtcdRegister(cluster.etcd("p"), "1")
         with pytest.raises(StorageTrouble, match="its quota is used up"):
             for number in range(40):
                 assert register.swap(f"vm/v{number}", 0, {"text": "x" * 100_000}).ok
         assert register.read("vm/v0")[0] == 1, "what was written is read on"
-    finally:
-        cluster.end()

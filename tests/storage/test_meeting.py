@@ -22,14 +22,18 @@ class Host(threading.Thread):
         self._given = (path, hosts, wait_s)
         self.found: Together | None = None
         self.trouble: OutlastError | None = None
+        self.steps: list[tuple[int, int]] = []
         self.start()
 
     def run(self) -> None:
         path, hosts, wait_s = self._given
         try:
-            self.found = together(path, hosts, 15, wait_s=wait_s, name=self.name)
+            self.found = together(path, hosts, 15, self._saw, wait_s=wait_s, name=self.name)
         except OutlastError as trouble:
             self.trouble = trouble
+
+    def _saw(self, _step: str, done: int, of: int) -> None:
+        self.steps.append((done, of))
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -38,6 +42,8 @@ def test_hosts_that_meet_say_the_same(tmp_path: Path, count: int) -> None:
     for host in hosts:
         host.join(60)
         assert host.trouble is None
+        counted = [done for done, _ in host.steps if done]
+        assert counted == list(range(1, host.steps[-1][1] + 1))
     first = hosts[0].found
     assert first is not None
     assert sorted(first.hosts) == [f"host{n}" for n in range(count)]

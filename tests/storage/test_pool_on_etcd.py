@@ -27,11 +27,8 @@ from outlast.wire.revocation import issued
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdProcess]:
-    cluster = EtcdProcess(tmp_path_factory.mktemp("etcd"), 1)
-    try:
-        yield cluster.start()
-    finally:
-        cluster.end()
+    with EtcdProcess(tmp_path_factory.mktemp("etcd"), 1) as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -96,9 +93,7 @@ def test_of_many_births_at_once_one_is_it(cluster: EtcdProcess, tmp_path: Path) 
 
 
 def test_joining_needs_no_name_where_there_is_one_pool(tmp_path: Path) -> None:
-    cluster = EtcdProcess(tmp_path / "etcd", 1)
-    try:
-        cluster.start()
+    with EtcdProcess(tmp_path / "etcd", 1) as cluster:
         with pytest.raises(NotFound, match="no pool on this etcd"):
             attach(tmp_path / "b", cluster.access(""))
         made = born(cluster, tmp_path / "a", "first")
@@ -109,8 +104,6 @@ def test_joining_needs_no_name_where_there_is_one_pool(tmp_path: Path) -> None:
         with pytest.raises(NotFound, match="no pool 'third'"):
             attach(tmp_path / "c", cluster.access("third"))
         assert not (tmp_path / "c").exists()
-    finally:
-        cluster.end()
 
 
 def test_an_address_is_waited_for_as_long_as_the_timing_allows(

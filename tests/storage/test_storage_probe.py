@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from outlast.errors import InvalidInput, StorageTrouble
+from outlast.settings import PRESETS
 from outlast.storage.bench import bench_swap, bench_text
 from outlast.storage.heartbeat import HeartbeatFile
 from outlast.storage.probe import (
@@ -21,6 +22,7 @@ from outlast.storage.probe import (
     probe,
     report_json,
     report_text,
+    standstill,
 )
 from outlast.storage.racer import Pace, look, race
 
@@ -122,6 +124,7 @@ def test_slow_storage_leaves_only_patient_presets() -> None:
     slow = Spread(9, 300, 900, 5000)
     assert _qualifying("ext4", fast, fast)[0] == "quick"
     assert _qualifying("nfs4", fast, fast) == ("patient",)
+    assert _qualifying("ocfs2", fast, fast) == ("tolerant", "patient")
     assert _qualifying("ext4", slow, fast) == ("standard", "tolerant", "patient")
     assert _qualifying("ext4", fast, Spread(9, 1, 2, 60_000)) == ()
 
@@ -135,3 +138,9 @@ def test_a_swap_costs_no_more_than_twice_the_bare_calls(tmp_path: Path) -> None:
             break
     assert min(ratios) <= 2, bench_text(result)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_timing_must_outlast_what_the_death_of_one_host_does_to_all() -> None:
+    assert "all would end their VMs" in standstill("ocfs2", PRESETS["standard"].fence_ns)
+    assert standstill("ocfs2", PRESETS["tolerant"].fence_ns) == ""
+    assert standstill("nfs4", PRESETS["quick"].fence_ns) == ""

@@ -15,6 +15,7 @@ from moments import EVIDENCE
 from outlast.errors import Conflict, NotFound, OutlastError, Unreachable
 from outlast.placement.picture import Host, Picture, Policy, Priority, Vm
 from outlast.placement.snapshot import write
+from outlast.wire.drills import DrillInfo, DrillWish
 from outlast.wire.shapes import (
     DiskInfo,
     HaOffInfo,
@@ -33,11 +34,11 @@ from outlast.wire.shapes import (
     VmDetail,
     VmStatus,
     VmWish,
-    Why,
     make,
     parse,
 )
 from outlast.wire.templates import TemplateDeploy
+from outlast.wire.why import Moment, Why
 
 NAMES = ("api", "crm", "db", "erp", "mail", "proxy", "shop", "web")
 STAGES = ("prod", "stage", "dev")
@@ -226,8 +227,12 @@ class PretendAgent:
         self._pool._must_answer()
         vm = self._pool.vm(name)
         steps = [n for n in self._pool.notes if n.fields.get("vm") == name]
-        said = f"most memory was left there when it started; {vm.sentence}"
-        return Why(subject=name, sentence=said, since_wall_s=vm.since_wall_s or 0, steps=steps)
+        since_s, reason = vm.since_wall_s or 0, "most memory was left there when it started"
+        account = [Moment(words="QEMU running", wall_s=since_s), Moment(words="its guest lives")]
+        return Why(
+            subject=name, sentence=f"{vm.sentence}, because {reason}", since_wall_s=since_s,
+            steps=steps, state=vm.sentence, because=reason, account=account,
+        )  # fmt: skip
 
     def why_host(self, name: str) -> Why:
         self._pool._must_answer()
@@ -349,6 +354,11 @@ class PretendAgent:
             self._pool.wishes.append(("power-off", host))
             self._pool.change_host(host, state="closed", sentence=f"{host} is off")
         return HostWish(name=host, changed=True, sentence=f"{host} shuts down")
+
+    def drill(self, wish: DrillWish) -> DrillInfo:
+        with self._pool.lock:
+            self._pool.wishes.append(("drill", wish.host, wish.kind))
+        return DrillInfo(id="d1", host=wish.host, kind=wish.kind, state="wished", for_s=70)
 
     def _wish(self, verb: str, name: str, **values: Any) -> VmWish:
         pool = self._pool

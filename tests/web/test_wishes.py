@@ -42,7 +42,7 @@ def test_buttons_are_whole() -> None:
     places = [(b.kind, b.verb) for b in BUTTONS]
     assert len(set(places)) == len(places)
     assert all(b.title for b in BUTTONS if b.level != DIRECT)
-    assert {b.verb for b in BUTTONS if b.level == TYPE} == {"delete", "power-off"}
+    assert {b.verb for b in BUTTONS if b.level == TYPE} == {"delete", "power-off", "drill"}
 
 
 def test_each_button_shows_the_command_that_does_the_same(site: Site) -> None:
@@ -202,6 +202,27 @@ def test_what_cannot_be_undone_wants_the_name_typed(own_site: Site) -> None:
     assert own_site.pools["frankfurt-a"].wishes == [("delete", name, True)]
     off = host("fra-kvm-05", "power-off")
     assert own_site.post(off, seen(own_site, off) | {"typed": "fra-kvm-05"}).status == 303
+
+
+def test_a_drill_says_first_what_each_failure_would_do(own_site: Site) -> None:
+    """Of a pool where a host is down already, nothing but looking is offered."""
+    name, path = "fra-kvm-05", host("fra-kvm-05", "drill")
+    page = own_site.get(path, target="dialog-body").body.decode()
+    for words in ("Its power", "Its network", "Its way to the storage", "Its agent",
+                  "its death is proven after", "its guard and its pulse need no agent",
+                  f"outlast drill --host {name} --kind power"):  # fmt: skip
+        assert words in page, words
+    assert page.count("not now: ") >= 4
+    assert page.count('value="power" disabled') == page.count('value="agent" disabled') == 1
+    command = own_site.get(f"{path}?kind=agent", target="cli").body.decode()
+    assert f"outlast drill --host {name} --kind agent" in command
+    form = seen(own_site, path)
+    for wrong in ({"typed": ""}, {"typed": name, "kind": "flood"}):
+        assert own_site.post(path, form | wrong).status == 422
+    assert own_site.wishes() == 0
+    assert own_site.post(path, form | {"typed": name, "kind": "network"}).status == 303
+    assert own_site.pools["frankfurt-a"].wishes == [("drill", name, "network")]
+    own_site.tell()
 
 
 def test_a_migration_names_each_host_with_its_reason(own_site: Site) -> None:

@@ -89,8 +89,9 @@ def make_driver(host: HostFile) -> LibvirtDriver:
         pool=host.pool_uuid,
     )
     options = LibvirtOptions(
-        domain=domain, memory_mib=host.memory_mib, vcpus=host.vcpus, connect_s=CONNECT_S
-    )
+        domain=domain, memory_mib=host.memory_mib, vcpus=host.vcpus, connect_s=CONNECT_S,
+        marks=run_dir() / "frozen",
+    )  # fmt: skip
     driver = LibvirtDriver(host.libvirt_uri, options)
     threading.Thread(target=driver.warm, name="warm", daemon=True).start()
     return driver

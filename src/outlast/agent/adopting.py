@@ -5,13 +5,14 @@ Rules:
 2. libvirt forgets the domain before the VM is made: at no moment can both be started, for nothing
    but the guard's own domains may write to a disk of the pool. Its definition is kept in a file
    first, and given back when the VM was certainly not made.
-3. Disks are taken where they are, on the pool's storage, or as copies that the caller made.
+3. Disks are taken where they are, on storage of the pool, or as copies that the caller made.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from outlast.agent import images
@@ -22,7 +23,7 @@ from outlast.hypervisor.adoption import Definition, Foreigners, Found, FoundDisk
 from outlast.images.look import backing_of
 from outlast.storage.names import check_name
 from outlast.wire.disks import AdoptWish, ForeignDisk, ForeignDomain
-from outlast.wire.shapes import BadField, VmCreate, VmWish, make
+from outlast.wire.shapes import BadField, DiskWish, VmCreate, VmWish, make
 
 
 class Adopting:
@@ -49,8 +50,8 @@ class Adopting:
         found = read(definition.xml)
         refusals = [*([definition.note] if definition.note else []), *found.refusals]
         disks = [
-            ForeignDisk(path=d.path, format=d.format, bus=d.bus, away=self._away(d))
-            for d in found.disks
+            ForeignDisk(path=d.path, format=d.format, bus=d.bus, away=away)
+            for d, away in zip(found.disks, self._away(found), strict=True)
         ]
         return ForeignDomain(
             name=domain, uuid=found.uuid, memory_mib=found.memory_mib, vcpus=found.vcpus,
@@ -97,7 +98,7 @@ class Adopting:
             )
         if wish.disks is not None and len(wish.disks) != len(found.disks):
             raise InvalidInput(f"'{domain}' has {len(found.disks)} disks, not {len(wish.disks)}")
-        away = [self._away(disk) for disk in found.disks] if wish.disks is None else []
+        away = self._away(found) if wish.disks is None else []
         if any(away):
             raise Conflict(
                 f"'{domain}' cannot be adopted: {'; '.join(filter(None, away))}",
@@ -110,15 +111,23 @@ class Adopting:
                 if other != domain and shared and wish.disks is None:
                     raise Conflict(f"the domain '{other}' has the same disk: {min(shared)}")
 
-    def _away(self, disk: FoundDisk) -> str:
-        """Why the pool cannot use a disk where it is."""
+    def _away(self, found: Found) -> list[str]:
+        """Of each disk why the pool cannot use it where it is, "" when it can."""
+        roots = {one.name: one.path for one in self._service.repositories()}
+        return [self._disk_away(disk, roots) for disk in found.disks]
+
+    def _disk_away(self, disk: FoundDisk, roots: Mapping[str, str]) -> str:
+        wish = make(DiskWish, path=disk.path)
         try:
-            images.check_path(self._service.pool_dir, disk.path, disk.path)
+            _, store = images.find_disk(self._service.pool_dir, roots, wish, "", disk.path)
             base = backing_of(Path(disk.path))
         except BadField:
             return f"its disk {disk.path} is not on the pool's storage"
         except OSError as error:
             return f"its disk {disk.path} cannot be read: {error.strerror}"
+        facts = self._service.picture.facts
+        if facts is not None and (why := facts.without(store)):
+            return f"its disk {disk.path} cannot be used now: {why}"
         if (disk.format == "qcow2") != disk.path.endswith(".qcow2"):
             return f"its disk {disk.path} is {disk.format}, which its name does not say"
         return f"its disk {disk.path} lies over {base}" if base else ""

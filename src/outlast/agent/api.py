@@ -39,8 +39,8 @@ from outlast.wire.shapes import (
     TimelineEntry,
     VmDetail,
     VmStatus,
-    Why,
 )
+from outlast.wire.why import Why
 
 TIMELINE_MAX = 5000
 RECENT_DAYS = 30

@@ -49,7 +49,7 @@ class BackupTimer:
             return
         for schedule in known:
             moment_s = schedules.due(schedule, self._now())
-            if moment_s and _mine(facts, schedule.vm):
+            if moment_s and _mine(facts, schedule):
                 self._make(schedule.vm, moment_s)
 
     def _make(self, vm: str, moment_s: int) -> None:
@@ -92,11 +92,11 @@ class BackupTimer:
             return  # the note says it
 
 
-def _mine(facts: Facts, vm: str) -> bool:
-    held, record = facts.leases.get(vm), facts.vms.get(vm)
-    if record is None or record.value.deleted:
+def _mine(facts: Facts, schedule: Schedule) -> bool:
+    held, record = facts.leases.get(schedule.vm), facts.vms.get(schedule.vm)
+    if record is None or record.value.deleted or not schedule.of(record.value.spec):
         return False
-    lease = held.value if held else Lease(vm)
+    lease = held.value if held else Lease(schedule.vm)
     if lease.held:
         return facts.holds(lease)
     return facts.view is not None and facts.view.master == facts.me.slot

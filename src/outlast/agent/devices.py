@@ -6,7 +6,7 @@ Rules:
 2. Nothing is made here, and nothing is removed: that is the storage's own business.
 3. A device that this host uses itself (mounted, part of an array, swap) is never taken.
 
-How RBD is reached stands in each host's /etc/ceph; Outlast knows no secret of it.
+How RBD is reached stands in each host's /etc/ceph; see hypervisor/libvirt_ceph.py.
 """
 
 from __future__ import annotations

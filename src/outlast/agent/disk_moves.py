@@ -130,6 +130,7 @@ class DiskMoves:
         self._intend(vm, move)
         try:
             _make(disk, move)
+            self._service.admit_writes(vm)
             disks.mirror(vm, move.old, move.new, disk.format, rate_bytes_s)
             self._follow(job, move)
             with self._standing(vm):

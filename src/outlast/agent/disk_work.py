@@ -60,6 +60,19 @@ class DiskWork:
             finally:
                 self._give_back(vm, version, mine)
 
+    def admit(self, vm: str, *, incoming: bool = False) -> GuardClient:
+        """Have the guard let this VM, or its copy, in, and know all storages it may write to.
+
+        Raises NotFound, GuardRefused, GuardGone, StorageTrouble.
+        """
+        guard = self._open_guard()
+        stores = existing(self._service, vm).stores
+        answer = guard.admit(vm, incoming=incoming, stores=stores)
+        if not answer.get("ok"):
+            host = self._service.picture.me.host
+            raise GuardRefused(f"the guard of {host} does not let '{vm}' in: {answer.get('error')}")
+        return guard
+
     def _facts(self) -> Facts:
         picture = self._service.picture
         facts = picture.facts
@@ -107,11 +120,7 @@ class DiskWork:
         raise Conflict(f"somebody else has just taken '{vm}'", hint=f"outlast vm show {vm}")
 
     def _admitted(self, vm: str, term: str) -> tuple[str, ...]:
-        guard = self._open_guard()
-        answer = guard.admit(vm)
-        if not answer.get("ok"):
-            raise GuardRefused(f"the guard does not let '{vm}' be touched: {answer.get('error')}")
-        words = (sys.executable, "-m", "outlast.guard.errand", guard.path)
+        words = (sys.executable, "-m", "outlast.guard.errand", self.admit(vm).path)
         return (*words, vm, term, str(os.getpid()))
 
     def _give_back(self, vm: str, version: int, mine: Lease) -> None:

@@ -42,11 +42,13 @@ APPOINTMENT = "the pool's settings"
 
 
 class Guard(Protocol):
-    """What of the guard a drill needs."""
+    """What of the guard a drill needs, and what is looked after beside it."""
 
     def status(self) -> Mapping[str, object]: ...
 
     def kill(self, vm: str) -> Mapping[str, object]: ...
+
+    def settled(self, store: str, since_ns: int) -> Mapping[str, object]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ from outlast.guard.client import GuardClient
 from outlast.guard.pulse_client import PulseClient
 from outlast.hypervisor.adoption import Foreigners
 from outlast.hypervisor.disks import Disks
-from outlast.hypervisor.driver import Console, GuardRefused, Processors
+from outlast.hypervisor.driver import Console, Processors
 from outlast.hypervisor.mover import MovingDriver, Progress
 from outlast.incident.ring import Ring
 from outlast.model import Fence, Lease, Line, SlotRecord, VmRecord
@@ -123,6 +123,7 @@ class Engine:
         self._senses = Senses(
             parts.me, timing, self._registers, self._machine, self._hands, boottime_ns,
             lambda: parts.findings.found, lambda: self._keepers.repositories,
+            lambda: self._keepers.witness,
         )  # fmt: skip
         self._notebook = Notebook(
             parts.me.host,
@@ -209,7 +210,8 @@ class Engine:
         if picture.decision is None or picture.facts is None:
             return False
         self._ring.took(now_ns, picture.facts, picture.decision)
-        self._words.keep(picture.facts, parts.settings.timing, self._guard_said("reason"))
+        reason = self._guard_said("reason")
+        self._notebook.write(self._words.keep(picture.facts, parts.settings.timing, reason))
         self._notebook.write(picture.decision.notes, picture.facts, parts.settings.timing)
         for one in picture.decision.notes:
             print(one.sentence, file=sys.stderr, flush=True)  # noqa: T201 - the service's log
@@ -240,7 +242,7 @@ class Engine:
                 self._senses.hear(snapshot)
                 sample = snapshot.get("sample")
                 self._beat(sample if isinstance(sample, dict) else {})
-                self._margin.hear_links(links_of(snapshot, timing).values())
+                self._margin.hear_links(links_of(snapshot, timing))
                 if not started:
                     started = True
                     self._registers.start(_number(snapshot.get("work_seq")))
@@ -276,6 +278,7 @@ class Engine:
             free_vcpus=decision.free_vcpus if decision else 0,
             work_seq=registers.work_seq,
             hints=registers.hints,
+            witness=self._keepers.witness,
         )
 
     # ---- the Service behind the API
@@ -329,9 +332,10 @@ class Engine:
         self._check_storage(vm)
         if not self._departures.settled(vm, COPY_WAIT_S):
             raise Conflict(f"libvirt on {self._parts.me.host} has not ended its last move of {vm}")
-        answer = self._parts.open_guard().admit(vm, incoming=True)
-        if not answer.get("ok"):
-            raise GuardRefused(f"the guard of {self._parts.me.host} refuses: {answer.get('error')}")
+        self._disk_work.admit(vm, incoming=True)
+
+    def admit_writes(self, vm: str) -> None:
+        self._disk_work.admit(vm).release(vm)  # it runs already: nobody shall enter
 
     def _check_storage(self, vm: str) -> None:
         facts = self._picture.facts

@@ -1,4 +1,4 @@
-"""What this host measures of itself for placement: loads, who answers, networks and disks it lacks.
+"""What this host measures of itself: loads, who answers and lives, networks and disks it lacks.
 
 Rules:
 1. In a thread of its own, which may hang with what it asks: then what it found last stands.
@@ -12,11 +12,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from outlast.agent import loads
 from outlast.agent.answering import Answering
 from outlast.agent.disk_reach import DiskReach
+from outlast.agent.life_signs import LifeSigns
 from outlast.agent.network_keeper import LinkPort
 from outlast.errors import OutlastError
 from outlast.hypervisor.guests import Guests
@@ -38,11 +40,12 @@ class Findings:
         self._links = links
         self._loads = loads.Loads()
         self._answering = Answering(guests)
+        self._life = LifeSigns(guests)
         self._disks = DiskReach(pool_dir)
         self._lacks: tuple[Lack, ...] = ()
         self._loads_at_s = 0.0
         self._ended = threading.Event()
-        self.found = Found()
+        self._found = Found()
 
     def start(
         self, look: Callable[[], Facts | None], troubles: Callable[[], Mapping[str, str]]
@@ -56,9 +59,16 @@ class Findings:
                     self.step(time.clock_gettime_ns(time.CLOCK_BOOTTIME), facts, troubles())
 
         threading.Thread(target=run, name="findings", daemon=True).start()
+        self._life.start(look)
+
+    @property
+    def found(self) -> Found:
+        """The newest of everything."""
+        return replace(self._found, signs=self._life.signs)
 
     def close(self) -> None:
         self._ended.set()
+        self._life.close()
         self._answering.close()
 
     def step(self, now_ns: int, facts: Facts, troubles: Mapping[str, str]) -> None:
@@ -69,7 +79,7 @@ class Findings:
             self._loads_at_s = now_s
             self._loads.hear(now_s, loads.read(), facts.local)
             self._lacks = self._look_for(now_s, facts, troubles)
-        self.found = Found(
+        self._found = Found(
             self._loads.busy_mcores, self._loads.used_mib, self._loads.vms,
             self._answering.answered, self._lacks,
         )  # fmt: skip

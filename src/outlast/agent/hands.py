@@ -206,12 +206,13 @@ class Hands:
             raise HypervisorTrouble("libvirt has not ended its last move from here")
         # a change by a host that has died since may not be known here yet: another disk, above all
         newest = self._registers.read_now(f"vm/{work.vm}")
-        guard = self._open_guard()
-        answer = guard.admit(work.vm)
+        guard, spec = self._open_guard(), newest.value.spec if newest is not None else work.spec
+        stores = newest.value.stores if newest is not None else spec.stores
+        answer = guard.admit(work.vm, stores=stores)
         if not answer.get("ok"):
             raise GuardRefused(f"the guard does not admit {work.vm}: {answer.get('error')}")
         try:
-            self._driver.start(newest.value.spec if newest is not None else work.spec)
+            self._driver.start(spec)
         except OutlastError:
             guard.release(work.vm)
             raise

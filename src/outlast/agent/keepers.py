@@ -6,10 +6,12 @@
     backups     makes those that are due
     disks       settles moves of disks that were broken off
     storage     has the pool's storage repositories mounted, and asks whether they answer
+    settling    lets the guard know which of those have behind them what VMs here wrote
     drills      carries out, judges and makes appointments for fire drills
     health      says to all hosts what is not as it should be on this one
     networks    has the bridges the pool wants, and looks whether others are reached there
     findings    measures this host for placement: loads, VMs that answer, what is missing
+    witness     asks whether the pool's witness, such as its gateway, answers
     paths       tells when one of several heartbeat networks carries no beats
 
 Rules: each may hang without anybody waiting for it. Only the fencer and drills touch a host;
@@ -39,9 +41,12 @@ from outlast.agent.power_watch import PowerWatch
 from outlast.agent.registers import Registers
 from outlast.agent.repository_keeper import MountPort, RepositoryKeeper
 from outlast.agent.service import Service
+from outlast.agent.settling import LOOK_S, Settling
 from outlast.agent.wishes import Wishes
+from outlast.agent.witness import Witness
 from outlast.equipment import PowerSwitch
 from outlast.mounts.registry import repositories
+from outlast.network.echo import Echo
 from outlast.network.frames import Frames
 from outlast.network.registry import networks
 from outlast.pool.facts import Answering, Facts, Me
@@ -118,10 +123,14 @@ class Keepers:
             me.host, lambda: repositories(register), mounts, tell, now_ns,
             settings.timing.settle_ns,
         )  # fmt: skip
+        self._witness = Witness(self._seen, Echo, now_ns, tell)
         moves = DiskMoves(service, Wishes(service))
         self._all: tuple[Keeper, ...] = (
             self._balancer, self._fencer, self._power, self._networks, self._storage, self.drills,
-            self._health, BeatPaths(self._seen, snapshot, tell),
+            self._health, self._witness, BeatPaths(self._seen, snapshot, tell),
+            _Regularly(
+                "settling", Settling(snapshot, means.guard, self._storage.since_ns).look, LOOK_S
+            ),
             _Regularly("disks", moves.look, SETTLE_S),
             _Regularly("backups", BackupTimer(service, register, tell).look, TIMER_S),
         )  # fmt: skip
@@ -135,6 +144,11 @@ class Keepers:
     def repositories(self) -> Mapping[str, Answering]:
         """The pool's storage repositories as this host has them. Never blocks."""
         return self._storage.known
+
+    @property
+    def witness(self) -> bool | None:
+        """Does this host reach the pool's witness? None: there is none, or that is not known."""
+        return self._witness.known
 
     @property
     def health(self) -> Mapping[int, HostHealth]:

@@ -7,7 +7,9 @@ Rules:
 2. Another boot than the file's means that the host went down in between. Why is told from the
    file alone: the guard closed, the storage was away, or nothing was amiss (power, reset, crash).
 3. An agent that was asked to stop takes leave; a host that then goes down has nothing to explain.
-4. A drill that takes the host down is its last word: nothing that comes after it is kept.
+4. The same boot and another term, or none: the guard ended the VMs while no agent was there. That
+   is told too, when the guard has been heard.
+5. A drill that takes the host down is its last word: nothing that comes after it is kept.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from outlast.pool.journal import Note, note
 from outlast.settings import S, Timing
 
 KEEP_S = 5.0
+NEW_TERM = "a new term is open since, and journalctl -u outlast-guard says why the old one ended"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 Words = Mapping[str, object]
 
@@ -34,6 +37,7 @@ class LastWords:
     def __init__(self, path: Path, host: str, boot: str = "") -> None:
         self._path, self._host = path, host
         self._boot = boot or _boot_id()
+        self._before: Words | None = None  # of a life in this boot, until the guard is heard
         self._newest: Words | None = None
         self._written: tuple[object, float] = (None, 0.0)
         self._wake = threading.Event()
@@ -44,25 +48,44 @@ class LastWords:
         """What the last life of this host has to explain, once; then the file is kept anew."""
         found = load(self._path)
         self._thread.start()
-        if found is None or found.get("farewell") or found.get("boot") == self._boot:
+        if found is not None and found.get("boot") == self._boot:
+            self._before = found
+        if found is None or found.get("farewell") or self._before is not None:
             return []
         ago_s = max(0.0, time.time() - _number(found, "wall_s"))
         return [note("guard-ended", host=self._host, ago_s=ago_s, why=post_mortem(found))]
 
-    def keep(self, facts: Facts, timing: Timing, reason: str) -> None:
-        """Remember this moment. reason: the guard's own word about its state."""
-        guard = facts.guard
-        if self._newest and self._newest.get("drill"):  # rule 4
+    def keep(self, facts: Facts, timing: Timing, reason: str) -> list[Note]:
+        """Remember this moment; what there is to explain, once.
+
+        reason: the guard's own word about its state.
+        """
+        guard, told = facts.guard, self._between(facts, reason)
+        if self._newest and self._newest.get("drill"):  # rule 5
             young = time.time() - _number(self._newest, "wall_s") < KEEP_S
             if young or guard.state is not GuardState.OPEN:
-                return
+                return told
         self._newest = {
             "boot": self._boot, "wall_s": round(time.time(), 3), "state": guard.state.value,
-            "reason": reason, "remaining_s": guard.remaining_ns / S,
+            "term": guard.term, "reason": reason, "remaining_s": guard.remaining_ns / S,
             "unconfirmed_s": (timing.fence_ns - guard.remaining_ns) / S,
             "vms": len(facts.local), "good": facts.sample.good,
         }  # fmt: skip
         self._wake.set()
+        return told
+
+    def _between(self, facts: Facts, reason: str) -> list[Note]:
+        """Rule 4."""
+        before, guard = self._before, facts.guard
+        if before is None or not facts.local_ready:
+            return []
+        self._before = None
+        vms, opened = int(_number(before, "vms")), guard.state is GuardState.OPEN
+        goes_on = opened and before.get("term") in (None, guard.term)
+        if goes_on or not vms or before.get("state") != GuardState.OPEN.value:
+            return []
+        why = NEW_TERM if opened else reason
+        return [note("term-ended", host=self._host, vms=f"{vms} VM{'s' * (vms > 1)}", why=why)]
 
     def drill(self, kind: str) -> None:
         """A drill of this kind begins here and may take the host down."""
@@ -72,7 +95,8 @@ class LastWords:
 
     def close(self) -> None:
         """Take leave: the agent was asked to stop."""
-        self._newest = {"boot": self._boot, "farewell": True, "wall_s": time.time()}
+        self._newest = {**(self._newest or {}), "boot": self._boot, "farewell": True,
+                        "wall_s": time.time()}  # fmt: skip
         self._closed = True
         self._wake.set()
         self._thread.join(1.0)

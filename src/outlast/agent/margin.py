@@ -15,7 +15,7 @@ Rules:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from outlast.settings import MS, PRESETS, S, Timing
@@ -57,6 +57,7 @@ class Margin:
         self._hours: deque[_Hour] = deque(maxlen=HOURS)
         self._last: tuple[int, int] = (0, 0)  # number and start of the newest confirmed beat
         self._told_ns = 0
+        self._ages: Mapping[int, int] = {}  # of links, as heard of last
 
     def hear(self, seq: int, started_ns: int, finished_ns: int) -> int:
         """A confirmed beat, by the numbers of the pulse; the time that counts, 0 when none does."""
@@ -77,11 +78,16 @@ class Margin:
         hour.longest_ns = max(hour.longest_ns, took_ns)
         return took_ns
 
-    def hear_links(self, ages_ns: Iterable[int]) -> None:
-        """How long ago each host was heard over the network. A link that is down is left out."""
+    def hear_links(self, ages_ns: Mapping[int, int]) -> None:
+        """How long ago each host was heard over the network.
+
+        It counts once the host is heard again: else the end of a host would count as a slow link.
+        """
+        before, self._ages = self._ages, dict(ages_ns)
+        back = [before[n] for n, age in ages_ns.items() if n in before and age < before[n]]
         if self._hours:
             hour = self._hours[-1]
-            up = [age for age in ages_ns if age < self._timing.link_lost_ns]
+            up = [age for age in back if age < self._timing.link_lost_ns]
             hour.unheard_ns = max([hour.unheard_ns, *up])
 
     def measured(self) -> Measured:

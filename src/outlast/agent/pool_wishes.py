@@ -9,6 +9,7 @@ from dataclasses import replace
 from outlast.agent.service import Service
 from outlast.errors import Conflict, InvalidInput, PoolTrouble, StorageTrouble
 from outlast.model import HaOff
+from outlast.network.echo import addresses
 from outlast.readiness.appointments import check_when
 from outlast.settings import PoolSettings, Timing, preset
 from outlast.storage.register import Outcome
@@ -38,9 +39,11 @@ class PoolWishes:
         wanted = wish.model_dump(exclude_none=True)
         if not wanted:
             raise InvalidInput("there is nothing to change", hint="outlast pool set --help")
-        said = ", ".join(f"{name} is {value}" for name, value in wanted.items())
         if wish.drill_at:
             check_when(wish.drill_at)
+        if wish.witness is not None:
+            wanted["witness"] = ",".join(addresses(wish.witness))
+        said = ", ".join(f"{n} is {'none' if v == '' else v}" for n, v in wanted.items())
         if wish.timing is not None:
             wanted["timing"] = self._timing(wish.timing)
         return self._change(lambda settings: replace(settings, **wanted), said)

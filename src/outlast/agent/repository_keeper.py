@@ -45,6 +45,7 @@ class RepositoryKeeper:
         self._now_ns, self._settled_ns = now_ns, settled_ns
         self._asking: dict[str, tuple[Repository, Asking]] = {}
         self._unmounted: dict[str, str] = {}  # name -> why it could not be mounted
+        self._wished: frozenset[str] | None = None  # all there are; None: not read yet
         self._before: dict[str, str] = {}  # what was wrong at the last look
         self._told: dict[str, str] = {}
         self._stop = threading.Event()
@@ -65,12 +66,23 @@ class RepositoryKeeper:
         found = {name: Answering(good_ns, trouble) for name, (good_ns, trouble) in asked.items()}
         return found | {name: Answering(0, why) for name, why in self._unmounted.items()}
 
+    def since_ns(self, name: str) -> int:
+        """When the newest question began that it answered; 0 while it does not, as it must have
+        for a while. One that the pool has no more asks for no answer: now."""
+        if self._wished is None:
+            return 0
+        if name not in self._wished:
+            return self._now_ns()
+        state = self.known.get(name)
+        return state.good_ns if state is not None and not state.trouble else 0
+
     def look(self) -> None:
         """Make this host as it shall be, as far as that can be done."""
         try:
             wishes = {repository.name: repository for repository in self._wishes()}
         except OutlastError:
             return
+        self._wished = frozenset(wishes)
         unmounted = {}
         for name, repository in wishes.items():
             if trouble := self._have(repository):

@@ -44,6 +44,7 @@ class Senses:
         now_ns: Callable[[], int],
         found: Callable[[], Found],
         repositories: Callable[[], Mapping[str, Answering]],
+        witness: Callable[[], bool | None],
     ) -> None:
         self._me = me
         self._timing = timing
@@ -51,7 +52,7 @@ class Senses:
         self._machine = machine
         self._hands = hands
         self._now_ns, self._found = now_ns, found
-        self._repositories = repositories
+        self._repositories, self._witness = repositories, witness
         self._lock = threading.Lock()
         self._newest: Json | None = None
         self._snapshot: Json | None = None  # the newest that knows its term
@@ -126,8 +127,10 @@ class Senses:
             unread=frozenset(known.troubles),
             reports=known.reports,
             repositories=self._repositories(),
+            witness=self._witness(),
         )
-        return replace(facts, report=report_of(facts, self._found()))
+        found = self._found()
+        return replace(facts, report=report_of(facts, found), signs=found.signs)
 
     def _sample(self, snapshot: Json, now_ns: int) -> Sample:
         sample = snapshot.get("sample") or {}

@@ -2,8 +2,9 @@
 
 Rules:
 1. Who may what: the unix socket (mode 0600, peer is root or the agent's own user) is role admin;
-   over TCP the role stands in the caller's certificate. Hosts may do what READS lists, and hand on
-   work on disks to each other (RELAYED); everything else takes admin or manager.
+   over TCP the role stands in the caller's certificate. Of the roles in MAY each may do what stands
+   there: hosts read, and hand on work on disks to each other (RELAYED); a monitor has its metrics.
+   Everything else takes admin or manager.
 2. Every refused call is counted (`refused_calls` in the status) and a note (refusals.py).
 3. Every failure is JSON: {"error": {code, sentence, hint, field}}. A bug is code "internal", its
    traceback goes to the log only.
@@ -35,6 +36,8 @@ from outlast.agent.console import Desk, serve_console
 from outlast.agent.disk_api import RELAYED, DiskApi
 from outlast.agent.drill_api import DrillApi
 from outlast.agent.image_api import ImageApi
+from outlast.agent.metrics_api import PATH as METRICS
+from outlast.agent.metrics_api import MetricsApi
 from outlast.agent.peers import AgentPeers
 from outlast.agent.pool_wishes import switch
 from outlast.agent.refusals import Refusals
@@ -51,15 +54,16 @@ from outlast.wire.shapes import (
     HostWish,
     LocalVms,
     PoolChange,
+    PoolStatus,
     PoolWish,
     VmChange,
     VmCreate,
     VmDelete,
     VmMigrate,
     VmWish,
-    Why,
     parse,
 )
+from outlast.wire.why import Why
 
 log = logging.getLogger("outlast.agent.server")
 
@@ -72,6 +76,7 @@ READS = frozenset(
         ("GET", "/v1/vms/{name}/screen"), ("GET", "/v1/moves/{name}/way"),
     }
 )  # fmt: skip
+MAY = {"host": READS | RELAYED, "monitor": frozenset({("GET", METRICS)})}
 ROLE, CALLER = web.RequestKey("role", str), web.RequestKey("caller", str)
 _CREDENTIALS = struct.Struct("3i")
 
@@ -186,9 +191,9 @@ class Server:
         request[ROLE], request[CALLER] = role, name
         resource = request.match_info.route.resource
         call = (request.method, resource.canonical if resource else request.path)
-        if role == "host" and call not in READS | RELAYED:
+        if role in MAY and call not in MAY[role]:
             raise Refused(
-                f"host {name} may not {request.method} {request.path}",
+                f"{role} {name} may not {request.method} {request.path}",
                 hint="wishes take a certificate with the role admin or manager",
             )
 
@@ -245,14 +250,18 @@ class Server:
             *DiskApi(self.api, self.blocking, self._peers).routes(),
             *DrillApi(self.api.service.drills, self.blocking, lambda r: r[CALLER]).routes(),
             *ImageApi(Path(self.api.service.pool_dir), self.blocking).routes(),
+            *MetricsApi(self.api, self._seen, self.blocking).routes(),
         ]
 
     async def _status(self, request: web.Request) -> web.Response:
         # an agent that asks needs no third one's opinion
-        places = self.api.holders() if request[ROLE] != "host" else {}
-        status = self.api.status(await self._look(places), self._refusals.count)
+        status = await self._seen(request[ROLE] != "host")
         since = request.query.get("since")
         return json_of(status if since is None else self._answers.answer(status, since))
+
+    async def _seen(self, ask_others: bool) -> PoolStatus:
+        peers = await self._look(self.api.holders() if ask_others else {})
+        return self.api.status(peers, self._refusals.count)
 
     async def _look(self, places: Mapping[int, Place]) -> dict[int, LocalVms]:
         """What other hosts say, and this one when it has more to say than its picture."""

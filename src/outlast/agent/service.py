@@ -114,6 +114,12 @@ class Service(Protocol):
         Raises GuardRefused, GuardGone, Conflict while its last move from here has not ended.
         """
 
+    def admit_writes(self, vm: str) -> None:
+        """Have the guard know all repositories that a VM which runs here may write to.
+
+        Raises GuardRefused, GuardGone, StorageTrouble.
+        """
+
     def borrow(self, vm: str, why: str) -> AbstractContextManager[Borrowed]:
         """The disks of a stopped VM, for a while: nobody starts it meanwhile.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from outlast.cli.completing import vms
 from outlast.cli.context import options, print_json, say
 from outlast.cli.image import RATE, Limit, On, PoolDir, folder_on, pool_dir_of, rate_of
 from outlast.errors import Conflict, InvalidInput
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from outlast.wire.disks import BackupStatus
     from outlast.wire.shapes import VmWish
 
-Vm = Annotated[str, typer.Argument(metavar="VM", help="The VM's name.")]
+Vm = Annotated[str, typer.Argument(metavar="VM", help="The VM's name.", autocompletion=vms)]
 
 
 def backup(

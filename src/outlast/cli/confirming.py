@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
+from outlast.cli.completing import hosts
 from outlast.cli.context import options, print_json, say
 from outlast.errors import InvalidInput, NotFound
 
 
 def confirm_off(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(help="The host's name.")],
+    name: Annotated[str, typer.Argument(help="The host's name.", autocompletion=hosts)],
     why: Annotated[str, typer.Option(help="How you know; it stands in the history.")] = "",
     sure: Annotated[
         str, typer.Option("--yes", metavar="NAME", help="Its name again, instead of a question.")

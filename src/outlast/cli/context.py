@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from outlast.cli.form import whole
 from outlast.errors import InvalidInput, OutlastError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 class Options:
     """The global options."""
 
-    json: bool = False
+    json: bool = False  # answers for programs, in the form of form.py
     agent: str = ""
     debug: bool = False
 
@@ -71,14 +72,14 @@ def warn(text: str) -> None:
 
 
 def print_json(value: BaseModel | Sequence[BaseModel] | dict[str, Any]) -> None:
-    """The answer as JSON, whole, on stdout."""
+    """The answer for programs, whole, on stdout: JSON, or YAML when that was asked for."""
     if isinstance(value, dict):
         plain: object = value
     elif isinstance(value, Sequence):
         plain = [item.model_dump(mode="json") for item in value]
     else:
         plain = value.model_dump(mode="json")
-    print(json.dumps(plain, indent=2), flush=True)
+    print(whole(plain), flush=True)
 
 
 def print_error(error: OutlastError, as_json: bool) -> None:

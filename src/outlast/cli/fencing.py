@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from outlast.cli.completing import hosts
 from outlast.cli.context import Options, options, print_json, say
 from outlast.errors import Conflict, InvalidInput, NotFound, PoolTrouble
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Switch hosts off from outside: BMCs, PDUs.")
 
 TEST_S, OFF_S = 20.0, 60.0
-HostName = Annotated[str, typer.Argument(metavar="NAME", help="The host.")]
+HostName = Annotated[str, typer.Argument(metavar="NAME", help="The host.", autocompletion=hosts)]
 PoolOption = Annotated[
     Path | None,
     typer.Option("--pool", metavar="DIR", help="The pool's directory. Default: this host's pool."),

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from outlast.cli.completing import hosts
 from outlast.cli.context import Options, options, parse_span, print_json, say, stdout, warn
 from outlast.cli.etcd import PKI, Pki, Urls, access_of
+from outlast.cli.watching import Watch, watching
 from outlast.errors import InvalidInput, PoolTrouble
 
 if TYPE_CHECKING:
@@ -176,7 +178,7 @@ def _list_tokens(chosen: Options, known: list[JoinToken]) -> None:
         say("there are no tokens")
 
 
-HostName = Annotated[str, typer.Argument(help="The host's name.")]
+HostName = Annotated[str, typer.Argument(help="The host's name.", autocompletion=hosts)]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
@@ -347,15 +349,18 @@ def renew(ctx: typer.Context) -> None:
 
 
 @app.command("list")
-def list_(ctx: typer.Context) -> None:
+def list_(ctx: typer.Context, watch: Watch = False) -> None:
     """All hosts, their states, and who hears whom."""
+    from outlast.cli.render import hosts_table
+
     chosen = options(ctx)
-    status = chosen.client().status()
+    client = chosen.client()
+    if watch:
+        watching(chosen, client.status, lambda found: hosts_table(found.hosts))
+    status = client.status()
     if chosen.json:
         print_json(status.hosts)
         return
-    from outlast.cli.render import hosts_table
-
     if status.hosts:
         stdout().print(hosts_table(status.hosts))
     if status.trouble:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,20 +14,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from outlast.cli.context import options, parse_span, print_json, say, warn
-from outlast.errors import NotFound, OutlastError
+from outlast.errors import InvalidInput, NotFound, OutlastError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 app = typer.Typer(no_args_is_help=True, help="Take an incident along and look at it elsewhere.")
 
 NOTES_MAX = 5000
+OUTPUT = Path("-")
 
 
 @app.command()
 def export(
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE.zip", help="What is written.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="[FILE.zip]", help="What is written. Default: the output.")
+    ] = OUTPUT,
     since: Annotated[str, typer.Option(help="How far back: 30m, 2h, 1d.")] = "1h",
     mask: Annotated[
         bool, typer.Option("--mask", help="Without names, paths, addresses, identities.")
@@ -40,6 +45,7 @@ def export(
     Examples:
       outlast incident export --since 2h incident.zip
       outlast incident export --since 2h --mask incident.zip
+      ssh root@b outlast incident export --since 2h > incident.zip
     """
     from outlast.incident import archive
     from outlast.incident.ring import recorded
@@ -54,13 +60,33 @@ def export(
         notes = [e.model_dump() for e in chosen.client().timeline(since_s, NOTES_MAX)]
     except OutlastError as error:
         warn(f"without the notes of the pool: {error.sentence}")
-    outcome = archive.export(file, found, notes, masked=mask)
+    with _target(file) as path:
+        outcome = archive.export(path, found, notes, masked=mask)
+    if file == OUTPUT:
+        return
     if chosen.json:
         print_json({"file": str(file), "steps": outcome.steps, "difference": outcome.difference})
         return
     say(f"{file}: {outcome.steps} steps, {len(notes)} notes{', masked' if mask else ''}")
     if not outcome.same:
         warn(f"note: decided again here, it differs at step {outcome.steps}: {outcome.difference}")
+
+
+@contextlib.contextmanager
+def _target(file: Path) -> Iterator[Path]:
+    """Where to write so that it ends up in the file, or in this program's output."""
+    if file != OUTPUT:
+        yield file
+        return
+    if sys.stdout.isatty():
+        raise InvalidInput(
+            "an incident is no text for a terminal", hint="outlast incident export incident.zip"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "incident.zip"
+        yield path
+        sys.stdout.buffer.write(path.read_bytes())
+        sys.stdout.flush()
 
 
 def replay(

@@ -35,6 +35,8 @@ from outlast.cli import (
     vm,
 )
 from outlast.cli.context import Options, options, print_error, print_json, stdout
+from outlast.cli.form import FORM, Form
+from outlast.cli.watching import Watch, watching
 from outlast.errors import InvalidInput, OutlastError
 
 app = typer.Typer(
@@ -71,6 +73,7 @@ app.command()(incident.replay)
 app.command()(drill.drill)
 
 FLAGS = ("--json", "--debug")
+VALUED = ("--agent", "--output", "-o")
 INTERRUPTED = 130
 # Typer brings these classes along and exports only some of them by name.
 _ClickError: type[Exception] = next(
@@ -89,7 +92,10 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def main(
     ctx: typer.Context,
-    json: Annotated[bool, typer.Option("--json", help="Answers and errors as JSON.")] = False,
+    output: Annotated[
+        Form, typer.Option("--output", "-o", help="Answers for people, or for programs.")
+    ] = Form.TABLE,
+    json: Annotated[bool, typer.Option("--json", help="The same as --output json.")] = False,
     agent: Annotated[
         str,
         typer.Option(
@@ -112,14 +118,14 @@ def main(
       outlast vm create web --memory 2GiB --disk 20GiB --start
       outlast status
     """
-    ctx.obj = Options(json=json, agent=agent, debug=debug)
+    if json and output is Form.YAML:
+        raise InvalidInput("--json and --output yaml are two different forms", hint="say one")
+    FORM.set(Form.YAML if output is Form.YAML else Form.JSON)
+    ctx.obj = Options(json=json or output is not Form.TABLE, agent=agent, debug=debug)
 
 
 @app.command()
-def status(
-    ctx: typer.Context,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until Ctrl-C.")] = False,
-) -> None:
+def status(ctx: typer.Context, watch: Watch = False) -> None:
     """The pool as this host sees it: hosts, VMs, and why what is down is down.
 
     \b
@@ -131,32 +137,17 @@ def status(
 
     chosen = options(ctx)
     client = chosen.client()
-    if not watch:
-        found = client.status()
-        if chosen.json:
-            print_json(found)
-        else:
-            stdout().print(status_view(found, time.time()))
-        return
+    if watch:
+        watching(chosen, client.status, lambda found: status_view(found, time.time()))
+    found = client.status()
     if chosen.json:
-        while True:
-            print(client.status().model_dump_json(), flush=True)
-            time.sleep(1)
-    from rich.live import Live
-    from rich.text import Text
-
-    console = stdout()
-    with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
-        while True:
-            try:
-                live.update(status_view(client.status(), time.time()), refresh=True)
-            except OutlastError as error:
-                live.update(Text(f"{error.sentence}\n{error.hint}", style="red"), refresh=True)
-            time.sleep(1)
+        print_json(found)
+    else:
+        stdout().print(status_view(found, time.time()))
 
 
-def hoist(args: list[str]) -> list[str]:
-    """Global options may stand anywhere: move them to the front, where the parser wants them."""
+def hoist(args: list[str]) -> tuple[list[str], list[str]]:
+    """Global options may stand anywhere, but the parser wants them first: those, and the rest."""
     front: list[str] = []
     rest: list[str] = []
     at = 0
@@ -165,23 +156,24 @@ def hoist(args: list[str]) -> list[str]:
         if arg == "--":
             rest += args[at:]
             break
-        if arg in FLAGS or arg.startswith("--agent="):
+        if arg in FLAGS or arg.startswith(tuple(f"{name}=" for name in VALUED)):
             front.append(arg)
-        elif arg == "--agent" and at + 1 < len(args):
+        elif arg in VALUED and at + 1 < len(args):
             front += args[at : at + 2]
             at += 1
         else:
             rest.append(arg)
         at += 1
-    return front + rest
+    return front, rest
 
 
 def run(args: list[str] | None = None) -> None:
     """The program; always ends by SystemExit with the code of what happened."""
-    given = hoist(sys.argv[1:] if args is None else args)
-    as_json, debug = "--json" in given, "--debug" in given
+    front, rest = hoist(sys.argv[1:] if args is None else args)
+    as_json = any(word.rpartition("=")[2] in {"--json", "json", "yaml"} for word in front)
+    debug = "--debug" in front
     try:
-        code = app(args=given, prog_name="outlast", standalone_mode=False)
+        code = app(args=[*front, *rest], prog_name="outlast", standalone_mode=False)
         sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
     except (KeyboardInterrupt, typer.Abort):

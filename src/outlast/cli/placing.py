@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from outlast.cli.completing import vms
 from outlast.cli.context import options, parse_span, print_json, say
 from outlast.errors import InvalidInput
 
@@ -80,7 +81,7 @@ def _group(text: str) -> dict[str, object]:
 
 def set_(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(help="The VM's name.")],
+    name: Annotated[str, typer.Argument(help="The VM's name.", autocompletion=vms)],
     priority: Priority = None,
     start_order: Order = None,
     start_delay: Delay = None,

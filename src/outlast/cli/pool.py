@@ -12,6 +12,7 @@ import typer
 
 from outlast.cli.context import Options, options, parse_span, print_json, say
 from outlast.cli.etcd import PKI, Pki, Urls, access_of
+from outlast.cli.form import one_of_many
 from outlast.errors import InvalidInput, NotFound, StorageTrouble
 from outlast.settings import DEFAULT_PRESET, S, preset
 from outlast.storage.names import check_name
@@ -99,6 +100,7 @@ def init(
         made = create_on_etcd(directory, access_of(etcd, etcd_pki), settings, furnish)
     else:
         _check_mounted(directory, own_disk_is_fine=lab or local)
+        _check_outlasts(directory, times.fence_ns)
         made = create_pool(
             directory, name, times, lab=lab, watchdog=watchdog, join=may_join, furnish=furnish
         )
@@ -156,22 +158,26 @@ def certificate(
     name: Annotated[str, typer.Argument(help="For whom: a-z, 0-9 and -.")],
     pool_dir: Annotated[Path, typer.Option("--pool", metavar="DIR", help="The pool's directory.")],
     out: Annotated[Path, typer.Option(help="Folder for ca.pem, cert.pem and cert.key.")],
-    role: Annotated[str, typer.Option(help="admin, or manager for a management server.")] = "admin",
+    role: Annotated[
+        str, typer.Option(help="admin; manager: a management server; monitor: reads metrics only.")
+    ] = "admin",
 ) -> None:
     """A certificate to speak to agents from another machine.
 
     \b
-    Example:
+    Examples:
       outlast pool certificate anna --pool /srv/pool --out ~/outlast/pki
       OUTLAST_ETC=~/outlast outlast --agent https://10.0.0.5:7791 status
+      outlast pool certificate prometheus --role monitor --pool /srv/pool --out ./pki
     """
     from outlast.storage.etcd_folder import shared
-    from outlast.wire.seal import install, issue_host
+    from outlast.wire.seal import PEOPLE, install, issue_host
 
     chosen = options(ctx)
     check_name(name, "name")
-    if role not in {"admin", "manager"}:
-        raise InvalidInput(f"there is no role '{role}' for people", hint="admin or manager")
+    if role not in PEOPLE:
+        hint = "one of: " + ", ".join(PEOPLE)
+        raise InvalidInput(f"there is no role '{role}' for people and programs", hint=hint)
     authority = _authority(pool_dir)
     if (out / "cert.key").exists():
         raise InvalidInput(f"{out} holds a certificate already", hint="choose another folder")
@@ -307,6 +313,14 @@ def _check_mounted(directory: Path, *, own_disk_is_fine: bool) -> None:
     )
 
 
+def _check_outlasts(directory: Path, fence_ns: int) -> None:
+    """Refuse a timing that the death of one host would end everywhere."""
+    from outlast.storage.probe import mount_of, standstill
+
+    if directory.is_dir() and (why := standstill(mount_of(directory)[0], fence_ns)):
+        raise InvalidInput(why, hint="--preset tolerant")
+
+
 def _print_entries(chosen: Options, entries: list[TimelineEntry]) -> None:
     if chosen.json:
         print_json(entries)
@@ -318,4 +332,5 @@ def _print_entries(chosen: Options, entries: list[TimelineEntry]) -> None:
 def _print_line(chosen: Options, entry: TimelineEntry) -> None:
     from outlast.cli.render import entry_line
 
-    say(entry.model_dump_json() if chosen.json else entry_line(entry))
+    said = one_of_many(entry.model_dump(mode="json")) if chosen.json else entry_line(entry)
+    say(said)

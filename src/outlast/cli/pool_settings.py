@@ -48,6 +48,13 @@ def set_(
     memory_ratio: Annotated[
         float | None, typer.Option(help="1: memory is never promised twice; 1.2: a fifth is.")
     ] = None,
+    witness: Annotated[
+        str | None,
+        typer.Option(
+            metavar="IP[,IP]",
+            help="What hosts ping, such as the gateway: who reaches it stays when a pool splits.",
+        ),
+    ] = None,
     join: Annotated[
         str | None, typer.Option(help="Who may join: with a 'token', or 'anyone'.")
     ] = None,
@@ -66,6 +73,7 @@ def set_(
       outlast pool set --moves-at-once 4 --move-rate 500
       outlast pool set --cpu host
       outlast pool set --timing tolerant
+      outlast pool set --witness 192.168.1.1,192.168.1.254
       outlast pool set --balance auto --balance-moves 10
     """
     from outlast.wire.shapes import PoolChange, make
@@ -79,6 +87,7 @@ def set_(
         "admission": admission, "vcpu_ratio": vcpu_ratio, "memory_ratio": memory_ratio,
         "move_connections": move_connections, "restart_limit": restarts,
         "restart_window_s": window_s, "balance": balance, "balance_moves_h": balance_moves,
+        "witness": witness,
     }  # fmt: skip
     wanted = {name: value for name, value in given.items() if value is not None}
     if wanted:

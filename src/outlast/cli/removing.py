@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from outlast.cli.completing import hosts
 from outlast.cli.context import options, print_json, say
 from outlast.errors import NotFound, PoolTrouble
 
@@ -14,7 +15,7 @@ EMPTY_S = 3600.0
 
 def remove(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(help="The host's name.")],
+    name: Annotated[str, typer.Argument(help="The host's name.", autocompletion=hosts)],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for each part.")] = EMPTY_S,
 ) -> None:

@@ -20,8 +20,8 @@ from outlast.wire.shapes import (
     TimelineEntry,
     VmDetail,
     VmStatus,
-    Why,
 )
+from outlast.wire.why import Why
 
 _COLOURS = {
     "running": "green",
@@ -162,7 +162,7 @@ def _starts(vm: VmStatus) -> str:
 def why_lines(why: Why) -> list[str]:
     """The answer, then the notes that led to it, oldest first; each names its cause by number."""
     number = {e.id: n for n, e in enumerate(why.steps, 1)}
-    lines = [why.sentence]
+    lines = [why.told(_clock)]
     for entry in why.steps:
         causes = sorted(number[c] for c in entry.causes if c in number)
         after = f"  (after {', '.join(map(str, causes))})" if causes else ""
@@ -191,6 +191,13 @@ def entry_line(entry: TimelineEntry) -> str:
     """One note as a line; the time is the local one of the reader."""
     local = datetime.fromtimestamp(entry.wall_s, UTC).astimezone()
     return f"{local:%Y-%m-%d %H:%M:%S}  {entry.host:<12} {entry.sentence}"
+
+
+def _clock(wall_s: float) -> str:
+    """A time of a day, of the reader's; with the day when that is not today."""
+    local, now = datetime.fromtimestamp(wall_s, UTC).astimezone(), datetime.now(UTC).astimezone()
+    text = f"{local:%H:%M:%S}.{local.microsecond // 100000}"
+    return text if local.date() == now.date() else f"{local:%Y-%m-%d} {text}"
 
 
 def age_text(seconds: float) -> str:

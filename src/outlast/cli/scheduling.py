@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from outlast.cli import completing
 from outlast.cli.context import options, parse_span, print_json, say, stdout
 from outlast.cli.image import PoolDir
 
 if TYPE_CHECKING:
+    from outlast.model import VmSpec
     from outlast.storage.register import Register
 
+Vms = Annotated[
+    list[str],
+    typer.Argument(metavar="VM...", help="One or more VMs.", autocompletion=completing.vms),
+]
 app = typer.Typer(no_args_is_help=True, help="Backups that the pool makes by itself.")
 
 
 @app.command("set")
 def set_(
     ctx: typer.Context,
-    vms: Annotated[list[str], typer.Argument(metavar="VM...", help="One or more VMs.")],
+    vms: Vms,
     folder: Annotated[
         Path, typer.Option("--to", metavar="DIR", help="The same on every host, not the pool's.")
     ],
@@ -40,6 +46,7 @@ def set_(
       outlast vm schedule set db web --to /mnt/backup --at 03:00 --keep 7
       outlast vm schedule set db --to /mnt/backup --every 6h --quiesce yes
     """
+    from outlast.errors import NotFound
     from outlast.images import schedules
     from outlast.wire.disks import BackupWish
     from outlast.wire.shapes import make
@@ -47,13 +54,13 @@ def set_(
     make(BackupWish, folder=str(folder), quiesce=quiesce, keep=keep)  # refuses what cannot be
     pause_s = int(parse_span(every)) if every else 0
     register = _register(pool)
-    made = [
-        schedules.Schedule(vm, str(folder), at, pause_s, keep, quiesce, int(time.time()))
-        for vm in dict.fromkeys(vms)
-    ]
-    for one in made:
-        schedules.check(one)
-        _check_vm(register, one.vm)
+    first = schedules.Schedule("", str(folder), at, pause_s, keep, quiesce, int(time.time()))
+    made = []
+    for vm in dict.fromkeys(vms):
+        schedules.check(replace(first, vm=vm))
+        if (spec := _spec(register, vm)) is None:
+            raise NotFound(f"there is no VM '{vm}'", hint="outlast vm list")
+        made.append(replace(first, vm=vm, uuid=spec.uuid))
     for one in made:
         schedules.write(register, schedules.read(register, one.vm)[0], one)
     if options(ctx).json:
@@ -70,7 +77,11 @@ def list_(ctx: typer.Context, pool: PoolDir = None) -> None:
 
     from outlast.images import schedules
 
-    found = schedules.schedules(_register(pool))
+    register = _register(pool)
+    found = [
+        one for one in schedules.schedules(register)
+        if (spec := _spec(register, one.vm)) and one.of(spec)
+    ]  # fmt: skip
     if options(ctx).json:
         print_json({"schedules": [asdict(one) for one in found]})
         return
@@ -91,7 +102,7 @@ def list_(ctx: typer.Context, pool: PoolDir = None) -> None:
 @app.command()
 def remove(
     ctx: typer.Context,
-    vms: Annotated[list[str], typer.Argument(metavar="VM...", help="One or more VMs.")],
+    vms: Vms,
     pool: PoolDir = None,
 ) -> None:
     """Back them up no more; backups that were made stay."""
@@ -110,10 +121,10 @@ def _register(pool: Path | None) -> Register:
     return this_host.opened(pool, this_host.places())[1]
 
 
-def _check_vm(register: Register, vm: str) -> None:
-    from outlast.errors import NotFound
+def _spec(register: Register, vm: str) -> VmSpec | None:
+    """None: there is no such VM."""
     from outlast.storage.records import vm_from
 
     value = register.read(f"vm/{vm}")[1]
-    if value is None or vm_from(value).deleted:
-        raise NotFound(f"there is no VM '{vm}'", hint="outlast vm list")
+    record = None if value is None else vm_from(value)
+    return None if record is None or record.deleted else record.spec

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from outlast.cli import adopting, backup, disk_moving, hardware, placing, scheduling, snapshot
+from outlast.cli.completing import vms
 from outlast.cli.context import Options, options, print_error, print_json, say, stdout
 from outlast.cli.image import On
+from outlast.cli.watching import Watch, watching
 from outlast.errors import OutlastError
 
 if TYPE_CHECKING:
@@ -31,8 +33,8 @@ app.command()(backup.export)
 app.command("move-disk")(disk_moving.move_disk)
 app.command()(adopting.adopt)
 
-Name = Annotated[str, typer.Argument(help="The VM's name.")]
-Names = Annotated[list[str], typer.Argument(help="One or more VMs.")]
+Name = Annotated[str, typer.Argument(help="The VM's name.", autocompletion=vms)]
+Names = Annotated[list[str], typer.Argument(help="One or more VMs.", autocompletion=vms)]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is done.")]
 
 
@@ -246,32 +248,34 @@ def ha(
 
 
 @app.command("list")
-def list_(ctx: typer.Context) -> None:
+def list_(ctx: typer.Context, watch: Watch = False) -> None:
     """All VMs, where they run, and why those that don't do not."""
-    chosen = options(ctx)
-    vms = chosen.client().vms()
-    if chosen.json:
-        print_json(vms)
-        return
     from outlast.cli.render import vms_table
 
-    if vms:
+    chosen = options(ctx)
+    client = chosen.client()
+    if watch:
+        watching(chosen, client.status, lambda found: vms_table(found.vms, time.time()))
+    vms = client.vms()
+    if chosen.json:
+        print_json(vms)
+    elif vms:
         stdout().print(vms_table(vms, time.time()))
     else:
         say("no VMs yet; see 'outlast vm create --help'")
 
 
 @app.command()
-def show(ctx: typer.Context, name: Name) -> None:
+def show(ctx: typer.Context, name: Name, watch: Watch = False) -> None:
     """One VM, all that is known of it, and what happened to it lately."""
-    chosen = options(ctx)
-    vm = chosen.client().vm(name, recent=20)
-    if chosen.json:
-        print_json(vm)
-        return
     from outlast.cli.render import vm_view
 
-    stdout().print(vm_view(vm, time.time()))
+    chosen = options(ctx)
+    client = chosen.client()
+    if watch:
+        watching(chosen, lambda: client.vm(name, recent=20), lambda vm: vm_view(vm, time.time()))
+    vm = client.vm(name, recent=20)
+    print_json(vm) if chosen.json else stdout().print(vm_view(vm, time.time()))
 
 
 @app.command()

@@ -3,12 +3,14 @@
 Rules:
 1. A wish is durable when it was taken; giving up the wait undoes nothing, and the error says so.
 2. An agent that is away for a while (restart, upgrade) is waited for like everything else.
-3. On a terminal a spinner shows the newest sentence; elsewhere each new sentence is a line on
-   stderr. With --json nothing is shown.
+3. On a terminal the newest sentence stands beside a bar, which shows how far it is when the
+   sentence ends so: "... 40 %"; elsewhere each new sentence is a line on stderr. With --json
+   nothing is shown.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +31,7 @@ from outlast.wire.disks import JobStatus
 from outlast.wire.shapes import PoolStatus, VmStatus
 
 POLL_S = 0.25
+PERCENT = re.compile(r" (\d{1,3}) %$")
 
 Tell = Callable[[str], None]
 S = TypeVar("S", bound=JobStatus)
@@ -40,8 +43,8 @@ def telling(quiet: bool) -> Iterator[Tell]:
     if quiet:
         yield lambda _: None
     elif sys.stderr.isatty():
-        with stderr().status("...") as spinner:
-            yield lambda text: spinner.update(text.replace("[", r"\["))
+        with _drawn() as tell:
+            yield tell
     else:
         said = [""]
 
@@ -49,6 +52,23 @@ def telling(quiet: bool) -> Iterator[Tell]:
             if text != said[0]:
                 said[0] = text
                 warn(text)
+
+        yield tell
+
+
+@contextmanager
+def _drawn() -> Iterator[Tell]:
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    columns = BarColumn(bar_width=24), TextColumn("{task.description}", markup=False)
+    with Progress(*columns, console=stderr(), transient=True) as bars:
+        only = bars.add_task("...", total=None)
+
+        def tell(text: str) -> None:
+            far = PERCENT.search(text)
+            bars.update(only, description=text)
+            if far is not None:
+                bars.update(only, total=100, completed=int(far[1]))
 
         yield tell
 

@@ -7,7 +7,9 @@ of a killed one, the host is reset. It trusts nobody: not the agent, not libvirt
 
 Files, in reading order:
     facts.py      the values the core is told, and the reading of requests (pure)
-    core.py       what the guard decides (pure): table of states and its numbered rules
+    states.py     its states, what moves them, and the numbered rules
+    core.py       what the guard decides (pure)
+    requests.py   which request goes where in it (pure)
     killer.py     the cgroup subtree and the pidfds of its members
     watchdog.py   the devices that reset a host which no longer answers, and the policy for them
     state.py      what a guard that was killed hands to the next one

@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from outlast.errors import Conflict, InvalidInput, OutlastError
-from outlast.guard import host, killer, priority, state
+from outlast.guard import host, killer, priority, requests, state
 from outlast.guard.core import GuardCore, no
 from outlast.guard.facts import VM_NAME, Facts, Json, Reading, S, parse_open
 from outlast.guard.states import Duty
@@ -214,27 +214,14 @@ class Guard:
                 return self._status(now, facts)
             case "open":
                 return self._open(now, facts, fields)
-            case "confirm":
-                return self.core.confirm(now, fields)
             case "retime":
                 return self._retime(now, facts, fields)
-            case "extend":
-                return self.core.confirm(now, fields, extend=True)
-            case "close":
-                return self.core.close(now, facts, fields)
-            case "drained":
-                return self.core.drained(fields)
-            case "admit":
-                answer = self.core.admit(now, vm, incoming=fields.get("incoming"))
-                return {**answer, "cgroup": f"{self.subtree.path}/{vm}"}
-            case "release":
-                return self.core.release(vm)
             case "kill":
                 return self._kill(now, request.peer, vm)
             case "enter":
                 return self._enter(now, facts, request)
-            case _:
-                return no(f"there is no request '{request.op[:40]}'")
+        said = requests.answer(self.core, now, facts, request.op, fields)
+        return {**said, "cgroup": f"{self.subtree.path}/{vm}"} if request.op == "admit" else said
 
     def _status(self, now: Reading, facts: Facts) -> Json:
         escaped = self.subtree.escaped()

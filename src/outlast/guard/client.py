@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 from outlast.errors import Unreachable
@@ -78,12 +79,16 @@ class GuardClient:
         """What ran in this closed term has left nothing on its way to the storage."""
         return self.ask("drained", term=term)
 
-    def admit(self, vm: str, *, incoming: bool = False) -> Reply:
+    def settled(self, store: str, since_ns: int) -> Reply:
+        """This storage has answered for X; since_ns: when its newest question began (BOOTTIME)."""
+        return self.ask("settled", store=store, since_ns=since_ns)
+
+    def admit(self, vm: str, *, incoming: bool = False, stores: Sequence[str] = ()) -> Reply:
         """Let this VM, or its copy from another host, in within 30 s.
 
-        Gives {"cgroup", "remaining_ns"}.
+        stores: the storages besides the pool's that it writes to. Gives {"cgroup", "remaining_ns"}.
         """
-        return self.ask("admit", vm=vm, incoming=incoming)
+        return self.ask("admit", vm=vm, incoming=incoming, stores=list(stores))
 
     def release(self, vm: str) -> Reply:
         return self.ask("release", vm=vm)

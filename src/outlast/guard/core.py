@@ -1,34 +1,6 @@
 """What the guard decides: pure, so that the simulator and the tests run exactly this code.
 
-The states and what moves them are the table NEXT; a cause that is not in it is refused
-(BrokenInvariant). Numbered rules on top of it:
-
- 1. D, the deadline, is (start of the newest confirmed beat) + F. It is clamped to now + F and
-    never moves backwards, except that a close moves it to now.
- 2. Elapsed time is the larger of CLOCK_BOOTTIME and CLOCK_MONOTONIC_RAW: one clock may be slewed,
-    the other does not count suspend, and the victim must never be the one who is late.
- 3. A term that closed never opens again. All closed terms of this boot are remembered.
- 4. A confirmation counts only for the open term and only while D is ahead.
- 5. A VM is admitted only while OPEN and now < D - margin. An admission lives until it is used,
-    released, the term closes, or 30 s passed. Entering asks the same questions again. An admission
-    for a copy that comes from another host lets no VM start from its disk, and the reverse.
- 6. Closed is a state, not an edge: while not OPEN the subtree stays frozen and whatever is found
-    in it is killed, again and again.
- 7. CLOSED is said only when the subtree was verified empty; OPEN only on an empty subtree.
- 8. The watchdog is petted only if now + W <= D + K, or if the term is not open and the subtree is
-    verified empty; never while RESETTING. W is the time-out read back from the device plus a
-    fifth, because devices fire late (10.0 s set: up to 11.8 s seen), but at most K.
- 9. Not empty at D + K - slack: RESETTING.
-10. Closing while the storage is sick (the deadline passed, or a close says so) and a VM ran later
-    than K before the last confirmed beat: RESETTING after the kill attempt, because a killed QEMU's
-    queued write may land whenever the storage answers again. Where nothing can reset the host (a
-    lab), `unsafe_reset` says so; after a close that asked for it `quiesced_possible` is false.
-11. An extension, given by all other hosts while nobody has storage, moves D as a confirmed beat
-    does, but is none: nothing starts on it, and rule 10 looks back to the last real beat.
-12. The timing of an open term may change while D, by the new one, is ahead and the watchdog fits.
-13. A term that closed in order, with a VM that ran so lately, is undrained until the pulse says
-    that the storage has answered for X since. Not said by the D it had, + K - slack: RESETTING,
-    as in 10; and rule 8 looks at that D. No term opens before.
+The states, what moves them and the numbered rules are in states.py.
 
 What it does not do: it reads no clock and no file, writes nothing, kills nothing. It says what is
 to be done (Duty, in order) and the shell does it.
@@ -51,6 +23,7 @@ from outlast.guard.facts import (
     S,
     parse_open,
     read_start,
+    read_stores,
     read_term,
     watchdog_refusal,
 )
@@ -129,6 +102,7 @@ class GuardCore:
             "extended": memory.start != memory.beat and self.state is GuardState.OPEN,
             "quiesced_possible": memory.quiesced_possible,
             "undrained": memory.undrained is not None,
+            "stores": list(memory.stores),
             "unsafe_reset": memory.unsafe_reset,
             "reset": facts.reset,
             "admitted": sorted(vm for vm in self._admitted if self._admission(now, vm)),
@@ -248,10 +222,9 @@ class GuardCore:
             return no(f"no term is open: {memory.reason}")
         if term != memory.term:
             return no(f"the open term is {memory.term[:8]}, not {term[:8]}")
-        if _after(start, memory.start):
-            self._memory = replace(self._memory, start=start)
-        if not extend and _after(start, memory.beat):
-            self._memory = replace(self._memory, beat=start)
+        fed = start if _after(start, memory.start) else memory.start
+        beat = start if not extend and _after(start, memory.beat) else memory.beat
+        self._memory = replace(memory, start=fed, beat=beat)
         return self._timed(now)
 
     def retime(self, now: Reading, facts: Facts, request: Mapping[str, object]) -> Json:
@@ -294,7 +267,7 @@ class GuardCore:
             reason = str(request.get("reason", ""))[:200]
             start = memory.start.min(now.earlier(memory.timing.fence_ns))
             self._close(Cause.ORDERED, reason or "closed on request")
-            if memory.drains and self._ran_lately(facts):
+            if memory.drains and self._may_write(facts):
                 self._memory = replace(self._memory, undrained=memory.start)
             if sick:
                 self._want_reset(facts, asked=True)
@@ -307,16 +280,38 @@ class GuardCore:
         """Rule 13: {"term"}. The storage has answered for X since that term was CLOSED."""
         if self.state is not GuardState.CLOSED or request.get("term") != self._memory.term:
             return no("no such term has closed here")
+        if self._memory.stores:
+            return no(f"{', '.join(self._memory.stores)} has not answered since")
         self._memory = replace(self._memory, undrained=None)
         return {"ok": True}
 
-    def admit(self, now: Reading, vm: object, *, incoming: object = False) -> Json:
-        """Rule 5: let this VM, or its copy from another host, in within the next 30 s."""
+    def settled(self, now: Reading, facts: Facts, store: object, since_ns: object) -> Json:
+        """Rule 14: this storage has answered for X without a break, the newest question began then.
+
+        since_ns: CLOCK_BOOTTIME.
+        """
+        if not isinstance(store, str) or type(since_ns) is not int:
+            return no("store and since_ns are needed")
+        coming = any(self._admission(now, vm) for vm in self._admitted)
+        if facts.populated or coming or since_ns <= self._ran_ns:
+            return no("a VM was here after that, or may come at any moment")
+        stores = tuple(name for name in self._memory.stores if name != store)
+        self._memory = replace(self._memory, stores=stores)
+        return {"ok": True}
+
+    def admit(
+        self, now: Reading, vm: object, *, incoming: object = False, stores: object = ()
+    ) -> Json:
+        """Rules 5 and 14: let this VM, or its copy, in within 30 s; stores: names of storages."""
         if not isinstance(vm, str) or not VM_NAME.fullmatch(vm):
             return no("that is not the name of a VM")
+        if (named := read_stores(stores)) is None:
+            return no("stores must be a list of names")
         if refusal := self._late(now):
             return no(refusal)
         self._admitted[vm] = now, incoming is True
+        known = dict.fromkeys((*self._memory.stores, *named))
+        self._memory = replace(self._memory, stores=tuple(known))
         return self._timed(now)
 
     def release(self, vm: object) -> Json:
@@ -360,6 +355,10 @@ class GuardCore:
         closed = (*self._memory.closed_terms, self._memory.term)
         self._move(cause, reason=reason, closed_terms=closed)
 
+    def _may_write(self, facts: Facts) -> bool:
+        """Something that ran here may still be on its way to a storage."""
+        return bool(self._memory.stores) or self._ran_lately(facts)
+
     def _ran_lately(self, facts: Facts) -> bool:
         """False: X, no longer than K, lay between the last VM and a beat: nothing is queued."""
         late_ns = max(0, self._memory.beat.boot_ns - self._memory.timing.kill_ns)
@@ -367,7 +366,7 @@ class GuardCore:
 
     def _want_reset(self, facts: Facts, *, asked: bool) -> None:
         """Rule 10, after any move to CLOSING with sick storage."""
-        if not self._ran_lately(facts):
+        if not self._may_write(facts):
             return
         if facts.reset != "none":
             self._memory = replace(self._memory, reset_wanted=True)

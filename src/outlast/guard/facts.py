@@ -17,6 +17,7 @@ from outlast.model import NO_TERM, GuardState
 
 S = 1_000_000_000
 VM_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+STORES_MAX = 64
 _TERM = re.compile(r"[0-9a-f]{32}")
 _YEARS_NS = 1 << 62  # larger numbers in a request are garbage
 
@@ -87,6 +88,7 @@ class Memory:
     unsafe_reset: str = ""
     drains: bool = False  # the pulse that opened the term says when it has drained
     undrained: Reading | None = None  # rule 13: `start` of a closed term that has not drained
+    stores: tuple[str, ...] = ()  # rule 14: not settled
 
 
 def parse_open(request: Mapping[str, object]) -> tuple[str, Reading, GuardTiming]:
@@ -101,6 +103,14 @@ def parse_open(request: Mapping[str, object]) -> tuple[str, Reading, GuardTiming
     if timing.margin_ns >= timing.fence_ns:
         raise InvalidInput("margin_ns must be smaller than fence_ns")
     return read_term(request), read_start(request), timing
+
+
+def read_stores(value: object) -> tuple[str, ...] | None:
+    """None: that is no list of names."""
+    if not isinstance(value, list | tuple) or len(value) > STORES_MAX:
+        return None
+    fine = all(isinstance(name, str) and VM_NAME.fullmatch(name) for name in value)
+    return tuple(value) if fine else None
 
 
 def read_term(request: Mapping[str, object]) -> str:

@@ -64,13 +64,14 @@ class PulseClient:
 
     def publish(
         self, *, vm_count: int, free_mib: int, free_vcpus: int, work_seq: int,
-        hints: Sequence[tuple[str, int]] = (),
+        hints: Sequence[tuple[str, int]] = (), witness: bool | None = None,
     ) -> bool:  # fmt: skip
         """Say what goes into the block; True when a pulse got it now, else it gets it later."""
         return self._send({
             "publish": {
                 "vm_count": vm_count, "free_mib": free_mib, "free_vcpus": free_vcpus,
                 "work_seq": work_seq, "hints": [list(h) for h in hints], "tells_views": True,
+                "witness": witness,
             }
         }, keep=True)  # fmt: skip
 

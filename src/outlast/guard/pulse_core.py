@@ -177,7 +177,7 @@ class PulseCore:
             self.prev_term, self._block_state(), self.seq, self._promise.ms,
             self.timing.beat_ns // MS, self.view.version if self.view else 0, desk.heard,
             desk.agent_away_ms, desk.vm_count, desk.free_mib, desk.free_vcpus, self.work_seq,
-            desk.hints,
+            desk.hints, desk.witness,
         )  # fmt: skip
         return self._wrote
 

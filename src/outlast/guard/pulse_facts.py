@@ -44,6 +44,7 @@ class Desk:
     hints: tuple[tuple[str, int], ...] = ()
     agent_away_ms: int = 0
     heard: frozenset[int] = frozenset()
+    witness: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +55,13 @@ class GuardFact:
     term: str
     empty: bool
     undrained: bool = False  # it waits to hear that what ran has left nothing on its way
+    unsettled: bool = False  # so it does of a storage that only the agent asks
 
     @property
     def quiet(self) -> bool:
-        """No term is open and nothing of one is left."""
-        return self.state in (GuardState.IDLE, GuardState.CLOSED) and self.empty
+        """No term is open and nothing of one is left, but for the pool's own storage."""
+        over = self.state in (GuardState.IDLE, GuardState.CLOSED)
+        return over and self.empty and not self.unsettled
 
     def holds(self, term: str) -> bool:
         return self.state is GuardState.OPEN and self.term == term

@@ -43,7 +43,7 @@ class GuardLine:
             said = self._guard.status()
             fact = GuardFact(
                 GuardState(said["state"]), str(said["term"]), said["empty"] is True,
-                said.get("undrained") is True,
+                said.get("undrained") is True, bool(said.get("stores")),
             )  # fmt: skip
             self.status = said
         except (Unreachable, ValueError, KeyError):

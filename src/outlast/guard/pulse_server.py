@@ -47,7 +47,7 @@ def lock(run_dir: Path) -> IO[str]:
 
 
 def read_publication(value: object) -> Desk:
-    """What an agent publishes: {"vm_count","free_mib","free_vcpus","work_seq","hints"}.
+    """What an agent publishes: {"vm_count","free_mib","free_vcpus","work_seq","hints","witness"}.
 
     Raises InvalidInput naming what cannot be taken. Missing numbers are 0. `tells_views` is for
     pulse_asking.
@@ -63,7 +63,11 @@ def read_publication(value: object) -> Desk:
     given = value.get("hints", [])
     if not isinstance(given, list):
         raise InvalidInput("'hints' must be a list of [register name, version]")
-    return Desk(hints=tuple(map(_hint, given[:_HINTS_MAX])), **numbers)  # type: ignore[arg-type]
+    witness = value.get("witness")
+    if not isinstance(witness, bool | None):
+        raise InvalidInput("'witness' must be true, false or null")
+    hints = tuple(map(_hint, given[:_HINTS_MAX]))
+    return Desk(hints=hints, witness=witness, **numbers)  # type: ignore[arg-type]
 
 
 def _hint(item: object) -> tuple[str, int]:

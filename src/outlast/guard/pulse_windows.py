@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 from outlast.model import SLOT_MAX, Block
 
 BLOCK_BYTES: Final = 4096
-_ZERO: Final = bytes(BLOCK_BYTES)
+NEVER_WRITTEN: Final = bytes(BLOCK_BYTES)
 
 
 class Instant(NamedTuple):
@@ -82,7 +82,7 @@ class Windows:
         for slot in range(1, SLOT_MAX + 1):
             raw, seen = area[slot], self._seen.get(slot)
             if seen is None:
-                if raw != _ZERO:
+                if raw != NEVER_WRITTEN:
                     self._seen[slot] = Seen(raw, self._decode(raw, slot), end)
             elif raw != seen.raw:
                 self._seen[slot] = Seen(raw, self._decode(raw, slot), end)

@@ -70,6 +70,7 @@ def to_bytes(heritage: Heritage) -> bytes:
         "undrained": [memory.undrained.boot_ns, memory.undrained.raw_ns]
         if memory.undrained
         else None,
+        "stores": list(memory.stores),
         "ran_ns": heritage.ran_ns,
         "members": [[e.vm, e.pid, e.start_ticks] for e in heritage.members],
     }  # fmt: skip
@@ -97,6 +98,7 @@ def from_bytes(data: bytes) -> Heritage:
             unsafe_reset=str(value["unsafe_reset"]),
             drains=value.get("drains") is True,  # 0.1.0 knew neither
             undrained=Reading(*_ints(value["undrained"], 2)) if value.get("undrained") else None,
+            stores=tuple(str(name) for name in value.get("stores", ())),
         )
         members = tuple(Entered(str(vm), *_ints(rest, 2)) for vm, *rest in value["members"])
         return Heritage(str(value["boot_id"]), memory, int(value["ran_ns"]), members)

@@ -8,7 +8,8 @@ Promises:
 3. A mirror copies a disk into a file while the VM writes to both; the disk is the first one until
    `pivot`, and the second one alone after it. A mirror outlives whoever began it.
 4. `freeze` has the systems inside bring their file systems to rest, and says whether they did; a VM
-   is never left frozen: whoever froze it thaws it, and the port does so by itself after a while.
+   is never left frozen: whoever froze it thaws it, and the port does so by itself after a while; a
+   process that died in between does it when it begins again.
 """
 
 from __future__ import annotations

@@ -38,6 +38,8 @@ _SOURCES: Mapping[str, tuple[str, Callable[[str], dict[str, str]]]] = {
     "block": ("block", lambda path: {"dev": path}),
     "rbd": ("network", lambda path: {"protocol": "rbd", "name": path.removeprefix("rbd:")}),
 }
+# the user that VMs are to Ceph, and the name of its key in libvirt (libvirt_ceph.py)
+CEPH_USER, CEPH_SECRET = "outlast", "5c6b4a6a-0c3e-5c50-8a3b-6f75746c6173"
 MACHINE_TYPES = {"kvm": "kvm", "tcg": "qemu"}
 
 
@@ -52,6 +54,7 @@ class DomainOptions:
     vnc_socket: str = ""
     pool: str = ""  # uuid of the pool, for people who look at the XML
     cpu: str = ""  # the <cpu> element that VMs see; "" = the host's own
+    ceph_key: bool = False  # libvirt knows the key of CEPH_USER
 
 
 def domain_xml(spec: VmSpec, options: DomainOptions) -> str:
@@ -159,7 +162,7 @@ def _devices(devices: ET.Element, spec: VmSpec, options: DomainOptions) -> None:
     for disk in spec.disks:
         letters = TARGETS[disk.bus]
         seen[letters] = seen.get(letters, -1) + 1
-        _disk(devices, disk, letters + chr(ord("a") + seen[letters]))
+        _disk(devices, disk, letters + chr(ord("a") + seen[letters]), options)
     usb = any(device.startswith("usb:") for device in spec.devices)
     ET.SubElement(devices, "controller", type="usb", model="qemu-xhci" if usb else "none")
     if any(disk.bus == "scsi" for disk in spec.disks):
@@ -187,12 +190,15 @@ def _devices(devices: ET.Element, spec: VmSpec, options: DomainOptions) -> None:
     ET.SubElement(devices, "memballoon", model="none")
 
 
-def _disk(devices: ET.Element, disk: Disk, target: str) -> None:
+def _disk(devices: ET.Element, disk: Disk, target: str, options: DomainOptions) -> None:
     kind, source = _SOURCES[disk.kind]
     element = ET.SubElement(devices, "disk", type=kind, device="disk")
     ET.SubElement(
         element, "driver", name="qemu", type=disk.format, cache="none", io="threads",
         error_policy="stop", rerror_policy="stop",
     )  # fmt: skip
-    ET.SubElement(element, "source", source(disk.path))
+    place = ET.SubElement(element, "source", source(disk.path))
+    if disk.kind == "rbd" and options.ceph_key:
+        auth = ET.SubElement(place, "auth", username=CEPH_USER)
+        ET.SubElement(auth, "secret", type="ceph", uuid=CEPH_SECRET)
     ET.SubElement(element, "target", dev=target, bus=disk.bus)

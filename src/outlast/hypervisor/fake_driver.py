@@ -36,6 +36,7 @@ from outlast.hypervisor.driver import (
     check_room,
 )
 from outlast.hypervisor.fake_console import connect
+from outlast.hypervisor.fake_guests import FakeGuests
 from outlast.hypervisor.libvirt_words import start_trouble
 from outlast.hypervisor.qemu_process import boot_ns, started_ticks
 from outlast.hypervisor.socket_console import SocketConsole
@@ -70,6 +71,7 @@ class _Vm:
     control: socket.socket | None = None
     process: subprocess.Popen[bytes] | None = None
     paused: str = ""
+    spoke: bool = False
     killed: bool = False
     greeted: bool = False  # its first word is how it is, not news
     rest: bytes = b""
@@ -87,6 +89,7 @@ class FakeDriver:
         self._starting: set[str] = set()
         self._callbacks: tuple[Callable[[DriverEvent], None], ...] = ()
         self._closing = False
+        self.guests = FakeGuests(self._spoke)
         self._selector = selectors.DefaultSelector()
         self._wake_in, self._wake_out = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._selector.register(self._wake_in, selectors.EVENT_READ, None)
@@ -315,6 +318,8 @@ class FakeDriver:
             word, _, reason = line.decode("utf-8", "replace").partition(" ")
             if not vm.greeted:
                 vm.greeted, vm.paused = True, reason
+            elif word == "spoke":
+                vm.spoke = True
             elif word == "io-error":
                 self._emit(vm.name, EventKind.IO_ERROR, reason)
             elif word == "paused" and not vm.paused:
@@ -352,6 +357,10 @@ class FakeDriver:
         if vm.control is not None:
             self._selector.unregister(vm.control)
             vm.control.close()
+
+    def _spoke(self, name: str) -> bool:
+        with self._lock:
+            return name in self._vms and self._vms[name].spoke
 
     def _say(self, name: str, word: bytes) -> None:
         with self._lock:

@@ -14,8 +14,9 @@ It behaves towards the outside as a QEMU does where that matters to a pool:
 - a VM whose run folder was removed ends: an aborted test leaves nothing behind.
 - with -lock it needs an exclusive lock of the disk, as QEMU does.
 
-DIR/NAME.ctl (unix socket): it sends lines `running`, `paused REASON`, `io-error REASON` and takes
-`shutdown` and `resume`. DIR/NAME.con: the console; what is sent comes back.
+DIR/NAME.ctl (unix socket): it sends lines `running`, `paused REASON`, `io-error REASON`, `spoke`
+(its console had a first byte) and takes `shutdown` and `resume`. DIR/NAME.con: the console; what is
+sent comes back.
 DIR/NAME.end is written when it shuts down by request; its absence means a crash.
 It prints `up` on stdout once it runs; before that it exits with 1 and a sentence on stderr.
 """
@@ -65,6 +66,7 @@ class FakeVm:
         self.before = "0" * 16
         self.torn = False  # the disk ends in half a record
         self.paused = ""
+        self.spoke = False
         self.clients: dict[str, list[socket.socket]] = {"ctl": [], "con": []}
         self.events = selectors.DefaultSelector()
         for path in words.drives:
@@ -112,6 +114,8 @@ class FakeVm:
         self.events.register(client, selectors.EVENT_READ, (self.read, kind))
         if kind == "ctl":
             self.send(kind, f"paused {self.paused}" if self.paused else "running")
+            if self.spoke:
+                self.send(kind, "spoke")
 
     def read(self, client: socket.socket, kind: str) -> None:
         try:
@@ -158,6 +162,9 @@ class FakeVm:
             self.drop(client, kind)
 
     def serial(self, data: bytes) -> None:
+        if not self.spoke:
+            self.spoke = True
+            self.send("ctl", "spoke")
         self.send_all("con", data)
         if self.log >= 0:
             try:

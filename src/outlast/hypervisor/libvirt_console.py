@@ -28,9 +28,12 @@ _ENDS = (
 
 
 class LibvirtConsole:
-    """See driver.Console. Opening takes the console away from whoever had it."""
+    """See driver.Console. Opening takes the console away from whoever had it.
 
-    def __init__(self, conn: Any, domain: Any, name: str) -> None:
+    gently: it is not taken away; libvirtError when somebody has it.
+    """
+
+    def __init__(self, conn: Any, domain: Any, name: str, *, gently: bool = False) -> None:
         self._conn = conn
         self._name = name
         self._change = threading.Condition()
@@ -39,7 +42,8 @@ class LibvirtConsole:
         self._closed = False
         self._held = False  # reading is suspended: the buffer is full
         self._stream = conn.newStream(libvirt.VIR_STREAM_NONBLOCK)
-        domain.openConsole(None, self._stream, libvirt.VIR_DOMAIN_CONSOLE_FORCE)
+        flags = 0 if gently else libvirt.VIR_DOMAIN_CONSOLE_FORCE
+        domain.openConsole(None, self._stream, flags)
         self._stream.eventAddCallback(_ENDS, self._ready, None)
 
     def recv(self, limit: int) -> bytes:
@@ -53,6 +57,11 @@ class LibvirtConsole:
                 self._held = False
                 self._stream.eventUpdateCallback(_ENDS)
             return data
+
+    @property
+    def heard(self) -> bool:
+        """True while there is something to read."""
+        return bool(self._buffer)
 
     def _alive(self) -> bool:
         try:

@@ -7,16 +7,14 @@ What is done how (seen with libvirt 9.0 and QEMU 7.2):
 2. A copy is libvirt's backup in push mode, without checkpoints: nothing of it stays at the VM.
 3. A mirror is libvirt's block copy. It is level when libvirt says that it is ready: only then the
    disk may be changed over. The target is a file of ours; the copy is whole, without a base.
-4. Frozen file systems thaw by themselves after FREEZE_MAX_S, whatever became of who froze them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -25,54 +23,19 @@ import libvirt_qemu
 
 from outlast.errors import HypervisorTrouble, NotFound
 from outlast.hypervisor.disks import Mirror
+from outlast.hypervisor.libvirt_rest import Ask, Resting
 from outlast.hypervisor.mover import Progress
 
-log = logging.getLogger(__name__)
-
-FREEZE_MAX_S = 20.0
 ANSWER_S, LONG_S, POLL_S = 10.0, 60.0, 0.2
 _MIB = 1 << 20
-
-Ask = Callable[[str, str, Callable[[Any], None], float], None]  # what, VM, act, limit
 
 
 class LibvirtDisks:
     """See disks.Disks. ask: carries out something on a VM's domain, in limited time."""
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: Ask, resting: Resting) -> None:
         self._ask = ask
-        self._thaws: dict[str, threading.Timer] = {}
-        self._lock = threading.Lock()
-
-    def freeze(self, name: str) -> bool:
-        said: list[bool] = []  # nothing: libvirt did not answer in time, and it may freeze yet
-
-        def freeze(dom: Any) -> None:
-            try:
-                said.append(dom.fsFreeze() >= 0)
-            except libvirt.libvirtError as error:
-                said.append(False)
-                log.info("file systems in '%s' were not frozen: %s", name, error)
-
-        timer = threading.Timer(FREEZE_MAX_S, self.thaw, (name,))
-        timer.daemon = True
-        with self._lock:
-            self._thaws[name] = timer
-        timer.start()
-        try:
-            self._ask("freeze", name, freeze, ANSWER_S)
-        except NotFound:
-            said.append(False)
-            raise
-        finally:
-            if said == [False]:
-                self._forget(name)
-        return said == [True]
-
-    def thaw(self, name: str) -> None:
-        self._forget(name)
-        with contextlib.suppress(HypervisorTrouble, NotFound):
-            self._ask("thaw", name, lambda dom: dom.fsThaw(), ANSWER_S)
+        self.freeze, self.thaw = resting.freeze, resting.thaw
 
     def snapshot(self, name: str, paths: Sequence[str], snapshot: str) -> None:
         def keep(dom: Any) -> None:
@@ -183,12 +146,6 @@ class LibvirtDisks:
                 raise HypervisorTrouble(f"QEMU did not take {target} for the disk of '{name}'")
 
         self._ask("pivot", name, change_over, LONG_S)
-
-    def _forget(self, name: str) -> None:
-        with self._lock:
-            timer = self._thaws.pop(name, None)
-        if timer is not None:
-            timer.cancel()
 
 
 class LibvirtCopy:

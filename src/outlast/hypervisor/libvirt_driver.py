@@ -18,7 +18,7 @@ import contextlib
 import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +30,7 @@ from outlast.hypervisor import libvirt_words as words
 from outlast.hypervisor.domain_xml import DomainOptions, domain_xml
 from outlast.hypervisor.driver import Console, DriverEvent, check_room
 from outlast.hypervisor.hardware_xml import more_memory
+from outlast.hypervisor.libvirt_ceph import has_key, lend_key, lend_key_quietly
 from outlast.hypervisor.libvirt_console import LibvirtConsole
 from outlast.hypervisor.libvirt_cpu import LibvirtProcessors
 from outlast.hypervisor.libvirt_disks import LibvirtDisks
@@ -38,6 +39,7 @@ from outlast.hypervisor.libvirt_guests import LibvirtGuests
 from outlast.hypervisor.libvirt_ledger import Callback, Known, Ledger
 from outlast.hypervisor.libvirt_link import Happening, Link
 from outlast.hypervisor.libvirt_move import LibvirtDeparture, mark_of, unmark
+from outlast.hypervisor.libvirt_rest import Resting
 from outlast.hypervisor.libvirt_tpm import check_no_tpm, link_tpm
 from outlast.hypervisor.mover import Way
 from outlast.hypervisor.qemu_process import QemuProcesses
@@ -64,6 +66,7 @@ class LibvirtOptions:
     answer_s: float = 10
     start_s: float = 60
     kill_s: float = 30
+    marks: Path | None = None  # a folder that survives this process but no boot; None: nothing does
 
 
 class LibvirtDriver:
@@ -76,14 +79,17 @@ class LibvirtDriver:
         self._ledger = Ledger()
         self._starting: set[str] = set()
         self._departures: dict[str, LibvirtDeparture] = {}
+        self._lent_to: Any = None
         self._ledger.subscribe(self._heard)
         self._link = Link(
             uri, self._look, self._ledger.arrived, self._ledger.audited, self._happened
         )
         self.processors = LibvirtProcessors(self._link, self._options.domain, self._options.start_s)
-        self.disks = LibvirtDisks(self._on_domain)
+        self.disks = LibvirtDisks(
+            self._on_domain, Resting(self._on_domain_alone, self._options.marks)
+        )
         self.foreigners = LibvirtForeigners(self._ask)
-        self.guests = LibvirtGuests(self._link)
+        self.guests = LibvirtGuests(self._link, lambda name: self._console(name, gently=True))
         if not self._link.wait(self._options.connect_s):
             log.warning("libvirt at %s does not answer yet; it is tried again and again", uri)
 
@@ -117,7 +123,11 @@ class LibvirtDriver:
 
     def start(self, spec: VmSpec) -> None:
         link_tpm(self._options.root, spec)
-        xml = domain_xml(spec, replace(self._options.domain, cpu=self.processors.shown))
+        ceph_key = has_key(self._options.root, spec.disks)
+        xml = domain_xml(
+            spec,
+            replace(self._options.domain, cpu=self.processors.shown, ceph_key=ceph_key),
+        )
         try:
             self._link.ask_alone(
                 "start", lambda conn: self._start(conn, spec, xml), self._options.start_s
@@ -192,9 +202,12 @@ class LibvirtDriver:
         self._ledger.subscribe(callback)
 
     def open_console(self, name: str) -> Console:
+        return self._console(name)
+
+    def _console(self, name: str, *, gently: bool = False) -> LibvirtConsole:
         def opened(_: Any) -> LibvirtConsole:
             own = libvirt.open(self._link.uri)  # a stream waits for long: never on the shared one
-            return LibvirtConsole(own, self._find(own, name), name)
+            return LibvirtConsole(own, self._find(own, name), name, gently=gently)
 
         try:
             return self._ask("console", opened)
@@ -234,8 +247,20 @@ class LibvirtDriver:
     def _on_domain(
         self, what: str, name: str, act: Callable[[Any], None], limit_s: float = 0
     ) -> None:
-        try:
+        with self._in_words(what, name):
             self._ask(what, lambda conn: act(self._find(conn, name)), limit_s)
+
+    def _on_domain_alone(
+        self, what: str, name: str, act: Callable[[Any], None], limit_s: float
+    ) -> None:
+        """For what may take long: it keeps nobody else from asking."""
+        with self._in_words(what, name):
+            self._link.ask_alone(what, lambda conn: act(self._find(conn, name)), limit_s)
+
+    @contextlib.contextmanager
+    def _in_words(self, what: str, name: str) -> Iterator[None]:
+        try:
+            yield
         except libvirt.libvirtError as error:
             if error.get_error_code() in _GONE:
                 raise NotFound(f"'{name}' does not run here") from error
@@ -317,6 +342,8 @@ class LibvirtDriver:
         if self._runs(conn, spec):
             return
         self._ledger.expect(spec)
+        if has_key(self._options.root, spec.disks):
+            lend_key(conn, self._options.root)
         mark = self._processes.log_mark(spec.name)
         try:
             conn.createXML(xml, 0)
@@ -352,6 +379,9 @@ class LibvirtDriver:
     # ---- the keeper's thread -------------------------------------------------------------
 
     def _look(self, conn: Any) -> _Ours:
+        if conn is not self._lent_to:  # a new libvirtd knows no keys, and VMs may arrive
+            lend_key_quietly(conn, self._options.root)
+            self._lent_to = conn
         return [(known, state) for known, state, _ in self._survey(conn) if known.ours]
 
     def _happened(self, item: Happening) -> None:

@@ -5,14 +5,16 @@ Each question has a connection of its own: a system that does not answer keeps n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import libvirt
 import libvirt_qemu
 
 from outlast.errors import HypervisorTrouble
+from outlast.hypervisor.libvirt_console import LibvirtConsole
 from outlast.hypervisor.libvirt_link import Link
+from outlast.hypervisor.libvirt_signs import LibvirtSigns
 
 T = TypeVar("T")
 
@@ -27,15 +29,15 @@ SOURCES = (
 
 
 class LibvirtGuests:
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, listen: Callable[[str], LibvirtConsole]) -> None:
         self._link = link
+        self._signs = LibvirtSigns(link, listen, _ping)
 
     def answers(self, name: str) -> bool:
-        def ping(dom: Any) -> bool:
-            libvirt_qemu.qemuAgentCommand(dom, PING, AGENT_S, 0)
-            return True
+        return self._on(name, _ping) or False
 
-        return self._on(name, ping) or False
+    def signs(self, vms: Mapping[str, int]) -> Mapping[str, str]:
+        return self._signs.look(vms)
 
     def addresses(self, name: str) -> tuple[str, ...]:
         return self._on(name, _addresses) or ()
@@ -45,6 +47,12 @@ class LibvirtGuests:
             return self._link.ask_alone("guest", lambda conn: act(conn.lookupByName(name)), LIMIT_S)
         except (libvirt.libvirtError, HypervisorTrouble):
             return None
+
+
+def _ping(dom: Any) -> bool:
+    """True, or libvirtError."""
+    libvirt_qemu.qemuAgentCommand(dom, PING, AGENT_S, 0)
+    return True
 
 
 def _addresses(dom: Any) -> tuple[str, ...]:

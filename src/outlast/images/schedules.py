@@ -4,6 +4,7 @@ Rules:
 1. A schedule has a time of the day or a pause between two backups. What was due while nobody could
    is made once, late, and told.
 2. Who makes a backup first writes that into the register: of two that want to, one does.
+3. It belongs to one VM, not to its name: a new VM of that name has none.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from outlast.errors import InvalidInput, NotFound
+from outlast.model import VmSpec
 from outlast.storage.agreed import put
 from outlast.storage.names import check_name
 from outlast.storage.records import thing_from, thing_to
@@ -37,6 +39,10 @@ class Schedule:
     last_wall_s: int = 0  # when one was begun
     good_wall_s: int = 0  # when one was complete
     said: str = ""  # how the last one ended
+    uuid: str = ""  # of the VM; "" = whatever has the name
+
+    def of(self, spec: VmSpec) -> bool:
+        return spec.name == self.vm and self.uuid in ("", spec.uuid)
 
 
 def due(schedule: Schedule, now: datetime.datetime) -> int:

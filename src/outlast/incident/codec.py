@@ -26,9 +26,11 @@ from outlast.pool import (
     facts,
     hosting,
     journal,
+    life,
     links,
     membership,
     moving,
+    parting,
     plan,
     relocation,
     reporting,
@@ -38,8 +40,8 @@ from outlast.pool import (
 
 DEPTH_MAX = 40
 MODULES: tuple[ModuleType, ...] = (
-    model, report, settings, core, decision, draining, facts, hosting, journal, links, membership,
-    moving, plan, relocation, reporting, sequence, told,
+    model, report, settings, core, decision, draining, facts, hosting, journal, life, links,
+    membership, moving, parting, plan, relocation, reporting, sequence, told,
 )  # fmt: skip
 
 

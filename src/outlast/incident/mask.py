@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from outlast.incident.codec import decode, encode
 from outlast.incident.steps import Start, Step
@@ -105,12 +106,18 @@ class Mask:
         if not isinstance(value, list) or value[:1] == ["e"]:
             return value
         if value[0] == "o":
-            parts = {k: self._encoded(v, k) for k, v in value[2].items()}
+            parts = {k: self._encoded(v, _known(value, k)) for k, v in value[2].items()}
             return ["o", value[1], parts]
         if value[0] == "m":
             pairs = [[self._encoded(k, ""), self._encoded(v, _inner(field))] for k, v in value[1:]]
             return ["m", *pairs]
         return [value[0], *(self._encoded(v, field) for v in value[1:])]
+
+
+def _known(encoded: list[Any], field: str) -> str:
+    """The name of an object's field; why a register was written is said in the pool's own words."""
+    own = encoded[1] == "Result" and field == "detail" and encoded[2].get("kind") == "swap"
+    return "why" if own else field
 
 
 def _inner(field: str) -> str:
@@ -123,7 +130,7 @@ def _leaves(value: object, field: str) -> Iterable[tuple[str, str]]:
         yield value, field
     elif isinstance(value, list) and value[0] == "o":
         for name, part in value[2].items():
-            yield from _leaves(part, name)
+            yield from _leaves(part, _known(value, name))
     elif isinstance(value, list) and value[0] == "m":
         for key, part in value[1:]:
             yield from _leaves(key, "")

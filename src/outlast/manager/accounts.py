@@ -2,7 +2,7 @@
 
 Promises:
 1. A token may never do more than its owner may now; an owner who is gone takes its tokens along,
-   and so does one of a directory or provider who has not logged in for OUTSIDER_DAYS.
+   and so does one of a directory or provider who was not heard of there for `outside_days`.
 2. Every change of people writes its line of the audit in the same transaction.
 
 Who comes in, and how, is in sessions.py.
@@ -28,7 +28,6 @@ from outlast.wire.shapes import BadField
 USED_EVERY_S = 60.0  # how often a token's last use is written
 TOKEN_PREFIX = "olt_"  # noqa: S105 - the public beginning of every token
 TOKEN_DAYS_MAX = 3660
-OUTSIDER_DAYS = 30
 
 
 class Accounts(Sessions):
@@ -62,15 +61,18 @@ class Accounts(Sessions):
             # only those that are none are slowed down: a good one is never in doubt
             self._guesses.check(f"address:{address}")
             raise Refused("there is no such token", hint="was it removed, or its owner?")
-        away_s = self._wall() - owner.seen_wall_s
-        if owner.origin != LOCAL and away_s > OUTSIDER_DAYS * 86400.0:
+        if 0 < self.rest_wall_s(owner) <= self._wall():
             raise Refused(
-                f"{owner.name} has not logged in for {OUTSIDER_DAYS} days",
+                f"{owner.name} has not logged in for {self._outside_days} days",
                 hint=f"tokens of {owner.name} work again once that was done",
             )
         held = tuple(g for g in row.grants if rights.covers(owner.grants, g))
         person = Person(f"{row.owner}/{row.name}", held, row.id)
         return self._remember(hash_, person, "", row.expires_wall_s)
+
+    def rest_wall_s(self, owner: UserRow) -> float:
+        """When the tokens of somebody from outside begin to rest; 0 = never."""
+        return 0.0 if owner.origin == LOCAL else owner.seen_wall_s + self._outside_days * 86400.0
 
     async def add_token(
         self, person: Person, owner: str, name: str, roles: tuple[Grant, ...], days: float,

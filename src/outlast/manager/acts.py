@@ -13,10 +13,12 @@ from outlast.manager.outcome import Wish
 from outlast.manager.ports import Task
 from outlast.manager.tasks import NO_WISH, Tasks
 from outlast.wire.client import AgentClient
+from outlast.wire.drills import DrillKind, DrillWish
 from outlast.wire.shapes import (
     HaOffInfo,
     HaSwitch,
     HostStatus,
+    HostWish,
     PoolChange,
     VmChange,
     VmCreate,
@@ -160,6 +162,21 @@ class Acts:
         return await self._tasks.wish(
             "power-off", pool_id, host, who, lambda c: c.power_off(host), address=address,
             before=was, after="off",
+        )  # fmt: skip
+
+    async def drill(
+        self, pool_id: str, host: str, who: str, kind: DrillKind, *, address: str = ""
+    ) -> Task:
+        """A failure of that kind takes place, on purpose; its report is in the timeline."""
+
+        def ask(c: AgentClient) -> HostWish:
+            made = c.drill(DrillWish(kind=kind, host=host))
+            said = f"a drill '{kind}' of {host}, for {made.for_s} s; its report is an event"
+            return HostWish(name=host, changed=True, sentence=said)
+
+        return await self._tasks.wish(
+            "drill", pool_id, host, who, ask, address=address,
+            before=_host_was(self._fleet.host(pool_id, host)), after=f"a drill: {kind}",
         )  # fmt: skip
 
     async def _of_vm(

@@ -11,8 +11,9 @@ from outlast.manager.fleet import Fleet
 from outlast.manager.follower import Follower
 from outlast.manager.hub import Hub
 from outlast.wire.client import AgentClient
-from outlast.wire.shapes import TimelineEntry, VmDetail, Why
+from outlast.wire.shapes import TimelineEntry, VmDetail
 from outlast.wire.templates import TemplateClient, TemplateInfo
+from outlast.wire.why import Why
 
 T = TypeVar("T")
 

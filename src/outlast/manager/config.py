@@ -34,6 +34,7 @@ class Config(Part):
     events_days: int = Field(default=90, ge=1, le=3660)
     tasks_days: int = Field(default=30, ge=1, le=3660)
     second_factor: Literal["optional", "admins", "everybody"] = "optional"  # who needs one
+    outside_days: int = Field(default=30, ge=1, le=366)  # then tokens of others' people rest
     ldap: Ldap | None = None
     oidc: Oidc | None = None
     mail: Mail | None = None

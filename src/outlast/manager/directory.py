@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,6 +38,7 @@ from outlast.manager.outside import LDAP, TIMEOUT_S, Ldap, Outsider, context_of,
 
 IDS = ("entryUUID", "objectGUID")  # names of entries are given anew; these never
 THREADS = 4
+Ask = Callable[[contextlib.ExitStack], Outsider | None]
 WRONG = (
     LDAPInvalidCredentialsResult, LDAPInvalidDNSyntaxResult, LDAPInvalidDnError,
     LDAPNoSuchObjectResult, LDAPUnwillingToPerformResult,
@@ -67,13 +69,30 @@ class Directory:
         """None: the name or the password is wrong. Raises Unreachable, InvalidInput."""
         if not password or not name:
             return None
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._person, name, password)
+        return await self._run(lambda stack: self._person(stack, name, password))
 
-    def _person(self, name: str, password: str) -> Outsider | None:
+    @property
+    def looks(self) -> bool:
+        return bool(self._settings.reader)
+
+    async def look(self, name: str) -> Outsider | None:
+        """As the reader sees it. Raises Unreachable, InvalidInput."""
+
+        def found(stack: contextlib.ExitStack) -> Outsider | None:
+            asked = self._reader(stack)
+            entry = self._entry(asked, name)
+            return None if entry is None else self._outsider(asked, entry, name)
+
+        return await self._run(found)
+
+    async def _run(self, ask: Ask) -> Outsider | None:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._asked, ask)
+
+    def _asked(self, ask: Ask) -> Outsider | None:
         try:
             with contextlib.ExitStack() as stack:
-                return self._look(stack, name, password)
+                return ask(stack)
         except LDAPOperationResult as error:
             raise InvalidInput(
                 f"the directory refuses what this manager asks of it: {error.description}",
@@ -85,23 +104,28 @@ class Directory:
                 hint="users whose password is kept here can log in meanwhile",
             ) from error
 
-    def _look(self, stack: contextlib.ExitStack, name: str, password: str) -> Outsider | None:
+    def _person(self, stack: contextlib.ExitStack, name: str, password: str) -> Outsider | None:
         known = self._settings
         if known.bind_as:
             filled = known.bind_as.replace("{name}", escape_rdn(name))
             asked = self._bound(stack, filled, password)
             entry = None if asked is None else self._entry(asked, name)
             return None if asked is None or entry is None else self._outsider(asked, entry, name)
+        asked = self._reader(stack)
+        entry = self._entry(asked, name)
+        if entry is None or self._bound(stack, str(entry["dn"]), password) is None:
+            return None
+        return self._outsider(asked, entry, name)
+
+    def _reader(self, stack: contextlib.ExitStack) -> Connection:
+        known = self._settings
         asked = self._bound(stack, known.reader, secret_of(known.reader_password_file))
         if asked is None:
             raise InvalidInput(
                 "the directory does not let the reader of manager.json in",
                 hint="see reader and reader_password_file",
             )
-        entry = self._entry(asked, name)
-        if entry is None or self._bound(stack, str(entry["dn"]), password) is None:
-            return None
-        return self._outsider(asked, entry, name)
+        return asked
 
     def _bound(self, stack: contextlib.ExitStack, who: str, password: str) -> Connection | None:
         """An encrypted connection of somebody, closed with the stack; None: not with that password.

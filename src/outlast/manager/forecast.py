@@ -13,30 +13,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from outlast.errors import OutlastError
 from outlast.manager.asking import Pools
-from outlast.placement.snapshot import read
-from outlast.placement.spare import every
-from outlast.readiness.drills import rehearse, start_seconds
-from outlast.settings import preset
-from outlast.wire.shapes import PoolStatus, TimelineEntry
+from outlast.readiness.forecast import EVERY_S, HISTORY_S, NOTES_MAX, REST, Forecast, forecast
 
 log = logging.getLogger("outlast.manager.forecast")
 
-EVERY_S = 60.0
-REST = 9.0  # a tenth of one core at most
 ASKED_S = 900.0  # how long somebody who asked is waited for
 LOOK_S = 1.0
-HISTORY_S, NOTES_MAX = 30 * 86400.0, 2000  # what measured starts are taken from
-
-
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    unsafe_hosts: int  # whose failure would leave a protected VM without a place
-    homeless: int  # the most VMs that one failure would leave so
-    failover_s: float  # from a host's power failure to the last VM's start, at the latest
 
 
 class Forecasts:
@@ -84,15 +69,3 @@ class Forecasts:
             self._kept.pop(entry.id, None)
             log.info("no forecast of pool %s: %s", entry.name, error.sentence)
         return entry.id
-
-
-def forecast(status: PoolStatus, picture_text: str, notes: list[TimelineEntry]) -> Forecast:
-    """Raises OutlastError for a picture without hosts, or a timing that is not known."""
-    picture = read(picture_text)
-    failures = every(picture)
-    left = [len(failure.homeless) for failure in failures.values()]
-    drill = rehearse(
-        status, picture, preset(status.preset), picture.hosts[0].name, "power",
-        start_seconds(notes),
-    )  # fmt: skip
-    return Forecast(sum(n > 0 for n in left), max(left, default=0), drill.latest_s or 0.0)

@@ -1,8 +1,8 @@
 """Events of pools as mail: what a webhook to `mailto:` posts.
 
 Promises:
-1. Plain text; the subject says what happened, and where. The same event has the same Message-ID, so
-   that one that comes twice is seen as one.
+1. Plain text; the subject says the worst that happened, and where. The same events have the same
+   Message-ID, so that a mail that comes twice is seen as one.
 2. With `starttls` and `tls` nothing is said before TLS was checked, and a server without it gets
    nothing. No sentence holds the password.
 3. In a thread; nothing waits beyond TIMEOUT_S.
@@ -16,15 +16,18 @@ import smtplib
 import time
 from email.message import EmailMessage
 from email.utils import formatdate
+from typing import Any
 
 from outlast.errors import OutlastError
 from outlast.manager.outside import TIMEOUT_S, Mail, context_of, secret_of
 from outlast.manager.repository.hooks import Due
+from outlast.manager.tones import BAD, INFO, OK, WARN, tone
 
 SCHEME = "mailto:"
 PORTS = {"starttls": 587, "tls": 465, "none": 25}
 ADDRESS = re.compile(r"[A-Za-z0-9._%+=-]{1,64}@[A-Za-z0-9][A-Za-z0-9.-]{0,250}")
 SUBJECT_MAX = 150
+RANK = (BAD, WARN, OK, INFO)  # the worst first
 
 
 def is_address(url: str) -> bool:
@@ -41,13 +44,9 @@ def send(due: Due, mail: Mail, wall_s: float) -> tuple[int, str]:
             server.send_message(message(due, mail, wall_s))
         return 250, "the mail server took it"
     except smtplib.SMTPResponseException as error:
-        return (
-            error.smtp_code,
-            f"the mail server answered {error.smtp_code} {_text(error.smtp_error)}",
-        )
+        return _answered(error.smtp_code, error.smtp_error)
     except smtplib.SMTPRecipientsRefused as error:
-        code, said = next(iter(error.recipients.values()))
-        return code, f"the mail server answered {code} {_text(said)}"
+        return _answered(*next(iter(error.recipients.values())))
     except OutlastError as error:
         return 0, error.sentence
     except (smtplib.SMTPException, OSError, ValueError) as error:
@@ -55,21 +54,57 @@ def send(due: Due, mail: Mail, wall_s: float) -> tuple[int, str]:
 
 
 def message(due: Due, mail: Mail, wall_s: float) -> EmailMessage:
-    """An event for people."""
-    event = json.loads(due.body)
-    pool = _text(event.get("pool") or event.get("pool_id") or "test")
+    """Events for people, oldest first."""
+    events = sorted((json.loads(part.body) for part in due.parts),
+                    key=lambda e: (e.get("wall_s", 0.0), e.get("id", 0)))  # fmt: skip
+    ids = sorted({part.delivery.event_id for part in due.parts})
     made = EmailMessage()
-    made["Subject"] = f"[{pool}] {_text(event['sentence'])}"[:SUBJECT_MAX]
+    made["Subject"] = _subject(events)[:SUBJECT_MAX]
     made["From"], made["To"] = mail.sender, due.url.removeprefix(SCHEME)
     made["Date"] = formatdate(wall_s)
-    made["Message-ID"] = f"<{due.delivery.event_id}.{due.delivery.webhook}@outlast.invalid>"
+    span = "-".join(str(one) for one in dict.fromkeys((ids[0], ids[-1])))
+    made["Message-ID"] = f"<{span}.{due.webhook}@outlast.invalid>"
     made["Auto-Submitted"] = "auto-generated"
-    at = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(event.get("wall_s", wall_s)))
-    known = {"Pool": pool, "Host": event.get("host"), "VM": event.get("vm"), "When": at,
-             "Code": event["code"]} | event.get("fields", {})  # fmt: skip
-    lines = [f"{name}: {_text(value)}" for name, value in known.items() if value not in (None, "")]
-    made.set_content("\n".join([f"{_text(event['sentence'])}.", "", *lines, ""]))
+    lines = _one(events[0], wall_s) if len(events) == 1 else _many(events)
+    made.set_content("\n".join([*lines, ""]))
     return made
+
+
+def _subject(events: list[dict[str, Any]]) -> str:
+    pools = {_pool(event) for event in events}
+    where = pools.pop() if len(pools) == 1 else f"{len(pools)} pools"
+    worst = min(events, key=lambda e: RANK.index(tone(e["code"])))
+    more = f" (and {len(events) - 1} more)" if len(events) > 1 else ""
+    room = SUBJECT_MAX - len(f"[{where}] {more}")
+    return f"[{where}] {_text(worst['sentence'])[:room]}{more}"
+
+
+def _one(event: dict[str, Any], wall_s: float) -> list[str]:
+    known = {"Pool": _pool(event), "Host": event.get("host"), "VM": event.get("vm"),
+             "When": _at(event.get("wall_s", wall_s)), "Code": event["code"]}  # fmt: skip
+    known |= event.get("fields", {})
+    lines = [f"{name}: {_text(value)}" for name, value in known.items() if value not in (None, "")]
+    return [f"{_text(event['sentence'])}.", "", *lines]
+
+
+def _many(events: list[dict[str, Any]]) -> list[str]:
+    """By pool; what is bad stands out without colours."""
+    lines = [f"{len(events)} events; what wants a look is marked with !"]
+    for pool in dict.fromkeys(_pool(event) for event in events):
+        lines += ["", pool]
+        lines += [
+            f"  {_at(e['wall_s'])}  {'!' if tone(e['code']) == BAD else ' '} {_text(e['sentence'])}"
+            for e in events if _pool(e) == pool
+        ]  # fmt: skip
+    return lines
+
+
+def _pool(event: dict[str, Any]) -> str:
+    return _text(event.get("pool") or event.get("pool_id") or "test")
+
+
+def _at(wall_s: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(wall_s))
 
 
 def _connected(mail: Mail) -> smtplib.SMTP:

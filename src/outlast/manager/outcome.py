@@ -16,7 +16,7 @@ from outlast.manager.ports import Task
 from outlast.wire.shapes import HostStatus, MoveProgress, PoolStatus, VmStatus
 
 DOUBT_S = 30.0
-AT_ONCE = ("ha", "pool-ha", "set", "pool-set")  # done as soon as the pool has written it
+AT_ONCE = ("ha", "pool-ha", "set", "pool-set", "drill")  # done as soon as the pool has written it
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,6 +142,13 @@ class Elsewhere(Protocol):
     async def person(self, name: str, password: str) -> Outsider | None:
         """None: the name or the password is wrong. Raises Unreachable, InvalidInput."""
 
+    @property
+    def looks(self) -> bool:
+        """Can somebody be looked for without his password?"""
+
+    async def look(self, name: str) -> Outsider | None:
+        """Who has that name there now; None: nobody. Raises as person does."""
+
 
 def roles_of(
     groups: Iterable[str], rules: Iterable[Rule], fold: Callable[[str], str] = str

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from outlast.wire.drills import DrillKind
 from outlast.wire.shapes import (
     HaSwitch,
     PoolChange,
@@ -25,14 +26,14 @@ from outlast.wire.shapes import (
     VmCreate,
     VmDelete,
     VmStatus,
-    Why,
 )
 from outlast.wire.templates import TemplateDeploy, TemplateInfo
+from outlast.wire.why import Why
 
 # Every action that `People.may` is asked about, in the order in which they are shown.
 ACTIONS = (
     "see", "start", "stop", "kill", "migrate", "ha", "create", "delete", "console", "set",  # VMs
-    "maintain", "resume", "power-off", "pool-ha", "pool-set",  # hosts and pools
+    "maintain", "resume", "power-off", "drill", "pool-ha", "pool-set",  # hosts and pools
     "tasks", "people", "tokens", "audit", "pools", "webhooks",  # the manager itself
 )  # fmt: skip
 ROLES = ("admin", "operator", "viewer", "own")
@@ -224,6 +225,7 @@ class Acts(Protocol):
     ) -> Task: ...
 
     async def power_off(self, pool_id: str, host: str, who: str) -> Task: ...
+    async def drill(self, pool_id: str, host: str, who: str, kind: DrillKind) -> Task: ...
 
     def tasks(self, *, open_only: bool = False) -> list[Task]:
         """Newest first; those that ended in the last hour included."""

@@ -1,8 +1,8 @@
 """Who may do what, as a table (pure).
 
     admin      everything
-    operator   everything with VMs and hosts; not HA or settings of whole pools, power, people,
-               the audit
+    operator   everything with VMs and hosts; not HA or settings of whole pools, power,
+               drills, people, the audit
     viewer     sees
     own        on a pool: makes VMs there, and has "own" on those; on a VM: everything with it but
                where it runs and how large it is
@@ -22,7 +22,7 @@ from outlast.manager.ports import ACTIONS, ROLES, Grant, Scope
 OF_A_VM = frozenset(
     {"see", "start", "stop", "kill", "migrate", "ha", "create", "delete", "console", "set", "tasks"}
 )
-OF_A_POOL = OF_A_VM | {"maintain", "resume", "power-off", "pool-ha", "pool-set"}
+OF_A_POOL = OF_A_VM | {"maintain", "resume", "power-off", "drill", "pool-ha", "pool-set"}
 ROLE_ACTIONS: dict[str, frozenset[str]] = {
     "admin": frozenset(ACTIONS),
     "operator": OF_A_VM | {"maintain", "resume"},

@@ -28,6 +28,7 @@ from outlast.manager.outside import Elsewhere
 from outlast.manager.passwords import Passwords
 from outlast.manager.repository import records
 from outlast.manager.repository.store import Repository
+from outlast.manager.rollcall import RollCall
 from outlast.manager.tasks import Tasks
 from outlast.manager.webhooks import Webhooks
 
@@ -49,10 +50,12 @@ class Manager:
         self.place, self.config = place, config
         self.repository = Repository(place.database(config))
         self.reads = Pools()
+        directory = _directory(config)
         self.people = Accounts(
             self.repository, passwords=passwords, policy=config.second_factor,
-            directory=_directory(config),
+            directory=directory, outside_days=config.outside_days,
         )  # fmt: skip
+        self.rollcall = RollCall(self.people, directory)
         self.provider = _provider(config)
         self.tasks = Tasks(self.repository, self.reads, self.reads.followers)
         self.acts = Acts(self.tasks, self.reads, self.people)
@@ -85,6 +88,7 @@ class Manager:
             self._age(), self._sync(), self.leader.run(),
             self.background.run(lambda: self.leader.leads),
             self.webhooks.run(lambda: self.leader.leads), self.forecasts.run(),
+            self.rollcall.run(lambda: self.leader.leads),
         ):  # fmt: skip
             self._loops.append(asyncio.ensure_future(self._guarded(work)))
 

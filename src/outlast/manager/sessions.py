@@ -54,13 +54,16 @@ class Sessions:
 
     def __init__(
         self, repository: Repository, *, passwords: Passwords | None = None,
-        directory: Elsewhere | None = None, policy: str = "optional",
+        directory: Elsewhere | None = None, policy: str = "optional", outside_days: int = 30,
         wall: Callable[[], float] = time.time, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
-        """policy: who needs a second factor: optional | admins | everybody."""
+        """policy: who needs a second factor: optional | admins | everybody.
+
+        outside_days: for how long somebody from outside counts who is not heard of there.
+        """
         self._repository = repository
         self._passwords = passwords or Passwords()
-        self._directory, self._policy = directory, policy
+        self._directory, self._policy, self._outside_days = directory, policy, outside_days
         self._wall, self._clock = wall, clock
         self._guesses = Guesses(clock)
         self.factors = Factors(repository, self._guesses, wall)
@@ -167,9 +170,8 @@ class Sessions:
                 refused = f"{outsider.name} is in no group that has a role here"
             else:
                 return self._take_over(c, row, outsider, address), ""
-            if row is not None and not outsider.roles:  # whose tokens and sessions end with it
-                people.set_grants(c, f"user:{row.name}", ())
-                entries.remove_sessions(c, row.name)
+            if row is not None and not outsider.roles:
+                self._put_out(c, row)
             line = AuditRow(wall_s, outsider.name, address, "login", outsider.name, False, refused)
             records.add_audit(c, line)
             return None, refused
@@ -235,6 +237,34 @@ class Sessions:
         return asked or row.code_needed
 
     # ---- inside
+
+    async def heard_of(self, name: str, found: Outsider | None) -> bool:
+        """What the directory says now of a user that came from there; False: he is out."""
+
+        def put(c: Connection) -> bool:
+            people.lock_people(c)
+            row = people.user(c, name)
+            if row is None or row.origin == LOCAL:
+                return True
+            if found is not None and found.subject == row.subject and found.roles:
+                self._take_over(c, row, found, "")
+                people.saw_user(c, name, self._wall())
+                return True
+            if row.grants or entries.all_sessions(c, name):
+                said = f"{row.origin}: no longer there, or in no group that has a role here"
+                line = self._line("outlast", "", "user-change", name, said, about(row), "out")
+                records.add_audit(c, line)
+            self._put_out(c, row)
+            return False
+
+        stays = await self._repository.write(put)
+        self._known.clear()
+        return stays
+
+    def _put_out(self, c: Connection, row: UserRow) -> None:
+        """Somebody from outside has no role here any more; his tokens may nothing without."""
+        people.set_grants(c, f"user:{row.name}", ())
+        entries.remove_sessions(c, row.name)
 
     def _take_over(
         self, c: Connection, row: UserRow | None, outsider: Outsider, address: str

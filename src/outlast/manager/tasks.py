@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -42,7 +43,8 @@ log = logging.getLogger("outlast.manager.tasks")
 
 KEPT_S = 3600.0  # ended tasks that are shown
 DEAD_S = 10.0  # a manager that has not been seen for so long is dead
-ONCE_ONLY = frozenset({"create", "migrate"})  # wished twice, these are refused or done twice
+# wished twice, these are refused or done twice
+ONCE_ONLY = frozenset({"create", "migrate", "drill"})
 
 NO_WISH = Wish()
 Answer = VmWish | HostWish | PoolWish
@@ -196,10 +198,10 @@ class Tasks:
     def _start_created(self, task: Task, wish: Wish) -> None:
         """The second half of "create and start": wishing it twice does no harm."""
         asked = replace(wish, start_asked=True)
+        self._asked_s[task.id] = math.inf  # what the pool says meanwhile settles nothing
         self._keep(task, asked)
 
         async def start() -> None:
-            self._asked_s[task.id] = self._fleet.now_s()
             try:
                 answer = await asyncio.to_thread(
                     self._ask, replace(task, verb="start"), lambda c: c.start(task.object)
@@ -210,6 +212,8 @@ class Tasks:
                 await self._repository.write(lambda c: records.change_task(c, task, done.to_json()))
             except OutlastError as error:
                 await self._fail(task, asked, error)
+            finally:
+                self._asked_s[task.id] = self._fleet.now_s()
 
         running = asyncio.ensure_future(start())
         self._running.add(running)

@@ -6,6 +6,9 @@ Promises:
 2. X-Outlast-Signature is "t=SECONDS,v1=HEX": HMAC-SHA-256 with the webhook's secret over
    "SECONDS.BODY". The time is in it, so that an old call cannot be played again.
 3. No redirect is followed, no answer is read beyond its first KiB, nothing waits beyond TIMEOUT_S.
+4. Mail is gathered: an event that is bad (tones.py) goes out at once and takes along what waits;
+   all others wait GATHER_S at most. After a mail its address has REST_S of peace. So a storm of
+   events is a mail a minute.
 """
 
 from __future__ import annotations
@@ -21,12 +24,15 @@ import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
+from sqlalchemy import Connection
+
 from outlast.errors import OutlastError
 from outlast.manager.mail import is_address, send
 from outlast.manager.outside import Mail
 from outlast.manager.repository import hooks
 from outlast.manager.repository.hooks import Due, Hook
 from outlast.manager.repository.store import Repository
+from outlast.manager.tones import BAD, tone
 from outlast.wire.shapes import BadField
 
 log = logging.getLogger("outlast.manager.webhooks")
@@ -36,6 +42,7 @@ TIMEOUT_S = 10.0
 TRIES = 10
 FIRST_WAIT_S, MOST_WAIT_S = 10.0, 4 * 3600.0
 AT_A_TIME = 20
+GATHER_S, REST_S = 300.0, 60.0
 URL_MAX = 1000
 
 
@@ -47,6 +54,7 @@ class Webhooks:
         mail: Mail | None = None,
     ) -> None:  # fmt: skip
         self._repository, self._wall, self._mail = repository, wall, mail
+        self._mailed: dict[str, float] = {}  # webhook -> when it took its newest mail
 
     async def run(self, leads: Callable[[], bool]) -> None:
         """Until it is cancelled."""
@@ -59,22 +67,44 @@ class Webhooks:
                     log.warning("webhooks: %s", error.sentence)
 
     async def round(self) -> int:
-        """Hand over what is new, deliver what is due; how many. Raises StorageTrouble."""
+        """Hand over what is new, send what is due; how many messages. Raises StorageTrouble."""
         wall_s = self._wall()
-        await self._repository.write(lambda c: hooks.hand_over(c, wall_s))
-        due = await self._repository.write(lambda c: hooks.claim(c, wall_s, AT_A_TIME))
+        due = await self._repository.write(lambda c: self._due(c, wall_s))
         await asyncio.gather(*(self._deliver(one) for one in due))
         return len(due)
 
+    def _due(self, c: Connection, wall_s: float) -> list[Due]:
+        mails = {hook.id for hook in hooks.all_hooks(c) if is_address(hook.url)}
+        self._mailed = {
+            hook: at_s for hook, at_s in self._mailed.items()
+            if hook in mails and wall_s - at_s < REST_S
+        }  # fmt: skip
+
+        def due_wall_s(hook: Hook, code: str) -> float:
+            return wall_s + GATHER_S * (hook.id in mails and tone(code) != BAD)
+
+        hooks.hand_over(c, due_wall_s)
+        return hooks.claim(c, wall_s, AT_A_TIME, gathered=mails, resting=self._mailed)
+
     async def _deliver(self, due: Due) -> None:
         status, sentence = await asyncio.to_thread(deliver, due, self._mail, self._wall())
-        wait_s, tries = 0.0, due.delivery.tries
-        if not 200 <= status < 300:
-            if tries < TRIES:
+        good = 200 <= status < 300
+        if good and is_address(due.url):
+            self._mailed[due.webhook] = self._wall()
+        ends = []
+        for part in due.parts:
+            wait_s, tries = 0.0, part.delivery.tries
+            if not good and tries < TRIES:
                 wait_s = self._wall() + min(FIRST_WAIT_S * 3 ** (tries - 1), MOST_WAIT_S)
-            log.warning("webhook %s, try %d: %s", due.delivery.webhook, tries, sentence)
-        one = due.delivery.id
-        await self._repository.write(lambda c: hooks.end(c, one, wait_s, status, sentence))
+            ends.append((part.delivery.id, wait_s))
+        if not good:
+            log.warning("webhook %s, %d events: %s", due.webhook, len(ends), sentence)
+
+        def end(c: Connection) -> None:
+            for delivery_id, wait_s in ends:
+                hooks.end(c, delivery_id, wait_s, status, sentence)
+
+        await self._repository.write(end)
 
 
 def new_hook(url: str, codes: tuple[str, ...], wall_s: float) -> Hook:
@@ -118,13 +148,14 @@ def deliver(due: Due, mail: Mail | None, wall_s: float) -> tuple[int, str]:
 
 
 def post(due: Due, wall_s: float) -> tuple[int, str]:
-    """By HTTP."""
+    """One event, by HTTP."""
     parts = urlsplit(due.url)
+    (part,) = due.parts
     host, path = parts.hostname or "", parts.path or "/"
     headers = {
         "Content-Type": "application/json", "User-Agent": "outlast",
-        "X-Outlast-Event": str(due.delivery.event_id),
-        "X-Outlast-Signature": signature(due.secret, due.body, wall_s),
+        "X-Outlast-Event": str(part.delivery.event_id),
+        "X-Outlast-Signature": signature(due.secret, part.body, wall_s),
     }  # fmt: skip
     connection: http.client.HTTPConnection
     if parts.scheme == "https":
@@ -136,7 +167,7 @@ def post(due: Due, wall_s: float) -> tuple[int, str]:
         connection = http.client.HTTPConnection(host, parts.port, timeout=TIMEOUT_S)
     try:
         query = f"?{parts.query}" if parts.query else ""
-        connection.request("POST", path + query, due.body.encode(), headers)
+        connection.request("POST", path + query, part.body.encode(), headers)
         answer = connection.getresponse()
         answer.read(1024)
         if 200 <= answer.status < 300:

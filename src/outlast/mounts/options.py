@@ -114,7 +114,8 @@ _ADVICE: Mapping[str, tuple[str, ...]] = {
     "nfs": ("the export has sync and no_root_squash; async acknowledges what a power cut loses",),
     "nfs3": ("the export has sync and no_root_squash; async acknowledges what a power cut loses",),
     "ocfs2": ("every host is a node in /etc/ocfs2/cluster.conf; its o2cb resets a host that cannot "
-              "write for 60 s, so take the timing 'standard' or longer",),
+              "write for 60 s, and while it waits for a host that died the writes of all others "
+              "stand still: take the timing 'tolerant' or longer",),
     "gfs2": ("corosync and dlm run on every host, with fencing of their own",),
     "glusterfs": ("gluster volume set VOLUME network.ping-timeout 10: the 42 s it has are longer "
                   "than the fence window of 'standard'",

@@ -15,6 +15,7 @@ from outlast.mounts.options import Choice
 MARK = "X-Outlast"
 LIMIT_S = 60
 _PLAIN = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_."
+_AFTER = {"ocfs2": "o2cb.service"}  # else a boot mounts before its nodes can agree
 _OWN = ("/boot", "/dev", "/etc", "/proc", "/run", "/sys", "/usr", "/var/lib/outlast")
 
 
@@ -43,12 +44,14 @@ def unit_name(path: str) -> str:
 def unit_text(choice: Choice, path: str, name: str) -> str:
     """name: of the repository, or of what is mounted there, for people."""
     reasons = "".join(f"# {option.text}: {option.why}\n" for option in choice.options)
+    first = _AFTER.get(choice.kind, "")
+    order = f"Wants={first}\nAfter={first}\n" if first else ""
     return f"""\
 # Written by outlast; it is written anew when the storage is mounted by it again.
 {reasons}[Unit]
 Description=Outlast: {name}
 Before=outlast-guard.service outlast-pulse.service outlast-agent.service libvirtd.service
-{MARK}={name}
+{order}{MARK}={name}
 
 [Mount]
 What={choice.source.replace("%", "%%")}

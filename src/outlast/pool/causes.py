@@ -18,10 +18,13 @@ from dataclasses import dataclass
 DEATHS = ("host-silent", "host-off", "host-closed", "host-anew")
 VM_ENDS = ("vm-crashed", "vm-killed", "start-failed", "lease-freed", "vm-stopped", "order-late")
 RUNS = ("vm-runs", "vm-adopted", "vm-moved")
+OF_A_RUN = ("vm-crashed", "vm-alive", "vm-mute")  # what happens to a VM that runs
 
 # code -> codes of the same VM, of which the newest is the cause
 SAME_VM: Mapping[str, tuple[str, ...]] = {
     "vm-runs": ("vm-starts",),
+    "vm-alive": ("vm-runs",),
+    "vm-mute": ("vm-runs",),
     "vm-starts": (
         "lease-taken",
         "vm-crashed",
@@ -61,6 +64,7 @@ SAME_HOST: Mapping[str, tuple[str, ...]] = {
     "vm-killed": ("not-member",),
     # and what others saw of it
     "guard-ended": ("storage-sick", "time-refused", "host-silent", "host-off", "host-closed"),
+    "term-ended": ("host-silent", "host-off", "host-closed"),
     "member": ("guard-ended", "not-member"),
 }
 # what ends the story that a cause belongs to
@@ -121,7 +125,7 @@ class Causes:
         if told.code == "link-up":
             pair = f"{told.fields['host']} {told.fields['other']}"
             found.add(self._at("link-down", "pair", pair))
-        over = over if vm and told.code != "vm-crashed" else 0
+        over = over if vm and told.code not in OF_A_RUN else 0
         return tuple(id_ for count, id_ in sorted(found) if count > over)
 
     def add(self, told: Told) -> None:

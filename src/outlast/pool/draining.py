@@ -61,7 +61,15 @@ class Draining:
     ) -> bool:
         """Rule 2; told once."""
         away = facts.away(record.spec, self._gone.setdefault(vm, now_ns))
-        if away and vm not in self._told:
+        return self._waits(facts, vm, away, notes)
+
+    def cut_off(self, facts: Facts, vm: str, notes: list[Note]) -> bool:
+        """The pool's storage does not answer, so nothing can start; told once."""
+        why = "" if facts.sample.good else "the pool's storage does not answer"
+        return self._waits(facts, vm, why, notes)
+
+    def _waits(self, facts: Facts, vm: str, why: str, notes: list[Note]) -> bool:
+        if why and vm not in self._told:
             self._told.add(vm)
-            notes.append(note("lease-waits", vm=vm, host=facts.me.host, why=away))
-        return bool(away)
+            notes.append(note("lease-waits", vm=vm, host=facts.me.host, why=why))
+        return bool(why)

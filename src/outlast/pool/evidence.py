@@ -3,7 +3,8 @@
 Rules:
 1. Only what was seen, with the limits it was held against; nothing is concluded here.
 2. Spans in seconds, hosts by name; what could not be read says so and is never left out.
-3. Only notes that decide something carry evidence (DECISIVE); others would only repeat it.
+3. Each note has what its host stood on itself, and of a VM its lease and its process. Notes that
+   decide something (DECISIVE) have all that was seen of other hosts too; the rest would repeat it.
 """
 
 from __future__ import annotations
@@ -23,34 +24,37 @@ DECISIVE = ABOUT_VMS | {
 
 
 def evidence(facts: Facts, timing: Timing, note: Note, before: View | None = None) -> Json:
-    """What stood behind the note; empty for notes that decide nothing.
-
-    before: the view that was followed before this one.
-    """
-    if note.code not in DECISIVE:
-        return {}
-    view, guard = facts.view, facts.guard
+    """What stood behind the note. before: the view that was followed before this one."""
+    guard = facts.guard
     found: Json = {
+        "reads": {"good": facts.sample.good, "good_for_s": _s(facts.sample.run_ns)},
+        "guard": {"state": guard.state.value, "remaining_s": _s(guard.remaining_ns)},
+        "view": _view(facts.view),
+    }
+    held, local = facts.leases.get(note.vm), facts.local.get(note.vm)
+    if held is not None:
+        found["lease"] = {"version": held.version, **_lease(facts, held.value)}
+    if local is not None:
+        found["process"] = {"state": local.state.value, "pid": local.pid, "reason": local.reason}
+    return found | (_others(facts, timing, before) if note.code in DECISIVE else {})
+
+
+def _others(facts: Facts, timing: Timing, before: View | None) -> Json:
+    """What was seen of other hosts, and the limits it was held against."""
+    free = {_host(facts, n): s.block.free_mib for n, s in sorted(facts.seen.items()) if s.block}
+    return {
         "blocks": {
             _host(facts, n): _block(facts, seen, timing) for n, seen in sorted(facts.seen.items())
         },
         "heard_s_ago": {_host(facts, n): _s(ago) for n, ago in sorted(facts.links.items())},
-        "reads": {"good": facts.sample.good, "good_for_s": _s(facts.sample.run_ns)},
         "limits": {
             "dead_s": _s(timing.dead_ns), "fence_s": _s(timing.fence_ns),
             "kill_s": _s(timing.kill_ns), "settle_s": _s(timing.settle_ns),
             "link_lost_s": _s(timing.link_lost_ns), "beat_s": _s(timing.beat_ns),
         },
-        "guard": {"state": guard.state.value, "remaining_s": _s(guard.remaining_ns)},
-        "view": _view(view), "view_before": _view(before),
+        "view_before": _view(before),
+        "free_mib": {**free, facts.me.host: facts.resources.free_mib},
     }  # fmt: skip
-    held = facts.leases.get(note.vm)
-    if held is not None:
-        found["lease"] = {"version": held.version, **_lease(facts, held.value)}
-    if note.code in {"order-given", "no-room"}:
-        free = {_host(facts, n): s.block.free_mib for n, s in sorted(facts.seen.items()) if s.block}
-        found["free_mib"] = {**free, facts.me.host: facts.resources.free_mib}
-    return found
 
 
 def _view(view: View | None) -> Json | None:
@@ -71,6 +75,7 @@ def _block(facts: Facts, seen: Seen, timing: Timing) -> Json:
         "readable": True, "state": block.state.value, "term": block.term[:8],
         "unchanged_s": _s(seen.still_ns), "limit_s": _s(limit_ns(seen, timing)),
         "hears": [_host(facts, n) for n in sorted(block.heard)], "vms": block.vm_count,
+        "witness": block.witness,
         "seq": block.seq, "view": block.view_version, "agent_away_s": block.agent_away_ms / 1000,
     }  # fmt: skip
 

@@ -105,6 +105,15 @@ class Exit:
 
 
 @dataclass(frozen=True, slots=True)
+class Sign:
+    """The first sign of life of the system inside a VM that was just started."""
+
+    started_ns: int  # of the VM's process, as in LocalVm
+    kind: str  # agent | console | network
+    after_ns: int  # from the begin of that process
+
+
+@dataclass(frozen=True, slots=True)
 class Answering:
     """A storage repository as this host sees it."""
 
@@ -142,6 +151,8 @@ class Facts:
     repositories: Mapping[str, Answering] = field(default_factory=dict)  # that this host knows of
     reports: Mapping[int, Held[Report]] = field(default_factory=dict)  # by slot, as published
     report: Report | None = None  # what this host measured of itself just now
+    signs: Mapping[str, Sign] | None = None  # of VMs that began a while ago; None: nobody looks
+    witness: bool | None = None  # does this host reach the pool's? None: none is set, or not known
 
     @property
     def ha_off(self) -> HaOff | None:
@@ -165,8 +176,7 @@ class Facts:
 
         since_ns: it must have answered a question that began after this.
         """
-        names = sorted({disk.repository for disk in spec.disks} - {""})
-        troubles = (self.without(name, since_ns) for name in names)
+        troubles = (self.without(name, since_ns) for name in spec.stores)
         return next((trouble for trouble in troubles if trouble), "")
 
     def without(self, repository: str, since_ns: int = 0) -> str:

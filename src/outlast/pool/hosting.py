@@ -34,6 +34,7 @@ from outlast.pool.decision import DISKS, Kill, Start, Stop, Swap
 from outlast.pool.draining import Draining
 from outlast.pool.facts import Exit, Facts, Held
 from outlast.pool.journal import Note, note
+from outlast.pool.life import Life
 from outlast.pool.membership import Membership
 from outlast.pool.moving import Motion, Moving
 from outlast.pool.proof import Excluded, of_death
@@ -74,6 +75,7 @@ class Hosting:
         self._down: dict[str, tuple[int, str]] = {}  # vm -> (start_seq, why it must not start)
         self._draining = Draining(self._timing)
         self._moving = Moving(settings)
+        self._life = Life()
         self._first = True
 
     def step(self, now_ns: int, facts: Facts, membership: Membership, excluded: Excluded) -> Work:
@@ -92,6 +94,7 @@ class Hosting:
                     self._own(now_ns, facts, vm, held, work)
             if membership.member and facts.guard.remaining_ns > self._timing.margin_ns:
                 self._orders(now_ns, facts, membership, excluded, work)
+            work.notes += self._life.step(now_ns, facts)
             self._first = False
         return work
 
@@ -143,7 +146,7 @@ class Hosting:
             over = f" from its former holder, proof: {proof.kind.value}" if proof else ""
             work.notes.append(note("lease-taken", vm=vm, over=over, epoch=held.version))
         if local is not None and local.state is VmState.RUNNING:
-            self._note_running(facts, vm, held.value, work)
+            self._note_running(now_ns, facts, vm, held.value, work)
             self._moving.arrived(facts, vm, held, work.motion)
         if self._moving.leave(facts, vm, held, work.motion):
             return
@@ -170,6 +173,7 @@ class Hosting:
             record.value.wanted
             and now_ns >= self._retry_at.get(vm, 0)
             and facts.guard.remaining_ns > self._timing.margin_ns
+            and not self._draining.cut_off(facts, vm, work.notes)
         ):
             why = self._why.get(vm) or held.value.why or "this host holds its lease"
             work.starts.append(Start(vm, record.value.spec, held.version, why))
@@ -201,10 +205,13 @@ class Hosting:
         work.swaps.append(Swap(f"vm/{vm}", record.version, value, why or "it shut itself down"))
         return True
 
-    def _note_running(self, facts: Facts, vm: str, lease: Lease, work: Work) -> None:
+    def _note_running(self, now_ns: int, facts: Facts, vm: str, lease: Lease, work: Work) -> None:
         if vm not in self._seen_running:
             self._seen_running.add(vm)
-            work.notes.append(self._moving.told_running(facts, vm, lease, adopted=self._first))
+            said = self._moving.told_running(facts, vm, lease, adopted=self._first)
+            work.notes.append(said)
+            if said.code == "vm-runs":
+                self._life.began(now_ns, vm)
             self._exits.pop(vm, None)
             self._locked.discard(vm)
 

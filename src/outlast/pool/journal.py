@@ -20,6 +20,7 @@ SENTENCES: Mapping[str, str] = {
     "time-given": "nobody reaches the pool's storage: all others give {host} more time",
     "time-refused": "{host} gets no more time without storage: {why}",
     "guard-ended": "{host} went down {ago_s:.0f} s before its agent began again: {why}",
+    "term-ended": "the guard of {host} ended {vms} while its agent was away: {why}",
     "margin-small": "a beat of {host} took {took_s:.1f} s of the {fence_s:g} s after which its VMs "
     "are ended{advice}",
     "network-lacks": "{host} does not have the network {network}: {why}",
@@ -61,6 +62,11 @@ SENTENCES: Mapping[str, str] = {
     "drill-refused": "the drill '{kind}' of {host} does not take place: {why}",
     # views
     "view-changed": "view {view} is {members}, master {master}: {reason}",
+    "cut-off-stays": "{hosts} cannot be reached for the whole grace, but nobody is excluded: "
+    "that the witness ({witness}) is lost there is not shown; VMs run on where they are",
+    "witness-lost": "{host} does not reach the pool's witness any more ({witness}); "
+    "look at its way to the network of VMs' users",
+    "witness-back": "{host} reaches the pool's witness again ({witness})",
     "swap-unknown": "whether {name} was written is not known; reading it again",
     # leases and orders
     "order-given": "{host} shall run {vm}: {why}",
@@ -76,6 +82,10 @@ SENTENCES: Mapping[str, str] = {
     # VMs
     "vm-starts": "{vm} is being started on {host}: {why}",
     "vm-runs": "{vm} runs on {host}",
+    "vm-alive": "first sign of life from {vm} on {host}, {after_s:.1f} s after its QEMU began: "
+    "{sign}",
+    "vm-mute": "{vm} has run on {host} for {for_s} s without a sign of life: no guest agent "
+    "answers, nothing came from its serial console or network card; look at its screen",
     "vm-adopted": "{vm} was running on {host} already and is kept",
     "vm-crashed": "{vm} died on {host}: {why}",
     "vm-shutdown": "{vm} shut itself down; it stays down until somebody starts it",

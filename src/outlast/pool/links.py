@@ -4,7 +4,8 @@ Rules:
 1. A link is up when both ends hear each other; each host publishes on disk whom it hears, so the
    map survives the network.
 2. The best set is the largest one in which every pair is linked; ties are decided in this order
-   and the deciding rule is named: contains the master, more VMs running, lowest slot.
+   and the deciding rule is named: more of its hosts reach the witness, contains the master, more
+   VMs running, lowest slot.
 3. The search is exact for up to 24 hosts; above, a deterministic greedy search from every host.
    Safety never depends on it.
 """
@@ -28,24 +29,29 @@ def linked(pairs: Pairs, a: int, b: int) -> bool:
 
 
 def best_set(
-    live: frozenset[int], pairs: Pairs, master: int, vm_count: Mapping[int, int]
-) -> tuple[frozenset[int], str]:
-    """The set that stays together, and the rule that chose it."""
+    live: frozenset[int], pairs: Pairs, master: int, vm_count: Mapping[int, int],
+    witness: frozenset[int] = frozenset(),
+) -> tuple[frozenset[int], str]:  # fmt: skip
+    """The set that stays together, and the rule that chose it. witness: who surely reaches it."""
     cliques = _cliques(live, pairs)
     if not cliques:
         return frozenset(), "nobody is alive"
 
-    def rank(c: frozenset[int]) -> tuple[int, bool, int, tuple[int, ...]]:
+    def rank(c: frozenset[int]) -> tuple[int, int, bool, int, tuple[int, ...]]:
         slots = tuple(-s for s in sorted(c))  # a total order: every host chooses the same
-        return (len(c), master in c, sum(vm_count.get(s, 0) for s in c), slots)
+        vms = sum(vm_count.get(s, 0) for s in c)
+        return (len(c), len(c & witness), master in c, vms, slots)
 
     ranked = sorted(cliques, key=rank, reverse=True)
     best = ranked[0]
     if len(ranked) == 1 or len(ranked[1]) < len(best):
         return best, "it is the largest fully linked set"
-    names = ("", "it contains the master", "more VMs run in it", "it has the lowest slot")
+    names = (
+        "", "more of its hosts reach the witness", "it contains the master", "more VMs run in it",
+        "it has the lowest slot",
+    )  # fmt: skip
     mine, other = rank(best), rank(ranked[1])
-    rule = next((n for n, x, y in zip(names, mine, other, strict=True) if x != y), names[3])
+    rule = next((n for n, x, y in zip(names, mine, other, strict=True) if x != y), names[-1])
     return best, rule
 
 

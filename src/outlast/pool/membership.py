@@ -7,10 +7,8 @@ Rules:
 2. A death needs a proof (proof.py), never a broken link; it is never delayed by a bad network.
 3. Storm brake: more than half of the view silent at once, with no other proof, waits one more
    T_dead; the wait is announced.
-4. A live host is excluded only when it was cut off for the whole grace, only by the best set, only
-   when that is at least half of the live hosts and has room for its VMs. When parts come together
-   that were apart for a grace, those that are still missing get a grace anew: links come back one
-   after the other. A single bad link between hosts that stay connected is told, not acted on.
+4. A live host is excluded only when it is cut off, by the rules of parting.py. A single bad link
+   between hosts that stay connected is told, not acted on.
 5. A joiner shows a fresh block in state joining with a term no view has listed, matches its slot
    record, and is heard by and hears every live member.
 6. The master stays while it lives and its agent is there; then the lowest slot takes over,
@@ -27,7 +25,8 @@ from outlast.model import Block, BlockState, GuardState, Member, Proof, ProofKin
 from outlast.pool.decision import Swap
 from outlast.pool.facts import Facts
 from outlast.pool.journal import Note, note
-from outlast.pool.links import best_set, linked, reach, up_links
+from outlast.pool.links import linked, up_links
+from outlast.pool.parting import Parting, heard_by_all
 from outlast.pool.proof import of_death
 from outlast.pool.silence import limit_ns
 from outlast.pool.told import Told
@@ -57,7 +56,7 @@ class Members:
         self._settings = settings
         self._timing = settings.timing
         self.excluded: dict[tuple[int, str], int] = {}
-        self._apart: dict[int, int] = {}  # live hosts that cannot be reached, since when
+        self._parting = Parting(settings)
         self._linked_since: dict[int, int] = {}
         self._excluded_at: dict[int, int] = {}
         self._followed: View | None = None
@@ -75,8 +74,10 @@ class Members:
         self._remember_excluded(facts, view)
         if not facts.sample.good:
             return Membership(member=self._member(facts, view))
-        extra_ns, brake_notes = self._storm(facts, view)
-        dead = self._dead(facts, view, extra_ns)
+        dead = self._dead(facts, view, 0)
+        extra_ns, brake_notes = self._storm(facts, view, dead)
+        if extra_ns:
+            dead = self._dead(facts, view, extra_ns)
         notes = [*brake_notes, *self._told.deaths(facts, view, dead)]
         if not view.lists(facts.me.slot, facts.term):
             swap = self._cold(facts, view, dead)
@@ -165,18 +166,20 @@ class Members:
                 found[slot] = proof
         return found
 
-    def _storm(self, facts: Facts, view: View) -> tuple[int, list[Note]]:
+    def _storm(self, facts: Facts, view: View, dead: Mapping[int, Proof]) -> tuple[int, list[Note]]:
+        """dead: by silence as long as ever. What must be waited beyond that."""
+        if all(p.kind is not ProofKind.SILENT for p in dead.values()):
+            self._brake = False
+            return 0, []
         # Who is silent for half of the limit already counts: what fails together is never seen
         # silent in one and the same read.
-        dead = self._dead(facts, view, 0)
-        silent = [s for s, p in dead.items() if p.kind is ProofKind.SILENT]
         sure = {s for s, p in dead.items() if p.kind is not ProofKind.SILENT}
         half = [
             s
             for s, m in view.members.items()
             if s not in sure and self._half_silent(facts, s, m.term)
         ]
-        storm = bool(silent) and 2 * len(half) > len(view.members)
+        storm = 2 * len(half) > len(view.members)
         if storm and not self._brake:
             self._brake = True
             until_s = 2 * self._timing.dead_ns / S
@@ -221,9 +224,9 @@ class Members:
             return None, []
         if dead:
             return self._death_view(facts, view, dead), []
-        live = frozenset(view.members)
         notes = self._told.links(facts, view) + self._told.health(facts, view)
-        parted = self._exclusion(now_ns, facts, view, live)
+        parted, more = self._exclusion(now_ns, facts, view)
+        notes += more
         if parted:
             return parted, notes
         joined = self._admission(now_ns, facts, view)
@@ -269,54 +272,22 @@ class Members:
             return False
         if view.lists(slot, block.term):
             return False
-        heard = _heard(facts, self._timing.link_lost_ns)
+        heard = heard_by_all(facts, self._timing.link_lost_ns)
         heard[slot] = block.heard
         pairs = up_links(heard)
         return all(linked(pairs, slot, s) for s in view.members if s != slot)
 
-    def _exclusion(
-        self, now_ns: int, facts: Facts, view: View, live: frozenset[int]
-    ) -> Swap | None:
-        pairs = up_links(_heard(facts, self._timing.link_lost_ns))
-        here = reach(facts.me.slot, live, pairs)
-        self._keep_apart(now_ns, live, here)
-        grace_ns = self._timing.partition_grace_ns
-        over = {s for s, since in self._apart.items() if now_ns - since >= grace_ns}
-        if not over or self._settings.partition == "hold":
-            return None
-        counts = {s: (b.block.vm_count if b.block else 0) for s, b in facts.seen.items()}
-        counts[facts.me.slot] = len(facts.local)
-        best, rule = best_set(live, pairs, view.master, counts)
-        out = live - best
-        if facts.me.slot not in best or 2 * len(best) < len(live) or not out - here <= over:
-            return None
-        if not self._room_for(facts, best, out):
-            return None
-        if not self._my_turn(now_ns, facts, view, "exclude", True, best):
-            return None
-        self._apart.clear()
-        hosts = ", ".join(view.members[s].host for s in sorted(out))
-        members = {s: view.members[s] for s in best}
-        why = f"{hosts} cannot be reached for the whole grace; this side stays because {rule}"
-        return self._next(facts, view, members, "exclude", why)
-
-    def _keep_apart(self, now_ns: int, live: frozenset[int], here: frozenset[int]) -> None:
-        """Rule 4: the grace is each host's own, and begins anew when parts come together again."""
-        grace_ns = self._timing.partition_grace_ns
-        before, self._apart = self._apart, {}
-        healing = any(now_ns - since >= grace_ns for s, since in before.items() if s in here)
-        for slot in live - here:
-            self._apart[slot] = now_ns if healing else before.get(slot, now_ns)
-
-    def _room_for(self, facts: Facts, best: frozenset[int], out: frozenset[int]) -> bool:
-        if self._settings.partition == "strict":
-            return True
-        held = [h.value.vm for h in facts.leases.values() if h.value.slot in out]
-        need = sum(facts.vms[vm].value.spec.memory_mib for vm in held if vm in facts.vms)
-        free = facts.resources.free_mib + sum(
-            b.block.free_mib for s, b in facts.seen.items() if s in best and b.block
+    def _exclusion(self, now_ns: int, facts: Facts, view: View) -> tuple[Swap | None, list[Note]]:
+        parted, notes = self._parting.look(now_ns, facts, view)
+        if parted is None or not self._my_turn(now_ns, facts, view, "exclude", True, parted.best):
+            return None, notes
+        self._parting.forget()
+        hosts = ", ".join(view.members[s].host for s in sorted(parted.out))
+        members = {s: view.members[s] for s in parted.best}
+        why = (
+            f"{hosts} cannot be reached for the whole grace; this side stays because {parted.rule}"
         )
-        return need <= free
+        return self._next(facts, view, members, "exclude", why), notes
 
     def _master_change(self, now_ns: int, facts: Facts, view: View) -> Swap | None:
         seen = facts.seen.get(view.master)
@@ -374,9 +345,3 @@ def _no_vms(facts: Facts, slot: int) -> bool:
 def _away(facts: Facts, slot: int) -> bool:
     seen = facts.seen.get(slot)
     return bool(seen and seen.block and seen.block.agent_away_ms)
-
-
-def _heard(facts: Facts, lost_ns: int) -> dict[int, frozenset[int]]:
-    heard = {s: b.block.heard for s, b in facts.seen.items() if b.block}
-    heard[facts.me.slot] = frozenset(s for s, ago in facts.links.items() if ago < lost_ns)
-    return heard

@@ -36,17 +36,19 @@ def of_death(
     """
     made = _by_block(facts, slot, term, known_ns)
     made = made or _by_fence(facts, timing, slot, term)
-    if made or _blind(facts):
+    if made:
         return made
-    seen = facts.seen.get(slot)
-    if seen and seen.block and silent(seen, facts.sample, timing, term, extra_ns):
+    seen, since = facts.seen.get(slot), excluded.get((slot, term))
+    quiet = seen is not None and silent(seen, facts.sample, timing, term, extra_ns)
+    if (not quiet and since is None) or _blind(facts):
+        return None
+    if quiet and seen and seen.block:
         evidence = (
             f"block {seen.block.seq} unchanged for {seen.still_ns / S:.1f} s, "
             f"limit {limit_ns(seen, timing) / S:g} s, "
             f"reads good for {facts.sample.run_ns / S:.1f} s"
         )
         return Proof(ProofKind.SILENT, slot, term, facts.me.slot, evidence)
-    since = excluded.get((slot, term))
     if since is None or facts.view is None or facts.view.lists(slot, term):
         return None
     limit = limit_ns(seen, timing) if seen else timing.dead_ns

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from outlast.model import VmState
 from outlast.pool.decision import Swap
-from outlast.pool.facts import Facts
+from outlast.pool.facts import Facts, Sign
 from outlast.report import Lack, Report, VmReport
 from outlast.settings import S
 
@@ -35,6 +35,7 @@ class Found:
     loads: Mapping[str, int] = field(default_factory=dict)  # vm -> mcores
     answered: Mapping[str, int] = field(default_factory=dict)  # vm -> started_ns of who answered
     lacks: tuple[Lack, ...] = ()
+    signs: Mapping[str, Sign] | None = None  # see Facts
 
 
 def report_of(facts: Facts, found: Found) -> Report:

@@ -258,5 +258,10 @@ def _came_back(
         return f"{one.vm} did not run again ({window})", False
     host, took_s = str(runs[0].fields.get("host")), runs[0].wall_s - drill.begun_s
     good = host == one.host and took_s <= drill.latest_s + LATE_S and len(runs) == 1
-    again = f", started {len(runs)} times" if len(runs) > 1 else ""
-    return f"{one.vm} runs on {host} after {took_s:.1f} s ({window}){again}", good
+    said = f"{one.vm} runs on {host} after {took_s:.1f} s ({window})"
+    said += f", started {len(runs)} times" if len(runs) > 1 else ""
+    alive = [e for e in since if e.code == "vm-alive" and e.fields.get("vm") == one.vm]
+    if alive and alive[-1].wall_s >= runs[-1].wall_s:
+        lived_s = alive[-1].wall_s - drill.begun_s
+        said += f"; first sign of life after {lived_s:.1f} s ({alive[-1].fields.get('sign')})"
+    return said, good

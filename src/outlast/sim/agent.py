@@ -38,6 +38,8 @@ START_WORDS = {
     "refused": "the guard refused",
 }
 STATES = {state.value: state for state in BlockState}
+NUMBERED = {"slot", "order", "fence", "report"}  # registers of a slot
+HINTS = 16
 LATE_SWAP_NS = 120 * S  # on a late path a swap may land this much later
 
 
@@ -47,7 +49,7 @@ class SimAgent:
     def __init__(self, machine: Machine, tell: Callable[[str, Note], None]) -> None:
         self.machine, self.world, self.tell = machine, machine.world, tell
         self.memory: dict[str, int] = {}  # vm -> MiB
-        self.desk = Desk(free_mib=machine.memory_mib, free_vcpus=64)
+        self.free_mib, self.vm_count = machine.memory_mib, 0
         self.life = 0
         self.gone_ns = 0
         self.work_seq = 0
@@ -55,15 +57,21 @@ class SimAgent:
         self.pulse = SimPulse(machine, self.to_publish, self.refresh)
         machine.nudged = self.nudged
         machine.packet = self.pulse.heed_packet
-        machine.every(machine.settings.timing.tick_ns, self.wake)
+        timing = machine.settings.timing
+        self._ticked_ns = machine.world.now_ns
+        self._wait_ns = timing.tick_ns * (3 if timing.beat_ns <= timing.tick_ns else 2) // 2
+        self._watch()
 
     def begin(self) -> None:
         self.life += 1
         self.up = True
         self.core = PoolCore(self.machine.settings)
         self.cache: dict[str, Held[Any]] = {}
-        self.by_kind: dict[str, dict[str, Held[Any]]] = {kind: {} for kind in DECODE}
+        self.by_kind: dict[str, dict[Any, Held[Any]]] = {kind: {} for kind in DECODE}
+        self.slots: dict[int, Any] = {}
         self.ready = False
+        self.read_swaps = -1  # how many were done on the disk when all of it was read
+        self.wrote: dict[str, int] = {}  # registers and versions, the newest last
         self.unread: frozenset[str] = frozenset()
         self.busy: set[tuple[str, str]] = set()
         self.results: list[Result] = []
@@ -79,11 +87,15 @@ class SimAgent:
         if not for_good:
             self.machine.later(AGENT_AWAY_NS, self.begin)
 
-    def to_publish(self) -> Desk:
+    def to_publish(self, heard: frozenset[int]) -> Desk:
         """What the pulse puts into the block."""
-        hints = tuple((n, h.version) for n, h in self.cache.items())[-16:]
+        hints = tuple(self.wrote.items())[-HINTS:]
         away_ms = 0 if self.up else (self.machine.clock.boot_ns - self.gone_ns) // MS + 1
-        return replace(self.desk, agent_away_ms=away_ms, work_seq=self.work_seq, hints=hints)
+        return Desk(
+            agent_away_ms=away_ms, vm_count=self.vm_count, free_mib=self.free_mib, free_vcpus=64,
+            work_seq=self.work_seq, hints=hints, heard=heard,
+            witness=self.machine.witness,
+        )  # fmt: skip
 
     # ---- registers
 
@@ -94,9 +106,11 @@ class SimAgent:
         life = self.life
         read_ns = self.machine.clock.boot_ns
 
-        def act() -> dict[str, tuple[int, Any]]:
+        def act() -> tuple[int, dict[str, tuple[int, Any]]]:
             found: dict[str, tuple[int, Any]] = {}
             disk = self.world.disk
+            if disk.swaps == self.read_swaps and not disk.damaged and not self.unread:
+                return disk.swaps, found
             for name in list(disk.registers):
                 version = disk.version(name)
                 known = self.cache.get(name)
@@ -104,15 +118,16 @@ class SimAgent:
                     found[name] = (version, None)
                 elif name != "view" and (known is None or known.version < version):
                     found[name] = (version, disk.value(name, version))
-            return found
+            return disk.swaps, found
 
-        def done(found: Any) -> None:
+        def done(read: Any) -> None:
             if life != self.life or not self.up:
                 return
+            self.read_swaps, found = read
             self.unread = frozenset(name for name, (_, value) in found.items() if value is None)
             for name, (version, value) in found.items():
                 if value is not None:
-                    self._store(name, Held(version, DECODE[name.split("/")[0]](value), read_ns))
+                    self._store(name, Held(version, self.world.meaning(name, value), read_ns))
             self.ready = True
             self.wake()
 
@@ -123,7 +138,18 @@ class SimAgent:
         if known is None or known.version < held.version:
             self.cache[name] = held
             kind, _, ident = name.partition("/")
-            self.by_kind[kind] = {**self.by_kind[kind], ident: held}  # a tick keeps what it saw
+            key = int(ident) if kind in NUMBERED else ident
+            self.by_kind[kind] = {**self.by_kind[kind], key: held}  # a tick keeps what it saw
+            if kind == "slot":
+                self.slots = {**self.slots, int(ident): held.value}
+
+    def _watch(self) -> None:
+        """A look at least so often, counted from the newest, as in the agent's own loop."""
+        left_ns = self._ticked_ns + self._wait_ns - self.world.now_ns
+        if left_ns <= 0:
+            self.wake()
+            left_ns = self._wait_ns
+        self.machine.later(left_ns, self._watch)
 
     def wake(self) -> None:
         if self.up and not self.planned:
@@ -135,63 +161,54 @@ class SimAgent:
 
     def _tick(self) -> None:
         self.planned = False
+        self._ticked_ns = self.world.now_ns
         if not self.up or self.pulse.last_good is None:
             return
         me, settings = self.machine.me, self.machine.settings
         picture = tick(self.machine.clock.boot_ns, me, settings, self.core, self, self)
         if picture.decision:
-            self.desk = replace(
-                self.desk,
-                free_mib=picture.decision.free_mib,
-                vm_count=picture.decision.vm_count,
-            )
+            self.free_mib = picture.decision.free_mib
+            self.vm_count = picture.decision.vm_count
             for one in picture.decision.notes:
                 self.tell(self.machine.name, one)
 
     def facts(self) -> Facts | str:
-        newest, pulse = self.pulse.last_good, self.pulse.core
-        if newest is None or self.pulse.muting.storage(self.machine.instant()):
+        machine, newest, pulse = self.machine, self.pulse.last_good, self.pulse.core
+        if newest is None or self.pulse.muted():
             return "nothing was read yet, or a drill takes the storage away"
-        windows = pulse.windows
-        gap_ns = self.machine.settings.timing.gap_ns
-        fresh = self.machine.clock.boot_ns - newest.read_end.boot_ns <= gap_ns
-        sample = Sample(
-            self.pulse.good_seq, newest.read_start.boot_ns, pulse.good and fresh, windows.run_ns()
-        )
-        seen = {
-            slot: Seen(windows.block(slot), windows.still_ns(slot))
-            for slot in windows.slots
-            if slot != self.machine.me.slot
-        }
+        windows, reading = pulse.windows, machine.reading()
+        fresh = reading.boot_ns - newest.read_end.boot_ns <= machine.settings.timing.gap_ns
         results, self.results = tuple(self.results), []
         exits, self.exits = tuple(self.exits), []
-        by_kind = self.by_kind
-        used = sum(self.memory.get(vm, 0) for vm in self.machine.here)
-        guard, mib = self.machine.guard, self.machine.memory_mib
+        by_kind, now_ns, here = self.by_kind, self.world.now_ns, machine.here
+        guard, mib = machine.guard, machine.memory_mib
         facts = Facts(
-            me=self.machine.me, term=pulse.term, block_state=self._block_state(),
-            sample=sample, seen=seen,
+            me=machine.me, term=pulse.term, block_state=self._block_state(),
+            sample=Sample(
+                self.pulse.good_seq, newest.read_start.boot_ns, pulse.good and fresh,
+                windows.run_ns(),
+            ),
+            seen={
+                slot: Seen(seen.block, windows.still_ns(slot))
+                for slot, seen in windows.slots.items() if slot != machine.me.slot
+            },
             guard=GuardFacts(
-                guard.state, guard.memory().term, guard.remaining_ns(self.machine.reading()),
-                self.machine.here,
+                guard.state, guard.memory().term, guard.remaining_ns(reading), here
             ),
             view=pulse.view, announced_ns=self._announced(),
-            links={s: self.world.now_ns - at for s, at in self.machine.heard.items()},
-            slots={int(n): h.value for n, h in by_kind["slot"].items()},
-            vms=by_kind["vm"], leases=by_kind["lease"],
-            books={int(n): h for n, h in by_kind["order"].items()},
-            registers_ready=self.ready,
-            local=self._local(), local_ready=True,
-            resources=HostResources(mib, 64, mib - used, 64),
+            links={slot: now_ns - at for slot, at in machine.heard.items()},
+            slots=self.slots, vms=by_kind["vm"], leases=by_kind["lease"], books=by_kind["order"],
+            registers_ready=self.ready, local=self._local(), local_ready=True,
+            resources=HostResources(mib, 64, mib - sum(self.memory.get(vm, 0) for vm in here), 64),
             busy=frozenset(self.busy), results=results, exits=exits, unread=self.unread,
-            fences={int(n): h for n, h in by_kind["fence"].items()},
-            reports={int(n): h for n, h in by_kind["report"].items()},
-            wall_s=self.machine.clock.wall_ns // S, pool=self.machine.pool_settings,
+            fences=by_kind["fence"], reports=by_kind["report"],
+            witness=machine.witness, wall_s=machine.clock.wall_ns // S, pool=machine.pool_settings,
             extension=Extension(
                 self.pulse.extensions.given, self.pulse.extensions.refusals()
             ),
+            signs=self.machine.signs(),
         )  # fmt: skip
-        found = self.machine.found(facts.vms)
+        found = machine.found(facts.vms)
         return replace(facts, report=report_of(facts, found)) if found else facts
 
     def _local(self) -> dict[str, LocalVm]:
@@ -317,6 +334,8 @@ class SimAgent:
                     held = Held(swap.expected + 1, swap.value, self.machine.clock.boot_ns)
                     self._store(swap.name, held)
                 self.work_seq += 1
+                self.wrote.pop(swap.name, None)
+                self.wrote[swap.name] = swap.expected + 1
                 self._nudge()
             result = Result("swap", swap.name, bool(ok), "" if ok else "conflict", swap.why)
             self._report(result)

@@ -51,7 +51,8 @@ class Clock:
 
     @property
     def boot_ns(self) -> int:
-        return self.read()[0]
+        passed_ns = self._world.now_ns - self._since_ns
+        return self._boot_ns + passed_ns + passed_ns * self.boot_ppm // MILLION
 
     @property
     def wall_ns(self) -> int:
@@ -77,3 +78,4 @@ class Clock:
     def _rebase(self) -> None:
         self._boot_ns, self._raw_ns = self.read()
         self._since_ns = self._world.now_ns
+        self._world.changes += 1

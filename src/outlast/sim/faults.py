@@ -45,6 +45,7 @@ HARM = (
     "island",
     "gulp",
     "drown",
+    "blind",
 )
 
 # what a pool with the timing `lab` may be changed to, and back
@@ -56,6 +57,7 @@ UNDO = {
     "blackout": ("light", "ok", "ok"), "late": ("ok", "ok"), "rough": ("smooth",),
     "sleep": ("wake", "wake"), "trouble": ("sound", "sound"), "hang": ("quick",),
     "island": ("bridge", "bridge"), "gulp": ("sound", "sound"), "drown": ("bridge",),
+    "blind": ("sight",),
     "drill-storage": ("drill-network", "drill-power"),
 }  # fmt: skip
 PATHS = {"stuck": Path.STUCK, "failing": Path.FAIL, "late": Path.LATE, "ok": Path.OK}
@@ -105,7 +107,7 @@ class Strokes:
         return True
 
     def _ways(self, what: str, host: SimHost, other: str, _vm: str) -> bool:
-        """To the storage, and of the network."""
+        """To the storage, of the network, and to the pool's witness."""
         pool, world, name = self._pool, self._world, host.name
         match what:
             case "stuck" | "failing" | "late" | "ok":
@@ -123,6 +125,8 @@ class Strokes:
                 world.link(name, other, what == "join")
             case "oneway" if name != other:
                 world.cut.add((name, other))
+            case "blind" | "sight" if host.witness is not None:
+                host.reach_witness(what == "sight")
             case "island" | "bridge":
                 pool.isolate(name, what == "bridge")
             case "drown":  # cut off, and without storage about when the others exclude it

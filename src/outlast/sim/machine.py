@@ -18,7 +18,7 @@ from outlast.guard.pulse_facts import GuardFact
 from outlast.guard.pulse_windows import Instant
 from outlast.guard.states import Duty
 from outlast.model import GuardState, SlotRecord, VmRecord, VmState
-from outlast.pool.facts import Held, Me
+from outlast.pool.facts import Held, Me, Sign
 from outlast.pool.reporting import Found
 from outlast.settings import MS, PoolSettings, S
 from outlast.sim.clock import Clock
@@ -42,6 +42,21 @@ class Copy:
     stale: bool = False  # the VM ran somewhere since the copy was complete
 
 
+class Runs(dict[str, VmState]):
+    """VM -> its state. Every change is one for the world to look at."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def __setitem__(self, vm: str, state: VmState) -> None:
+        self._world.changes += 1
+        super().__setitem__(vm, state)
+
+    def end(self, vm: str) -> VmState | None:
+        self._world.changes += 1
+        return self.pop(vm, None)
+
+
 class Machine:
     """`begin` is called at each power-on, to start the host's programs."""
 
@@ -54,7 +69,7 @@ class Machine:
         self.me = Me(record.slot, record.host, record.uuid)
         self.memory_mib = memory_mib
         self.peers: dict[int, Machine] = {}
-        self.running: dict[str, VmState] = {}  # what really runs here
+        self.running = Runs(world)  # what really runs here
         self.workers: set[str] = set()  # VMs whose disks a program works on here
         self.copies: dict[str, Copy] = {}  # what stands still here, come from elsewhere
         self.move_takes_ns = 400 * MS  # from a copy's start until it is complete
@@ -64,6 +79,7 @@ class Machine:
         self.queued: set[str] = set()  # VMs that ended here with writes the storage has not had
         self.ended: dict[str, int] = {}  # VM -> when its process went, its writes perhaps not yet
         self.writing: bytes | None = None  # the own block, on its way
+        self.witness: bool | None = None  # does it reach the pool's? None: the pool has none
         self.frozen = False
         self.deaf: Callable[[], bool] = lambda: False  # its pulse sends and hears nothing
         self.power = False
@@ -74,9 +90,10 @@ class Machine:
         self._dying = False
         self.start_takes_ns = 200 * MS  # from libvirt's start to a QEMU that asks the guard
         self.pool_settings = settings  # as they are now
-        self.wrong: list[str] = []  # what this host did that it never may
         self.busy_mcores = 0  # all that is measured here; 0 = nothing is
         self.mute: set[str] = set()  # VMs whose system does not answer
+        self.boots: dict[str, int] = {}  # VM -> how long its system boots; empty: nobody looks
+        self.began: dict[str, int] = {}  # VM that runs -> when it was started
         self.kill_takes_ns = 0  # from the guard's kill to the end of what it killed
         self.begin: Callable[[], None] = lambda: None
         self.packet: Callable[[Packet], None] = lambda packet: None  # for the pulse
@@ -102,7 +119,7 @@ class Machine:
         self._dying = False
         self.world.lives[self.name] += 1
         self._tear()
-        self.running.clear()
+        self.running = Runs(self.world)
         self.queued.clear()
         self.ended.clear()
         self.copies.clear()
@@ -115,6 +132,11 @@ class Machine:
             half = len(raw) // 2
             old = self.world.disk.area[self.me.slot]
             self.world.disk.write_block(self.me.slot, raw[:half] + old[half:])
+
+    def reach_witness(self, reached: bool) -> None:
+        """In a pool that has one."""
+        if self.witness is not None:
+            self.witness = reached
 
     def sleep(self, asleep: bool) -> None:
         """Suspended to memory, or not any more."""
@@ -224,18 +246,19 @@ class Machine:
     def runs(self, vm: str) -> None:
         """The VM runs here from now on: every copy of it is older than its disk."""
         self.running[vm] = VmState.RUNNING
+        self.began[vm] = self.world.now_ns
         for machine in (self, *self.peers.values()):
             if vm in machine.copies:
                 machine.copies[vm].stale = True
             if vm in machine.workers:
-                self.wrong.append(f"I1: {vm} runs while {machine.name} works on its disks")
+                self.world.accuse(f"I1: {vm} runs while {machine.name} works on its disks")
 
     def over(self, vm: str, *, flushed: bool = False) -> bool:
         """The VM's process is gone; what it had written may be on its way for X of answering time.
 
         QEMU waits for its writes before it stands still, and before it ends by itself.
         """
-        state = self.running.pop(vm, None)
+        state = self.running.end(vm)
         if state is VmState.RUNNING and not flushed:
             self.ended[vm] = self.world.now_ns
             if self.world.paths[self.name] is Path.STUCK:
@@ -255,7 +278,7 @@ class Machine:
         def land(vm: str) -> None:
             other = holder(vm) if self.world.lives[self.name] == life else ""
             if other not in ("", self.name):
-                self.wrong.append(f"I2: a write of {vm} from {self.name} lands under {other}")
+                self.world.accuse(f"I2: a write of {vm} from {self.name} lands under {other}")
 
         for vm in sorted(waited):
             delay_ns = self.world.random.randint(0, settle_ns)
@@ -277,7 +300,7 @@ class Machine:
         if copy is None:
             return False
         if copy.stale or not copy.complete:
-            self.wrong.append(f"V3: the copy of {vm} on {self.name} is older than its disk")
+            self.world.accuse(f"V3: the copy of {vm} on {self.name} is older than its disk")
         self.let_in(vm)
         self.runs(vm)
         return True
@@ -288,18 +311,28 @@ class Machine:
             return None
         return Found(self.busy_mcores, answered=dict.fromkeys(self.running.keys() - self.mute, 0))
 
+    def signs(self) -> dict[str, Sign] | None:
+        """Who has given a first sign of life; None when nobody looks."""
+        if not self.boots:
+            return None
+        age_ns = {vm: self.world.now_ns - self.began[vm] for vm in self.running}
+        return {
+            vm: Sign(0, "console", self.boots[vm]) for vm, age in age_ns.items()
+            if vm in self.boots and age >= self.boots[vm]
+        }  # fmt: skip
+
     def works(self, vm: str) -> None:
         """A program works on the disks of a VM here from now on."""
         self.let_in(vm)
         self.workers.add(vm)
         if any(vm in machine.running for machine in (self, *self.peers.values())):
-            self.wrong.append(f"I1: {self.name} works on the disks of {vm} while it runs")
+            self.world.accuse(f"I1: {self.name} works on the disks of {vm} while it runs")
 
     def let_in(self, vm: str) -> None:
         """The guard let a VM begin: by I5 its term must be open, with time left."""
         left_ns = self.guard.remaining_ns(self.reading())
         if self.guard.state is not GuardState.OPEN or left_ns <= 0:
-            self.wrong.append(f"I5: {vm} begins on {self.name} whose term is over")
+            self.world.accuse(f"I5: {vm} begins on {self.name} whose term is over")
 
     def _died(self) -> None:
         """What the guard killed is gone."""

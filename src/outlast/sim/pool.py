@@ -36,21 +36,26 @@ class SimPool:
         memory_mib: int = 1000,
         vm_mib: int = 100,
         partition: str = "fence",
+        witness: str = "",
         tell: Callable[[str, Note], None] = lambda host, note: None,
     ) -> None:
         self.world = World(seed)
         known = preset(timing) if isinstance(timing, str) else timing
-        self.settings = PoolSettings("sim", UUID.format(0xABC), known, partition=partition)
+        self.settings = PoolSettings(
+            "sim", UUID.format(0xABC), known, partition=partition, witness=witness
+        )
         self.vm_mib = vm_mib
         self.hosts: dict[str, SimHost] = {}
         self._leases: dict[str, tuple[int, Lease]] = {}  # decoded once a version
         self._newest_views: tuple[int, tuple[View, ...]] = (0, ())
-        self._checked: tuple[object, ...] = ()
+        self._looked = 0  # what the newest look at the invariants was about
+        self._look_ns = 0  # when time alone asks for the next
         for slot, name in enumerate(hosts, 1):
             record = SlotRecord(slot, name, UUID.format(slot), 1, True)
             self.world.disk.swap(f"slot/{slot}", 0, encode(record))
             self.world.paths[name] = Path.OK
             self.hosts[name] = SimHost(self.world, self.settings, record, memory_mib, tell)
+            self.hosts[name].witness = True if witness else None
         for host in self.hosts.values():
             host.peers = {h.me.slot: h for h in self.hosts.values() if h is not host}
         numbers = self.settings.timing
@@ -65,34 +70,35 @@ class SimPool:
         """Raise BrokenInvariant when something that must never happen has happened.
 
         I1, I3 and I4 depend on what runs, on leases, views and terms: the picture is taken when one
-        of these has changed. I6 is a matter of time and is looked at after every event.
+        of these has changed. I6 is a matter of time: it is looked at from when it could be broken.
         """
-        now_ns = self.world.now_ns
-        parts: list[object] = [self.world.disk.swaps]
-        overdue: tuple[str, ...] = ()
-        for host in self._hosts:
-            if host.wrong:
-                raise BrokenInvariant(f"at {now_ns / 1e9:.3f} s: {host.wrong[0]}")
-            if host.running:
-                memory = host.guard.memory()
-                parts += memory.term, *host.running
-                late_ns = host.clock.boot_ns - memory.start.boot_ns - self._limit_ns
-                if late_ns > 0 and self._overdue(host):
-                    overdue += (host.name,)
-            parts.append(None)
-        state = tuple(parts)
-        if not overdue and state == self._checked:
+        world = self.world
+        looked = world.changes + world.disk.swaps  # neither ever falls
+        if looked == self._looked and world.now_ns < self._look_ns:
             return
-        self._checked = state
-        running: dict[str, tuple[Running, ...]] = {}
-        for host in self._hosts:
-            for vm in host.running:
-                place = Running(host.name, host.me.slot, host.guard.memory().term)
-                running[vm] = (*running.get(vm, ()), place)
-        leases = {vm: self.lease(vm) for vm in running}
-        said = broken(PoolPicture(running, leases, self._views(), overdue))
+        said = world.wrong[0] if world.wrong else broken(self._picture())
         if said:
-            raise BrokenInvariant(f"at {now_ns / 1e9:.3f} s: {said}")
+            raise BrokenInvariant(f"at {world.now_ns / 1e9:.3f} s: {said}")
+        self._looked = looked
+
+    def _picture(self) -> PoolPicture:
+        now_ns = self._look_ns = self.world.now_ns
+        running: dict[str, tuple[Running, ...]] = {}
+        overdue: tuple[str, ...] = ()
+        least_ns = self._limit_ns  # a deadline only moves away, so a look is never too late
+        for host in self._hosts:
+            if not host.running:
+                continue
+            memory = host.guard.memory()
+            for vm in host.running:
+                running[vm] = (*running.get(vm, ()), Running(host.name, host.me.slot, memory.term))
+            left_ns = self._limit_ns - host.reading().since(memory.start)
+            least_ns = min(least_ns, left_ns)
+            if left_ns < 0 and self._overdue(host):
+                overdue += (host.name,)
+        self._look_ns = now_ns + least_ns // 2  # no clock runs twice as fast as it should
+        leases = {vm: self.lease(vm) for vm in running}
+        return PoolPicture(running, leases, self._views(), overdue)
 
     def _overdue(self, host: SimHost) -> bool:
         over_ns = -host.guard.remaining_ns(host.reading())

@@ -6,7 +6,6 @@ A drill mutes it as pulse_loop does: no packet goes out or comes in, cycles fail
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any
 
 from outlast.guard.pulse_core import PulseCore
@@ -28,7 +27,7 @@ class SimPulse:
     """desk: what goes into the block. cycled: a storage cycle came to its end."""
 
     def __init__(
-        self, machine: Machine, desk: Callable[[], Desk], cycled: Callable[[], None]
+        self, machine: Machine, desk: Callable[[frozenset[int]], Desk], cycled: Callable[[], None]
     ) -> None:
         self.machine, self.world = machine, machine.world
         self._desk, self._cycled = desk, cycled
@@ -43,7 +42,8 @@ class SimPulse:
         self.extensions = Extensions(self.core)
         self.extensions.told_first = True
         self.muting = Muting()
-        machine.deaf = lambda: self.muting.network(machine.instant())
+        self._drilled = False
+        machine.deaf = lambda: self._drilled and self.muting.network(machine.instant())
         self.busy = False
         self.seq = 0
         self.good_seq = 0
@@ -73,13 +73,12 @@ class SimPulse:
         lost_ns = self.machine.settings.timing.link_lost_ns
         heard_at = self.machine.heard.items()
         heard = frozenset(s for s, at in heard_at if self.world.now_ns - at < lost_ns)
-        desk = replace(self._desk(), heard=heard)
         term = f"{self.world.random.getrandbits(128):032x}"
-        block = self.core.begin(desk, term)
+        block = self.core.begin(self._desk(heard), term)
         raw = fmt.encode_block(block) if block else None
         started = self.machine.instant()
         self.busy = True
-        if self.muting.storage(started):
+        if self.muted():
             self._failed(started, raw, None, started, "")
             return
         if raw is None:
@@ -140,9 +139,14 @@ class SimPulse:
         heard = self.world.hears(self.machine.name, peer.name)
         return heard and not (self.machine.deaf() or peer.deaf())
 
+    def muted(self) -> bool:
+        """True while a drill takes the storage away."""
+        return self._drilled and self.muting.storage(self.machine.instant())
+
     def drill(self, kind: str, for_ns: int = 0) -> None:
         """Act as if this host had less, for a while; 0: for DRILL_BEATS."""
         for_ns = for_ns or DRILL_BEATS * self.core.timing.beat_ns
+        self._drilled = True
         self._command(self.muting.begin(Drill(kind, for_ns), self.core, self.machine.instant()))
 
     def heed_packet(self, packet: Packet) -> None:
@@ -180,14 +184,15 @@ class SimPulse:
     def _cycle_done(self, sample: Cycle) -> None:
         self.busy = False
         self.seq += 1
-        sample = self.muting.cycled(sample, self.machine.instant())
-        commands = self.core.finish(sample, self.machine.instant())
+        now = self.machine.instant()
+        sample = self.muting.cycled(sample, now)
+        commands = self.core.finish(sample, now)
         self.extensions.cycled(sample, commands)
         self._command(commands)
         self._ask_for_time()
         if self.core.good:
             self.last_good, self.good_seq = sample, self.seq
-        self.core.heed(self.machine.guard_fact(), self.machine.instant())
+        self.core.heed(self.machine.guard_fact(), now)
         self._cycled()
 
     def _command(self, commands: Iterable[Command]) -> None:
@@ -214,6 +219,7 @@ class SimPulse:
                         if guard.retime(now, seen, at)["ok"]:
                             self.core.retimed(timing)
                         continue
+                    self.world.changes += 1
                     answer = guard.open(now, seen, {**at, "drains": True})
                     if not answer.get("ok"):
                         self.core.open_refused(str(answer.get("error")))

@@ -5,8 +5,9 @@ matters. Then come blocks: commands, a line of four dashes, the notes expected o
 line. A note stands as `host: sentence [code]`; what several hosts say alike stands once. Terms and
 the numbers of blocks are chance and stand as T and N.
 
-    pool hosts=a,b,c vms=web,db [timing=lab] [seed=1] [memory=1000] [vm=100] [partition=fence]
+    pool hosts=a,b,c vms=web,db [timing=lab] [seed=2] [memory=1000] [vm=100] [partition=fence]
          [dedicated=a]           a runs no VMs
+         [witness=192.0.2.1]     what hosts ping; all reach it
          [dead=30s] [fence=...]  instead of the timing's own; also beat, kill, settle, grace
     quiet                        this block's notes are not told
     wait 20s
@@ -20,6 +21,7 @@ the numbers of blocks are chance and stand as T and N.
     storage takes 20..90ms       each request, for all hosts, on its way and back
     world rough | smooth         reads overlap writes, packets come late or twice, writes are torn
     link a-b down | up           link a-b flaps 9 times every 0.4s
+    witness of a,b lost | reached   in a pool that has one
     way a>b cut | open           what a sends does not reach b
     network of c down | up       network down | up         network between a,b and c,d down | up
     qemu of web dies             vm web shuts down
@@ -140,13 +142,14 @@ class Player:
 
     def _build(self, options: dict[str, str]) -> None:
         self._pool = SimPool(
-            int(options.get("seed", "1")),
+            int(options.get("seed", "2")),  # whose hosts mostly join one after the other
             options["hosts"].split(","),
             [v for v in options.get("vms", "").split(",") if v],
             timing=timed(options),
             memory_mib=int(options.get("memory", "1000")),
             vm_mib=int(options.get("vm", "100")),
             partition=options.get("partition", "fence"),
+            witness=options.get("witness", ""),
             tell=self._tell,
         )
         self._verbs, self._watch = Verbs(self._pool), Watch(self._pool)

@@ -9,8 +9,9 @@ Rules:
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from outlast.errors import BrokenInvariant
 from outlast.pool.journal import Note
@@ -34,6 +35,11 @@ class Outcome:
     faults: tuple[str, ...]
     host_seconds: float
     number: int = -1  # of the branch (branches.py); -1: the whole seed
+    course: str = ""  # the same for schedules in which the same was done and said, times aside
+
+    def short(self, words_max: int) -> dict[str, object]:
+        """For another process: all but the faults."""
+        return {**asdict(self), "words": self.words[:words_max], "faults": ()}
 
     @property
     def name(self) -> str:
@@ -46,16 +52,19 @@ class Run:
     def __init__(self, seed: int, tell: Callable[[str], None] | None = None) -> None:
         self.seed = seed
         self._tell = tell
-        self.begun_s = 0.0
+        self.begun_ns = 0
         self.faults: list[str] = []
+        self._course = hashlib.blake2b(digest_size=8)
         # the pool's size is drawn from the seed, the rest from the world's own chance
         hosts = HOSTS[: 2 + seed % 4]
         vms = [f"vm{i}" for i in range(1, 5)]
         partition = ("fence", "strict", "hold")[seed // 4 % 3]
         self.timing = TIMINGS[seed // 12 % len(TIMINGS)]
         self.slow = preset(self.timing).dead_ns / preset("lab").dead_ns
-        told = self._note if tell else _silent
-        self.pool = SimPool(seed, hosts, vms, partition=partition, timing=self.timing, tell=told)
+        self.pool = SimPool(
+            seed, hosts, vms, partition=partition, timing=self.timing, tell=self._note,
+            witness="192.0.2.1" if seed % 5 < 2 else "",
+        )  # fmt: skip
         self.random = self.pool.world.random
         for host in self.pool.hosts.values():  # large VMs are slow to die, storage holds them
             share = self.random.choice((0, 0, self.random.random()))
@@ -77,14 +86,14 @@ class Run:
         return BOUND_S * self.slow
 
     def _note(self, host: str, note: Note) -> None:
+        self._course.update(f"{host} {note.code} {note.vm}\n".encode())
         if self._tell:
             self._tell(f"{self.pool.world.now_ns / 1e9:9.2f} {host}: {note.sentence} [{note.code}]")
 
     def play(self) -> Outcome:
         pool = self.pool
-        self.begun_s = pool.world.now_ns / 1e9
-        seconds, begun_ns = 0.0, pool.world.now_ns
-        kind, words = "ok", ""
+        self.begun_ns = pool.world.now_ns
+        seconds, kind, words = 0.0, "ok", ""
         try:
             pool.start()
             pool.run(self.slow)
@@ -99,8 +108,12 @@ class Run:
             kind = "liveness" if words else "ok"
         except BrokenInvariant as broken:
             kind, words = "safety", str(broken)
-        played_s = (pool.world.now_ns - begun_ns) / 1e9
-        return Outcome(self.seed, kind, words, tuple(self.faults), played_s * len(pool.hosts))
+        return self.outcome(kind, words)
+
+    def outcome(self, kind: str, words: str, number: int = -1) -> Outcome:
+        host_seconds = (self.pool.world.now_ns - self.begun_ns) / 1e9 * len(self.pool.hosts)
+        course = self._course.hexdigest()
+        return Outcome(self.seed, kind, words, tuple(self.faults), host_seconds, number, course)
 
     def hurt(self) -> None:
         """One more fault, unless the drawn one can not happen now."""
@@ -108,11 +121,13 @@ class Run:
         name, other = draw.choice(list(pool.hosts)), draw.choice(list(pool.hosts))
         vm = draw.choice(pool.vms)
         what = draw.choice(self.kinds)
-        fault = f"{pool.world.now_ns / 1e9:.2f} {what} {name} {other} {vm}"
+        words = f"{what} {name} {other} {vm}"
+        fault = f"{pool.world.now_ns / 1e9:.2f} {words}"
         if self._tell:
             self._tell(f"  {fault}")
         if self._strokes.strike(what, name, other, vm):
             self.faults.append(fault)
+            self._course.update(f"{words}\n".encode())
 
     def heal(self) -> None:
         pool = self.pool
@@ -123,6 +138,7 @@ class Run:
             pool.serve(name, "")
             pool.set_path(name, Path.OK)
             host.sleep(False)
+            host.reach_witness(True)
             host.start_trouble.clear()
             host.start_takes_ns = min(host.start_takes_ns, S)
             host.power_on()
@@ -139,10 +155,6 @@ class Run:
 
     def _missing(self) -> list[str]:
         return [vm for vm in self.pool.wanted() if not self.pool.where(vm)]
-
-
-def _silent(host: str, note: Note) -> None:
-    """Nobody listens."""
 
 
 def play(seed: int) -> Outcome:

@@ -34,6 +34,7 @@ WORDS = {
     "rough": "world rough", "smooth": "world smooth", "clocks": "clocks of {host} drift",
     "sleep": "host {host} asleep", "wake": "host {host} awake",
     "wall": "wall clock of {host} wrong",
+    "blind": "witness of {host} lost", "sight": "witness of {host} reached",
     "stall": "storage of {host} stuck for 1s", "island": "network of {host} down",
     "bridge": "network of {host} up",
     "gulp": "qemu of {vm} dies", "drown": "network of {host} down",
@@ -77,10 +78,11 @@ def shrink(seed: int, say: Callable[[str], None] = lambda _line: None) -> Shrunk
     outcome = run.play()
     if outcome.kind == "ok":
         return Shrunk("", "", len(outcome.faults), 0)
-    steps = steps_of(outcome.faults, run.begun_s)
+    steps = steps_of(outcome.faults, run.begun_ns / 1e9)
     head = (
         f"pool hosts={','.join(run.pool.hosts)} vms={','.join(run.pool.vms)} "
         f"timing={run.timing} partition={run.pool.settings.partition}"
+        f"{f' witness={witness}' if (witness := run.pool.settings.witness) else ''}"
     )
     end = _end(run) if outcome.kind == "liveness" else []
     tries = 0

@@ -1,7 +1,8 @@
 """Many seeds on all processors, for as long as one likes; the result is a file that grows.
 
     {"commit": "1a2b3c4", "first": 1, "next": 5001, "host_seconds": 1.2e6, "cpu_seconds": 610.0,
-     "counts": {"ok": 5000}, "failures": [{"seed": 7, "kind": "safety", "words": "..."}]}
+     "different": 5000, "counts": {"ok": 5000},
+     "failures": [{"seed": "7", "kind": "safety", "words": "..."}]}
 
 Rules:
 1. Seeds are played in order of their numbers and counted in that order, so that `next` says it all:
@@ -12,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -26,7 +28,8 @@ from outlast.sim.branches import branches, is_trunk
 from outlast.sim.seeds import Outcome, play
 
 BATCH = 16  # seeds for each processor between two looks at the clock; 3 to 6 seconds
-BRANCHES = 100  # of one trunk
+TRUNKS = 4  # the same where each has branches: about 10 seconds, half of the seeds have none
+BRANCHES = 200  # of one trunk
 FAILURES_KEPT = 50
 
 
@@ -39,10 +42,16 @@ class Tally:
     next: int
     host_seconds: float = 0.0
     cpu_seconds: float = 0.0
+    different: int = 0  # schedules whose course no other had before, since the soak was begun or
+    # gone on with: what was done to the pool and what its hosts told, in order, times aside
     counts: dict[str, int] = field(default_factory=dict)
     failures: list[dict[str, object]] = field(default_factory=list)
 
-    def add(self, outcome: Outcome, cpu_s: float) -> None:
+    def add(self, outcome: Outcome, cpu_s: float, courses: set[str]) -> None:
+        """courses: of the schedules before."""
+        if outcome.course not in courses:
+            courses.add(outcome.course)
+            self.different += 1
         self.host_seconds += outcome.host_seconds
         self.cpu_seconds += cpu_s
         self.counts[outcome.kind] = self.counts.get(outcome.kind, 0) + 1
@@ -62,7 +71,7 @@ class Tally:
         rate = self.host_seconds / max(0.001, self.cpu_seconds)
         found = ", ".join(f"{n} {kind}" for kind, n in sorted(self.counts.items()))
         return (
-            f"{self.played:,} schedules ({found or 'none yet'}), "
+            f"{self.played:,} schedules ({found or 'none yet'}; {self.different:,} differ), "
             f"{self.host_seconds:,.0f} host-seconds, {rate:,.0f} a CPU second"
         )
 
@@ -91,24 +100,25 @@ def save(path: Path, tally: Tally) -> None:
 
 def soak(
     tally: Tally, seconds: float, jobs: int = 0, saved: Callable[[Tally], None] = lambda _: None,
-    *, branching: bool = False,
+    *, branching: bool = False, enough: float = math.inf,
 ) -> Tally:  # fmt: skip
-    """Play seeds from `tally.next` on, or their branches. Ctrl-C ends it early, with everything
-    counted kept."""
+    """Play seeds from `tally.next` on, or their branches, for so long or until enough of them
+    differ. Ctrl-C ends it early, with everything counted kept."""
     jobs = jobs or os.cpu_count() or 1
     until = time.monotonic() + seconds
+    courses: set[str] = set()
     played = _grown if branching else _played
     with multiprocessing.Pool(jobs, _quiet) as workers:
         try:
             while True:  # one batch at least
-                batch = range(tally.next, tally.next + (1 if branching else BATCH) * jobs)
+                batch = range(tally.next, tally.next + (TRUNKS if branching else BATCH) * jobs)
                 found = workers.map(played, batch, chunksize=1)
                 for seed, outcomes in zip(batch, found, strict=True):
                     for outcome, cpu_s in outcomes:
-                        tally.add(outcome, cpu_s)
+                        tally.add(outcome, cpu_s, courses)
                     tally.next = seed + 1
                 saved(tally)
-                if time.monotonic() > until:
+                if time.monotonic() > until or tally.different >= enough:
                     break
         except KeyboardInterrupt:
             workers.terminate()

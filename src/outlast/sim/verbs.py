@@ -132,6 +132,9 @@ class Verbs:
             case ["way", pair, ("cut" | "open") as word] if ">" in pair:
                 a, b = (self.pool.host(name).name for name in pair.split(">"))
                 (self.world.cut.add if word == "cut" else self.world.cut.discard)((a, b))
+            case ["witness", "of", names, ("lost" | "reached") as word]:
+                for host in self._hosts(names):
+                    host.reach_witness(word == "reached")
             case ["network", "of", names, ("down" | "up") as word]:
                 for host in self._hosts(names):
                     self.pool.isolate(host.name, word == "up")
@@ -158,6 +161,9 @@ class Verbs:
             case ["guest", "of", vm, ("mute" | "answers") as word]:
                 for host in self.pool.hosts.values():
                     (host.mute.add if word == "mute" else host.mute.discard)(vm)
+            case ["guest", "of", vm, "boots", "for", time]:  # then it gives a sign of life
+                for host in self.pool.hosts.values():
+                    host.boots[vm] = round(seconds(time) * S)
             case ["starts", "on", names, "take", time]:
                 for host in self._hosts(names):
                     host.start_takes_ns = round(seconds(time) * S)

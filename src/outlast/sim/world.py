@@ -18,10 +18,12 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
+from outlast.guard.pulse_windows import NEVER_WRITTEN
 from outlast.model import SLOT_MAX, Block
 from outlast.settings import MS
-from outlast.storage.format import BLOCK_SIZE
+from outlast.sim.codec import DECODE
 
 
 class Path(Enum):
@@ -54,7 +56,7 @@ class Request:
 class Disk:
     """The shared storage: the heartbeat area and the registers, all versions kept."""
 
-    area: list[bytes] = field(default_factory=lambda: [bytes(BLOCK_SIZE)] * (SLOT_MAX + 1))
+    area: list[bytes] = field(default_factory=lambda: [NEVER_WRITTEN] * (SLOT_MAX + 1))
     registers: dict[str, list[Mapping[str, object]]] = field(default_factory=dict)
     swaps: int = 0  # how many were done
     damaged: set[str] = field(default_factory=set)  # registers that hold garbage
@@ -88,7 +90,10 @@ class World:
         self.loss = 0.0  # the share of packets that are lost
         self.rough = False  # rule 4
         self.blocks: dict[int, tuple[bytes, Block | None]] = {}  # slot -> bytes, what they mean
+        self.values: dict[str, tuple[object, Any]] = {}  # register -> a value, what it means
         self.latency_ns = (1 * MS, 8 * MS)
+        self.changes = 0  # of what runs where, of terms and of clocks: a look at the invariants
+        self.wrong: list[str] = []  # what a host did that no host ever may
         self.after_event: list[Callable[[], None]] = []
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
@@ -99,16 +104,17 @@ class World:
         heapq.heappush(self._queue, (self.now_ns + delay_ns, self._count, act))
 
     def run_until(self, end_ns: int) -> None:
-        while self._queue and self._queue[0][0] <= end_ns:
-            self.now_ns, _, act = heapq.heappop(self._queue)
+        queue, checks = self._queue, self.after_event
+        while queue and queue[0][0] <= end_ns:
+            self.now_ns, _, act = heapq.heappop(queue)
             act()
-            for check in self.after_event:
+            for check in checks:
                 check()
         self.now_ns = max(self.now_ns, end_ns)
 
     def draw_latency(self) -> int:
         low, high = self.latency_ns
-        return self.random.randint(low, high)
+        return low + int((high - low) * self.random.random())
 
     def packet_delays_ns(self) -> tuple[int, ...]:
         """When the copies of one packet arrive: one copy, or two, in any order with others."""
@@ -154,6 +160,18 @@ class World:
                 self.after(self.draw_latency(), lambda r=request: self._arrive(r))  # type: ignore[misc]
             else:
                 self._waiting.append(request)
+
+    def accuse(self, words: str) -> None:
+        """A host did what no host ever may."""
+        self.wrong.append(words)
+        self.changes += 1
+
+    def meaning(self, name: str, value: Mapping[str, object]) -> Any:
+        """A value of a register as every host reads it: decoded once for all of them."""
+        known = self.values.get(name)
+        if known is None or known[0] is not value:
+            known = self.values[name] = (value, DECODE[name.split("/")[0]](value))
+        return known[1]
 
     def link(self, a: str, b: str, up: bool) -> None:
         for pair in ((a, b), (b, a)):

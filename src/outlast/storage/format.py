@@ -40,6 +40,7 @@ Block of a slot (piece 1..64), always written whole, by its owner only:
        152    4  vm_count
        156    4  free_mib
        160    4  free_vcpus
+       164    1  witness: 0 not said, 1 reached, 2 not reached; anything else counts as 0
        256 2112  hints, newest first, 24 times: version 8, length 1, name in UTF-8 72, 7 zero
       4088    8  seq again
 
@@ -71,6 +72,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import lru_cache
 
 from outlast.errors import InvalidInput, StorageTrouble
 from outlast.model import SLOT_MAX, Block, BlockState
@@ -108,7 +110,7 @@ RECORD_MAX = 4 * 1024 * 1024  # bytes of one register version file; far above an
 
 _FRONT = struct.Struct("<8sHHI")
 _HEADER = struct.Struct("<16sII")
-_BODY = struct.Struct("<16s16s16s16s16sQBBHIIIQQQQIII")
+_BODY = struct.Struct("<16s16s16s16s16sQBBHIIIQQQQIIIB")
 _HINT = struct.Struct(f"<QB{HINT_NAME_MAX}s7x")
 _SEQ = struct.Struct("<Q")
 _HEADER_MAGIC, _BLOCK_MAGIC = b"OUTLASTH", b"OUTLASTB"
@@ -121,6 +123,8 @@ _STATES = {
     BlockState.CLOSED: 4,
     BlockState.LEAVING: 5,
 }
+_WITNESS: Mapping[object, int] = {None: 0, True: 1, False: 2}
+_WITNESS_OF: Mapping[int, bool | None] = {1: True, 2: False}  # what a later version says: None
 _STATE_OF = {number: state for state, number in _STATES.items()}
 _HEADER_LINE = re.compile(rb"OUTLAST(\d{1,9}) (\S{1,100}) (\d{1,20}) (\d{1,9}) ([0-9a-f]{64})\Z")
 
@@ -153,11 +157,8 @@ def encode_block(block: Block) -> bytes:
     """
     if not 1 <= block.slot <= SLOT_MAX:
         raise InvalidInput(f"slot {block.slot} is not one of 1..{SLOT_MAX}")
-    hints = [
-        (name.encode(), version)
-        for name, version in block.hints
-        if len(name.encode()) <= HINT_NAME_MAX
-    ][:HINTS_MAX]
+    hints = [(raw, n) for name, n in block.hints if len(raw := name.encode()) <= HINT_NAME_MAX]
+    hints = hints[:HINTS_MAX]
     out = bytearray(BLOCK_SIZE)
     try:
         _BODY.pack_into(
@@ -168,7 +169,7 @@ def encode_block(block: Block) -> bytes:
             block.dead_after_ms, block.interval_ms, block.view_version, _mask(block.heard),
             _clip(block.agent_away_ms, _U64), block.work_seq,
             _clip(block.vm_count, _U32), _clip(block.free_mib, _U32),
-            _clip(block.free_vcpus, _U32),
+            _clip(block.free_vcpus, _U32), _WITNESS[block.witness],
         )  # fmt: skip
         for index, (name, version) in enumerate(hints):
             _HINT.pack_into(out, _HINTS_AT + index * _HINT.size, version, len(name), name)
@@ -186,7 +187,7 @@ def decode_block(raw: bytes, pool_uuid: str = "", slot: int = 0) -> Block:
     _check_piece(raw, _BLOCK_MAGIC, "block")
     (pool, host, boot, term, prev_term, seq, state, hint_count, its_slot, generation,
      dead_after_ms, interval_ms, view_version, heard, agent_away_ms, work_seq,
-     vm_count, free_mib, free_vcpus) = _BODY.unpack_from(raw, _FRONT.size)  # fmt: skip
+     vm_count, free_mib, free_vcpus, witness) = _BODY.unpack_from(raw, _FRONT.size)  # fmt: skip
     if pool_uuid and pool != _id_bytes(pool_uuid):
         raise BadBlock("pool", f"the block belongs to another pool, {_uuid_text(pool)}")
     if (slot and its_slot != slot) or not 1 <= its_slot <= SLOT_MAX:
@@ -201,6 +202,7 @@ def decode_block(raw: bytes, pool_uuid: str = "", slot: int = 0) -> Block:
         heard=frozenset(n for n in range(1, SLOT_MAX + 1) if heard >> (n - 1) & 1),
         agent_away_ms=agent_away_ms, vm_count=vm_count, free_mib=free_mib,
         free_vcpus=free_vcpus, work_seq=work_seq, hints=_hints(raw, hint_count),
+        witness=_WITNESS_OF.get(witness),
     )  # fmt: skip
 
 
@@ -232,7 +234,7 @@ def block_to_json(block: Block) -> dict[str, object]:
 def block_from_json(value: Mapping[str, object]) -> Block:
     """The block of `block_to_json`. Raises StorageTrouble on garbage."""
     try:
-        known = {f.name: value[f.name] for f in fields(Block)}
+        known = {f.name: value[f.name] for f in fields(Block) if f.name in value}
         known["state"] = BlockState(known["state"])
         known["heard"] = frozenset(_as_int(n) for n in _as_list(known["heard"]))
         known["hints"] = tuple(
@@ -244,6 +246,7 @@ def block_from_json(value: Mapping[str, object]) -> Block:
         for f in fields(Block):
             if f.type == "int":
                 _as_int(known[f.name])
+        known["witness"] = _WITNESS_OF.get(_WITNESS[value.get("witness")])
         return Block(**known)  # type: ignore[arg-type]
     except (KeyError, TypeError, ValueError, InvalidInput) as trouble:
         raise StorageTrouble(f"this is not a heartbeat block: {trouble!r}"[:300]) from None
@@ -357,6 +360,7 @@ def _hints(raw: bytes, count: int) -> tuple[tuple[str, int], ...]:
     return tuple(out)
 
 
+@lru_cache(maxsize=256)
 def _id_bytes(text: str) -> bytes:
     try:
         raw = bytes.fromhex(text.replace("-", ""))

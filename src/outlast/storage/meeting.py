@@ -144,7 +144,7 @@ class _Probe:
         self._pace = StoragePace(area, seat, hosts)
         self._area = area
         self._phase = 0
-        self._steps = 6 + hosts
+        self._steps = len(RACES) + hosts + 2  # as in `run`
 
     def await_others(self, wait_s: float) -> None:
         """Raises TimedOut."""
@@ -205,7 +205,7 @@ class _Probe:
 
     def _step(self, what: str, act: Callable[[], dict[str, Any]]) -> list[dict[str, Any]]:
         """One phase: everybody acts, then knows what it came to for all."""
-        self._progress(what, self._phase, self._steps)
+        self._progress(what, (self._phase + 1) // 2, self._steps)  # a step has two phases
         self._phase += 1
         self._pace.begin(self._phase)
         try:

@@ -47,10 +47,13 @@ Progress = Callable[[str, int, int], None]
 
 # The shortest preset that outlasts an ordinary failover of the file system itself.
 _FLOORS = {
-    "nfs": "standard", "nfs4": "patient", "ocfs2": "standard", "gfs2": "standard",
+    "nfs": "standard", "nfs4": "patient", "ocfs2": "tolerant", "gfs2": "standard",
     "fuse.glusterfs": "tolerant", "glusterfs": "tolerant", "ceph": "tolerant",
     "fuse.ceph": "tolerant", "cifs": "patient",
 }  # fmt: skip
+# For so long all hosts' beats stand still when one host dies: o2cb's own 60 s, and the recovery of
+# its locks; measured, docs/operating/file-systems.md
+_STANDSTILL_S = {"ocfs2": 70}
 _ORDER = ("quick", "standard", "tolerant", "patient")
 
 
@@ -341,6 +344,17 @@ def _qualifying(fs_type: str, beat: Spread, swap: Spread) -> tuple[str, ...]:
         for name in _ORDER[floor:]
         if 2 * beat.p99_ms < PRESETS[name].beat_ns / S * 1000
         and 3 * max(beat.max_ms, swap.max_ms) < PRESETS[name].fence_ns / S * 1000
+    )
+
+
+def standstill(fs_type: str, fence_ns: int) -> str:
+    """Why a pool with this fence window cannot live on such a file system; "" = it can. Pure."""
+    still_s = _STANDSTILL_S.get(fs_type, 0)
+    if fence_ns > still_s * S:
+        return ""
+    return (
+        f"on {fs_type} the writes of all hosts stand still for up to {still_s} s when one of them "
+        f"dies, longer than the fence window of {fence_ns // S} s: all would end their VMs"
     )
 
 

@@ -40,10 +40,10 @@ from outlast.wire.shapes import (
     VmMigrate,
     VmStatus,
     VmWish,
-    Why,
     parse,
 )
 from outlast.wire.target import Target, certificates, parse_target
+from outlast.wire.why import Why
 
 log = logging.getLogger("outlast.wire")
 

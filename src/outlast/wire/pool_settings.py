@@ -24,6 +24,7 @@ class PoolSettingsInfo(BaseModel):
     restart_limit: int = 5
     restart_window_s: int = 600
     partition: str = "fence"
+    witness: str = ""
     drill_vm: str = ""
     drill_kind: str = "vm"
     drill_at: str = ""

@@ -1,9 +1,9 @@
-"""The pool's own PKI: one authority per pool, one certificate per host, admin and manager.
+"""The pool's own PKI: one authority per pool, one certificate per host and for each of its callers.
 
 Promises:
 1. A context made here speaks TLS 1.3 only, trusts this pool's authority and nobody else, and
    demands a certificate from the other side as well.
-2. What a caller may do stands in its certificate (`peer_role`): host, admin or manager.
+2. What a caller may do stands in its certificate (`peer_role`), one of ROLES.
 3. Private keys are born with mode 0600, never pass a world-readable state, an argv or a log.
 4. The authority's certificate appears last: where there is a ca.pem, its key is complete.
 
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric import ec
 
-ROLES = ("host", "admin", "manager")
+PEOPLE = ("admin", "manager", "monitor")  # of callers that are no host
+ROLES = ("host", *PEOPLE)
 QEMU = "qemu"  # the role of QEMU's certificate: good for the memory of VMs on its way only
 CA_CERT, CA_KEY = "ca.pem", "ca.key"
 CERT, KEY = "cert.pem", "cert.key"

@@ -127,6 +127,7 @@ class PoolChange(Request):
     join: Literal["token", "anyone"] | None = None
     restart_limit: int | None = Field(default=None, ge=0, le=1000)
     restart_window_s: int | None = Field(default=None, ge=1, le=30 * 86400)
+    witness: str | None = Field(default=None, max_length=200)  # addresses, "" = none
     drill_vm: str | None = None
     drill_kind: DrillKind | None = None
     drill_at: str | None = Field(default=None, max_length=20)  # "" = no drills
@@ -266,15 +267,6 @@ class TimelineEntry(Answer):
     id: str = ""
     causes: list[str] = []  # ids of the notes that caused this one
     evidence: dict[str, object] = {}  # what the host saw at that moment
-
-
-class Why(Answer):
-    """Why a VM or a host is as it is: the answer in a sentence and the notes that led to it."""
-
-    subject: str
-    sentence: str
-    since_wall_s: float = 0  # since when; 0: not known
-    steps: list[TimelineEntry] = []
 
 
 class VmDetail(VmStatus):

@@ -17,6 +17,7 @@ from types import TracebackType
 
 from outlast.errors import InvalidInput, OutlastError
 from outlast.rack.lab import Lab
+from outlast.wire.shapes import VmChange
 
 KEEP_S = 0.03
 
@@ -143,6 +144,9 @@ class Faults:
                 lab.client().stop(vm)
             case ["move", vm, "to", host]:
                 lab.client().migrate(vm, host)
+            case ["vm", vm, "prefers", names]:
+                hosts = [] if names == "any" else names.split(",")
+                lab.client().place(vm, VmChange(preferred=hosts))
             case _:
                 return False
         return True

@@ -10,8 +10,10 @@ same words. The rule lists all that may differ, each with its reason:
 4. A view counts once a story, whoever tells it, and not at all when it is older than the story: a
    host that boots tells the view it finds, and how long it boots is chance.
 5. Links with a host that went down in this story: whether it boots before others miss it is chance.
-6. Which hosts cannot take a VM, behind its order: the order is given just before or just after
-   the view without its dead host.
+6. Behind an order: how much is left on each host, and which of the others cannot take the VM. Real
+   hosts measure what they carry, and the order is given just before or just after the view
+   without its dead host. Stories for the rack say where a VM rather runs, so which one is chosen
+   is no matter of measures, and must be the same.
 7. The evidence in brackets behind a proof, not its kind: a block that says "closed" shows the next
    term a moment later, and which of the two is read is chance.
 8. That a host which went down was refused more time: in a lab the watchdog leaves it half a second
@@ -36,7 +38,7 @@ OUTSIDE: Mapping[str, str] = {
     "agent-away": "told after 0.3 s in a lab; no real program begins within that",
 }
 _LINE = re.compile(r"^(\S+): (.*) \[([a-z-]+)\]$")
-_CANNOT = re.compile(r"; \S+ is down: [^;]*")
+_RANKING = re.compile(r"(most is left on \S+): .*")
 _EVIDENCE = re.compile(r"(proof: [a-z]+) \([^)]*\)")
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 _VIEW = re.compile(r"^view (\d+) ")
@@ -79,7 +81,7 @@ def _block(told: Sequence[str], about: Circumstances, views: set[int]) -> Iterat
         link = _LINK.match(sentence) if code.startswith("link-") else None
         if link and set(link.groups()) & set(about.went_down):
             continue
-        sentence = _EVIDENCE.sub(r"\1", _CANNOT.sub("", sentence))
+        sentence = _EVIDENCE.sub(r"\1", _RANKING.sub(r"\1", sentence))
         words = f"{_NUMBER.sub('#', sentence)} [{code}]"
         if code not in ONCE:
             yield f"{host}: {words}"

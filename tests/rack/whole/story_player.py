@@ -32,6 +32,9 @@ from outlast.errors import OutlastError
 from outlast.rack.lab import Lab
 from outlast.sim.scenario import Block, Player, blocks
 from outlast.sim.verbs import seconds
+from outlast.wire.shapes import VmChange
+
+MAKES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +165,13 @@ class Stage:
         """A healthy pool as the story begins with."""
         opening = Opening.of(text)
         like = list(opening.hosts) == self.lab.hosts and sorted(opening.places) == self.lab.vms
-        if not like or not opening.quiet or not self._put_back(opening):
+        if like and opening.quiet and self._put_back(opening):
+            return
+        for _ in range(MAKES):  # on a busy machine another host may have become master meanwhile
             self._make(opening)
+            if self._led():
+                return
+        raise AssertionError(f"the pool's master is never {self.lab.hosts[0]}, as in every story")
 
     def _make(self, opening: Opening) -> None:
         self.close()
@@ -185,13 +193,17 @@ class Stage:
         lab = self.lab
         try:
             for vm in lab.vms:
+                lab.client().place(vm, VmChange(preferred=[]))
                 lab.client().start(vm)
             restore(lab)
             self._place(opening)
         except OutlastError as error:
             print(f"a new rack: {error.sentence}")
             return False
-        return lab.client().status().master == lab.hosts[0]
+        return self._led()
+
+    def _led(self) -> bool:
+        return self.lab.client().status().master == self.lab.hosts[0]
 
     def _place(self, opening: Opening) -> None:
         """Every VM on its host."""

@@ -20,6 +20,7 @@ SAME = [
     ("a view's number", "view 4 is", "view 17 is"),
     ("who tells a view", "a: view 4", "b: view 4"),
     ("why others cannot", "; c is down: it is dead", ""),
+    ("what is left", "memory 80% free, 0.88; then b 0.88", "CPU 3% free, 0.12; then b 0.11"),
     ("what a block showed", "(block N unchanged for 3.2 s)", "(block N shows term T)"),
 ]
 OTHER = [
@@ -27,6 +28,7 @@ OTHER = [
     ("the VM", "web runs on a", "db runs on a"),
     ("who runs it", "a: web runs", "b: web runs"),
     ("the proof", "proof: silent", "proof: closed"),
+    ("where most is left", "left on a", "left on b"),
     ("the reason", "c lost it", "b lost it"),
     ("the members", "is a b,", "is b,"),
     ("the code", "[vm-runs]", "[vm-adopted]"),

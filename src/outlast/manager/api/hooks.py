@@ -19,7 +19,7 @@ from outlast.manager.api.answers import ERRORS, Cursor, Limit, Page, Request, pa
 from outlast.manager.api.gate import Caller, needs
 from outlast.manager.mail import SCHEME
 from outlast.manager.repository import hooks, records
-from outlast.manager.repository.hooks import Delivery, Due, Hook
+from outlast.manager.repository.hooks import Delivery, Due, Hook, Part
 from outlast.manager.repository.records import AuditRow
 from outlast.manager.repository.store import Repository
 from outlast.manager.webhooks import deliver, new_hook
@@ -96,7 +96,8 @@ async def try_hook(webhook: str, caller: Annotated[Caller, needs("webhooks")]) -
     """Post a made-up event now; the answer is the receiver's."""
     hook = await _find(caller.manager.repository, webhook)
     body = '{"code": "test", "sentence": "this is a test"}'
-    due = Due(Delivery(0, hook.id, 0, 1, 0, 0, ""), hook.url, hook.secret, body)
+    part = Part(Delivery(0, hook.id, 0, 1, 0, 0, ""), body)
+    due = Due(hook.id, hook.url, hook.secret, (part,))
     status, sentence = await asyncio.to_thread(
         deliver, due, caller.manager.config.mail, time.time()
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 
@@ -19,14 +19,19 @@ from outlast.manager.api.answers import (
 from outlast.manager.api.gate import Caller, logged_in, needs
 from outlast.manager.api.once import KEY, Once, accepted
 from outlast.manager.ports import PoolEntry
-from outlast.wire.shapes import HaSwitch, HostMaintain, HostStatus, PoolChange, TimelineEntry, Why
+from outlast.wire.shapes import HaSwitch, HostMaintain, HostStatus, PoolChange, TimelineEntry
 from outlast.wire.templates import TemplateDeploy, TemplateInfo
+from outlast.wire.why import Why
 
 router = APIRouter()
 
 
 class TemplateDeployBody(TemplateDeploy):
     start: bool = False  # and start it once it is there
+
+
+class DrillBody(Request):
+    kind: Literal["power", "network", "storage", "agent"]
 
 
 class HostServeBody(Request):
@@ -185,6 +190,18 @@ async def power_off(
     acts, who = caller.manager.acts, caller.person.name
     return await once(
         lambda: acts.power_off(caller.pool_id, caller.host, who, address=caller.address)
+    )
+
+
+@router.post("/pools/{pool}/hosts/{host}/drill", tags=["hosts"], **accepted())
+async def drill(
+    pool: str, host: str, wish: DrillBody, caller: Annotated[Caller, needs("drill")], once: Once,
+    key: KEY = "",
+) -> Response:  # fmt: skip
+    """Have a failure of a host take place, on purpose; its report is an event."""
+    acts, who = caller.manager.acts, caller.person.name
+    return await once(
+        lambda: acts.drill(caller.pool_id, caller.host, who, wish.kind, address=caller.address)
     )
 
 

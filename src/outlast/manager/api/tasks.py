@@ -98,7 +98,7 @@ async def _wait(caller: Caller, task_id: str, wait_s: float) -> Task:
 
 def sees_task(caller: Caller, task: Task) -> bool:
     scope = caller.scope
-    if task.verb in ("maintain", "resume", "power-off", "pool-ha", "pool-set"):
+    if task.verb in ("maintain", "resume", "power-off", "drill", "pool-ha", "pool-set"):
         return scope.sees_pool(task.pool_id)
     return scope.sees_vm(task.pool_id, task.object) or task.who == caller.person.name
 

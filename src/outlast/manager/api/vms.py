@@ -22,7 +22,8 @@ from outlast.manager.api.gate import Caller, logged_in, needs
 from outlast.manager.api.once import KEY, Once, accepted
 from outlast.manager.errors import Changed
 from outlast.manager.ports import PoolEntry, VmItem, VmQuery
-from outlast.wire.shapes import HaSwitch, VmChange, VmCreate, VmDelete, VmMigrate, Why
+from outlast.wire.shapes import HaSwitch, VmChange, VmCreate, VmDelete, VmMigrate
+from outlast.wire.why import Why
 
 router = APIRouter(tags=["VMs"])
 IfMatch = Annotated[

@@ -1,15 +1,18 @@
 """Webhooks and their deliveries in the database. Functions of an open connection.
 
 Rules: an event is handed to a webhook once (`deliveries_once`); a delivery that is due belongs to
-whoever claims it, for CLAIM_S. What a webhook signs with is readable here, as it has to be used.
+whoever claims it, for CLAIM_S. Of one that is gathered, whatever was not tried yet goes along with
+what is due. What a webhook signs with is readable here, as it has to be used.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from outlast.errors import NotFound
@@ -18,6 +21,7 @@ from outlast.manager.repository.schema import deliveries, events, pools, webhook
 
 CLAIM_S = 60.0
 STEP = 500
+GATHERED_MAX = 1000  # events of one message
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +49,21 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
-    """A delivery that was claimed, with all that is needed to make it."""
+class Part:
+    """A delivery that was claimed, and the event as it is told."""
 
     delivery: Delivery
+    body: str  # JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What goes out at once, with all that is needed for it: one event, or several gathered."""
+
+    webhook: str
     url: str
     secret: str
-    body: str
+    parts: tuple[Part, ...]
 
 
 def add_hook(c: Connection, hook: Hook) -> None:
@@ -79,15 +91,15 @@ def all_hooks(c: Connection) -> list[Hook]:
     ]  # fmt: skip
 
 
-def hand_over(c: Connection, wall_s: float) -> int:
-    """New events become deliveries; how many."""
+def hand_over(c: Connection, due_wall_s: Callable[[Hook, str], float]) -> int:
+    """New events become deliveries, due when `due_wall_s` says so of a code; how many."""
     made = 0
     make = postgresql.insert if c.dialect.name == "postgresql" else sqlite.insert
     for hook in all_hooks(c):
         found = records.events_after(c, hook.after_id, STEP)
         rows = [
-            {"webhook": hook.id, "event_id": event.id, "tries": 0, "next_wall_s": wall_s,
-             "status": 0, "sentence": ""}
+            {"webhook": hook.id, "event_id": event.id, "tries": 0, "status": 0, "sentence": "",
+             "next_wall_s": due_wall_s(hook, event.code)}
             for event in found if hook.wants(event.code)
         ]  # fmt: skip
         if rows:
@@ -99,29 +111,59 @@ def hand_over(c: Connection, wall_s: float) -> int:
     return made
 
 
-def claim(c: Connection, wall_s: float, limit: int) -> list[Due]:
-    """Deliveries that are due; nobody else gets them for CLAIM_S."""
-    wanted = (
-        select(deliveries, webhooks.c.url, webhooks.c.secret)
+def claim(
+    c: Connection, wall_s: float, limit: int, *, gathered: Collection[str] = (),
+    resting: Collection[str] = (),
+) -> list[Due]:  # fmt: skip
+    """What is due; nobody else gets it for CLAIM_S.
+
+    gathered: webhooks whose events go out together; resting: those of them that wait for now.
+    """
+    open_ = deliveries.c.next_wall_s > 0
+    is_due = open_ & (deliveries.c.next_wall_s <= wall_s)
+    one_by_one = is_due & deliveries.c.webhook.not_in(gathered)
+    due = [
+        Due(row.webhook, row.url, row.secret, (part,))
+        for row, part in _claimed(c, _with_event().where(one_by_one).limit(limit), wall_s)
+    ]
+    wanted = select(deliveries.c.webhook).where(is_due, deliveries.c.webhook.in_(gathered))
+    for hook in sorted(set(c.execute(wanted).scalars()) - set(resting)):
+        along = (deliveries.c.webhook == hook) & open_ & (is_due | (deliveries.c.tries == 0))
+        rows = _claimed(c, _with_event().where(along).limit(GATHERED_MAX), wall_s)
+        if rows:
+            first = rows[0][0]
+            due.append(Due(hook, first.url, first.secret, tuple(part for _, part in rows)))
+    return due
+
+
+def _with_event() -> Select[Any]:
+    return (
+        select(
+            deliveries, webhooks.c.url, webhooks.c.secret, pools.c.name.label("pool"),
+            events.c.id.label("known"), events.c.pool_id, events.c.wall_s, events.c.host,
+            events.c.code, events.c.vm, events.c.sentence.label("said"), events.c.fields,
+        )
         .join(webhooks, webhooks.c.id == deliveries.c.webhook)
-        .where(deliveries.c.next_wall_s > 0, deliveries.c.next_wall_s <= wall_s)
+        .outerjoin(events, events.c.id == deliveries.c.event_id)
+        .outerjoin(pools, pools.c.id == events.c.pool_id)
         .order_by(deliveries.c.next_wall_s, deliveries.c.id)
-        .limit(limit)
-    )
+    )  # fmt: skip
+
+
+def _claimed(c: Connection, wanted: Select[Any], wall_s: float) -> list[tuple[Row[Any], Part]]:
     if c.dialect.name == "postgresql":
         wanted = wanted.with_for_update(of=deliveries, skip_locked=True)
     found = []
     for row in c.execute(wanted).all():
-        one = Delivery(row.id, row.webhook, row.event_id, row.tries + 1, 0, 0, "")
-        body = _body(c, row.event_id)
-        if body is None:  # the event was forgotten meanwhile
-            end(c, one.id, 0, 0, "the event is too old and was forgotten")
+        if row.known is None:  # the event was forgotten meanwhile
+            end(c, row.id, 0, 0, "the event is too old and was forgotten")
             continue
+        one = Delivery(row.id, row.webhook, row.event_id, row.tries + 1, 0, 0, "")
         same = deliveries.c.id == one.id
         c.execute(
             update(deliveries).where(same).values(tries=one.tries, next_wall_s=wall_s + CLAIM_S)
         )
-        found.append(Due(one, row.url, row.secret, body))
+        found.append((row, Part(one, _body(row))))
     return found
 
 
@@ -149,15 +191,9 @@ def forget(c: Connection, before_event_id: int) -> int:
     return c.execute(delete(deliveries).where(old)).rowcount
 
 
-def _body(c: Connection, event_id: int) -> str | None:
-    wanted = select(events, pools.c.name.label("pool")).outerjoin(
-        pools, pools.c.id == events.c.pool_id
-    )
-    row = c.execute(wanted.where(events.c.id == event_id)).one_or_none()
-    if row is None:
-        return None
+def _body(row: Row[Any]) -> str:
     return json.dumps(
-        {"id": row.id, "pool_id": row.pool_id, "pool": row.pool or "",
+        {"id": row.event_id, "pool_id": row.pool_id, "pool": row.pool or "",
          "wall_s": row.wall_s, "host": row.host, "code": row.code, "vm": row.vm,
-         "sentence": row.sentence, "fields": json.loads(row.fields)}
+         "sentence": row.said, "fields": json.loads(row.fields)}
     )  # fmt: skip

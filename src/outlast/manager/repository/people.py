@@ -37,7 +37,7 @@ class UserRow:
     origin: str = LOCAL
     subject: str = ""  # what the origin calls it; "" = local
     code_needed: bool = False
-    seen_wall_s: float = 0.0  # last login
+    seen_wall_s: float = 0.0  # last login, or heard of where he comes from
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,14 @@ from __future__ import annotations
 import shlex
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from outlast.errors import InvalidInput
 from outlast.manager.ports import PoolEntry, Task
 from outlast.manager.web import edits
 from outlast.manager.web.forms import Form
+from outlast.readiness.drills import HOST_KINDS
+from outlast.wire.drills import DrillKind
 from outlast.wire.shapes import DiskWish, HaSwitch, HostStatus, VmCreate, VmDelete, VmStatus, make
 from outlast.wire.templates import TemplateDeploy
 
@@ -134,6 +136,15 @@ async def _create(to: Aim, form: Form) -> Task:
     return made
 
 
+def _kind(form: Form) -> DrillKind:
+    """Of a drill; also before anybody chose. Raises InvalidInput."""
+    chosen = form["kind"] or "power"
+    for kind in HOST_KINDS:
+        if kind == chosen:
+            return cast("DrillKind", kind)
+    raise InvalidInput(f"there is no failure {chosen[:20]!r}", hint=", ".join(HOST_KINDS))
+
+
 def _create_command(name: str, form: Form) -> str:
     if form["template"]:
         return _deploy_command(form)
@@ -211,6 +222,10 @@ BUTTONS: tuple[Button, ...] = (
            lambda name, f: f"outlast host resume {name}" + " --bring-back" * bool(f["bring_back"]),
            _with("resume", lambda f: {"bring_back": bool(f["bring_back"])}),
            "Take {name} back into service"),
+    Button("host", "drill", "drill", "Fire drill", "zoom-question", TYPE,
+           _is_host(lambda h: h.state == "member" and not h.maintenance),
+           lambda name, f: f"outlast drill --host {name} --kind {_kind(f)}",
+           _with("drill", lambda f: {"kind": _kind(f)}), "Let {name} fail, on purpose?", "bad"),
     Button("host", "power-off", "power-off", "Power off", "plug-off", TYPE,
            _is_host(lambda h: h.state == "member"),
            lambda name, f: f"outlast host power-off {name}", _plain("power_off"),

@@ -16,6 +16,7 @@ from outlast.manager.web.edits import Thing
 from outlast.manager.web.gate import View
 from outlast.placement.choose import Answer
 from outlast.placement.plan import Plan
+from outlast.readiness.drills import Rehearsal
 from outlast.wire.shapes import HostStatus, VmStatus
 from outlast.wire.templates import TemplateInfo
 
@@ -31,7 +32,9 @@ class Foreseen:
     places: Answer | None = None
     hosts: tuple[str, ...] = ()
     templates: tuple[TemplateInfo, ...] = ()
-    fields: str = ""  # which the form has: "" | why-for | why | back | to | disks | new-vm | edit
+    drills: tuple[tuple[Rehearsal, list[str]], ...] = ()  # with what speaks against it
+    # which the form has: "" | why-for | why | back | to | disks | drill | new-vm | edit
+    fields: str = ""
     spans: tuple[str, ...] = field(default=tuple(SPANS))
 
 
@@ -101,6 +104,8 @@ async def _host(view: View, verb: str, host: HostStatus, entry: PoolEntry) -> Fo
     here = [v for v in entry.status.vms if v.host == host.name and v.state != "stopped"]
     if verb == "maintain":
         return await _maintain(view, host, entry)
+    if verb == "drill":
+        return await _drill(view, host, entry)
     if verb == "resume":
         away = [v.name for v in entry.status.vms if v.away_from == host.name]
         lines = (f"{host.name} takes VMs again.",
@@ -134,6 +139,18 @@ async def _maintain(view: View, host: HostStatus, entry: PoolEntry) -> Foreseen:
     lines.append(f"{host.name} gets no VMs until it is taken back into service.")
     steady = (host.name, verdict.warning, *(name for name, _ in plan.left))
     return Foreseen(tuple(lines), verdict.warning, steady, plan=plan, fields="why")
+
+
+async def _drill(view: View, host: HostStatus, entry: PoolEntry) -> Foreseen:
+    """A dry run of each kind."""
+    lines = ("What is described here really happens, and ends by itself; the pool compares it with "
+             "what was foreseen, and its report is an event.",)  # fmt: skip
+    try:
+        drills = tuple(await view.room.foresight.drills(entry.id, host.name))
+    except OutlastError as error:
+        return Foreseen(lines, _unknown(error), (host.name,), fields="drill")
+    touched = sorted({one.vm for found, _ in drills for one in found.foreseen})
+    return Foreseen(lines, steady=(host.name, *touched), drills=drills, fields="drill")
 
 
 def _pool(verb: str, entry: PoolEntry) -> Foreseen:

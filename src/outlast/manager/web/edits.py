@@ -120,6 +120,8 @@ POOL_FIELDS = (
           hint="times; 1: never twice"),
     Field("restart_limit", "Restarts of one VM, then it stays down", "--restarts", _number),
     Field("restart_window_s", "within so many seconds", "--restart-window", _number, unit="s"),
+    Field("witness", "Witness of splits, such as the gateway", "--witness",
+          hint="IP addresses with commas between; who reaches it stays"),
     Field("join", "Who may make a machine a host", "--join", choices=(
         ("anyone", "anyone with access to the storage"), ("token", "only with a token"))),
 )  # fmt: skip

@@ -21,7 +21,13 @@ from outlast.placement.picture import Picture
 from outlast.placement.plan import Plan
 from outlast.placement.snapshot import read
 from outlast.placement.spare import Failure, Verdict, every, what_if
-from outlast.readiness.drills import Rehearsal, rehearse, start_seconds
+from outlast.readiness.drills import (
+    HOST_KINDS,
+    Rehearsal,
+    planned,
+    rehearse,
+    start_seconds,
+)
 from outlast.settings import preset
 
 KEPT_S = 5.0
@@ -91,6 +97,21 @@ class Foresight:
         entries = await self._manager.reads.timeline(pool_id, NOTES_MAX, since_s)
         timing, took_s = preset(status.preset), start_seconds(entries)
         return await asyncio.to_thread(rehearse, status, picture, timing, host, kind, took_s)
+
+    async def drills(self, pool_id: str, host: str) -> list[tuple[Rehearsal, list[str]]]:
+        """Every failure that this host can be made to have, and what speaks against it now.
+
+        Raises NotFound, Unreachable.
+        """
+        picture, status = await self.picture(pool_id), self._manager.reads.pool(pool_id).status
+        since_s = time.time() - HISTORY_S
+        entries = await self._manager.reads.timeline(pool_id, NOTES_MAX, since_s)
+        timing = preset(status.preset)
+
+        def count() -> list[tuple[Rehearsal, list[str]]]:
+            return [planned(status, picture, timing, entries, host, k, "") for k in HOST_KINDS]
+
+        return await asyncio.to_thread(count)
 
     async def emptied(self, pool_id: str, host: str) -> tuple[Plan, Verdict]:
         """What the host's maintenance would move, and what would not be survived meanwhile."""

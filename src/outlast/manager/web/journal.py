@@ -21,6 +21,7 @@ from outlast.manager.api.tasks import sees_task
 from outlast.manager.ports import Task
 from outlast.manager.repository import records
 from outlast.manager.repository.records import EventRow
+from outlast.manager.tones import tone
 from outlast.manager.web.gate import View, page
 from outlast.manager.web.pictures.lanes import Mark, Span, lanes
 from outlast.manager.web.render import TEMPLATES, drawn, fragment, host_path
@@ -31,23 +32,9 @@ router = APIRouter()
 Text = Annotated[str, Query(max_length=200)]
 SPANS_S = {"15m": 900, "1h": 3600, "6h": 21600, "1d": 86400, "7d": 604800}
 READ_MAX = 500
-TONES = {
-    "bad": {"host-silent", "host-off", "fence-failed", "not-member", "vm-crashed", "no-room",
-            "start-failed", "guard-ended", "storage-sick", "time-refused", "held-down"},
-    "warn": {"block-unreadable", "link-down", "agent-away", "storm-brake", "order-refused",
-             "order-late", "start-waits", "margin-small", "move-failed", "call-refused",
-             "start-locked", "maintenance", "host-leaves", "time-given", "fence-begins",
-             "drill-begins", "drill-refused"},
-    "ok": {"vm-runs", "vm-moved", "member", "storage-back", "link-up", "in-service"},
-}  # fmt: skip
-TONE_OF = {code: tone for tone, codes in TONES.items() for code in codes}
 QUIET = ("lease-taken", "lease-freed", "order-given")  # not drawn: others say the same
 DOWN = {"host-silent", "host-off", "not-member", "host-leaves", "storage-sick"}
 UP = {"member", "in-service"}
-
-
-def tone(code: str) -> str:
-    return TONE_OF.get(code, "info")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ not lose is decided by the accounts. Every form that fails stays as it was typed
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
@@ -34,6 +35,8 @@ async def _users(view: View, error: OutlastError | None = None, form: Form = EMP
     values: dict[str, Any] = {
         "users": await people.users(),
         "factors": await people.factors.names(),
+        "rest_wall_s": people.rest_wall_s,
+        "now_s": time.time(),
         "roles": ROLES,
         "names": names,
         "form": form,

@@ -172,6 +172,7 @@ VERBS = {
     "stay": "Keeping", "delete": "Deleting", "create": "Creating", "ha": "Switching HA of",
     "pool-ha": "Switching HA of", "set": "Changing", "pool-set": "Changing",
     "maintain": "Emptying", "resume": "Taking back", "power-off": "Powering off",
+    "drill": "Drilling",
 }  # fmt: skip
 
 

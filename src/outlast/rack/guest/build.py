@@ -55,22 +55,29 @@ def build(out_dir: Path) -> Path:
     return target
 
 
-def build_demo(out_dir: Path) -> Demo:
+def build_demo(out_dir: Path, *, agent: bool = False) -> Demo:
     """Makes `out_dir`/sentinel.kernel and `out_dir`/sentinel.initrd.
 
-    Raises NotFound naming what cannot be had (compiler, package, package source), else as `build`.
+    agent: with QEMU's guest agent, and a file system on /dev/vdb that it can bring to rest
+    (agent.sh). Raises NotFound naming what cannot be had (compiler, package, package source), else
+    as `build`.
     """
-    demo = Demo(out_dir / "sentinel.kernel", out_dir / "sentinel.initrd")
+    name = "sentinel-agent" if agent else "sentinel"
+    demo = Demo(out_dir / f"{name}.kernel", out_dir / f"{name}.initrd")
     key = _key(SENTINEL_FLAGS)  # without the packages: a newer kernel is no reason to build again
     if _is_current((demo.kernel, demo.initrd), key):
         return demo
     packages = distro.resolve()
-    with _workshop(out_dir) as name:
-        folder = Path(name)
+    with _workshop(out_dir) as workshop:
+        folder = Path(workshop)
         sentinel = _compile(SENTINEL_PARTS, SENTINEL_FLAGS, folder)
-        found = distro.fetch_kernel(packages, folder)
+        modules = distro.MODULES + (distro.AGENT_MODULES if agent else ())
+        found = distro.fetch_kernel(packages, folder, modules)
         busybox = distro.fetch_busybox(folder)
-        initrd = initramfs.pack(_demo_entries(sentinel, busybox, found))
+        entries = [*_demo_entries(sentinel, busybox, found)]
+        if agent:
+            entries += _agent_entries(distro.fetch_agent(folder))
+        initrd = initramfs.pack(entries)
         _publish({demo.kernel: found.image, demo.initrd: initrd}, key)
     return demo
 
@@ -89,6 +96,15 @@ def _demo_entries(
         yield initramfs.plain(f"modules/{name}", content)
 
 
+def _agent_entries(files: dict[str, bytes]) -> Iterable[initramfs.Entry]:
+    folders = {str(above) for path in files for above in Path(path).parents}
+    for path in sorted({*folders, "data"} - {".", "bin"}):
+        yield initramfs.folder(path)
+    for path, content in files.items():
+        yield initramfs.program(path, content)
+    yield initramfs.program("agent", (SOURCE_DIR / "agent.sh").read_bytes())
+
+
 def _module_names(found: distro.Kernel) -> list[str]:
     """Module file names without the packing's suffix: they are stored unpacked."""
     return [f"{name.split('.')[0]}.ko" for name, _ in found.modules]
@@ -98,7 +114,7 @@ def _key(words: Iterable[str]) -> str:
     """Names everything a build depends on, except the compiler's version."""
     digest = hashlib.sha256("\0".join(words).encode())
     for path in sorted(SOURCE_DIR.glob("*.*")):
-        if path.suffix in (".c", ".h", ".ld", ".py"):
+        if path.suffix in (".c", ".h", ".ld", ".py", ".sh"):
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 

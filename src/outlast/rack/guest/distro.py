@@ -1,4 +1,4 @@
-"""Brings the distribution's small kernel and a static busybox, out of their packages.
+"""Brings the distribution's small kernel, a static busybox and QEMU's agent, out of their packages.
 
 Promises: nothing is installed and nothing outside the given folder is written; what is missing is
 said by name. Knows Debian (linux-image-cloud-amd64) and Ubuntu (linux-image-virtual), on x86-64.
@@ -19,6 +19,7 @@ from outlast.errors import NotFound
 
 KERNEL_PACKAGES = ("linux-image-cloud-amd64", "linux-image-virtual")
 MODULES = ("virtio_pci", "virtio_blk", "button", "evdev")  # disk, and the power button
+AGENT_MODULES = ("virtio_console", "ext4")  # its port, and something to bring to rest
 _DOWNLOAD_S = 600
 
 
@@ -47,7 +48,9 @@ def resolve() -> tuple[str, ...]:
     )
 
 
-def fetch_kernel(packages: tuple[str, ...], work_dir: Path) -> Kernel:
+def fetch_kernel(
+    packages: tuple[str, ...], work_dir: Path, modules: tuple[str, ...] = MODULES
+) -> Kernel:
     """Unpacks the packages of `resolve` below `work_dir` and picks what the guest needs.
 
     Raises NotFound naming the package or file that is missing.
@@ -62,7 +65,7 @@ def fetch_kernel(packages: tuple[str, ...], work_dir: Path) -> Kernel:
             f"{' and '.join(packages)} hold no kernel with modules where they are looked for",
             hint="boot/vmlinuz-* and lib/modules/* are expected in them",
         )
-    ordered = _in_order(trees[0])
+    ordered = _in_order(trees[0], modules)
     return Kernel(images[0].read_bytes(), tuple((p.name, _module_bytes(p)) for p in ordered))
 
 
@@ -77,6 +80,26 @@ def fetch_busybox(work_dir: Path) -> bytes:
         if (root / path).is_file():
             return (root / path).read_bytes()
     raise NotFound("the package busybox-static holds no busybox", hint="install busybox-static")
+
+
+def fetch_agent(work_dir: Path) -> dict[str, bytes]:
+    """QEMU's guest agent, by the paths it and its libraries have in a system; unpacked, not
+    installed.
+
+    Raises NotFound naming the package or library that is missing.
+    """
+    root = work_dir / "agent"
+    _unpack("qemu-guest-agent", root)
+    program = root / "usr/sbin/qemu-ga"
+    done = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=False)
+    if missing := re.findall(r"(\S+) => not found", done.stdout):
+        raise NotFound(
+            f"the guest agent needs {', '.join(missing)}", hint="qemu-system-x86 brings them"
+        )
+    libraries = re.findall(r"(/\S+) \(0x", done.stdout)
+    return {"bin/qemu-ga": program.read_bytes()} | {
+        path.lstrip("/"): Path(path).read_bytes() for path in libraries
+    }
 
 
 def _depends(package: str) -> list[str]:
@@ -109,8 +132,8 @@ def _unpack(package: str, root: Path) -> None:
             raise NotFound(f"{package} cannot be had: {' '.join(why)}", hint=hint)
 
 
-def _in_order(tree: Path) -> list[Path]:
-    """Files of MODULES and all they need, needed ones first; those built in are left out."""
+def _in_order(tree: Path, modules: tuple[str, ...]) -> list[Path]:
+    """Files of these modules and all they need, needed ones first; those built in are left out."""
     built_in = (tree / "modules.builtin").read_text() if (tree / "modules.builtin").exists() else ""
     have = {p.name.split(".")[0].replace("-", "_"): p for p in tree.rglob("*.ko*")}
     ordered: list[Path] = []
@@ -126,7 +149,7 @@ def _in_order(tree: Path) -> list[Path]:
                 need(other)
             ordered.append(path)
 
-    for name in MODULES:
+    for name in modules:
         need(name)
     return ordered
 

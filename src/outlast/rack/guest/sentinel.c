@@ -10,7 +10,7 @@
  * noshell.
  *
  * Beside it the initramfs holds /modules, whose list names the kernel modules in the order of
- * their need, and /bin/busybox.
+ * their need, and /bin/busybox; a program /agent is started as well, where it is there.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -239,6 +239,15 @@ static void offer_shell(void)
     }
 }
 
+static void start_agent(void)
+{
+    if (access("/agent", X_OK) || fork())
+        return;
+    signal(SIGCHLD, SIG_DFL);
+    execl("/agent", "/agent", NULL);
+    _exit(127);
+}
+
 /* Opens the disk and tells its sectors; 0 when none came up in time. */
 static uint64_t open_disk(void)
 {
@@ -283,6 +292,7 @@ int main(void)
     load_modules();
     watch_buttons();
     offer_shell();
+    start_agent();
     const char *words = find_word("ms=");
     uint64_t period_ms = words ? strtoul(words, NULL, 10) : PERIOD_MS;
     if (period_ms < 1 || period_ms > PERIOD_MS_MAX)

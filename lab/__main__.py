@@ -1,0 +1,50 @@
+"""Real kernels, real file systems: `make lab`, or `python -m lab [TRIAL ...] [--json FILE]`.
+
+Machines of QEMU without KVM run a distribution's own kernel, so that what this machine's kernel
+lacks (NFS, OCFS2, iSCSI) is tried as it is in the world. Needs root, 6 GiB of memory, half an hour,
+and the first time a mirror. Exit codes: 0 all was as it must be, 1 something was not, else
+those of errors.py. What was seen: docs/operating/file-systems.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import tempfile
+from pathlib import Path
+
+from lab.findings import Findings
+from lab.root import cache
+from lab.site import Site
+from outlast.errors import OutlastError
+
+TRIALS = ("nfs", "install", "ocfs2", "gluster")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m lab", description=__doc__)
+    parser.add_argument("trials", nargs="*", metavar="TRIAL", help=", ".join(TRIALS))
+    parser.add_argument("--json", type=Path, metavar="FILE", help="what was found, for programs")
+    chosen = parser.parse_args()
+    if unknown := set(chosen.trials) - set(TRIALS):
+        parser.error(f"there is no trial {', '.join(sorted(unknown))}; there are {TRIALS}")
+    found, code = Findings(), 0
+    for name in chosen.trials or TRIALS:
+        found.trial = name
+        folder = Path(tempfile.mkdtemp(prefix=f"run-{name}-", dir=cache()))
+        found.say(f"consoles are in {folder}")
+        try:
+            module = importlib.import_module(f"lab.{name}")
+            with Site(folder, module.MEMORY_MIB) as site:
+                module.trial(site, found)
+        except OutlastError as trouble:
+            found.add("ended early", f"{trouble.sentence} {trouble.hint or ''}", False)
+            code = trouble.exit_code
+        if chosen.json:
+            found.write(chosen.json)
+    return code or (0 if found.good else 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""NFS 4.2, 4.1 and 3 of a real kernel, mounted by `outlast storage mount`: quiet, and cut off."""
+
+from __future__ import annotations
+
+import time
+
+from lab.contest import HOSTS, POOL, contest, kit, probe
+from lab.findings import Findings
+from lab.site import Site
+
+MEMORY_MIB = 1024
+EXPORT = "/export/pool"
+KINDS = {"NFS 4.2": "nfs", "NFS 4.1": "nfs", "NFS 3": "nfs3"}
+OPTIONS = {"NFS 4.1": "--option vers=4.1"}
+CLIENT_CUT_S, SERVER_CONTEST_S = 20.0, 240
+
+
+def trial(site: Site, found: Findings) -> None:
+    site.start("a", "b", "c")
+    found.add("machines", site["c"].check("uname -r; dpkg-query -W -f '${Package} ${Version}\\n' "
+              "nfs-kernel-server nfs-common").replace("\n", ", "))  # fmt: skip
+    site.lend(*HOSTS)
+    serve(site)
+    for name, kind in KINDS.items():
+        version(site, found, name, kind)
+
+
+def serve(site: Site) -> None:
+    site["c"].check(
+        f"mkdir -p {EXPORT} && "
+        f"echo '{EXPORT} 10.77.0.0/24(rw,sync,no_root_squash,no_subtree_check)' >/etc/exports"
+        " && systemctl enable nfs-server && systemctl restart nfs-server"
+    )
+
+
+def version(site: Site, found: Findings, name: str, kind: str) -> None:
+    mount = f"outlast storage mount {kind} c:{EXPORT} {POOL} {OPTIONS.get(name, '')}"
+    site.both(HOSTS, lambda host: site[host].check(mount, 240))
+    shown = site["a"].check(f"findmnt -n -o OPTIONS {POOL}").strip()
+    found.add(f"{name}, mounted with", shown)
+    probe(site, found)
+    kit(site, found)
+    contest(site, found, f"{name}, quiet", 30)
+    contest(site, found, f"{name}, host b's cable out for {CLIENT_CUT_S:.0f} s", 60,
+            lambda: _cut(site))  # fmt: skip
+    contest(site, found, f"{name}, the server's NFS service restarted", SERVER_CONTEST_S,
+            lambda: _restart(site))  # fmt: skip
+    contest(site, found, f"{name}, the server's power cut and back", SERVER_CONTEST_S,
+            lambda: _power(site, found))  # fmt: skip
+    site.both(HOSTS, lambda host: site[host].check(f"outlast storage unmount {POOL}"))
+
+
+def _cut(site: Site) -> None:
+    site["b"].cut(away=True)
+    time.sleep(CLIENT_CUT_S)
+    site["b"].cut(away=False)
+
+
+def _restart(site: Site) -> None:
+    site["c"].check("systemctl restart nfs-server")
+
+
+def _power(site: Site, found: Findings) -> None:
+    began = time.monotonic()
+    site["c"].kill()
+    site.start("c")
+    site["c"].until("systemctl is-active nfs-server", 120)
+    found.add("server back after", f"{time.monotonic() - began:.0f} s")
