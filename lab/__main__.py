@@ -19,7 +19,7 @@ from lab.root import cache
 from lab.site import Site
 from outlast.errors import OutlastError
 
-TRIALS = ("nfs", "install", "ocfs2", "gluster")
+TRIALS = ("nfs", "install", "ocfs2")
 
 
 def main() -> int:
