@@ -2,8 +2,8 @@
 
 Every plan is followed step by step by `plan.follow`, which knows nothing of how it was found. A row
 that breaks a rule, makes more hosts unsafe or moves something the second time gives exit code 1; a
-row that misses the goal of quality only says "good": false. `--large` adds 1,000 hosts with 40,000
-VMs.
+row that misses the goal of quality only says "good": false. "least" is what no plan can go below
+(least.py). `--large` adds 1,000 hosts with 40,000 VMs.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from bench.least import least_deviation
 from bench.skewed import skewed
 from outlast.placement.balance import balance
 from outlast.placement.choose import answer, best_host
@@ -56,6 +57,7 @@ def quality(hosts: int, vms: int, used: float, seed: int = 1) -> dict[str, objec
     row: dict[str, object] = {
         "hosts": hosts, "vms": len(pool.vms), "used": used, "before": round(plan.before, 4),
         "after": round(plan.after, 4), "moves": len(plan.moves), "again": len(again.moves),
+        "least": round(least_deviation(pool), 4),
         "moved": round(plan.mib / memory, 3), "unsafe_before": len(before),
         "unsafe_after": len(left), "unsafe_if_even": doomed(pool),
         "violations": len(broken(Layout(after))),

@@ -1,196 +1,330 @@
-"""Search for the machine reassignment problem: annealing by a heat bath over whole neighbourhoods.
+"""Search for the machine reassignment problem: annealing, all costs kept up to date as it goes.
 
-One step takes a process, counts what it would cost on every machine (or in exchange with every
-other process, LOOK of them at most), and draws one: the cheaper the likelier, by the heat. As the
-heat falls this becomes a steepest descent. NumPy counts all candidates of a step at once.
+An attempt is one of three, accepted by its change of cost and the heat:
+1. a process goes to another machine;
+2. two processes change places;
+3. a process takes the place of one that is away from home, which goes home or elsewhere. What a
+   machine can take in is limited by what its own processes hold there even when they have left,
+   so in tight problems the few places of guests are what is traded.
 
-`total` is always the cost of `at`, and `at` never breaks a constraint.
+`total()` is always the cost of the assignment, and that never breaks a constraint. The inner loop
+is compiled by Numba: millions of attempts a second, where NumPy over whole neighbourhoods managed
+some hundred thousand candidates.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar, cast
+
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.roadef_model import Problem, cost
 
+F = TypeVar("F", bound=Callable[..., Any])
 Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+NOBODY = -1
+EXCHANGES, REPLACEMENTS = 0.2, 0.6  # parts of the attempts; the rest are moves
+HOMEWARD = 0.5  # part of the replaced processes that go home
+TOTAL, MOST, AWAY = range(3)  # places in `counts`
 
-LOOK = 400  # machines or processes looked at in one step
-EXCHANGES = 0.4  # part of the steps
+
+def compiled(function: F) -> F:
+    return cast(F, numba.njit(cache=True)(function))
+
+
+class State(NamedTuple):
+    """The problem, and an assignment with all that is counted from it. Arrays, for Numba."""
+
+    size: Ints  # process, resource
+    home: Ints
+    service: Ints
+    leave: Ints  # what leaving home costs
+    room: Ints  # machine, resource
+    safe: Ints
+    area: Ints
+    place: Ints
+    way: Ints  # what going from machine to machine costs
+    transient: NDArray[np.bool_]
+    load_weight: Ints
+    balances: Ints
+    spread: Ints  # by service
+    needs: Ints  # of all services, one after the other
+    needs_from: Ints
+    users: Ints
+    users_from: Ints
+    service_weight: int
+    at: Ints  # where each process is
+    used: Ints
+    held: Ints  # used, and what has left and is held all the same
+    cost: Ints  # by machine
+    runs: NDArray[np.int16]  # service, machine
+    in_area: NDArray[np.int32]
+    in_place: NDArray[np.int32]
+    places: Ints  # by service
+    moved: Ints  # by service: processes away from home
+    having: Ints  # services by that number
+    away: Ints  # processes away from home, in no order
+    away_at: Ints  # where each is in that list
+    counts: Ints  # total cost, most moved of a service, processes away
 
 
 class Search:
     def __init__(self, problem: Problem, seed: int = 1) -> None:
-        self.p = p = problem
-        self.dice = np.random.default_rng(seed)
-        self.total = cost(p, p.first)
-        self.at: Ints = np.array(p.first)
-        self._home: Ints = np.array(p.first)
-        self._size: Ints = np.array(p.size, dtype=np.int64)
-        self._room: Ints = np.array(p.capacity, dtype=np.int64)
-        self._safe: Ints = np.array(p.safe, dtype=np.int64)
-        self._load_weight: Ints = np.array(p.load_weight, dtype=np.int64)
-        self._transient: Bools = np.array(p.transient)
-        self._way: Ints = np.array(p.way_cost, dtype=np.int64) * p.weights[2]
-        self._leave: Ints = np.array(p.move_cost, dtype=np.int64) * p.weights[0]
-        self._service: Ints = np.array(p.service)
-        self._area: Ints = np.array(p.area)
-        self._place: Ints = np.array(p.location)
-        self._used = np.zeros_like(self._room)
-        np.add.at(self._used, self.at, self._size)
-        self._held = self._used.copy()  # with what has left and is held all the same
-        services = len(p.spread)
-        self._runs = np.zeros((services, len(p.area)), dtype=np.int32)
-        self._in_area = np.zeros((services, max(p.area) + 1), dtype=np.int32)
-        self._in_place = np.zeros((services, max(p.location) + 1), dtype=np.int32)
-        self._tables = ((self._runs, np.arange(len(p.area))), (self._in_area, self._area),
-                        (self._in_place, self._place))  # fmt: skip
-        for table, of in self._tables:
-            np.add.at(table, (self._service, of[self.at]), 1)
-        self._needed_by: list[list[int]] = [[] for _ in p.spread]
-        for s, others in enumerate(p.needs):
-            for other in others:
-                self._needed_by[other].append(s)
-        self._moved: Ints = np.zeros(services, dtype=np.int64)
-        self._costs = self._machine_costs(self._used, np.arange(len(p.area)))
+        self._state = _state(problem)
+        _plant(seed)
 
-    def attempt(self, heat: float) -> None:
-        """One step: a process moves, or two change places, or all stays as it is."""
-        n = int(self.dice.integers(len(self.at)))
-        if self.dice.random() < EXCHANGES:
-            self._exchange(n, heat)
+    def attempts(self, count: int, heat: float) -> None:
+        _run(self._state, count, max(heat, 1e-9))
+
+    def total(self) -> int:
+        return int(self._state.counts[TOTAL])
+
+    def assignment(self) -> list[int]:
+        found: list[int] = self._state.at.tolist()
+        return found
+
+
+def _state(p: Problem) -> State:
+    machines, processes, services = len(p.area), len(p.service), len(p.spread)
+    size = np.array(p.size, np.int64).reshape(processes, -1)
+    at, service = np.array(p.first, np.int64), np.array(p.service, np.int64)
+    area, place = np.array(p.area, np.int64), np.array(p.location, np.int64)
+    used = np.zeros((machines, size.shape[1]), np.int64)
+    np.add.at(used, at, size)
+    runs = np.zeros((services, machines), np.int16)
+    in_area = np.zeros((services, max(p.area) + 1), np.int32)
+    in_place = np.zeros((services, max(p.location) + 1), np.int32)
+    for table, column in ((runs, at), (in_area, area[at]), (in_place, place[at])):
+        np.add.at(table, (service, column), 1)
+    users: list[list[int]] = [[] for _ in p.spread]
+    for s, others in enumerate(p.needs):
+        for other in others:
+            users[other].append(s)
+    having = np.zeros(processes + 1, np.int64)
+    having[0] = services
+    found = State(
+        size, at.copy(), service, np.array(p.move_cost, np.int64) * p.weights[0],
+        np.array(p.capacity, np.int64), np.array(p.safe, np.int64), area, place,
+        np.array(p.way_cost, np.int64) * p.weights[2], np.array(p.transient),
+        np.array(p.load_weight, np.int64), np.array(p.balances, np.int64).reshape(-1, 4),
+        np.array(p.spread, np.int64), *_flat(p.needs), *_flat(users), p.weights[1],
+        at, used, used.copy(), np.zeros(machines, np.int64), runs, in_area, in_place,
+        (in_place > 0).sum(axis=1).astype(np.int64), np.zeros(services, np.int64), having,
+        np.zeros(processes, np.int64), np.full(processes, NOBODY),
+        np.array([cost(p, p.first), 0, 0], np.int64),
+    )  # fmt: skip
+    for machine in range(machines):
+        found.cost[machine] = _machine_cost(found, machine, NOBODY, NOBODY)
+    return found
+
+
+def _flat(lists: Sequence[Iterable[int]]) -> tuple[Ints, Ints]:
+    """All of them one after the other, and where each begins."""
+    rows = [list(found) for found in lists]
+    begins = np.cumsum([0, *map(len, rows)], dtype=np.int64)
+    return np.array([n for row in rows for n in row], np.int64), begins
+
+
+@compiled
+def _plant(seed: int) -> None:
+    np.random.seed(seed)  # Numba's own dice, not NumPy's
+
+
+@compiled
+def _run(p: State, count: int, heat: float) -> None:
+    processes, machines = len(p.at), len(p.room)
+    for _ in range(count):
+        dice, one = np.random.random(), np.random.randint(processes)
+        if dice < EXCHANGES:
+            other = np.random.randint(processes)
+            _attempt(p, one, p.at[other], other, p.at[one], heat)
+        elif dice < EXCHANGES + REPLACEMENTS and p.counts[AWAY]:
+            other = p.away[np.random.randint(p.counts[AWAY])]
+            home = np.random.random() < HOMEWARD
+            third = p.home[other] if home else np.random.randint(machines)
+            _attempt(p, one, p.at[other], other, third, heat)
         else:
-            self._move(n, heat)
+            _attempt(p, one, np.random.randint(machines), NOBODY, NOBODY, heat)
 
-    def _move(self, n: int, heat: float) -> None:
-        here = int(self.at[n])
-        machines = self._some(len(self._room), int(self._home[n]))
-        machines = machines[self._allowed(n, machines)]
-        held = self._held[machines] + self._takes(np.array([n]), machines)
-        machines = machines[(held <= self._room[machines]).all(axis=1)]
-        if not len(machines):
-            return
-        size, spot = self._size[n], np.array([here])
-        change = self._machine_costs(self._used[machines] + size, machines) - self._costs[machines]
-        change += self._machine_costs(self._used[spot] - size, spot) - self._costs[here]
-        change += self._moving(np.array([n]), machines)
-        chosen = self._drawn(change, heat)
-        if chosen >= 0:
-            self._carry_out(((n, int(machines[chosen])),), int(change[chosen]), heat)
 
-    def _exchange(self, n: int, heat: float) -> None:
-        here, one = int(self.at[n]), np.array([n])
-        others = self._some(len(self.at))
-        others = others[(self.at[others] != here) & (self._service[others] != self._service[n])]
-        there, spot = self.at[others], np.array([here])
-        held_here = self._held[here] - self._takes(one, spot) + self._takes(others, spot)
-        held_there = self._held[there] - self._takes(others, there) + self._takes(one, there)
-        fits = (held_here <= self._room[here]).all(axis=1)
-        fits &= (held_there <= self._room[there]).all(axis=1)
-        others, there = others[fits], there[fits]
-        if not len(others):
-            return
-        more = self._size[n] - self._size[others]  # there; here it is less
-        spots = np.full(len(others), here)
-        change = self._machine_costs(self._used[here] - more, spots) - self._costs[here]
-        change += self._machine_costs(self._used[there] + more, there) - self._costs[there]
-        change += self._moving(one, there) + self._moving(others, spots)
-        chosen = self._drawn(change, heat)
-        if chosen >= 0:
-            steps = ((n, int(there[chosen])), (int(others[chosen]), here))
-            self._carry_out(steps, int(change[chosen]), heat)
+@compiled
+def _attempt(p: State, one: int, to: int, other: int, third: int, heat: float) -> None:
+    """`one` goes there and `other`, which is there or NOBODY, to the third machine, if it pays."""
+    here, alone = p.at[one], other == NOBODY
+    if here == to or third == to or not _room(p, one, to, other, third):
+        return
+    swap = third == here
+    there = _machine_cost(p, to, one, other)
+    change = there - p.cost[to] + _moving(p, one, to) - p.cost[here]
+    back = far = 0
+    if not alone:
+        far = _machine_cost(p, third, other, one if swap else NOBODY)
+        change += far + _moving(p, other, third) - (0 if swap else p.cost[third])
+    if not swap:
+        back = _machine_cost(p, here, NOBODY, one)
+        change += back
+    if not _accepted(change, heat):
+        return
+    before = p.counts[TOTAL]
+    _carry(p, one, to)
+    if not alone:
+        _carry(p, other, third)
+    good = _allowed(p, p.service[one], here, to)
+    good = good and (alone or _allowed(p, p.service[other], to, third))
+    if not good or not _accepted(p.counts[TOTAL] - before, heat):  # the cost of services
+        if not alone:
+            _carry(p, other, to)
+        _carry(p, one, here)
+        return
+    p.counts[TOTAL] += change
+    p.cost[to] = there
+    if not swap:
+        p.cost[here] = back
+    if not alone:
+        p.cost[third] = far
 
-    def _some(self, most: int, also: int = -1) -> Ints:
-        """All, or LOOK of them by chance."""
-        if most <= LOOK:
-            return np.arange(most)
-        drawn = self.dice.integers(most, size=LOOK)
-        if also >= 0:
-            drawn[0] = also
-        return np.asarray(drawn)
 
-    def _takes(self, processes: Ints, machines: Ints) -> Ints:
-        """What they hold there: at home what is transient is held in any case."""
-        size, home = self._size[processes], self._home[processes] == machines
-        return np.asarray(size * ~(home[:, None] & self._transient))
+@compiled
+def _accepted(change: int, heat: float) -> bool:
+    return change <= 0 or np.random.random() < np.exp(-change / heat)
 
-    def _allowed(self, n: int, machines: Ints) -> Bools:
-        """Machines that conflict, spread and dependencies allow; where it is now is none."""
-        s, here = int(self._service[n]), int(self.at[n])
-        good = self._runs[s, machines] == 0
-        places, at = self._in_place[s], self._place[here]
-        if places[at] == 1 and np.count_nonzero(places) <= self.p.spread[s]:
-            new = self._place[machines]
-            good &= (places[new] == 0) | (new == at)
-        areas, area = self._area[machines], self._area[here]
-        for other in self.p.needs[s]:
-            good &= self._in_area[other, areas] > 0
-        if self._in_area[s, area] == 1 and any(self._in_area[d, area] for d in self._needed_by[s]):
-            good &= areas == area
-        return np.asarray(good)
 
-    def _moving(self, processes: Ints, machines: Ints) -> Ints:
-        """What the costs of moving change by, but for that of services (see `_carry_out`)."""
-        home, here = self._home[processes], self.at[processes]
-        change = self._way[home, machines] - self._way[home, here]
-        change += self._leave[processes] * ((machines != home) * 1 - (here != home) * 1)
-        return np.asarray(change)
+@compiled
+def _room(p: State, one: int, to: int, other: int, third: int) -> bool:
+    """Whether capacities and conflicts allow it."""
+    alone, here = other == NOBODY, p.at[one]
+    kin = not alone and p.service[one] == p.service[other]
+    if p.runs[p.service[one], to] > 0 and not kin:
+        return False
+    if not _fits(p, to, one, other):
+        return False
+    if alone:
+        return True
+    if p.runs[p.service[other], third] > 0 and not (kin and third == here):
+        return False
+    return _fits(p, third, other, one if third == here else NOBODY)
 
-    def _machine_costs(self, used: Ints, machines: Ints) -> Ints:
-        over = np.maximum(used - self._safe[machines], 0) @ self._load_weight
-        left = self._room[machines] - used
-        for r1, r2, target, weight in self.p.balances:
-            over += weight * np.maximum(target * left[:, r1] - left[:, r2], 0)
-        return np.asarray(over)
 
-    def _drawn(self, change: Ints, heat: float) -> int:
-        """One of the changes or none, -1, as by the heat."""
-        if heat <= 0:
-            best = int(np.argmin(change))
-            return best if change[best] < 0 else -1
-        lot = -change / heat - np.log(self.dice.exponential(size=len(change)))
-        best = int(np.argmax(lot))
-        return best if lot[best] > -np.log(self.dice.exponential()) else -1
+@compiled
+def _fits(p: State, machine: int, comes: int, goes: int) -> bool:
+    for r in range(p.room.shape[1]):
+        held = p.held[machine, r]
+        if not (p.transient[r] and p.home[comes] == machine):
+            held += p.size[comes, r]
+        if goes != NOBODY and not (p.transient[r] and p.home[goes] == machine):
+            held -= p.size[goes, r]
+        if held > p.room[machine, r]:
+            return False
+    return True
 
-    def _carry_out(self, steps: tuple[tuple[int, int], ...], expected: int, heat: float) -> None:
-        """Make the steps; take them back when rules or the cost of services forbid them."""
-        before, done = self.total, []
-        touched = np.array(sorted({m for n, to in steps for m in (int(self.at[n]), to)}))
-        good = True
-        for n, to in steps:
-            good = good and bool(self._allowed(n, np.array([to]))[0])
-            if good:
-                done.append((n, int(self.at[n])))
-                self._put(n, to)
-        self._settle(touched)
-        extra = self.total - before - expected
-        if good and (extra <= 0 or self.dice.random() < np.exp(-extra / max(heat, 1e-9))):
-            return
-        for n, back in reversed(done):
-            self._put(n, back)
-        self._settle(touched)
 
-    def _settle(self, machines: Ints) -> None:
-        new = self._machine_costs(self._used[machines], machines)
-        self.total += int(new.sum() - self._costs[machines].sum())
-        self._costs[machines] = new
+@compiled
+def _machine_cost(p: State, machine: int, comes: int, goes: int) -> int:
+    """What load and balance there cost, with one process more and one less."""
+    total = 0
+    for r in range(p.room.shape[1]):
+        over = _used(p, machine, r, comes, goes) - p.safe[machine, r]
+        if over > 0:
+            total += p.load_weight[r] * over
+    for b in range(len(p.balances)):
+        r1, r2, target, weight = p.balances[b]
+        left1 = p.room[machine, r1] - _used(p, machine, r1, comes, goes)
+        left2 = p.room[machine, r2] - _used(p, machine, r2, comes, goes)
+        total += weight * max(0, target * left1 - left2)
+    return total
 
-    def _put(self, n: int, to: int) -> None:
-        """Moves one process; the costs of moving are counted, those of machines are not."""
-        s, here, home = int(self._service[n]), int(self.at[n]), int(self._home[n])
-        one, size = np.array([n]), self._size[n]
-        self.total += int(self._moving(one, np.array([to]))[0])
-        self._held[here] -= self._takes(one, np.array([here]))[0]
-        self._held[to] += self._takes(one, np.array([to]))[0]
-        self._used[here] -= size
-        self._used[to] += size
-        for table, of in self._tables:
-            table[s, of[here]] -= 1
-            table[s, of[to]] += 1
-        self.at[n] = to
-        if (here == home) != (to == home):
-            most = int(self._moved.max())
-            self._moved[s] += 1 if here == home else -1
-            self.total += self.p.weights[1] * (int(self._moved.max()) - most)
+
+@compiled
+def _used(p: State, machine: int, r: int, comes: int, goes: int) -> int:
+    used = p.used[machine, r]
+    if comes != NOBODY:
+        used += p.size[comes, r]
+    if goes != NOBODY:
+        used -= p.size[goes, r]
+    return used
+
+
+@compiled
+def _moving(p: State, n: int, to: int) -> int:
+    """What its costs of moving change by, but for that of services (see `_carry`)."""
+    home, here = p.home[n], p.at[n]
+    change = p.way[home, to] - p.way[home, here]
+    if here == home:
+        change += p.leave[n]
+    if to == home:
+        change -= p.leave[n]
+    return change
+
+
+@compiled
+def _allowed(p: State, s: int, source: int, target: int) -> bool:
+    """Whether its spread and all dependencies hold after one of its processes went."""
+    if p.places[s] < p.spread[s] or p.runs[s, target] > 1:
+        return False
+    left, new = p.area[source], p.area[target]
+    if left == new:
+        return True
+    for k in range(p.needs_from[s], p.needs_from[s + 1]):
+        if not p.in_area[p.needs[k], new]:
+            return False
+    if not p.in_area[s, left]:
+        for k in range(p.users_from[s], p.users_from[s + 1]):
+            if p.in_area[p.users[k], left]:
+                return False
+    return True
+
+
+@compiled
+def _carry(p: State, n: int, to: int) -> None:
+    """Moves one process; of the costs only that of services is counted."""
+    s, here, home = p.service[n], p.at[n], p.home[n]
+    for r in range(p.room.shape[1]):
+        size = p.size[n, r]
+        p.used[here, r] -= size
+        p.used[to, r] += size
+        if not (p.transient[r] and here == home):
+            p.held[here, r] -= size
+        if not (p.transient[r] and to == home):
+            p.held[to, r] += size
+    p.runs[s, here] -= 1
+    p.runs[s, to] += 1
+    p.in_area[s, p.area[here]] -= 1
+    p.in_area[s, p.area[to]] += 1
+    p.in_place[s, p.place[here]] -= 1
+    p.places[s] -= p.in_place[s, p.place[here]] == 0
+    p.in_place[s, p.place[to]] += 1
+    p.places[s] += p.in_place[s, p.place[to]] == 1
+    p.at[n] = to
+    if here == home and to != home:
+        _note_away(p, n)
+        _count_moved(p, s, 1)
+    elif here != home and to == home:
+        _note_home(p, n)
+        _count_moved(p, s, -1)
+
+
+@compiled
+def _note_away(p: State, n: int) -> None:
+    p.away[p.counts[AWAY]], p.away_at[n] = n, p.counts[AWAY]
+    p.counts[AWAY] += 1
+
+
+@compiled
+def _note_home(p: State, n: int) -> None:
+    p.counts[AWAY] -= 1
+    last, spot = p.away[p.counts[AWAY]], p.away_at[n]
+    p.away[spot], p.away_at[last] = last, spot
+
+
+@compiled
+def _count_moved(p: State, s: int, change: int) -> None:
+    was = p.moved[s]
+    p.moved[s] = was + change
+    p.having[was] -= 1
+    p.having[was + change] += 1
+    if was + change > p.counts[MOST] or (was == p.counts[MOST] and not p.having[was]):
+        p.counts[MOST] += change
+        p.counts[TOTAL] += p.service_weight * change

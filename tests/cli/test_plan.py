@@ -11,8 +11,8 @@ from memory_service import MemoryService
 
 from outlast.cli.plan import vm_of
 from outlast.errors import InvalidInput
-from outlast.placement.picture import HostState
-from outlast.placement.snapshot import read
+from outlast.placement.picture import Group, GroupKind, Host, HostState, Picture, Policy, Vm
+from outlast.placement.snapshot import read, write
 
 TIGHT = str(Path(__file__).parent.parent / "placement/golden/tight.json")
 
@@ -42,6 +42,18 @@ def test_plans_are_told_with_their_cost(alone: Outlast) -> None:
     assert "GiB to copy" in emptied.out
     assert alone("plan", "--from", TIGHT, "--consolidate").code == 0
     assert "survives the failure of" in alone("plan", "--from", TIGHT).out
+
+
+def test_soft_groups_are_pulled_apart_only_when_asked(alone: Outlast, tmp_path: Path) -> None:
+    file = tmp_path / "p.json"
+    vms = (Vm("x", 8, 1, "a"), Vm("y", 8, 1, "a"), Vm("z", 16, 2, "b"))
+    soft = (Group("web", GroupKind.APART, ("x", "y"), hard=False),)
+    policy = Policy(moved_share_max=1, deviation_goal=1)
+    file.write_text(write(Picture((Host("a", 64, 8), Host("b", 64, 8)), vms, soft, policy)))
+    spread = alone("--json", "plan", "--from", str(file), "--spread").json
+    assert [(m["vm"], m["target"]) for m in spread["moves"]] == [("x", "b")]
+    assert "group web keeps it apart" in spread["moves"][0]["why"]
+    assert alone("--json", "plan", "--from", str(file), "--balance").json["moves"] == []
 
 
 def test_a_vm_is_placed_with_reasons_or_refused_with_them(alone: Outlast) -> None:

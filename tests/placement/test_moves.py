@@ -61,6 +61,20 @@ def test_no_step_makes_the_target_fuller_than_the_fullest_host(picture: Picture)
     assert max(last.memory_share(h) for h in range(len(now.hosts))) <= max(fullest[1:2] or [1.0])
 
 
+def test_an_exchange_that_opens_a_pass_fills_no_host_on_the_way() -> None:
+    """vm7 to b and vm3 to d ends even, but b would be full while both are there."""
+    vms = (Vm("still", 3, 1, "a", movable=False), Vm("vm7", 6, 1, "a"),
+           Vm("vm3", 4, 1, "b"), Vm("stays", 2, 1, "b", movable=False),
+           Vm("here", 1, 1, "c", movable=False))  # fmt: skip
+    picture = Picture(hosts(10, 12, 8, 8), vms, policy=Policy(moved_share_max=9.0))
+    for move in balance(picture).moves:
+        before = Layout(picture)
+        picture = follow(picture, [move])
+        after = Layout(picture)
+        target = after.host_at[move.target]
+        assert after.memory_share(target) <= max(map(before.memory_share, range(4))) + 1e-9, move
+
+
 @given(pools(), st.integers(1, 4))
 @settings(deadline=None)
 def test_the_moves_of_a_wave_fit_together_with_nothing_freed(picture: Picture, n: int) -> None:

@@ -13,7 +13,7 @@ from outlast.settings import PoolSettings, S
 
 FAR = 10 * TIMING.link_lost_ns
 STRICT = replace(SETTINGS, partition="strict")
-GRACE = TIMING.partition_grace_ns
+GRACE, BEAT = TIMING.partition_grace_ns, TIMING.beat_ns
 
 
 def cut(hosts: int, me: int, links: set[tuple[int, int]], vms: dict[int, int]) -> Story:
@@ -51,7 +51,62 @@ def test_nothing_happens_before_the_grace_is_over() -> None:
     told = cut(2, 1, set(), {})
     members = Members(STRICT)
     assert members.step(NOW, told.facts).swap is None
-    assert members.step(NOW + GRACE - 1, told.facts).swap is None
+    assert members.step(NOW + GRACE - BEAT - 1, told.facts).swap is None
+    assert members.step(NOW + GRACE - BEAT, told.facts).swap is not None
+
+
+def test_the_grace_begins_when_the_own_link_was_lost_but_no_more_than_a_beat_ago() -> None:
+    told = cut(2, 1, set(), {})
+    lost_ns = SETTINGS.timing.link_lost_ns
+    told = replace(told, facts=replace(told.facts, links={2: lost_ns + BEAT // 4}))
+    members = Members(STRICT)
+    assert members.step(NOW, told.facts).swap is None
+    assert members.step(NOW + GRACE - BEAT // 4 - 1, told.facts).swap is None
+    assert members.step(NOW + GRACE - BEAT // 4, told.facts).swap is not None
+
+
+def test_who_is_not_known_to_live_is_a_matter_of_proofs() -> None:
+    told = cut(3, 1, {(1, 2)}, {}).shows(3, heard=frozenset())
+    assert proposed(after_grace(told)) == {1, 2}
+    assert after_grace(told.still(3, TIMING.gap_ns + 1)).swap is None
+
+
+@pytest.mark.parametrize(
+    ("says", "away_ms", "stays"),
+    [(True, 0, True), (None, 0, True), (False, 0, False), (False, 700, True)],
+)
+def test_a_host_that_did_not_surely_lose_the_witness_stays(
+    says: bool | None, away_ms: int, *, stays: bool
+) -> None:
+    told = cut(3, 1, {(1, 2)}, {}).shows(
+        3, witness=says, agent_away_ms=away_ms, heard=frozenset()
+    )  # fmt: skip
+    for settings in (SETTINGS, STRICT):
+        asked = replace(settings, witness="192.0.2.1")
+        result = after_grace(replace(told, facts=replace(told.facts, pool=asked)), asked)
+        if stays and settings is not STRICT:
+            assert result.swap is None
+        else:
+            assert proposed(result) == {1, 2}
+
+
+def test_that_it_stays_is_told_once_by_the_one_who_would_exclude_it() -> None:
+    asked = replace(SETTINGS, witness="192.0.2.1")
+    for me, times in ((1, 1), (2, 0)):
+        told = cut(3, me, {(1, 2)}, {}).shows(3, witness=True, heard=frozenset())
+        facts, members = replace(told.facts, pool=asked), Members(asked)
+        results = [members.step(NOW + beats * GRACE, facts) for beats in range(4)]
+        codes = [one.code for result in results for one in result.notes]
+        assert codes.count("cut-off-stays") == times
+
+
+def test_of_equal_halves_the_one_that_reaches_the_witness_stays() -> None:
+    asked = replace(SETTINGS, witness="192.0.2.1")
+    told = cut(2, 2, set(), {}).shows(1, witness=False, heard=frozenset())
+    facts = replace(told.facts, pool=asked, witness=True)
+    assert proposed(after_grace(replace(told, facts=facts), asked)) == {2}
+    blind = replace(told.facts, pool=asked, witness=None)
+    assert after_grace(replace(told, facts=blind), asked).swap is None
 
 
 def test_two_hosts_cut_off_the_master_stays() -> None:

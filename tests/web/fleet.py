@@ -16,6 +16,7 @@ from outlast.errors import Conflict, NotFound, OutlastError, Unreachable
 from outlast.placement.picture import Host, Picture, Policy, Priority, Vm
 from outlast.placement.snapshot import write
 from outlast.wire.drills import DrillInfo, DrillWish
+from outlast.wire.margin import MarginInfo
 from outlast.wire.shapes import (
     DiskInfo,
     HaOffInfo,
@@ -77,7 +78,8 @@ class PretendPool:
             answering=slot == 1, master=slot == min(3, len(names)), beat_age_ms=120 * slot,
             hears=others, free_mib=0, free_vcpus=64, vm_count=0, generation=1, version="0.1.0",
             guard_version="0.1.0", addresses=[f"10.90.0.{slot}:7790"], guard="open",
-            api=f"10.90.0.{slot}:7791",
+            api=f"10.90.0.{slot}:7791", deadline_ms=39500 if slot == 1 else None,
+            margin=MarginInfo(beats=9000, longest_ms=800.0 + slot, fence_ms=40000),
         )  # fmt: skip
 
     def _vm(self, pool: int, k: int, names: list[str]) -> VmStatus:

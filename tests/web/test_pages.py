@@ -192,6 +192,14 @@ def test_a_vm_says_why_where_and_what_it_is(site: Site) -> None:
     check_page(site.get(f"{VM}/why"), "why")
 
 
+def test_a_hosts_page_says_how_near_it_came_to_losing_its_vms(site: Site) -> None:
+    page = text(site.get(HOST))
+    assert "39.2 s of 40 s were left at the slowest beat of a day" in page
+    assert "without another beat" not in page  # that is known of the host that answers only
+    page = text(site.get(HOST.replace("kvm-02", "kvm-01")))
+    assert "open; without another beat it ends all VMs here in 40 s" in page
+
+
 def test_a_reason_is_drawn_as_its_host_saw_it(site: Site) -> None:
     host = f"/pools/{POOL}/hosts/fra-kvm-06/why"
     page = text(site.get(host, target="why"))

@@ -36,6 +36,9 @@ def plan(
     fail: Annotated[str, HOSTS] = "",
     evacuate: Annotated[str, typer.Option(metavar="HOST", help="Moves that empty it.")] = "",
     balance: Annotated[bool, typer.Option("--balance", help="Few moves, worth it.")] = False,
+    spread: Annotated[
+        bool, typer.Option("--spread", help="The same, and soft groups are pulled apart.")
+    ] = False,
     consolidate: Annotated[
         bool, typer.Option("--consolidate", help="Empty hosts, for power-off.")
     ] = False,
@@ -55,7 +58,7 @@ def plan(
       outlast plan --place memory=8GiB,vcpus=4,networks=br0+br1
     """
     chosen = options(ctx)
-    asked = [bool(fail), bool(evacuate), balance, consolidate, bool(place)]
+    asked = [bool(fail), bool(evacuate), balance, spread, consolidate, bool(place)]
     if sum(asked) > 1:
         raise InvalidInput("one question at a time", hint="--fail, --evacuate, --balance or ...")
     if at_once < 1:
@@ -63,14 +66,16 @@ def plan(
     picture = _read(source) if source else picture_now(chosen.client())
     if fail:
         _print_failure(chosen, picture, fail)
-    elif evacuate or balance or consolidate:
+    elif evacuate or balance or spread or consolidate:
         from outlast.placement import balance as balancing
         from outlast.placement import evacuate as emptying
 
         if evacuate:
             found = emptying.evacuate(picture, evacuate)
+        elif consolidate:
+            found = emptying.consolidate(picture)
         else:
-            found = (balancing.balance if balance else emptying.consolidate)(picture)
+            found = (balancing.spread if spread else balancing.balance)(picture)
         _print_plan(chosen, picture, found, at_once)
     elif place:
         _print_place(chosen, picture, place)

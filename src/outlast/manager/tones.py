@@ -15,9 +15,11 @@ TONES = {
            "order-late", "start-waits", "margin-small", "move-failed", "call-refused",
            "start-locked", "maintenance", "host-leaves", "time-given", "fence-begins",
            "drill-begins", "drill-refused", "network-lacks", "network-deaf", "beats-lost",
-           "repository-lacks", "power-silent", "backup-late", "vm-mute"},
+           "repository-lacks", "power-silent", "backup-late", "vm-mute",
+           "cut-off-stays", "witness-lost"},
     OK: {"vm-runs", "vm-alive", "vm-moved", "member", "storage-back", "link-up", "in-service",
-         "network-there", "network-heard", "beats-back", "repository-there", "power-answers"},
+         "network-there", "network-heard", "beats-back", "repository-there", "power-answers",
+         "witness-back"},
 }  # fmt: skip
 _TONE_OF = {code: tone for tone, codes in TONES.items() for code in codes}
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from outlast.placement.layout import Layout
 
-WORTH = 0.004  # gain a move must bring per share of a host it copies
+WORTH = 0.002  # gain a move must bring per share of a host it copies
 # host, memory and CPU share less the pool's, capacities, free MiB, sum of squares of the shares
 Target = tuple[int, float, float, int, float, int, float]
 Pair = tuple[float, tuple[tuple[int, int], tuple[int, int]]]

@@ -62,13 +62,8 @@ class Openings:
         return [vm for vm in self._layout.on[host] if self._giant[vm] and self._may_leave(vm)]
 
     def _targets(self, vm: int) -> list[int]:
-        layout, at = self._layout, self._layout.where[vm]
-        top, mib = self._top(), layout.mib[vm]
-        return [
-            h for h in self._hosts
-            if h != at and fit.fits(layout, vm, h)
-            and layout.memory_share(h) + mib / layout.cap_mib[h] <= top
-        ]  # fmt: skip
+        at, top = self._layout.where[vm], self._top()
+        return [h for h in self._hosts if h != at and self._first(vm, h, top)]
 
     def _top(self) -> float:
         return max(self._layout.memory_share(h) for h in self._hosts)
@@ -85,7 +80,7 @@ class Openings:
         return loss
 
     def _pairs(self, source: int) -> list[tuple[float, tuple[Step, ...]]]:
-        """Exchanges of the giants of a host; which of both goes first is asked of the rules."""
+        """Exchanges of the giants of a host; the giant goes first where it can."""
         layout, top = self._layout, self._top()
         found: list[tuple[float, tuple[Step, ...]]] = []
         for giant in self._giants(source):
@@ -99,7 +94,15 @@ class Openings:
                     if max(share, back) > top:
                         continue
                     steps = ((giant, target), (vm, source))
-                    if not fit.fits(layout, *steps[0]):
+                    if not self._first(*steps[0], top):
                         steps = ((vm, source), (giant, target))
+                        if not self._first(*steps[0], top):
+                            continue
                     found.append((self._loss(source, target, giant, vm), steps))
         return found
+
+    def _first(self, vm: int, target: int, top: float) -> bool:
+        """Whether it can go there before anything leaves, by rule 3."""
+        layout = self._layout
+        share = layout.memory_share(target) + layout.mib[vm] / layout.cap_mib[target]
+        return share <= top and fit.fits(layout, vm, target)

@@ -2,13 +2,17 @@
 
 Rules:
 1. A live host is excluded only when it was cut off for the whole grace, only by the best set
-   (links.py), only when that is at least half of the live hosts and has room for its VMs.
+   (links.py), only when that is at least half of the live hosts and has room for its VMs. Whose
+   block stands still is not known to live: that is a matter of proofs, or of its next beat.
 2. When parts come together that were apart for a grace, those that are still missing get a grace
    anew: links come back one after the other.
 3. Where the pool has a witness, an address outside of it such as its gateway, a host is excluded
    only when its own agent says that it does not reach it either: what runs there is of no use to
    anybody. A host that reaches it, or of which that is not known, stays; this is told once.
 4. The policy `strict` asks neither for room nor for the witness; `hold` excludes nobody.
+5. The grace begins when the last way to a host is lost, not when this host hears of it: its own
+   link shows when, and what others say of theirs is a beat old, on average. No more than that is
+   counted back.
 """
 
 from __future__ import annotations
@@ -54,7 +58,7 @@ class Parting:
             return None, []  # as ever: everybody hears everybody
         pairs = up_links(heard)
         here = reach(facts.me.slot, live, pairs)
-        self._keep_apart(now_ns, live, here)
+        self._keep_apart(now_ns, facts, live, here)
         grace_ns = self._timing.partition_grace_ns
         over = {s for s, since in self._apart.items() if now_ns - since >= grace_ns}
         if not over or self._settings.partition == "hold":
@@ -66,6 +70,8 @@ class Parting:
         best, rule = best_set(live, pairs, view.master, counts, reached)
         out = live - best
         if facts.me.slot not in best or 2 * len(best) < len(live) or not out - here <= over:
+            return None, []
+        if any(s in facts.seen and facts.seen[s].still_ns > self._timing.gap_ns for s in out):
             return None, []
         if self._settings.partition == "strict":
             return Parted(best, out, rule), []
@@ -90,13 +96,24 @@ class Parting:
         hosts = ", ".join(view.members[s].host for s in sorted(stay))
         return [note("cut-off-stays", hosts=hosts, witness=self._witness(facts))]
 
-    def _keep_apart(self, now_ns: int, live: frozenset[int], here: frozenset[int]) -> None:
-        """Rule 2: the grace is each host's own."""
+    def _keep_apart(
+        self, now_ns: int, facts: Facts, live: frozenset[int], here: frozenset[int]
+    ) -> None:
+        """Rules 2 and 5: the grace is each host's own."""
         grace_ns = self._timing.partition_grace_ns
         before, self._apart = self._apart, {}
         healing = any(now_ns - since >= grace_ns for s, since in before.items() if s in here)
         for slot in live - here:
-            self._apart[slot] = now_ns if healing else before.get(slot, now_ns)
+            new_ns = now_ns if healing else self._lost_ns(now_ns, facts, slot)
+            self._apart[slot] = new_ns if healing else before.get(slot, new_ns)
+
+    def _lost_ns(self, now_ns: int, facts: Facts, slot: int) -> int:
+        """Rule 5: since when a host is cut off that was not a moment ago."""
+        least_ns = now_ns - self._timing.beat_ns
+        ago_ns = facts.links.get(slot)
+        if ago_ns is None:
+            return least_ns
+        return max(least_ns, now_ns - max(0, ago_ns - self._timing.link_lost_ns))
 
 
 def heard_by_all(facts: Facts, lost_ns: int) -> dict[int, frozenset[int]]:

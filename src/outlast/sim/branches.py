@@ -27,8 +27,8 @@ from outlast.errors import BrokenInvariant, InvalidInput
 from outlast.sim.seeds import TIMINGS, Outcome, Run
 
 STEM_S, BURST_S = 3.0, 2.0  # how long faults go on, in the stem and then in each branch of it
-TWIGS = 8
-RECOVERED = 4
+TWIGS = 12
+RECOVERED = 8
 SAID_MAX = 500
 STEPS_S = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2)
 Played = tuple[Outcome, float]  # and the CPU seconds it took

@@ -18,7 +18,8 @@ same words. The rule lists all that may differ, each with its reason:
    term a moment later, and which of the two is read is chance.
 8. That a host which went down was refused more time: in a lab the watchdog leaves it half a second
    to ask and to tell.
-9. Codes of OUTSIDE, each with its reason: the simulator does not pretend what they tell of.
+9. Codes of OUTSIDE, each with its reason: the simulator does not pretend what they tell of. Nor
+   does it write reports of loads, of which a real host may not know whether they were written.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ _LINE = re.compile(r"^(\S+): (.*) \[([a-z-]+)\]$")
 _RANKING = re.compile(r"(most is left on \S+): .*")
 _EVIDENCE = re.compile(r"(proof: [a-z]+) \([^)]*\)")
 _NUMBER = re.compile(r"\d+(\.\d+)?")
+_REPORT = re.compile(r"^whether report/\d+ was written is not known")
 _VIEW = re.compile(r"^view (\d+) ")
 _LINK = re.compile(r"^(\S+) and (\S+) ")
 
@@ -74,7 +76,7 @@ def _block(told: Sequence[str], about: Circumstances, views: set[int]) -> Iterat
             yield text  # WRONG, BROKEN: never equal to anything
             continue
         host, sentence, code = parsed.groups()
-        if code in OUTSIDE or _is_old_view(sentence, about, views):
+        if code in OUTSIDE or _REPORT.match(sentence) or _is_old_view(sentence, about, views):
             continue
         if code == "time-refused" and host in about.went_down:
             continue

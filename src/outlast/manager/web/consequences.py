@@ -33,6 +33,7 @@ class Foreseen:
     hosts: tuple[str, ...] = ()
     templates: tuple[TemplateInfo, ...] = ()
     drills: tuple[tuple[Rehearsal, list[str]], ...] = ()  # with what speaks against it
+    impossible: bool = False  # it would be refused for certain; the dialog only tells
     # which the form has: "" | why-for | why | back | to | disks | drill | new-vm | edit
     fields: str = ""
     spans: tuple[str, ...] = field(default=tuple(SPANS))
@@ -149,8 +150,14 @@ async def _drill(view: View, host: HostStatus, entry: PoolEntry) -> Foreseen:
         drills = tuple(await view.room.foresight.drills(entry.id, host.name))
     except OutlastError as error:
         return Foreseen(lines, _unknown(error), (host.name,), fields="drill")
+    everywhere = [why for why in drills[0][1] if all(why in against for _, against in drills)]
+    drills = tuple((d, [why for why in against if why not in everywhere]) for d, against in drills)
+    warning = f"None of it may take place now: {'; '.join(everywhere)}." if everywhere else ""
     touched = sorted({one.vm for found, _ in drills for one in found.foreseen})
-    return Foreseen(lines, steady=(host.name, *touched), drills=drills, fields="drill")
+    return Foreseen(
+        lines, warning, (host.name, *touched), drills=drills, impossible=bool(everywhere),
+        fields="drill",
+    )  # fmt: skip
 
 
 def _pool(verb: str, entry: PoolEntry) -> Foreseen:
