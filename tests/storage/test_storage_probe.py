@@ -123,7 +123,7 @@ def test_slow_storage_leaves_only_patient_presets() -> None:
     fast = Spread(9, 1, 2, 3)
     slow = Spread(9, 300, 900, 5000)
     assert _qualifying("ext4", fast, fast)[0] == "quick"
-    assert _qualifying("nfs4", fast, fast) == ("patient",)
+    assert _qualifying("nfs4", fast, fast) == ("standard", "tolerant", "patient")
     assert _qualifying("ocfs2", fast, fast) == ("tolerant", "patient")
     assert _qualifying("ext4", slow, fast) == ("standard", "tolerant", "patient")
     assert _qualifying("ext4", fast, Spread(9, 1, 2, 60_000)) == ()

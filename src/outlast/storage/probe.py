@@ -45,14 +45,15 @@ ROUNDS_MIN = 10
 ROOM_MIN = 64 * 1024 * 1024
 Progress = Callable[[str, int, int], None]
 
-# The shortest preset that outlasts an ordinary failover of the file system itself.
+# The shortest preset that outlasts an ordinary failover of the file system itself; of NFS and OCFS2
+# as measured, docs/operating/file-systems.md
 _FLOORS = {
-    "nfs": "standard", "nfs4": "patient", "ocfs2": "tolerant", "gfs2": "standard",
+    "nfs": "standard", "nfs4": "standard", "ocfs2": "tolerant", "gfs2": "standard",
     "fuse.glusterfs": "tolerant", "glusterfs": "tolerant", "ceph": "tolerant",
     "fuse.ceph": "tolerant", "cifs": "patient",
 }  # fmt: skip
 # For so long all hosts' beats stand still when one host dies: o2cb's own 60 s, and the recovery of
-# its locks; measured, docs/operating/file-systems.md
+# its locks
 _STANDSTILL_S = {"ocfs2": 70}
 _ORDER = ("quick", "standard", "tolerant", "patient")
 
