@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from mutants import BY_NAME, switched_off
@@ -12,17 +14,24 @@ from outlast.errors import BrokenInvariant, InvalidInput
 from outlast.sim import branches as sim
 from outlast.sim.branches import Branch, branches, parse, replay, warm
 from outlast.sim.seeds import Run
-from outlast.sim.soak import Tally, soak
+from outlast.sim.soak import commit_of, load
 
 SCHEDULES = int(os.environ.get("OUTLAST_SCHEDULES", "30000"))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_branches_are_safe_and_recover() -> None:
-    tally = soak(Tally("", 1, 1), math.inf, branching=True, enough=SCHEDULES)
-    print(tally.sentence())
-    assert not tally.failures
+def test_branches_are_safe_and_recover(tmp_path: Path) -> None:
+    """In a process of its own: forks of one as large as a test run cost several times as much."""
+    result = tmp_path / "soak.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "outlast.sim", "--branches", "--seconds", "1700",
+         "--enough", str(SCHEDULES), "--soak", str(result)],
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    tally = load(result, commit_of(Path(sim.__file__).parent), 1)
     assert tally.counts == {"ok": tally.played}
     assert tally.different >= SCHEDULES
 

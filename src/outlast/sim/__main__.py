@@ -5,6 +5,7 @@
     python -m outlast.sim --seed 7 --shrink        the shortest story that fails as it does
     python -m outlast.sim --seconds 60 [--from 1]  as many seeds as fit into the time
     python -m outlast.sim --seconds 60 --branches  many short schedules from each seed's beginning
+    python -m outlast.sim --seconds 900 --branches --enough 30000   until so many differ
     python -m outlast.sim --seed 7.42              one of those
     python -m outlast.sim --seconds 60 --soak FILE   the same, going on where FILE ended
     python -m outlast.sim --story FILE             play a story and print what really happens
@@ -42,13 +43,10 @@ def main() -> int:
     if args.seed:
         return _one(args.seed, steps=args.steps)
     commit = soak.commit_of(Path(__file__).parent)
+    tally, saved = soak.Tally(commit, args.first, args.first), lambda _: None
     if args.soak:
-        tally = soak.load(args.soak, commit, args.first)
-        saved = partial(soak.save, args.soak)
-        soak.soak(tally, args.seconds, args.jobs, saved, branching=args.branches)
-    else:
-        tally = soak.Tally(commit, args.first, args.first)
-        soak.soak(tally, args.seconds, args.jobs, branching=args.branches)
+        tally, saved = soak.load(args.soak, commit, args.first), partial(soak.save, args.soak)
+    soak.soak(tally, args.seconds, args.jobs, saved, branching=args.branches, enough=args.enough)
     say(f"commit {commit}: {tally.sentence()}\n")
     for failure in tally.failures:
         say(f"seed {failure['seed']}: {failure['kind']}: {failure['words']}\n")
@@ -69,6 +67,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--from", type=int, default=1, dest="first", help="the first seed")
     parser.add_argument("--branches", action="store_true", help="short schedules")
+    parser.add_argument("--enough", type=int, default=sys.maxsize, help="end when so many differ")
     parser.add_argument("--jobs", type=int, default=0, help="default: one a processor")
     parser.add_argument("--soak", type=Path, metavar="FILE", help="keep and continue the result")
     parser.add_argument("--story", type=Path, metavar="FILE")
