@@ -11,7 +11,7 @@ from memory_service import MemoryService, block
 from outlast.agent.wishes import Wishes
 from outlast.errors import PoolTrouble
 from outlast.model import GroupWish, VmRecord
-from outlast.pool.facts import Seen
+from outlast.pool.facts import Facts, Seen
 from outlast.settings import S
 from outlast.wire.shapes import BadField, GroupEntry, VmChange, VmCreate, make
 
@@ -154,3 +154,20 @@ def test_a_new_size_is_judged_like_a_start(wishes: Wishes, service: MemoryServic
     with pytest.raises(PoolTrouble, match="ours does not fit"):
         wishes.place("ours", larger)
     assert record(service, "ours").spec.memory_mib == 1800, "nothing was changed"
+
+
+class Behind(MemoryService):
+    """A host that has not seen yet what another one created a moment ago."""
+
+    def facts(self, now_ns: int) -> Facts:
+        return replace(super().facts(now_ns), vms={})
+
+
+def test_a_vm_that_another_host_has_just_created_starts(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    behind = Behind(tmp_path, obedient=False)
+    behind.settings = replace(behind.settings, admission="refuse")
+    wishes = Wishes(behind)
+    create(wishes, "web")
+    assert wishes.start("web").changed
+    assert wishes.place("web", VmChange(memory=1 << 30)).changed

@@ -15,7 +15,7 @@ from typing import Any
 
 from outlast.agent.service import Service
 from outlast.errors import InvalidInput
-from outlast.model import GroupWish, VmRecord, VmSpec
+from outlast.model import Desired, GroupWish, VmRecord, VmSpec
 from outlast.placement.choose import answer
 from outlast.placement.layout import Layout
 from outlast.placement.picture import Host, HostState, Picture, checked
@@ -111,6 +111,9 @@ def admission(service: Service, record: VmRecord) -> str:
     if facts is None or facts.agreed(seen.settings).admission == "off":
         return ""
     name = record.spec.name
+    if name not in facts.vms:  # another agent has created it a moment ago
+        held = Held(1, replace(record, desired=Desired.STOPPED), 0)
+        facts = replace(facts, vms={**facts.vms, name: held})
     before = picture(facts, seen.settings)
     spec, ha = record.spec, not availability.off(facts, record)
     after = replace(before.vm(name), ha=ha, memory_mib=spec.memory_mib, vcpus=spec.vcpus)
