@@ -47,8 +47,9 @@ def test_work_that_lost_its_agent_is_ended_and_then_the_lease_is_freed(wanted: b
     assert [kill.vm for kill in left.kills] == ["web"]
     assert not left.swaps
     assert not core.step(NOW + 2 * S, told.facts).swaps, "its writes may be on their way"
-    later = told.sampled(started_ns=NOW + S + SETTINGS.timing.settle_ns)
-    gone = core.step(NOW + 2 * S + SETTINGS.timing.settle_ns, later.facts)
+    assert not core.step(NOW + 3 * S, told.sampled(started_ns=NOW + 3 * S).facts).swaps
+    later_ns = NOW + 3 * S + SETTINGS.timing.settle_ns
+    gone = core.step(later_ns, told.sampled(started_ns=later_ns).facts)
     assert not gone.kills
     assert not gone.starts
     (swap,) = [swap for swap in gone.swaps if swap.name == "lease/web"]

@@ -55,6 +55,7 @@ def test_a_vm_that_ended_keeps_its_lease_until_the_storage_answered_after_that()
     assert "lease-waits" in codes(PoolCore(SETTINGS).step(gone_ns, stopped.facts))
     answered = {"fast": Answering(gone_ns)}
     step(core, stopped, gone_ns + S, answered)  # tells that it stopped
+    step(core, stopped.sampled(started_ns=gone_ns + 2 * S), gone_ns + 2 * S, answered)
     later_ns = gone_ns + 60 * S  # the pool's own storage has answered for long enough as well
     freed = step(core, stopped.sampled(started_ns=later_ns), later_ns, answered)
     (swap,) = [swap for swap in freed.swaps if swap.name == "lease/web"]

@@ -2,7 +2,8 @@
 
 Rules:
 1. A VM that did not shut itself down may leave writes in the kernel. Nothing of it is on its way
-   once the pool's storage has answered for X since (`drained`).
+   once the pool's storage has answered for X since (`drained`). X begins when an answer was seen
+   to a question asked after the VM was gone: an earlier one, or one still open, may have hung.
 2. The heartbeat does not vouch for a storage repository, so its own answers do: it must have
    answered without a break for X, and a question that began after the VM was gone (`unsettled`).
 3. A VM whose lease was just taken by this life of the agent has left nothing here.
@@ -22,13 +23,19 @@ class Draining:
     def __init__(self, timing: Timing) -> None:
         self._timing = timing
         self._undrained: dict[str, int] = {}  # vm -> since when it is gone without having shut down
+        self._answered: dict[str, int] = {}  # vm -> when the first answer after that was seen
         self._gone: dict[str, int] = {}  # since when nothing of it is seen here
         self._told: set[str] = set()  # of whom it was told that its lease waits
 
-    def forget(self, facts: Facts) -> None:
-        """Those that are not this host's business any more."""
+    def look(self, now_ns: int, facts: Facts) -> None:
+        """At each step: who is this host's business, and whether the storage has answered."""
         for vm in [v for v in self._undrained if v not in facts.leases]:
             del self._undrained[vm]
+        if not facts.sample.good:
+            self._answered.clear()
+        for vm, since in self._undrained.items():
+            if facts.sample.good and facts.sample.started_ns >= since:
+                self._answered.setdefault(vm, now_ns)
         for vm in list(self._gone):
             held = facts.leases.get(vm)
             if held is None or not facts.holds(held.value):
@@ -37,6 +44,7 @@ class Draining:
     def ended(self, vm: str, now_ns: int) -> None:
         """It is gone, and did not shut itself down, or nobody knows."""
         self._undrained[vm] = now_ns
+        self._answered.pop(vm, None)
 
     def taken(self, vm: str) -> None:
         """Rule 3."""
@@ -49,11 +57,12 @@ class Draining:
 
     def drained(self, facts: Facts, vm: str) -> bool:
         """Rule 1."""
-        since = self._undrained.get(vm)
-        if since is None:
+        if vm not in self._undrained:
             return True
         sample = facts.sample
-        answered_ns = min(sample.run_ns, sample.started_ns - since)
+        answered_ns = min(
+            sample.run_ns, sample.started_ns - self._answered.get(vm, sample.started_ns)
+        )
         return sample.good and answered_ns >= self._timing.settle_ns
 
     def unsettled(

@@ -85,6 +85,7 @@ class Hosting:
         for exit_ in facts.exits:
             self._exits[exit_.vm] = exit_
         self._forget_former(facts)
+        self._draining.look(now_ns, facts)
         self._moving.hear(facts, work.motion)
         self._results(now_ns, facts, work)
         self._end_strangers(facts, work)
@@ -105,7 +106,6 @@ class Hosting:
             if held is None or not facts.holds(held.value):
                 self._seen_running.discard(vm)
                 self._exits.pop(vm, None)
-        self._draining.forget(facts)
 
     # ---- rule 1
 
