@@ -11,7 +11,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
 
+from driver_kit import Ground
 from private_libvirtd import PrivateLibvirtd, why_not
+from tiny_guest import write_disk
+
+from outlast.hypervisor.libvirt_driver import LibvirtDriver, LibvirtOptions
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +29,15 @@ def libvirtd() -> Iterator[PrivateLibvirtd]:
             yield daemon
         finally:
             daemon.close()
+
+
+@pytest.fixture
+def ground(libvirtd: PrivateLibvirtd, tmp_path: Path) -> Iterator[Ground]:
+    """A driver for it; what a test left running ends."""
+    driver = LibvirtDriver(libvirtd.uri, LibvirtOptions(root=libvirtd.root))
+    made = Ground(driver, tmp_path, write_disk)
+    driver.subscribe(made.events.append)
+    yield made
+    for vm in driver.list():
+        driver.kill(vm.name)
+    driver.close()

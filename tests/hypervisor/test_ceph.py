@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from ceph_process import CephProcess, why_not
@@ -13,10 +12,9 @@ from tiny_guest import write_disk
 
 from outlast.errors import HypervisorTrouble
 from outlast.hypervisor.libvirt_ceph import KEYRING
-from outlast.hypervisor.libvirt_driver import LibvirtDriver, LibvirtOptions
 from outlast.model import Disk, VmSpec, VmState
 
-pytestmark = pytest.mark.rack
+pytestmark = [pytest.mark.rack, pytest.mark.usefixtures("ceph")]
 
 
 @pytest.fixture(scope="module")
@@ -34,17 +32,6 @@ def ceph(
     write_disk(system, writes=True, size=32 << 20)
     made.rbd("import", str(system), "vms/web")
     yield made
-
-
-@pytest.fixture
-def ground(libvirtd: PrivateLibvirtd, ceph: CephProcess, tmp_path: Path) -> Iterator[Ground]:
-    driver = LibvirtDriver(libvirtd.uri, LibvirtOptions(root=libvirtd.root))
-    made = Ground(driver, tmp_path, write_disk)
-    driver.subscribe(made.events.append)
-    yield made
-    for vm in driver.list():
-        driver.kill(vm.name)
-    driver.close()
 
 
 def web(ground: Ground) -> VmSpec:

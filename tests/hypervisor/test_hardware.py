@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,29 +11,18 @@ import libvirt
 import pytest
 from driver_kit import ENDS, Ground, read_until
 from private_libvirtd import PrivateLibvirtd
-from tiny_guest import write_disk, write_hanging_disk
+from tiny_guest import write_hanging_disk
 
 from outlast.errors import HypervisorTrouble
 from outlast.hypervisor.driver import EventKind
 from outlast.hypervisor.hardware_xml import TPM_PLACE, pinned
-from outlast.hypervisor.libvirt_driver import LibvirtDriver, LibvirtOptions
+from outlast.hypervisor.libvirt_driver import LibvirtDriver
 from outlast.hypervisor.libvirt_tpm import link_tpm
 from outlast.hypervisor.mover import Way
 from outlast.model import Disk, VmSpec, VmState
 
 pytestmark = pytest.mark.rack
 SPEC = VmSpec("web", "00000000-0000-4000-8000-0000000000aa", 8, 1, (Disk("/x"),))
-
-
-@pytest.fixture
-def ground(libvirtd: PrivateLibvirtd, tmp_path: Path) -> Iterator[Ground]:
-    driver = LibvirtDriver(libvirtd.uri, LibvirtOptions(root=libvirtd.root))
-    made = Ground(driver, tmp_path, write_disk)
-    driver.subscribe(made.events.append)
-    yield made
-    for vm in driver.list():
-        driver.kill(vm.name)
-    driver.close()
 
 
 def live(libvirtd: PrivateLibvirtd, name: str) -> ET.Element:

@@ -25,7 +25,7 @@ from outlast.agent.registers import Registers
 from outlast.errors import Conflict, HypervisorTrouble, OutlastError, Unreachable
 from outlast.guard.client import GuardClient
 from outlast.hypervisor.driver import Driver, GuardRefused, ImageMissing, StartLocked
-from outlast.model import StopMode
+from outlast.model import StopMode, VmRecord
 from outlast.pool.decision import Abort, Decision, Depart, Kill, Start, Stop, Swap
 from outlast.pool.facts import Result
 from outlast.storage.register import Outcome
@@ -206,13 +206,13 @@ class Hands:
             raise HypervisorTrouble("libvirt has not ended its last move from here")
         # a change by a host that has died since may not be known here yet: another disk, above all
         newest = self._registers.read_now(f"vm/{work.vm}")
-        guard, spec = self._open_guard(), newest.value.spec if newest is not None else work.spec
-        stores = newest.value.stores if newest is not None else spec.stores
-        answer = guard.admit(work.vm, stores=stores)
+        record = newest.value if newest is not None else VmRecord(work.spec)
+        guard = self._open_guard()
+        answer = guard.admit(work.vm, stores=record.stores)
         if not answer.get("ok"):
             raise GuardRefused(f"the guard does not admit {work.vm}: {answer.get('error')}")
         try:
-            self._driver.start(spec)
+            self._driver.start(record.spec)
         except OutlastError:
             guard.release(work.vm)
             raise

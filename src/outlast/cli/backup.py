@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from outlast.cli.completing import vms
+from outlast.cli.completing import Vm
 from outlast.cli.context import options, print_json, say
 from outlast.cli.image import RATE, Limit, On, PoolDir, folder_on, pool_dir_of, rate_of
 from outlast.errors import Conflict, InvalidInput
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from outlast.wire.disk_client import DiskClient
     from outlast.wire.disks import BackupStatus
     from outlast.wire.shapes import VmWish
-
-Vm = Annotated[str, typer.Argument(metavar="VM", help="The VM's name.", autocompletion=vms)]
 
 
 def backup(

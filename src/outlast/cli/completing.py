@@ -6,32 +6,35 @@ Rule: a shell that waits is worse than no name; without an answer in time nothin
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from outlast.errors import OutlastError
+
+if TYPE_CHECKING:
+    from outlast.wire.client import AgentClient
 
 WAIT_S = 1.5
 
 
 def vms(incomplete: str) -> list[str]:
-    from outlast.wire.client import AgentClient
-
-    try:
-        found = AgentClient(os.environ.get("OUTLAST_AGENT", ""), timeout_s=WAIT_S).vms()
-    except OutlastError:
-        return []
-    return _fitting((vm.name for vm in found), incomplete)
+    return _names(lambda client: [vm.name for vm in client.vms()], incomplete)
 
 
 def hosts(incomplete: str) -> list[str]:
+    return _names(lambda client: [host.name for host in client.status().hosts], incomplete)
+
+
+def _names(ask: Callable[[AgentClient], list[str]], incomplete: str) -> list[str]:
     from outlast.wire.client import AgentClient
 
     try:
-        found = AgentClient(os.environ.get("OUTLAST_AGENT", ""), timeout_s=WAIT_S).status().hosts
+        found = ask(AgentClient(os.environ.get("OUTLAST_AGENT", ""), timeout_s=WAIT_S))
     except OutlastError:
         return []
-    return _fitting((host.name for host in found), incomplete)
+    return sorted(name for name in found if name.startswith(incomplete))
 
 
-def _fitting(names: Iterable[str], incomplete: str) -> list[str]:
-    return sorted(name for name in names if name.startswith(incomplete))
+Vm = Annotated[str, typer.Argument(metavar="VM", help="The VM's name.", autocompletion=vms)]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from outlast.cli.completing import vms
+from outlast.cli.completing import Vm
 from outlast.cli.context import options, print_json, say
 from outlast.cli.image import RATE, Limit, rate_of
 from outlast.equipment import OWN_STORAGE
@@ -14,7 +14,7 @@ from outlast.equipment import OWN_STORAGE
 
 def move_disk(
     ctx: typer.Context,
-    vm: Annotated[str, typer.Argument(metavar="VM", help="The VM's name.", autocompletion=vms)],
+    vm: Vm,
     to: Annotated[
         str,
         typer.Option(metavar="STORAGE", help=f"Where to; {OWN_STORAGE}: the pool's own storage."),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from outlast.cli.completing import vms
+from outlast.cli.completing import Vm
 from outlast.cli.context import options, print_json, say, stdout
 
 app = typer.Typer(
@@ -15,7 +15,6 @@ app = typer.Typer(
     help="Keep what a VM's disks hold now, and go back to it later. For qcow2 disks.",
 )
 
-Vm = Annotated[str, typer.Argument(metavar="VM", help="The VM's name.", autocompletion=vms)]
 Name = Annotated[str, typer.Argument(metavar="SNAPSHOT", help="The snapshot's name.")]
 
 

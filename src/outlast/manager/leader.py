@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from sqlalchemy import Connection, text
 
@@ -24,6 +24,20 @@ log = logging.getLogger("outlast.manager.leader")
 
 RETRY_S = 1.0
 PING_TIMEOUT_S = 3.0
+
+
+async def rounds(
+    leads: Callable[[], bool], every_s: float, one: Callable[[], Awaitable[object]],
+    told: logging.Logger, what: str,
+) -> None:  # fmt: skip
+    """One round of some work again and again, while this manager leads, until it is cancelled."""
+    while True:
+        await asyncio.sleep(every_s)
+        if leads():
+            try:
+                await one()
+            except OutlastError as error:
+                told.warning("%s: %s", what, error.sentence)
 
 
 class Leader:

@@ -11,12 +11,11 @@ Rules:
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 
-from outlast.errors import OutlastError
 from outlast.manager.accounts import Accounts
+from outlast.manager.leader import rounds
 from outlast.manager.outside import LDAP, Elsewhere
 
 log = logging.getLogger("outlast.manager.rollcall")
@@ -30,13 +29,8 @@ class RollCall:
 
     async def run(self, leads: Callable[[], bool]) -> None:
         """Until it is cancelled."""
-        while self._directory is not None and self._directory.looks:
-            await asyncio.sleep(EVERY_S)
-            if leads():
-                try:
-                    await self.round()
-                except OutlastError as error:
-                    log.warning("whether people are still there: %s", error.sentence)
+        if self._directory is not None and self._directory.looks:
+            await rounds(leads, EVERY_S, self.round, log, "whether people are still there")
 
     async def round(self) -> list[str]:
         """Who is out now. Raises Unreachable, InvalidInput, StorageTrouble."""

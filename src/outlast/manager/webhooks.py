@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import Connection
 
-from outlast.errors import OutlastError
+from outlast.manager.leader import rounds
 from outlast.manager.mail import is_address, send
 from outlast.manager.outside import Mail
 from outlast.manager.repository import hooks
@@ -58,13 +58,7 @@ class Webhooks:
 
     async def run(self, leads: Callable[[], bool]) -> None:
         """Until it is cancelled."""
-        while True:
-            await asyncio.sleep(EVERY_S)
-            if leads():
-                try:
-                    await self.round()
-                except OutlastError as error:
-                    log.warning("webhooks: %s", error.sentence)
+        await rounds(leads, EVERY_S, self.round, log, "webhooks")
 
     async def round(self) -> int:
         """Hand over what is new, send what is due; how many messages. Raises StorageTrouble."""

@@ -13,7 +13,6 @@ import contextlib
 import os
 import signal
 import threading
-from types import TracebackType
 
 from outlast.errors import InvalidInput, OutlastError
 from outlast.rack.lab import Lab
@@ -36,12 +35,7 @@ class Paths:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
 
