@@ -71,9 +71,9 @@ def test_a_directory_is_watched_and_its_absence_told(tmp_path: Path) -> None:
         assert host.keeper.known["old"].trouble
         place.mkdir()
         host.look(lambda: host.codes == ["repository-lacks", "repository-there"])
-        assert host.keeper.known["old"].trouble == "" and host.keeper.known["old"].good_ns > 0
+        assert host.keeper.known["old"].trouble == "" and host.keeper.known["old"].settled_ns > 0
         assert not host.machine.mounted, "it is mounted by somebody else"
-        assert host.keeper.since_ns("old") >= host.keeper.known["old"].good_ns - 1 > 0
+        assert host.keeper.since_ns("old") >= host.keeper.known["old"].settled_ns - 1 > 0
         host.wished.clear()
         host.keeper.look()
         assert host.keeper.since_ns("old") > 0, "the pool has it no more"

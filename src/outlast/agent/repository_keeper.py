@@ -34,15 +34,15 @@ class MountPort(Protocol):
 
 
 class RepositoryKeeper:
-    """wishes: the pool's repositories; may raise OutlastError. settled_ns: how long a storage must
-    have answered without a break."""
+    """wishes: the pool's repositories; may raise OutlastError. settle_ns: X, how long a storage
+    must have answered without a break."""
 
     def __init__(
         self, host: str, wishes: Callable[[], list[Repository]], mounts: MountPort,
-        tell: Callable[[Note], None], now_ns: Callable[[], int], settled_ns: int,
+        tell: Callable[[Note], None], now_ns: Callable[[], int], settle_ns: int,
     ) -> None:  # fmt: skip
         self._host, self._wishes, self._mounts, self._tell = host, wishes, mounts, tell
-        self._now_ns, self._settled_ns = now_ns, settled_ns
+        self._now_ns, self._settle_ns = now_ns, settle_ns
         self._asking: dict[str, tuple[Repository, Asking]] = {}
         self._unmounted: dict[str, str] = {}  # name -> why it could not be mounted
         self._wished: frozenset[str] | None = None  # all there are; None: not read yet
@@ -62,19 +62,21 @@ class RepositoryKeeper:
     @property
     def known(self) -> Mapping[str, Answering]:
         """Every repository as it is at this moment. Never blocks."""
-        asked = {name: asking.state(self._settled_ns) for name, (_, asking) in self._asking.items()}
-        found = {name: Answering(good_ns, trouble) for name, (good_ns, trouble) in asked.items()}
+        asked = {name: asking.state() for name, (_, asking) in self._asking.items()}
+        found = {
+            name: Answering(settled_ns, trouble) for name, (settled_ns, trouble) in asked.items()
+        }
         return found | {name: Answering(0, why) for name, why in self._unmounted.items()}
 
     def since_ns(self, name: str) -> int:
-        """When the newest question began that it answered; 0 while it does not, as it must have
-        for a while. One that the pool has no more asks for no answer: now."""
+        """What was gone before this has its writes behind it; 0 while it does not answer. One that
+        the pool has no more asks for no answer: now."""
         if self._wished is None:
             return 0
         if name not in self._wished:
             return self._now_ns()
         state = self.known.get(name)
-        return state.good_ns if state is not None and not state.trouble else 0
+        return state.settled_ns if state is not None and not state.trouble else 0
 
     def look(self) -> None:
         """Make this host as it shall be, as far as that can be done."""
@@ -108,7 +110,8 @@ class RepositoryKeeper:
         known = self._asking.get(repository.name)
         if known is not None and known[0] == repository:
             return ""
-        asking = Asking(Path(repository.path), self._host, self._now_ns, mounted=mounted)
+        folder = Path(repository.path)
+        asking = Asking(folder, self._host, self._now_ns, self._settle_ns, mounted=mounted)
         self._asking = {**self._asking, repository.name: (repository, asking)}
         if known is not None:
             known[1].close()

@@ -5,7 +5,8 @@ and until each has answered after the last VM was gone no term drains, so nobody
 for "nothing of it is on its way".
 
 Rules:
-1. Told is only what the repository itself answered, and when that question began.
+1. Told is only what the repository itself answered: what was gone before a moment has settled,
+   for it answered a question that began then, and for X since.
 2. A repository that the pool has no more holds no disk of any VM: what still reaches it harms
    nobody. Not knowing the repositories is not having none.
 """
@@ -22,8 +23,8 @@ LOOK_S = 0.5
 
 
 class Settling:
-    """word: the pulse's newest, with the guard's status in it. since_ns: of a repository when the
-    question began that it answered, and 0 while it does not (rules 1 and 2)."""
+    """word: the pulse's newest, with the guard's status in it. since_ns: of a repository that
+    moment, and 0 while it does not answer (rules 1 and 2)."""
 
     def __init__(
         self, word: Callable[[], Mapping[str, Any] | None], guard: Callable[[], Guard],

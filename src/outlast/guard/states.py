@@ -29,8 +29,9 @@ What NEXT does not name does not happen: such a move is a broken invariant. On t
     that the storage has answered for X since. Not said by the D it had, + K - slack: RESETTING,
     as in 10; and rule 8 looks at that D. No term opens before.
 14. The pulse knows the pool's own storage only. An admission names the other storages that the VM
-    writes to; each stays unsettled until nothing is in the subtree and an answer of it began after
-    that. As long as one is, rule 10 takes it for a VM that ran, and rule 13 for what never drained.
+    writes to; each stays unsettled until nothing is in the subtree and the agent says that what was
+    gone then has settled there. As long as one is, rule 10 takes it for a VM that ran, and rule 13
+    for what never drained.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Rules:
 1. A VM that did not shut itself down may leave writes in the kernel. Nothing of it is on its way
    once the pool's storage has answered for X since (`drained`). X begins when an answer was seen
    to a question asked after the VM was gone: an earlier one, or one still open, may have hung.
-2. The heartbeat does not vouch for a storage repository, so its own answers do: it must have
-   answered without a break for X, and a question that began after the VM was gone (`unsettled`).
+2. The heartbeat does not vouch for a storage repository, so its own answers do, in the same way
+   (`unsettled`).
 3. A VM whose lease was just taken by this life of the agent has left nothing here.
 """
 

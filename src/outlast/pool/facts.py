@@ -117,7 +117,7 @@ class Sign:
 class Answering:
     """A storage repository as this host sees it."""
 
-    good_ns: int  # when the newest question began that it answered
+    settled_ns: int  # what was gone before has its writes behind it: it answered, and for X since
     trouble: str = ""  # "" = it is there, and has answered without a break for X
 
 
@@ -174,7 +174,7 @@ class Facts:
     def away(self, spec: VmSpec, since_ns: int = 0) -> str:
         """Why a storage that disks of a VM are on does not count as there; "" = it does.
 
-        since_ns: it must have answered a question that began after this.
+        since_ns: what was gone then must have settled there.
         """
         troubles = (self.without(name, since_ns) for name in spec.stores)
         return next((trouble for trouble in troubles if trouble), "")
@@ -188,8 +188,8 @@ class Facts:
             return f"the storage {repository} is not known here yet"
         if state.trouble:
             return f"the storage {repository} is away: {state.trouble}"
-        if state.good_ns < since_ns:
-            return f"the storage {repository} has not answered since it ended"
+        if state.settled_ns < since_ns:
+            return f"the storage {repository} has not answered for long enough since it ended"
         return ""
 
     def host(self, slot: int) -> str:

@@ -7,7 +7,9 @@
 Rules:
 1. Seeds are played in order of their numbers and counted in that order, so that `next` says it all:
    a soak that was ended, by Ctrl-C or kill -9, goes on there.
-2. The file is replaced whole, never written in place. It belongs to one commit.
+2. The file is replaced whole, never written in place. It belongs to one commit. Beside it lies
+   another, *.courses, with what tells schedules apart: who counts those that differ must know all
+   before. It is written first, so that nothing counts twice after a kill -9.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from outlast.errors import InvalidInput
@@ -31,6 +33,7 @@ BATCH = 16  # seeds for each processor between two looks at the clock; 3 to 6 se
 TRUNKS = 4  # the same where each has branches: about 10 seconds, half of the seeds have none
 BRANCHES = 200  # of one trunk
 FAILURES_KEPT = 50
+COURSE = 8  # bytes
 
 
 @dataclass(slots=True)
@@ -42,16 +45,16 @@ class Tally:
     next: int
     host_seconds: float = 0.0
     cpu_seconds: float = 0.0
-    different: int = 0  # schedules whose course no other had before, since the soak was begun or
-    # gone on with: what was done to the pool and what its hosts told, in order, times aside
+    different: int = 0  # schedules whose course no other had before: what was done to the pool and
+    # what its hosts told, in order, times aside
     counts: dict[str, int] = field(default_factory=dict)
     failures: list[dict[str, object]] = field(default_factory=list)
+    courses: set[bytes] = field(default_factory=set, repr=False)
 
-    def add(self, outcome: Outcome, cpu_s: float, courses: set[str]) -> None:
-        """courses: of the schedules before."""
-        if outcome.course not in courses:
-            courses.add(outcome.course)
-            self.different += 1
+    def add(self, outcome: Outcome, cpu_s: float) -> None:
+        course = bytes.fromhex(outcome.course)
+        self.different += course not in self.courses
+        self.courses.add(course)
         self.host_seconds += outcome.host_seconds
         self.cpu_seconds += cpu_s
         self.counts[outcome.kind] = self.counts.get(outcome.kind, 0) + 1
@@ -82,19 +85,31 @@ def load(path: Path, commit: str, first: int) -> Tally:
         return Tally(commit, first, first)
     try:
         tally = Tally(**json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+        courses = _beside(path).read_bytes()
+    except (ValueError, TypeError, OSError) as error:
         raise InvalidInput(f"{path} is no result of a soak: {error}") from None
     if tally.commit != commit:
         raise InvalidInput(
             f"{path} is about commit {tally.commit}, this is {commit}", hint="name another file"
         )
+    tally.courses = {courses[at : at + COURSE] for at in range(0, len(courses), COURSE)}
     return tally
 
 
 def save(path: Path, tally: Tally) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    _replace(_beside(path), b"".join(tally.courses))
+    known = {one.name: getattr(tally, one.name) for one in fields(tally) if one.name != "courses"}
+    _replace(path, json.dumps(known, indent=1).encode() + b"\n")
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.courses")
+
+
+def _replace(path: Path, content: bytes) -> None:
     new = path.with_name(f"{path.name}.new")
-    new.write_text(json.dumps(asdict(tally), indent=1) + "\n", encoding="utf-8")
+    new.write_bytes(content)
     new.replace(path)
 
 
@@ -106,7 +121,6 @@ def soak(
     differ. Ctrl-C ends it early, with everything counted kept."""
     jobs = jobs or os.cpu_count() or 1
     until = time.monotonic() + seconds
-    courses: set[str] = set()
     played = _grown if branching else _played
     with multiprocessing.Pool(jobs, _quiet) as workers:
         try:
@@ -115,7 +129,7 @@ def soak(
                 found = workers.map(played, batch, chunksize=1)
                 for seed, outcomes in zip(batch, found, strict=True):
                     for outcome, cpu_s in outcomes:
-                        tally.add(outcome, cpu_s, courses)
+                        tally.add(outcome, cpu_s)
                     tally.next = seed + 1
                 saved(tally)
                 if time.monotonic() > until or tally.different >= enough:
