@@ -90,7 +90,8 @@ class Dialog:
 
     @property
     def command(self) -> str:
-        return self.button.command(self.name, self.form)
+        first = values_of(self.button.fields, self.thing) if not self.form else {}
+        return self.button.command(self.name, self.form or Form(list(first.items())))
 
     @property
     def seen(self) -> str:
