@@ -360,7 +360,7 @@ class PretendAgent:
 
     def drill(self, wish: DrillWish) -> DrillInfo:
         with self._pool.lock:
-            self._pool.wishes.append(("drill", wish.host, wish.kind))
+            self._pool.wishes.append(("drill", wish.host, wish.kind, wish.who))
         return DrillInfo(id="d1", host=wish.host, kind=wish.kind, state="wished", for_s=70)
 
     def _wish(self, verb: str, name: str, **values: Any) -> VmWish:
