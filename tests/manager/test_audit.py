@@ -119,6 +119,8 @@ def test_every_change_says_what_was_before_and_after(
     assert told("POST", f"{pool}/hosts/b/drill", {"kind": "agent"}) == (
         "drill", "member", "a drill: agent",
     )  # fmt: skip
+    assert real.a.drill is not None
+    assert real.a.drill.value.by == "anna/test through manager", "the pool knows the person"
     assert told("POST", f"{pool}/ha", off) == ("pool-ha", "HA on", "HA off: a test")
     assert told("POST", f"{pool}/hosts/b/maintenance", {"why": "disks"}) == (
         "maintain", "member", "in maintenance: disks (anna/test)",
