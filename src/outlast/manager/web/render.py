@@ -19,6 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from outlast.errors import OutlastError
+from outlast.manager.api.tasks import sees_task
 from outlast.manager.errors import NotLoggedIn
 from outlast.manager.ports import PoolEntry
 from outlast.manager.web import health
@@ -56,8 +57,7 @@ def page(view: View, template: str, /, *, at: int = 200, live: str = "", **value
 def frame(view: View, live: str = "") -> Gathered:
     """What every page has: who looks, where to, how many tasks run."""
     hub = view.manager.reads.hub
-    open_ = [t for t in view.manager.acts.tasks(open_only=True)
-             if view.scope.sees_vm(t.pool_id, t.object)]  # fmt: skip
+    open_ = [t for t in view.manager.acts.tasks(open_only=True) if sees_task(view.caller, t)]
     return {
         "view": view, "csrf": view.csrf, "path": view.request.url.path,
         "theme": theme(view.request), "open_tasks": len(open_), "live": live, "after": hub.last,
