@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 from outlast import __version__
 from outlast.agent import notebook
+from outlast.agent.alarm import alarm
 from outlast.agent.api import Place
 from outlast.agent.departures import Departures
 from outlast.agent.disk_work import DiskWork
@@ -68,7 +69,6 @@ from outlast.storage.register import Register, Swap
 
 T = TypeVar("T")
 COPY_WAIT_S = 5.0  # for the hypervisor to end the last move of a VM that comes back
-TROUBLES_TOLD = 3
 TOLD_MAX = 1000
 TICK_PAUSE_S = 0.005  # a burst of changes is thought about once
 AGAIN_MAX = 4  # ticks in a row without a cause from outside
@@ -218,15 +218,8 @@ class Engine:
         return bool(picture.decision.notes)
 
     def _trouble(self) -> str:
-        """What is wrong with what this host reads and writes, in a sentence; "" when nothing is."""
-        snapshot, troubles = self._senses.snapshot or {}, self._registers.known.troubles
-        said = [snapshot.get("alarm"), (snapshot.get("storage") or {}).get("error")]
-        stores = sorted(self._keepers.repositories.items())
-        said += [one.trouble and f"the storage {name}: {one.trouble}" for name, one in stores]
-        said += [f"{name}: {why}" for name, why in sorted(troubles.items())][:TROUBLES_TOLD]
-        if len(troubles) > TROUBLES_TOLD:
-            said.append(f"{len(troubles) - TROUBLES_TOLD} more registers cannot be read")
-        return "; ".join(str(sentence) for sentence in said if sentence)
+        stores, unread = self._keepers.repositories, self._registers.known.troubles
+        return alarm(self._senses.snapshot or {}, stores, unread)
 
     def _guard_said(self, what: str) -> str:
         """A part of the guard's newest status; "" when it did not say."""

@@ -24,7 +24,7 @@ from outlast.network import registry as nets
 from outlast.network.plan import uplink_on
 from outlast.pool.facts import Answering
 from outlast.storage.access import is_shared
-from outlast.storage.probe import mount_of
+from outlast.storage.beneath import mount_of
 from outlast.wire.equipment import (
     NetworkChange,
     NetworkInfo,

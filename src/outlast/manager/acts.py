@@ -14,7 +14,7 @@ from outlast.manager.outcome import Wish
 from outlast.manager.ports import Task
 from outlast.manager.tasks import NO_WISH, Tasks
 from outlast.wire.client import AgentClient
-from outlast.wire.drills import DrillKind, DrillWish
+from outlast.wire.drills import WHO_MAX, DrillKind, DrillWish
 from outlast.wire.shapes import (
     HaOffInfo,
     HaSwitch,
@@ -172,7 +172,7 @@ class Acts(Equipping):
         """A failure of that kind takes place, on purpose; its report is in the timeline."""
 
         def ask(c: AgentClient) -> HostWish:
-            made = c.drill(DrillWish(kind=kind, host=host))
+            made = c.drill(DrillWish(kind=kind, host=host, who=who[:WHO_MAX]))
             said = f"a drill '{kind}' of {host}, for {made.for_s} s; its report is an event"
             return HostWish(name=host, changed=True, sentence=said)
 

@@ -213,6 +213,10 @@ def host_path(pool_id: str, name: str) -> str:
     return f"/pools/{quote(pool_id)}/hosts/{quote(name, safe='')}"
 
 
+def moment_path(pool_id: str, event_id: int) -> str:
+    return f"/pools/{quote(pool_id)}/moments/{event_id}"
+
+
 def vm_id(pool_id: str, name: str) -> str:
     """Of the element that shows it."""
     return f"vm-{pool_id}-{name}"
@@ -229,7 +233,8 @@ def _environment() -> Environment:
     )  # fmt: skip
     made.globals |= {
         "icon": icon, "asset": address, "pool_path": pool_path, "vm_path": vm_path,
-        "host_path": host_path, "vm_id": vm_id, "host_id": host_id, "health": health,
+        "host_path": host_path, "moment_path": moment_path, "vm_id": vm_id, "host_id": host_id,
+        "health": health,
     }  # fmt: skip
     made.filters |= {"ago": ago, "clock": clock, "size": size, "room": room, "cap": cap,
                      "span": ago_text}  # fmt: skip
