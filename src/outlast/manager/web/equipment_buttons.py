@@ -47,7 +47,7 @@ STORE = (
 IMPORT = (
     NAME,
     Field("source", "From", "", required=True,
-          hint="an https address, or the name of a file in the folder import of the pool's storage"),
+          hint="an https address, or the name of a file in the folder import of the pool"),
     Field("sha256", "SHA-256 of the file", "--sha256", hint="what it must be, as sha256sum says"),
 )  # fmt: skip
 SIZES = (

@@ -51,11 +51,11 @@ PLACES = {
     "images": "/pools/{pool}/images", "image": "/pools/{pool}/images/{image}",
     "template": "/pools/{pool}/templates/{template}",
 }  # fmt: skip
-# things without a page of their own: on whose page they are, and in what the stock calls them
-LISTED = {"network": ("networks", NETWORKS), "storage": ("storages", STORAGE),
-          "image": ("images", IMAGES), "template": ("images", "templates")}  # fmt: skip
-
-
+# things without a page of their own: where they are listed, what the stock is asked, and its part
+LISTED = {
+    "network": ("networks", NETWORKS, NETWORKS), "storage": ("storages", STORAGE, STORAGE),
+    "image": ("images", IMAGES, IMAGES), "template": ("images", IMAGES, "templates"),
+}  # fmt: skip
 ALL = (*BUTTONS, *EQUIPMENT)
 
 
@@ -113,7 +113,7 @@ class Dialog:
 def dialogs_for(
     view: View, kind: str, pool_id: str, name: str = "", thing: Thing | None = None
 ) -> list[Shown]:
-    """The buttons that make sense now and that this person may press. thing: what `_listed` has."""
+    """The buttons that make sense now and that this person may press. thing: if it is known."""
     thing = thing or _known(view, kind, pool_id, name)
     vm, place = name if kind == "vm" else "", _place(kind, pool_id, name)
     return [
@@ -135,8 +135,7 @@ async def _thing(view: View, kind: str, pool_id: str, name: str) -> Thing:
     """Raises NotFound, and what agents say of what they are asked for."""
     if kind not in LISTED:
         return _known(view, kind, pool_id, name)
-    page_, part = LISTED[kind]
-    what = {"networks": NETWORKS, "storages": STORAGE}.get(page_, IMAGES)
+    _, what, part = LISTED[kind]
     said = await view.room.stock.now(pool_id, what)
     for one in said.parts.get(part, ()):
         if one.name == name:
@@ -146,8 +145,7 @@ async def _thing(view: View, kind: str, pool_id: str, name: str) -> Thing:
 
 
 def _place(kind: str, pool_id: str, name: str) -> str:
-    names = {"pool": quote(pool_id), kind: quote(name, safe="")} | {"pool": quote(pool_id)}
-    return PLACES[kind].format(**names)
+    return PLACES[kind].format(**{kind: quote(name, safe=""), "pool": quote(pool_id)})
 
 
 async def _dialog(view: View, button: Button, form: Form, error: OutlastError | None) -> Dialog:
