@@ -30,7 +30,7 @@ from outlast.manager.api.app import build
 from outlast.manager.config import Config, Place, make_certificate
 from outlast.manager.passwords import Passwords
 from outlast.manager.ports import Grant, Person
-from outlast.manager.repository import records
+from outlast.manager.repository import moments
 from outlast.manager.serve import STREAMS_MAX, pages
 from outlast.manager.service import Manager
 
@@ -98,7 +98,7 @@ class Stage:
                 failure(pool)
             self.followers[name] = follow(self.manager, pool)
             await self.manager.repository.write(
-                lambda c, p=pool: records.add_events(c, p.id, p.notes)
+                lambda c, p=pool: moments.add_events(c, p.id, p.notes)
             )
         asyncio.get_running_loop().create_task(self._pulse())
 

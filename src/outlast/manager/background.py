@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 
 from outlast.errors import OutlastError
 from outlast.manager.asking import Pools
-from outlast.manager.repository import entries, hooks, records
+from outlast.manager.repository import entries, hooks, moments, records
 from outlast.manager.repository.store import Repository
 
 log = logging.getLogger("outlast.manager.background")
@@ -76,7 +76,7 @@ class Background:
         first_s = self._wall() - min(FIRST_DAYS * 86400.0, self._events_s)
         since_s = max(newest_s - OVERLAP_S, first_s) if newest_s else first_s
         entries = await self._pools.timeline(pool_id, COPY_MAX, since_s)
-        return await self._repository.write(lambda c: records.add_events(c, pool_id, entries))
+        return await self._repository.write(lambda c: moments.add_events(c, pool_id, entries))
 
     async def forget(self) -> None:
         """Raises StorageTrouble."""
@@ -84,7 +84,9 @@ class Background:
 
         def forget(c: Connection) -> None:
             records.forget_events(c, wall_s - self._events_s)
-            hooks.forget(c, records.oldest_event_id(c))
+            oldest = records.oldest_event_id(c)
+            hooks.forget(c, oldest)
+            moments.forget(c, oldest)
             records.forget_tasks(c, wall_s - self._tasks_s)
             records.forget_calls(c, wall_s - CALLS_KEPT_S)
             records.forget_managers(c, wall_s - MANAGERS_KEPT_S)
