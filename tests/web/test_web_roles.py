@@ -28,6 +28,7 @@ OPEN = {
 # pages for everybody who is signed in: they show and change what is the viewer's own
 OWN = {
     ("POST", "/tasks/{task}/cancel"),  # asks for what the task is about
+    ("GET", "/reference"),  # the same for everybody
     ("GET", "/networks"), ("GET", "/storage"), ("GET", "/images"),  # lead to a pool's own page
     ("GET", "/"), ("GET", "/vms"), ("GET", "/failovers"), ("GET", "/tasks"), ("GET", "/live"),
     ("GET", "/me"), ("POST", "/me/tokens"), ("POST", "/me/tokens/{token}/remove"),

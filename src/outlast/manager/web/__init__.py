@@ -12,6 +12,7 @@
     views.py     addresses with names
     equipment.py networks, storage, images, templates; stock.py asks for them,
                  equipment_buttons.py wishes about them
+    reference.py the API, described
     live.py      the stream of fragments         foresight.py what would happen if
     terminal.py  console and screen    tunnel.py   its tickets and the way to the VM
     health.py    states as words and shapes      pictures/    data in, SVG out
@@ -40,6 +41,7 @@ from outlast.manager.web import (
     moments,
     people,
     pools,
+    reference,
     render,
     sign_in,
     static,
@@ -59,7 +61,7 @@ def attach(app: FastAPI, reads: Reads, acts: Acts, people_: People) -> None:
     router = APIRouter(include_in_schema=False)
     for part in (
         sign_in, factors, pools, views, bulk, vms, equipment, terminal, wishes, journal, moments,
-        people, live, static,
+        people, reference, live, static,
     ):  # fmt: skip
         router.include_router(part.router)
     app.include_router(router)
