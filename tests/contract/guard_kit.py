@@ -2,7 +2,7 @@
 
 The promises are those of outlast/guard/states.py (rules 1 to 14) as seen through the requests of
 the socket. The kit knows only `GuardBench`; time may be real or pretended, and where it is real it
-goes by the bench's `pace`. A bench without processes or clocks: memory_guard.py.
+goes by the bench's `pace`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""A bench of the guard's kit without processes or clocks, around the guard's real core."""
+"""A bench for guard_kit without processes or clocks, around the guard's real core: what a simulated
+host needs."""
 
 from __future__ import annotations
 

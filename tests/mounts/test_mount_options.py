@@ -140,6 +140,13 @@ def test_the_right_mount_has_no_trouble_and_lacks_nothing() -> None:
     assert lacks == ["hard", "lookupcache=none"]
 
 
+def test_a_repository_is_shown_in_the_kernels_own_spelling() -> None:
+    wished = choose("nfs", "nas:/export/pool", register=False).options
+    shown = ("rw", "vers=4.2", "hard", "proto=tcp", "timeo=50", "lookupcache=pos")
+    assert table.lacking(wished, "nfs4", shown) == []
+    assert table.lacking(wished, "nfs4", shown[:-1]) == ["lookupcache=positive"]
+
+
 def test_what_is_wrong_is_said() -> None:
     assert wrong("") == "nothing is mounted at /srv/pool"
     assert "nas2:/export/pool" in wrong(NFS.replace("nas:", "nas2:"))

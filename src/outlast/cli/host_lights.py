@@ -22,7 +22,7 @@ PYTHON_MIN, LIBVIRT_MIN, QEMU_MIN, KERNEL_MIN = (3, 11), (9, 0), (7, 2), (5, 14)
 MEMORY_MIB_MIN = 2048
 FREE_MIB_MIN, FREE_MIB_WISHED = 64, 1024
 SHARED = frozenset(
-    {"nfs", "nfs4", "ocfs2", "gfs2", "ceph", "fuse.glusterfs", "fuse.ceph", "lustre", "beegfs"}
+    {"nfs", "nfs4", "ocfs2", "gfs2", "ceph", "fuse.glusterfs", "fuse.ceph-fuse", "lustre", "beegfs"}
 )
 WATCHDOG_HINT = (
     "load the driver of this machine's watchdog, such as iTCO_wdt, ipmi_watchdog or i6300esb; "

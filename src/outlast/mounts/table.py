@@ -18,6 +18,7 @@ _SHOWN = {
     "nfs": frozenset({"hard", "lookupcache", "acdirmin", "acdirmax"}),
     "ocfs2": frozenset({"coherency"}),
 }
+_SHOWN_AS = {"lookupcache=positive": "lookupcache=pos"}  # NFS takes both
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,8 @@ def trouble(choice: Choice, path: str, mounts: Sequence[Mount]) -> str:
 def lacking(wished: Sequence[Option], fs_type: str, shown: Sequence[str]) -> list[str]:
     """Wished options that a mount must have and does not. fs_type: as the kernel calls it."""
     judged = _SHOWN.get(fs_type.removesuffix("4"), frozenset())
-    return [o.text for o in wished if o.name in judged and o.text not in shown]
+    must = [o.text for o in wished if o.name in judged]
+    return [text for text in must if _SHOWN_AS.get(text, text) not in shown]
 
 
 def _same(wished: str, shown: str) -> bool:

@@ -13,11 +13,11 @@ from outlast.errors import InvalidInput
 from outlast.settings import S
 
 # The shortest preset that outlasts an ordinary failover of the file system itself; those of NFS,
-# OCFS2 and GlusterFS as measured, docs/operating/file-systems.md
+# OCFS2, GlusterFS and CephFS as measured, docs/operating/file-systems.md; the others with caution
 FLOORS = {
     "nfs": "standard", "nfs4": "standard", "ocfs2": "tolerant", "gfs2": "tolerant",
     "fuse.glusterfs": "tolerant", "glusterfs": "tolerant", "ceph": "tolerant",
-    "fuse.ceph": "tolerant", "cifs": "patient",
+    "fuse.ceph-fuse": "tolerant", "cifs": "patient",
 }  # fmt: skip
 # For so long all hosts' beats stand still when one host dies: o2cb's own 60 s, and the recovery of
 # its locks
