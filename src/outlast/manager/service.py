@@ -23,6 +23,7 @@ from outlast.manager.background import Background
 from outlast.manager.config import Config, Place
 from outlast.manager.follower import PERIOD_S, Follower, PoolLink
 from outlast.manager.forecast import Forecasts
+from outlast.manager.history import History
 from outlast.manager.leader import Leader
 from outlast.manager.outside import Elsewhere
 from outlast.manager.passwords import Passwords
@@ -59,10 +60,8 @@ class Manager:
         self.provider = _provider(config)
         self.tasks = Tasks(self.repository, self.reads, self.reads.followers)
         self.acts = Acts(self.tasks, self.reads, self.people)
-        self.background = Background(
-            self.repository, self.reads, events_days=config.events_days,
-            tasks_days=config.tasks_days,
-        )  # fmt: skip
+        self.background = Background(self.repository, self.reads, config)
+        self.history = History(self.repository, self.reads)
         self.leader = Leader(self.repository, self._leads)
         self.forecasts = Forecasts(self.reads)
         self.webhooks = Webhooks(self.repository, mail=config.mail)
@@ -89,6 +88,7 @@ class Manager:
             self.background.run(lambda: self.leader.leads),
             self.webhooks.run(lambda: self.leader.leads), self.forecasts.run(),
             self.rollcall.run(lambda: self.leader.leads),
+            self.history.run(lambda: self.leader.leads),
         ):  # fmt: skip
             self._loops.append(asyncio.ensure_future(self._guarded(work)))
 

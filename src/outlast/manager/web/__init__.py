@@ -11,6 +11,7 @@
     views.py     addresses with names
     live.py      the stream of fragments         foresight.py what would happen if
     terminal.py  console and screen    tunnel.py   its tickets and the way to the VM
+    charts.py    numbers over time
     health.py    states as words and shapes      pictures/    data in, SVG out
 
 Rules:
@@ -30,6 +31,7 @@ from outlast.errors import OutlastError
 from outlast.manager.ports import Acts, People, Reads
 from outlast.manager.web import (
     bulk,
+    charts,
     factors,
     journal,
     live,
@@ -53,7 +55,8 @@ def attach(app: FastAPI, reads: Reads, acts: Acts, people_: People) -> None:
     app.state.web = Room(manager)
     router = APIRouter(include_in_schema=False)
     for part in (
-        sign_in, factors, pools, views, bulk, vms, terminal, wishes, journal, people, live, static,
+        sign_in, factors, pools, views, bulk, vms, charts, terminal, wishes, journal, people, live,
+        static,
     ):  # fmt: skip
         router.include_router(part.router)
     app.include_router(router)
