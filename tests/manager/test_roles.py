@@ -117,6 +117,7 @@ def test_the_matrix(place: tuple[Desk, RealPool]) -> None:
                 user="none",
                 task="none",
                 webhook="none",
+                what="none",
                 template="none",
             )
             if "web" not in [v.name for v in desk.manager.reads.pool(real.id).status.vms]:

@@ -26,7 +26,7 @@ PAGES = {
     "pools": "/", "pool": f"/pools/{POOL}", "host": f"/pools/{POOL}/hosts/fra-kvm-02",
     "what-if": f"/pools/{POOL}/what-if?fail=fra-kvm-01", "vms": "/vms?limit=25", "vm": VM,
     "failovers": f"/failovers?pool={POOL}", "tasks": "/tasks", "users": "/users",
-    "audit": "/audit", "me": "/me", "maintain": f"{HOST}/maintain",
+    "audit": "/audit", "me": "/me", "settings-own": "/settings", "maintain": f"{HOST}/maintain",
     "drill": f"{HOST}/drill",
     "new-vm": f"/pools/{POOL}/new-vm", "edit": f"{VM}/set", "settings": f"/pools/{POOL}/settings",
 }  # fmt: skip

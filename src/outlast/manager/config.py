@@ -172,3 +172,10 @@ def fingerprint(cert: Path) -> str:
 
     digest = x509.load_pem_x509_certificate(cert.read_bytes()).fingerprint(hashes.SHA256())
     return digest.hex(":").upper()
+
+
+def valid_until_s(cert: Path) -> float:
+    """Raises OSError, ValueError."""
+    from cryptography import x509
+
+    return x509.load_pem_x509_certificate(cert.read_bytes()).not_valid_after_utc.timestamp()

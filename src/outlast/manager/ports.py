@@ -34,7 +34,7 @@ from outlast.wire.why import Why
 ACTIONS = (
     "see", "start", "stop", "kill", "migrate", "ha", "create", "delete", "console", "set",  # VMs
     "maintain", "resume", "power-off", "drill", "pool-ha", "pool-set",  # hosts and pools
-    "tasks", "people", "tokens", "audit", "pools", "webhooks",  # the manager itself
+    "tasks", "people", "tokens", "audit", "pools", "webhooks", "settings",  # the manager itself
 )  # fmt: skip
 ROLES = ("admin", "operator", "viewer", "own")
 COOKIE = "__Host-outlast"  # holds Session.cookie_token; Secure, HttpOnly, SameSite=Strict, Path=/

@@ -51,12 +51,12 @@ class Manager:
         self.place, self.config = place, config
         self.repository = Repository(place.database(config))
         self.reads = Pools()
-        directory = _directory(config)
+        self.directory = _directory(config)
         self.people = Accounts(
             self.repository, passwords=passwords, policy=config.second_factor,
-            directory=directory, outside_days=config.outside_days,
+            directory=self.directory, outside_days=config.outside_days,
         )  # fmt: skip
-        self.rollcall = RollCall(self.people, directory)
+        self.rollcall = RollCall(self.people, self.directory)
         self.provider = _provider(config)
         self.tasks = Tasks(self.repository, self.reads, self.reads.followers)
         self.acts = Acts(self.tasks, self.reads, self.people)

@@ -131,7 +131,3 @@ def forget(c: Connection, wall_s: float, days: int) -> int:
             old = (rollups.c.step_s == level.step_s) & (rollups.c.start_s < before_s)
             gone += c.execute(delete(rollups).where(old & is_part)).rowcount
     return gone
-
-
-def forget_pool(c: Connection, pool_id: str) -> None:
-    c.execute(delete(rollups).where(rollups.c.pool_id == pool_id))

@@ -9,6 +9,7 @@
     edits.py     settings of VMs and pools  filters.py   the list's address
     bulk.py      wishes for many VMs        runs.py      how far those are
     views.py     addresses with names
+    settings.py  of the manager itself
     live.py      the stream of fragments         foresight.py what would happen if
     terminal.py  console and screen    tunnel.py   its tickets and the way to the VM
     charts.py    numbers over time
@@ -38,6 +39,7 @@ from outlast.manager.web import (
     people,
     pools,
     render,
+    settings,
     sign_in,
     static,
     terminal,
@@ -55,8 +57,8 @@ def attach(app: FastAPI, reads: Reads, acts: Acts, people_: People) -> None:
     app.state.web = Room(manager)
     router = APIRouter(include_in_schema=False)
     for part in (
-        sign_in, factors, pools, views, bulk, vms, charts, terminal, wishes, journal, people, live,
-        static,
+        sign_in, factors, pools, views, bulk, vms, charts, terminal, wishes, journal, people,
+        settings, live, static,
     ):  # fmt: skip
         router.include_router(part.router)
     app.include_router(router)
