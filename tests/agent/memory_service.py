@@ -144,7 +144,7 @@ class MemoryService:
             me=self.me,
             term=TERMS[self.me.slot],
             block_state=BlockState.MEMBER,
-            sample=Sample(5, now_ns, True, 600 * S),
+            sample=Sample(5, now_ns, True, 600 * S, 600 * S),
             seen=dict(self.seen),
             guard=self.guard,
             view=self.view,

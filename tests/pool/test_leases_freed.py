@@ -60,10 +60,19 @@ def test_a_question_that_hung_is_not_answered_all_the_while() -> None:
 def test_storage_that_was_away_must_answer_for_x_again() -> None:
     life = Life()
     assert not life.freed(1 * S, UNWANTED, Exit("web", "crashed"))
-    assert not life.freed(60 * S, good=False, run_ns=0)
-    assert not life.freed(61 * S, run_ns=X_NS - 1)
-    assert not life.freed(62 * S, run_ns=X_NS)
-    assert life.freed(61 * S + X_NS, run_ns=X_NS)
+    assert not life.freed(60 * S, good=False, steady_ns=0)
+    assert not life.freed(61 * S, steady_ns=0)
+    assert not life.freed(61 * S + X_NS - 1, steady_ns=X_NS - 1)
+    assert life.freed(61 * S + X_NS, steady_ns=X_NS)
+
+
+def test_storage_that_seemed_to_stand_still_must_answer_for_x_again() -> None:
+    """In the middle of X, for less than what breaks the run of good reads."""
+    life = Life()
+    assert not life.freed(1 * S, UNWANTED, Exit("web", "crashed"))
+    assert not life.freed(2 * S)
+    assert not life.freed(2 * S + X_NS, steady_ns=X_NS - 1)
+    assert life.freed(3 * S + X_NS, steady_ns=X_NS)
 
 
 def test_a_vm_that_shut_itself_down_has_flushed() -> None:

@@ -3,7 +3,8 @@
 Rules:
 1. A VM that did not shut itself down may leave writes in the kernel. Nothing of it is on its way
    once the pool's storage has answered for X since (`drained`). X begins when an answer was seen
-   to a question asked after the VM was gone: an earlier one, or one still open, may have hung.
+   to a question asked after the VM was gone: an earlier one, or one still open, may have hung. It
+   begins anew when the storage seems to have stood still (`steady_ns`).
 2. The heartbeat does not vouch for a storage repository, so its own answers do, in the same way
    (`unsettled`).
 3. A VM whose lease was just taken by this life of the agent has left nothing here.
@@ -31,8 +32,6 @@ class Draining:
         """At each step: who is this host's business, and whether the storage has answered."""
         for vm in [v for v in self._undrained if v not in facts.leases]:
             del self._undrained[vm]
-        if not facts.sample.good:
-            self._answered.clear()
         for vm, since in self._undrained.items():
             if facts.sample.good and facts.sample.started_ns >= since:
                 self._answered.setdefault(vm, now_ns)
@@ -61,7 +60,7 @@ class Draining:
             return True
         sample = facts.sample
         answered_ns = min(
-            sample.run_ns, sample.started_ns - self._answered.get(vm, sample.started_ns)
+            sample.steady_ns, sample.started_ns - self._answered.get(vm, sample.started_ns)
         )
         return sample.good and answered_ns >= self._timing.settle_ns
 
