@@ -26,6 +26,7 @@ from granian.log import LogLevels
 from granian.server.embed import Server
 
 from outlast.errors import Unreachable
+from outlast.manager import rounds
 from outlast.manager.api.app import build
 from outlast.manager.config import Config, Place, make_certificate
 from outlast.manager.passwords import Passwords
@@ -84,6 +85,7 @@ class Stage:
         self.followers: dict[str, Any] = {}
 
     async def start(self, sizes: dict[str, int]) -> None:
+        rounds.EVERY_S = 0.2
         await self.manager.start()
         await asyncio.sleep(0)  # it has begun, and can be ended
         self.manager._loops[1].cancel()  # it would take away pools that the database lacks

@@ -30,6 +30,7 @@ from outlast.manager.passwords import Passwords
 from outlast.manager.repository import records
 from outlast.manager.repository.store import Repository
 from outlast.manager.rollcall import RollCall
+from outlast.manager.rounds import Rounds
 from outlast.manager.tasks import Tasks
 from outlast.manager.webhooks import Webhooks
 
@@ -62,6 +63,7 @@ class Manager:
         self.acts = Acts(self.tasks, self.reads, self.people)
         self.background = Background(self.repository, self.reads, config)
         self.history = History(self.repository, self.reads)
+        self.rounds = Rounds(self.repository, self.reads, self.acts, self.people)
         self.leader = Leader(self.repository, self._leads)
         self.forecasts = Forecasts(self.reads)
         self.webhooks = Webhooks(self.repository, mail=config.mail)
@@ -89,6 +91,7 @@ class Manager:
             self.webhooks.run(lambda: self.leader.leads), self.forecasts.run(),
             self.rollcall.run(lambda: self.leader.leads),
             self.history.run(lambda: self.leader.leads),
+            self.rounds.run(lambda: self.leader.leads),
         ):  # fmt: skip
             self._loops.append(asyncio.ensure_future(self._guarded(work)))
 

@@ -9,7 +9,7 @@
     edits.py     settings of VMs and pools  filters.py   the list's address
     bulk.py      wishes for many VMs        runs.py      how far those are
     views.py     addresses with names
-    settings.py  of the manager itself
+    settings.py  of the manager itself           rolling.py   maintenance host by host
     live.py      the stream of fragments         foresight.py what would happen if
     terminal.py  console and screen    tunnel.py   its tickets and the way to the VM
     charts.py    numbers over time
@@ -39,6 +39,7 @@ from outlast.manager.web import (
     people,
     pools,
     render,
+    rolling,
     settings,
     sign_in,
     static,
@@ -58,7 +59,7 @@ def attach(app: FastAPI, reads: Reads, acts: Acts, people_: People) -> None:
     router = APIRouter(include_in_schema=False)
     for part in (
         sign_in, factors, pools, views, bulk, vms, charts, terminal, wishes, journal, people,
-        settings, live, static,
+        settings, rolling, live, static,
     ):  # fmt: skip
         router.include_router(part.router)
     app.include_router(router)
