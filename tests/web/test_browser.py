@@ -145,6 +145,8 @@ def test_hosts_are_maintained_one_after_the_other(opened: Opener, stage: Stage) 
     page.screenshot(path=SCREENS / "rolling-plan.png", full_page=True)
     page.locator("[name=host][value=lab-kvm-03]").uncheck()
     page.fill("[name=why]", "new kernel")
+    command = "outlast pool maintain-all lab-kvm-01 lab-kvm-02 --why 'new kernel'"
+    expect(page.locator("#cli code")).to_contain_text(command)
     page.click("button:has-text('Begin')")
     for host in ("lab-kvm-01", "lab-kvm-02"):
         expect(page.locator("#rolling")).to_contain_text(f"VMs are still on {host}")

@@ -30,6 +30,10 @@ EMPTY = Form([])
 @router.get("/pools/{pool}/rolling")
 async def rolling(pool: str, view: Annotated[View, page("see")]) -> Response:
     """The round that is open; else the last one, and a form for the next."""
+    if view.partial == "cli":  # somebody fills the form: what would the command be now
+        given = Form(list(view.request.query_params.multi_items()))
+        values = {"path": view.request.url.path, "command": command(given)}
+        return html(fragment("_cli.html", **values))
     return await _rolling(view)
 
 
@@ -46,8 +50,11 @@ async def _rolling(
     if view.partial == "rolling" and found is not None and error is None:
         return html(fragment("_rolling.html", **values))
     if values["may"] and (found is None or not found.open):
-        values |= await _plan(view, entry)
-    values |= {"form": form, "error": error, "command": command(form)}
+        plan = await _plan(view, entry)
+        hosts = [("host", turn.host) for turn in plan["turns"]]
+        said = command(form or Form([*hosts, ("bring_back", "1")]))
+        values |= plan | {"form": form, "command": said}
+    values["error"] = error
     return whole(view, "rolling.html", at=error.status if error else 200, **values)
 
 
@@ -119,7 +126,7 @@ def command(form: Form) -> str:
     said = "outlast pool maintain-all" + names
     said += f" --why {shlex.quote(form['why'])}" if form["why"] else ""
     said += " --until reboot" if form["until"] == "reboot" else ""
-    said += " --no-bring-back" if form and not form["bring_back"] else ""
+    said += "" if form["bring_back"] else " --no-bring-back"
     return said + (" --at-risk" if form["at_risk"] else "")
 
 
