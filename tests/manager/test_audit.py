@@ -27,6 +27,11 @@ BARE = {
     ("DELETE", f"{V}/users/{{user}}/second-factor"): "see the tests of second factors",
     ("POST", f"{V}/webhooks/{{webhook}}/test"): "changes nothing",
     ("POST", f"{V}/pools/{{pool}}/templates/{{template}}/deploy"): "needs images; tests/web has it",
+    ("POST", f"{V}/settings/try/{{what}}"): "changes nothing",
+    ("POST", f"{V}/pools/{{pool}}/rolling-maintenance"): "see tests/web/test_web_rolling.py",
+    ("POST", f"{V}/pools/{{pool}}/rolling-maintenance/said"): "the same",
+    ("POST", f"{V}/pools/{{pool}}/rolling-maintenance/go-on"): "the same",
+    ("POST", f"{V}/pools/{{pool}}/rolling-maintenance/end"): "the same",
     ("POST", f"{V}/tokens"): "a token makes none; see the next test",
     ("DELETE", f"{V}/tokens/{{token}}"): "the same",
 }
@@ -127,6 +132,9 @@ def test_every_change_says_what_was_before_and_after(
         "resume", "in maintenance: disks (anna/test)", "in service, its VMs come back",
     )  # fmt: skip
     assert told("POST", f"{pool}/hosts/b/power-off", ends=False)[::2] == ("power-off", "off")
+    assert told("PATCH", "/settings", {"events_days": 9}) == (
+        "settings", "{}", "{'events_days': 9}",
+    )  # fmt: skip
     _every_route_was_called(desk, told.called)
 
 

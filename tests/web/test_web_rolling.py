@@ -82,6 +82,12 @@ def test_from_the_plan_to_the_end(site: Site) -> None:
     who = {row.action: row.who for row in lines[0] if row.ok}
     assert who["rolling-begin"] == who["maintain"] == who["resume"] == "otto"
     assert who["rolling-said"] == "anna"
+    told = {row.action: (row.before, row.after) for row in lines[0]}
+    assert told["rolling-begin"] == ("", "lab-kvm-01, lab-kvm-02")
+    words = "runs no VMs: say when the work is done"
+    assert told["rolling-said"] == (
+        f"lab-kvm-01, work: lab-kvm-01 {words}", f"lab-kvm-01, work, done: lab-kvm-01 {words}",
+    )  # fmt: skip
     assert site.post(AT, FORM, rename=TWO).status == 303, "another one may begin"
 
 

@@ -56,6 +56,7 @@ class History:
     ) -> None:
         self._repository, self._pools, self._wall = repository, pools, wall
         self._gathering: dict[tuple[str, str], tuple[int, Sheet]] = {}  # (pool, part) -> bucket
+        self._over: list[tuple[str, str, int, Sheet]] = []  # buckets that are to be packed
         self._waiting: deque[Row] = deque(maxlen=WAITING_MAX)
 
     async def run(self, leads: Callable[[], bool]) -> None:
@@ -70,6 +71,8 @@ class History:
                 self._sample(entry, wall_s)
             await asyncio.sleep(0)
         self._end_buckets(wall_s)
+        over, self._over = self._over, []
+        self._waiting += await asyncio.to_thread(_packed, over)
         if self._waiting:
             rows = list(self._waiting)
             await self._repository.write(partial(rollups.add, rows=rows))
@@ -115,7 +118,7 @@ class History:
         kept = self._gathering.get((pool_id, part))
         if kept is None or kept[0] != start_s:
             if kept is not None:
-                self._end(pool_id, part, *kept)
+                self._over.append((pool_id, part, *kept))
             kept = self._gathering[pool_id, part] = start_s, {}
         return kept[1]
 
@@ -123,11 +126,15 @@ class History:
         for (pool_id, part), (start_s, sheet) in list(self._gathering.items()):
             if begin_s(wall_s, _step_s(part)) != start_s:
                 del self._gathering[pool_id, part]
-                self._end(pool_id, part, start_s, sheet)
+                self._over.append((pool_id, part, start_s, sheet))
 
-    def _end(self, pool_id: str, part: str, start_s: int, sheet: Sheet) -> None:
-        if sheet:
-            self._waiting.append(Row(_step_s(part), pool_id, part, start_s, packed(sheet)))
+
+def _packed(over: list[tuple[str, str, int, Sheet]]) -> list[Row]:
+    return [
+        Row(_step_s(part), pool_id, part, start_s, packed(sheet))
+        for pool_id, part, start_s, sheet in over
+        if sheet
+    ]
 
 
 def _step_s(part: str) -> int:

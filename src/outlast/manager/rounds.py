@@ -63,7 +63,7 @@ class Rounds:
             "hosts": hosts, "begun_wall_s": self._wall(), "since_wall_s": self._wall(),
             "sentence": f"{hosts[0]} is first",
         })  # fmt: skip
-        line = self._line(pool_id, new.who, address, "rolling-begin", ", ".join(hosts))
+        line = self._line(pool_id, new.who, address, "rolling-begin", "", ", ".join(hosts))
 
         def begin(c: Connection) -> None:
             rounds.begin(c, pool_id, new)
@@ -87,7 +87,8 @@ class Rounds:
             new = how(found)
             if not rounds.change(c, pool_id, new, seen):
                 raise Conflict("the round has changed meanwhile", hint="look again")
-            records.add_audit(c, self._line(pool_id, who, address, what, found.host))
+            line = self._line(pool_id, who, address, what, _told(found), _told(new))
+            records.add_audit(c, line)
             return new
 
         return await self._repository.write(change)
@@ -139,8 +140,15 @@ class Rounds:
                               hint="HA goes on without the manager")  # fmt: skip
         return entry.status
 
-    def _line(self, pool_id: str, who: str, address: str, what: str, said: str) -> AuditRow:
-        return AuditRow(self._wall(), who, address, what, pool_id, True, said)
+    def _line(
+        self, pool_id: str, who: str, address: str, what: str, before: str, after: str
+    ) -> AuditRow:
+        return AuditRow(self._wall(), who, address, what, pool_id, True, "", before, after)
+
+
+def _told(one: Round) -> str:
+    said = ", done" if one.said else ""
+    return f"{one.host or 'no host'}, {one.phase}{said}: {one.sentence}"
 
 
 def _known(found: tuple[Round, int] | None) -> tuple[Round, int]:
