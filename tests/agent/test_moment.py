@@ -10,8 +10,10 @@ from memory_service import SETTINGS, MemoryService, block
 
 from outlast.agent.notebook import Notebook
 from outlast.manager.web.pictures.moment import hearing, traces
+from outlast.manager.web.pictures.moment import told as words
 from outlast.pool.facts import Seen
 from outlast.pool.journal import note
+from outlast.pool.traces import Traces
 from outlast.settings import S
 
 
@@ -50,12 +52,52 @@ def test_the_moment_is_drawn(tmp_path: Path) -> None:
     assert "c misses its beats on the storage" in drawn
     rows = {trace.host: trace for trace in traces(found)}
     assert rows["c"].words == "unchanged for 15.0 s of 60 s"
-    assert "t-missed" in rows["c"].picture
-    assert "t-missed" not in rows["b"].picture
+    assert "t-missed" in rows["c"].storage and "t-missed" in rows["c"].network
+    assert "t-missed" not in rows["b"].storage
+    said = words(found, "a")
+    assert "c has written nothing for 15.0 s; at 60 s its VMs may be started elsewhere" in said
+    assert "nobody hears it; a and b write and hear each other" in said
+
+
+def test_links_that_fail_are_told_in_plain_words() -> None:
+    blocks = {
+        name: {"readable": True, "unchanged_s": 1.0, "limit_s": 60.0, "hears": hears}
+        for name, hears in (("b", ["a"]), ("c", ["a", "b"]))
+    }
+    found: dict[str, object] = {
+        "blocks": blocks, "limits": {"link_lost_s": 12.0, "beat_s": 2.0},
+        "heard_s_ago": {"b": 1.0, "c": 1.0}, "reads": {"good": False},
+        "view": {"members": ["a", "b", "c"]},
+    }  # fmt: skip
+    said = words(found, "a")
+    assert said.startswith("a itself does not get through to the storage")
+    assert said.endswith("b does not hear c, but c hears b")
+    blocks["c"] = {"readable": False, "unchanged_s": 3.0}
+    assert "the block of c cannot be read, which proves nothing" in words(found, "a")
+
+
+def test_beats_are_remembered_one_letter_each(tmp_path: Path) -> None:
+    service, kept = MemoryService(tmp_path), Traces()
+    timing, beat_ns = SETTINGS.timing, SETTINGS.timing.beat_ns
+    for n in range(30):
+        for _ in range(3):  # ticks come more often than beats
+            service.seen[3] = Seen(block(3), max(0, n - 20) * beat_ns)
+            facts = service.facts(0)
+            assert facts is not None
+            kept.look(n * beat_ns, facts, timing)
+    told_of = kept.told(3)
+    assert told_of["storage"] == "o" * 16 + "l" + "m" * 7, "24 beats are kept"
+    unread = replace(facts, sample=replace(facts.sample, good=False), links={})
+    kept.look(40 * beat_ns, unread, timing)
+    assert {way: letters[-1] for way, letters in kept.told(3).items()} == {
+        "storage": "-", "network": "-",
+    }  # fmt: skip
+    kept.look(50 * beat_ns, replace(facts, seen={}), timing)
+    assert kept.told(3) == {"storage": "", "network": ""}, "a slot that is free is forgotten"
 
 
 def test_what_was_not_seen_is_not_drawn() -> None:
-    assert hearing({}, "a", "x") == ""
+    assert hearing({}, "a", "x") == "" == words({}, "a")
     assert traces({"blocks": {"b": None}, "limits": {"beat_s": 2}}) == []
     old = {"blocks": {"b": {"readable": True, "hears": [1, 3], "unchanged_s": 1.0}},
            "view": {"members": ["a", "b"]}, "limits": {"link_lost_s": 12}}  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 from calling import V, create, ended, wait
@@ -26,12 +27,12 @@ BARE = {
     ("POST", f"{V}/me/second-factor/remove"): "see the tests of second factors",
     ("DELETE", f"{V}/users/{{user}}/second-factor"): "see the tests of second factors",
     ("POST", f"{V}/webhooks/{{webhook}}/test"): "changes nothing",
-    ("POST", f"{V}/pools/{{pool}}/templates/{{template}}/deploy"): "needs images; tests/web has it",
     ("POST", f"{V}/settings/try/{{what}}"): "changes nothing",
     ("POST", f"{V}/pools/{{pool}}/rolling-maintenance"): "see tests/web/test_web_rolling.py",
     ("POST", f"{V}/pools/{{pool}}/rolling-maintenance/said"): "the same",
     ("POST", f"{V}/pools/{{pool}}/rolling-maintenance/go-on"): "the same",
     ("POST", f"{V}/pools/{{pool}}/rolling-maintenance/end"): "the same",
+    ("POST", f"{V}/tasks/{{task}}/cancel"): "leaves the line of the wish that it is",
     ("POST", f"{V}/tokens"): "a token makes none; see the next test",
     ("DELETE", f"{V}/tokens/{{token}}"): "the same",
 }
@@ -124,6 +125,8 @@ def test_every_change_says_what_was_before_and_after(
     assert told("POST", f"{pool}/hosts/b/drill", {"kind": "agent"}) == (
         "drill", "member", "a drill: agent",
     )  # fmt: skip
+    assert real.a.drill is not None
+    assert real.a.drill.value.by == "anna/test through manager", "the pool knows the person"
     assert told("POST", f"{pool}/ha", off) == ("pool-ha", "HA on", "HA off: a test")
     assert told("POST", f"{pool}/hosts/b/maintenance", {"why": "disks"}) == (
         "maintain", "member", "in maintenance: disks (anna/test)",
@@ -135,7 +138,30 @@ def test_every_change_says_what_was_before_and_after(
     assert told("PATCH", "/settings", {"events_days": 9}) == (
         "settings", "{}", "{'events_days': 9}",
     )  # fmt: skip
+    _equipment(told, pool, real.root)
     _every_route_was_called(desk, told.called)
+
+
+def _equipment(told: Told, pool: str, root: Path) -> None:
+    action, before, after = told("POST", f"{pool}/networks", {"name": "lan", "mtu": 1400})
+    assert (action, before, after) == ("network-create", "", '{"name":"lan","mtu":1400}')
+    action, before, after = told("PATCH", f"{pool}/networks/lan", {"mtu": 1500})
+    assert (action, '"mtu":1400' in before, after) == ("network-change", True, '{"mtu":1500}')
+    assert told("DELETE", f"{pool}/networks/lan") == ("network-remove", "", "removed")
+    store = {"name": "old", "kind": "dir", "path": "/mnt/old"}
+    assert told("POST", f"{pool}/storage", store)[0] == "storage-add"
+    assert told("DELETE", f"{pool}/storage/old") == ("storage-remove", "", "removed")
+    (root / "import").mkdir()
+    (root / "import/deb.raw").write_bytes(bytes(1 << 16))
+    image = {"name": "deb", "source": "deb.raw"}
+    assert told("POST", f"{pool}/images", image)[0] == "image-import"
+    template = {"name": "small", "image": "deb", "memory": "512MiB"}
+    assert told("POST", f"{pool}/templates", template)[0] == "template-create"
+    assert told("DELETE", f"{pool}/images/deb") == ("image-remove", "", "removed")
+    action, _, after = told("POST", f"{pool}/templates/small/deploy", {"name": "new"})
+    assert (action, after) == ("create", 'of template small: {"name":"new"}')
+    told("DELETE", f"{pool}/vms/new?with_disks=true")
+    assert told("DELETE", f"{pool}/templates/small") == ("template-remove", "", "removed")
 
 
 def _every_route_was_called(desk: Desk, called: set[str]) -> None:

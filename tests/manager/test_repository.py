@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from outlast.errors import InvalidInput, OutlastError, StorageTrouble
 from outlast.manager.ports import Grant, Task
-from outlast.manager.repository import people, records, schema
+from outlast.manager.repository import moments, people, records, schema
 from outlast.manager.repository.records import AuditRow
 from outlast.manager.repository.store import HEAD, STEPS, Repository
 from outlast.wire.shapes import TimelineEntry
@@ -160,6 +160,51 @@ def test_events_are_known_by_their_notes(repository: Repository) -> None:
     assert total == 1
     assert add(lambda c: records.forget_events(c, 1000.0)) == 1001
     assert repository.read_now(lambda c: records.newest_event_s(c, "p")) == 1199
+
+
+def test_what_was_seen_is_found_by_the_moment(repository: Repository) -> None:
+    def entry(n: int, seen: str = "") -> TimelineEntry:
+        evidence: dict[str, object] = {"blocks": {"b": {"seq": seen}}} if seen else {"view": None}
+        return TimelineEntry(wall_s=n // 2, host="a", code="x", sentence=f"n{n}", id=f"id{n}",
+                             evidence=evidence)  # fmt: skip
+
+    do, told = repository.write_now, [entry(n, "one" if n == 3 else "") for n in range(10)]
+    assert do(lambda c: moments.add_events(c, "p", told[6:])) == 4
+    assert do(lambda c: moments.add_events(c, "p", told)) == 6
+    assert do(lambda c: moments.add_events(c, "p", told)) == 0
+    assert do(lambda c: moments.add_events(c, "q", [entry(8, "another pool")])) == 1
+    rows, _ = do(lambda c: records.list_events(c, pools_seen=["p"]))
+    by_name = {row.sentence: row for row in rows}
+
+    def seen(name: str) -> object:
+        found = do(lambda c: moments.seen_at(c, by_name[name]))
+        return found and (found.event.sentence, found.evidence)
+
+    assert seen("n2") is None, "of two at the same time the one that came first"
+    assert seen("n3") == seen("n9") == ("n3", {"blocks": {"b": {"seq": "one"}}})
+    near = do(lambda c: moments.around(c, by_name["n4"], 2))
+    assert [row.sentence for row in near] == ["n2", "n3", "n4", "n5", "n6"]
+    some = do(lambda c: moments.one(c, "q", by_name["n4"].id))
+    assert some is None, "of another pool"
+    do(lambda c: moments.forget(c, by_name["n3"].id))
+    assert seen("n9") is not None
+    do(lambda c: moments.forget(c, by_name["n3"].id + 1))
+    assert seen("n9") is None
+
+
+def test_of_too_many_moments_the_oldest_are_forgotten(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moments, "KEPT_MAX", 3)
+    told = [
+        TimelineEntry(wall_s=n, host="a", code="x", sentence=f"n{n}", id=f"id{n}",
+                      evidence={"blocks": {"b": {}}})
+        for n in range(5)
+    ]  # fmt: skip
+    do = repository.write_now
+    do(lambda c: moments.add_events(c, "p", told))
+    do(lambda c: moments.forget(c, 0))
+    assert do(lambda c: c.execute(select(schema.moments.c.event_id)).scalars().all()) == [3, 4, 5]
 
 
 def test_calls_with_a_key_are_noted_once(repository: Repository) -> None:

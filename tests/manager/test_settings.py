@@ -16,7 +16,7 @@ from test_mail import WORD, Office
 from outlast.manager.config import Config, make_certificate
 from outlast.manager.outside import Oidc, Rule
 from outlast.manager.ports import Grant
-from outlast.manager.repository import records
+from outlast.manager.repository import moments, records
 from outlast.wire.shapes import TimelineEntry
 
 
@@ -56,7 +56,7 @@ def test_how_long_things_are_kept_changes_at_once(place: tuple[Desk, str, Office
         TimelineEntry(wall_s=now_s - days * 86400, host="a", code="x", sentence="", id=f"{days}")
         for days in (1, 20, 25)
     ]
-    desk.run(repository.write(lambda c: records.add_events(c, "p", entries)))
+    desk.run(repository.write(lambda c: moments.add_events(c, "p", entries)))
 
     def left() -> int:
         desk.run(desk.manager.background.forget())

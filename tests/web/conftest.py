@@ -19,7 +19,7 @@ from fleet_follower import follow
 from fleet_story import failure
 
 from outlast.manager.ports import COOKIE, Grant
-from outlast.manager.repository import records
+from outlast.manager.repository import moments
 from outlast.manager.serve import pages
 
 __all__ = ["browser", "opened", "stage"]  # fixtures
@@ -48,7 +48,7 @@ class Site:
         self.followers = {n: self.run(self._follow(p)) for n, p in self.pools.items()}
 
     async def _follow(self, pool: PretendPool) -> object:
-        await self.manager.repository.write(lambda c: records.add_events(c, pool.id, pool.notes))
+        await self.manager.repository.write(lambda c: moments.add_events(c, pool.id, pool.notes))
         return follow(self.manager, pool)
 
     @property

@@ -10,8 +10,6 @@ import threading
 import time
 from typing import Any
 
-from moments import EVIDENCE
-
 from outlast.errors import Conflict, NotFound, OutlastError, Unreachable
 from outlast.placement.picture import Host, Picture, Policy, Priority, Vm
 from outlast.placement.snapshot import write
@@ -110,12 +108,15 @@ class PretendPool:
             old = self.vms[name]
             self.vms[name] = old.model_copy(update={"definition": old.definition + 1} | values)
 
-    def note(self, code: str, by: str, sentence: str, ago_s: float = 0, **fields: Any) -> None:
+    def note(
+        self, code: str, by: str, sentence: str, ago_s: float = 0,
+        evidence: dict[str, object] | None = None, **fields: Any,
+    ) -> None:  # fmt: skip
         with self.lock:
             n = len(self.notes)
             entry = TimelineEntry(
                 wall_s=time.time() - ago_s, host=by, code=code, sentence=sentence, fields=fields,
-                id=f"{self.id}-{n}", evidence=EVIDENCE if fields else {},
+                id=f"{self.id}-{n}", evidence=evidence or {},
             )  # fmt: skip
             self.notes.append(entry)
 
@@ -364,7 +365,7 @@ class PretendAgent:
 
     def drill(self, wish: DrillWish) -> DrillInfo:
         with self._pool.lock:
-            self._pool.wishes.append(("drill", wish.host, wish.kind))
+            self._pool.wishes.append(("drill", wish.host, wish.kind, wish.who))
         return DrillInfo(id="d1", host=wish.host, kind=wish.kind, state="wished", for_s=70)
 
     def _wish(self, verb: str, name: str, **values: Any) -> VmWish:

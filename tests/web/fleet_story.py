@@ -6,6 +6,7 @@ import math
 import time
 
 from fleet import PretendPool
+from moments import evidence
 
 from outlast.manager.repository.rollups import Row
 from outlast.manager.rollup import HOSTS, LEVELS, Sheet, begin_s, note, packed, part_of
@@ -18,7 +19,7 @@ def failure(pool: PretendPool, ago_s: float = 1500) -> None:
     names = list(pool.hosts)
     dead, deaf, unheard, master = names[5], names[1], names[6], names[2]
     pool.note("host-silent", master, f"{dead} is silent: its block is unchanged for 15.2 s, "
-              "limit 15 s", ago_s, host=dead)  # fmt: skip
+              "limit 15 s", ago_s, evidence(master, names, dead, 15.2), host=dead)  # fmt: skip
     left = [n for n in names if n != dead]
     pool.note("view-changed", master, f"view 12 is {', '.join(left)}, master {master}: "
               f"{dead} is dead", ago_s - 0.4, view=12)  # fmt: skip
@@ -47,8 +48,8 @@ def failure(pool: PretendPool, ago_s: float = 1500) -> None:
         hears = [h for h in host.hears if h != dead and (name, h) != (deaf, unheard)]
         missing = [unheard] if name == deaf else []
         pool.change_host(name, hears=hears, unheard=missing)
-    pool.note("link-down", deaf, f"{deaf} and {unheard} do not hear each other", 40, host=deaf,
-              other=unheard)  # fmt: skip
+    pool.note("link-down", deaf, f"{deaf} and {unheard} do not hear each other", 40,
+              evidence(deaf, left, deaf=(deaf, unheard)), host=deaf, other=unheard)  # fmt: skip
 
 
 def lately(pool: PretendPool, vm: str) -> list[Row]:

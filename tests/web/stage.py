@@ -31,7 +31,7 @@ from outlast.manager.api.app import build
 from outlast.manager.config import Config, Place, make_certificate
 from outlast.manager.passwords import Passwords
 from outlast.manager.ports import Grant, Person
-from outlast.manager.repository import records, rollups
+from outlast.manager.repository import moments, rollups
 from outlast.manager.serve import STREAMS_MAX, pages
 from outlast.manager.service import Manager
 
@@ -102,7 +102,7 @@ class Stage:
                 await self.manager.repository.write(lambda c, r=rows: rollups.add(c, r))
             self.followers[name] = follow(self.manager, pool)
             await self.manager.repository.write(
-                lambda c, p=pool: records.add_events(c, p.id, p.notes)
+                lambda c, p=pool: moments.add_events(c, p.id, p.notes)
             )
         asyncio.get_running_loop().create_task(self._pulse())
 

@@ -25,10 +25,10 @@ VM, HOST = f"/pools/{POOL}/vms/db-prod-0018", f"/pools/{POOL}/hosts/fra-kvm-04"
 PAGES = {
     "pools": "/", "pool": f"/pools/{POOL}", "host": f"/pools/{POOL}/hosts/fra-kvm-02",
     "what-if": f"/pools/{POOL}/what-if?fail=fra-kvm-01", "vms": "/vms?limit=25", "vm": VM,
-    "failovers": f"/failovers?pool={POOL}", "tasks": "/tasks", "users": "/users",
-    "audit": "/audit", "me": "/me", "settings-own": "/settings",
-    "rolling": f"/pools/{POOL}/rolling", "maintain": f"{HOST}/maintain",
-    "drill": f"{HOST}/drill",
+    "failovers": f"/failovers?pool={POOL}", "moment": f"/pools/{POOL}/moments/1",
+    "tasks": "/tasks", "users": "/users", "audit": "/audit", "me": "/me",
+    "settings-own": "/settings", "rolling": f"/pools/{POOL}/rolling",
+    "maintain": f"{HOST}/maintain", "drill": f"{HOST}/drill",
     "new-vm": f"/pools/{POOL}/new-vm", "edit": f"{VM}/set", "settings": f"/pools/{POOL}/settings",
 }  # fmt: skip
 

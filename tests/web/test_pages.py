@@ -204,8 +204,9 @@ def test_a_hosts_page_says_how_near_it_came_to_losing_its_vms(site: Site) -> Non
 def test_a_reason_is_drawn_as_its_host_saw_it(site: Site) -> None:
     host = f"/pools/{POOL}/hosts/fra-kvm-06/why"
     page = text(site.get(host, target="why"))
-    assert " does not hear kvm-02</title>" in page
-    assert "unchanged for 15.2 s of 60 s" in page and 'class="t-missed"' in page
+    assert "fra-kvm-01 does not hear fra-kvm-06</title>" in page
+    assert "unchanged for 15.2 s of 15 s" in page and 'class="t-missed"' in page
+    assert "What fra-kvm-03 saw:" in page and "nobody hears it" in page
     check_page(site.get(host), "why")
 
 
@@ -217,6 +218,30 @@ def test_failovers_tell_one_story_of_what_belongs_together(site: Site) -> None:
     one = text(site.get(f"/failovers?pool={POOL}&host=fra-kvm-02"))
     assert "fra-kvm-02 and fra-kvm-07 do not hear each other" in one
     assert "is silent: its block" not in one
+
+
+def test_each_moment_is_drawn_and_leads_to_the_next(site: Site) -> None:
+    page = text(site.get(f"/failovers?pool={POOL}"))
+    path = re.findall(r'href="(/pools/[^"]+/moments/\d+)">Step through it', page)[-1]
+    begin, told, sizes = path, list[str](), list[int]()
+    while path:
+        page = check_page(site.get(path), path)
+        told.append(re.sub(r"<[^>]+>", "", page.partition("<h1>")[2].partition("</h1>")[0]))
+        sizes.append(int(re.findall(r"step \d+ of (\d+)", page)[0]))
+        assert 'class="o-matrix"' in page and 'class="l-here"' in page
+        assert page.count('class="o-strip"') >= 12 and 'aria-current="step"' in page
+        if len(told) == 3:  # it brought nothing new
+            assert "Nothing new was seen with this note. This is what fra-kvm-03 saw 1.0 s" in page
+        found = re.search(r'rel="next" href="([^"]+)"', page)
+        back = re.search(r'rel="prev" href="([^"]+)"', page)
+        assert (back is None) == (path == begin)
+        path = found.group(1) if found else ""
+    assert told[0].startswith("fra-kvm-06 is silent") and "view 12 is" in told[1]
+    assert "do not hear each other" in told[-1]
+    assert sizes == [len(told) - 1] * (len(told) - 1) + [1], "the last is a story of its own"
+    missing = site.get(f"/pools/{POOL}/moments/999999")
+    assert missing.status == 404 and "here is no moment 999999" in text(missing)
+    assert site.get(f"/pools/{POOL}/moments/{10**30}").status in (404, 422)
 
 
 def test_a_silent_pool_says_so_in_its_place(own_site: Site) -> None:

@@ -222,7 +222,7 @@ def test_a_drill_says_first_what_each_failure_would_do(own_site: Site) -> None:
         assert own_site.post(path, form | wrong).status == 422
     assert own_site.wishes() == 0
     assert own_site.post(path, form | {"typed": name, "kind": "network"}).status == 303
-    assert own_site.pools["frankfurt-a"].wishes == [("drill", name, "network")]
+    assert own_site.pools["frankfurt-a"].wishes == [("drill", name, "network", "anna")]
     own_site.tell()
 
 

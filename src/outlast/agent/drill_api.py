@@ -33,7 +33,8 @@ class DrillApi:
         return _answer(self._drills.newest())
 
     async def _begin(self, request: web.Request) -> web.Response:
-        wish, by = parse(DrillWish, await request.read()), self._caller(request)
+        wish, caller = parse(DrillWish, await request.read()), self._caller(request)
+        by = f"{wish.who} through {caller}" if wish.who else caller
         made = await self._blocking(lambda: self._drills.wish(wish.host, wish.kind, wish.vm, by))
         log.info("%s: a drill '%s' of %s", by, made.kind, made.host)
         return _answer(made)

@@ -26,6 +26,7 @@ from outlast.pool.causes import Causes, Told
 from outlast.pool.evidence import evidence
 from outlast.pool.facts import Facts
 from outlast.pool.journal import Note
+from outlast.pool.traces import Traces
 from outlast.settings import Timing
 
 LIMIT_BYTES = 8 << 20
@@ -45,6 +46,7 @@ class Notebook:
         self._count = 0
         self._causes = Causes()
         self._views: deque[View] = deque(maxlen=2)  # the one followed, and the one before
+        self._traces = Traces()
 
     def start(self) -> None:
         for file in self._files:
@@ -53,10 +55,15 @@ class Notebook:
     def write(
         self, notes: Iterable[Note], facts: Facts | None = None, timing: Timing | None = None
     ) -> None:
-        """Take notes down, with the wall clock of this moment and what `facts` showed."""
+        """Take notes down, with the wall clock of this moment and what `facts` showed.
+
+        At a tick that says nothing too: how beats come in is remembered until a note wants it.
+        """
         view = facts.view if facts else None
         if view is not None and (not self._views or self._views[-1].version != view.version):
             self._views.append(view)
+        if facts is not None and timing is not None:
+            self._traces.look(time.monotonic_ns(), facts, timing)
         for one in notes:
             self._count += 1
             told = Told(f"{self._prefix}-{self._count}", self._host, one.code, dict(one.fields))
@@ -71,7 +78,7 @@ class Notebook:
             }
             if facts is not None and timing is not None:
                 before = self._views[0] if len(self._views) > 1 else None
-                entry["evidence"] = evidence(facts, timing, one, before)
+                entry["evidence"] = evidence(facts, timing, one, before, self._traces)
             self._causes.add(told)
             line = json.dumps(entry, default=str)
             for file in self._files:

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from outlast.manager.accounts import Accounts
+from outlast.manager.equipping import Equipping
 from outlast.manager.fleet import Fleet
 from outlast.manager.outcome import Wish
 from outlast.manager.ports import Task
 from outlast.manager.tasks import NO_WISH, Tasks
 from outlast.wire.client import AgentClient
-from outlast.wire.drills import DrillKind, DrillWish
+from outlast.wire.drills import WHO_MAX, DrillKind, DrillWish
 from outlast.wire.shapes import (
     HaOffInfo,
     HaSwitch,
@@ -31,11 +32,12 @@ from outlast.wire.templates import TemplateClient, TemplateDeploy
 WHY_MAX = 200
 
 
-class Acts:
+class Acts(Equipping):
     """VMs may be named by uuid as well; pools know them by name."""
 
     def __init__(self, tasks: Tasks, fleet: Fleet, accounts: Accounts) -> None:
-        self._tasks, self._fleet, self._accounts = tasks, fleet, accounts
+        super().__init__(tasks)
+        self._fleet, self._accounts = fleet, accounts
         tasks.ended = self._ended
 
     def tasks(self, *, open_only: bool = False) -> list[Task]:
@@ -170,7 +172,7 @@ class Acts:
         """A failure of that kind takes place, on purpose; its report is in the timeline."""
 
         def ask(c: AgentClient) -> HostWish:
-            made = c.drill(DrillWish(kind=kind, host=host))
+            made = c.drill(DrillWish(kind=kind, host=host, who=who[:WHO_MAX]))
             said = f"a drill '{kind}' of {host}, for {made.for_s} s; its report is an event"
             return HostWish(name=host, changed=True, sentence=said)
 

@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from outlast.errors import OutlastError
 from outlast.manager.asking import Pools
 from outlast.manager.config import DAYS, Config
-from outlast.manager.repository import entries, hooks, records, retention, rollups
+from outlast.manager.repository import entries, hooks, moments, records, retention, rollups
 from outlast.manager.repository.store import Repository
 
 log = logging.getLogger("outlast.manager.background")
@@ -77,7 +77,7 @@ class Background:
         first_s = self._wall() - min(FIRST_DAYS, days) * 86400.0
         since_s = max(newest_s - OVERLAP_S, first_s) if newest_s else first_s
         entries = await self._pools.timeline(pool_id, COPY_MAX, since_s)
-        return await self._repository.write(lambda c: records.add_events(c, pool_id, entries))
+        return await self._repository.write(lambda c: moments.add_events(c, pool_id, entries))
 
     async def forget(self) -> None:
         """Raises StorageTrouble."""
@@ -86,7 +86,9 @@ class Background:
         def forget(c: Connection) -> None:
             days = self._days(c)
             records.forget_events(c, wall_s - days["events_days"] * 86400.0)
-            hooks.forget(c, records.oldest_event_id(c))
+            oldest = records.oldest_event_id(c)
+            hooks.forget(c, oldest)
+            moments.forget(c, oldest)
             records.forget_tasks(c, wall_s - days["tasks_days"] * 86400.0)
             rollups.forget(c, wall_s, days["metrics_days"])
             records.forget_calls(c, wall_s - CALLS_KEPT_S)

@@ -101,6 +101,8 @@ class Rounds:
                 continue
             try:
                 await self._step(pool_id, one, seen)
+            except (Unreachable, NotFound) as error:
+                log.debug("rolling maintenance of pool %s waits: %s", pool_id, error.sentence)
             except OutlastError as error:
                 log.warning("rolling maintenance of pool %s: %s", pool_id, error.sentence)
 

@@ -15,7 +15,9 @@ from __future__ import annotations
 from outlast.model import VmRecord
 from outlast.pool.facts import Facts
 from outlast.pool.journal import Note, note
-from outlast.settings import Timing
+from outlast.settings import S, Timing
+
+LONG = 4  # times X; then people are told
 
 
 class Draining:
@@ -54,15 +56,20 @@ class Draining:
         self._gone.pop(vm, None)
         self._told.discard(vm)
 
-    def drained(self, facts: Facts, vm: str) -> bool:
-        """Rule 1."""
+    def drained(self, now_ns: int, facts: Facts, vm: str, notes: list[Note]) -> bool:
+        """Rule 1; told once when it takes long."""
         if vm not in self._undrained:
             return True
-        sample = facts.sample
+        sample, settle_ns = facts.sample, self._timing.settle_ns
         answered_ns = min(
             sample.steady_ns, sample.started_ns - self._answered.get(vm, sample.started_ns)
         )
-        return sample.good and answered_ns >= self._timing.settle_ns
+        if sample.good and answered_ns >= settle_ns:
+            return True
+        if sample.good and now_ns - self._undrained[vm] > LONG * settle_ns:
+            why = f"the pool's storage has not answered for {settle_ns / S:g} s without a pause yet"
+            self._waits(facts, vm, why, notes)
+        return False
 
     def unsettled(
         self, now_ns: int, facts: Facts, vm: str, record: VmRecord, notes: list[Note]

@@ -4,7 +4,8 @@ Rules:
 1. Only what was seen, with the limits it was held against; nothing is concluded here.
 2. Spans in seconds, hosts by name; what could not be read says so and is never left out.
 3. Each note has what its host stood on itself, and of a VM its lease and its process. Notes that
-   decide something (DECISIVE) have all that was seen of other hosts too; the rest would repeat it.
+   decide something, or tell that hosts hear or see each other otherwise than before (DECISIVE),
+   have all that was seen of other hosts too; the rest would repeat it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from outlast.model import Lease, View
 from outlast.pool.facts import Facts, Seen
 from outlast.pool.journal import Note
 from outlast.pool.silence import limit_ns
+from outlast.pool.traces import Traces
 from outlast.settings import S, Timing
 
 Json = dict[str, object]
@@ -20,10 +22,15 @@ ABOUT_VMS = frozenset({"order-given", "lease-taken", "vm-starts", "vm-killed", "
 DECISIVE = ABOUT_VMS | {
     "host-silent", "host-off", "host-closed", "host-anew", "view-changed", "storm-brake",
     "storage-sick", "not-member", "link-down", "block-unreadable", "order-late", "order-refused",
+    "link-up", "beats-lost", "beats-back", "member", "storage-back", "time-given", "time-refused",
+    "fence-begins", "fence-failed", "cut-off-stays", "agent-away",
 }  # fmt: skip
 
 
-def evidence(facts: Facts, timing: Timing, note: Note, before: View | None = None) -> Json:
+def evidence(
+    facts: Facts, timing: Timing, note: Note, before: View | None = None,
+    traces: Traces | None = None,
+) -> Json:  # fmt: skip
     """What stood behind the note. before: the view that was followed before this one."""
     guard = facts.guard
     found: Json = {
@@ -36,7 +43,10 @@ def evidence(facts: Facts, timing: Timing, note: Note, before: View | None = Non
         found["lease"] = {"version": held.version, **_lease(facts, held.value)}
     if local is not None:
         found["process"] = {"state": local.state.value, "pid": local.pid, "reason": local.reason}
-    return found | (_others(facts, timing, before) if note.code in DECISIVE else {})
+    if note.code not in DECISIVE:
+        return found
+    told = {_host(facts, slot): traces.told(slot) for slot in sorted(facts.seen)} if traces else {}
+    return found | _others(facts, timing, before) | {"traces": told}
 
 
 def _others(facts: Facts, timing: Timing, before: View | None) -> Json:

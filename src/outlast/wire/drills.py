@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 DrillKind = Literal["power", "network", "storage", "agent", "vm"]
+WHO_MAX = 100
 
 
 class DrillWish(BaseModel):
-    """Have a failure take place. `vm`: a canary; with it the host need not be named."""
+    """Have a failure take place. `vm`: a canary; with it the host need not be named.
+
+    `who`: for whom a manager asks; the drill is noted as theirs, through the caller.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     kind: DrillKind
     host: str = ""
     vm: str = ""
+    who: str = Field(default="", max_length=WHO_MAX, pattern=r"^[^\x00-\x1f]*$")
 
 
 class ForeseenInfo(BaseModel):

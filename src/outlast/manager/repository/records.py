@@ -121,13 +121,13 @@ def list_events(
     if before_id:
         wanted.append(events.c.id < before_id)
     rows = c.execute(select(events).where(*wanted).order_by(events.c.id.desc()).limit(limit))
-    return [_event(row) for row in rows], total
+    return [event_of(row) for row in rows], total
 
 
 def events_after(c: Connection, after_id: int, limit: int) -> list[EventRow]:
     """Oldest first."""
     wanted = select(events).where(events.c.id > after_id).order_by(events.c.id).limit(limit)
-    return [_event(row) for row in c.execute(wanted)]
+    return [event_of(row) for row in c.execute(wanted)]
 
 
 def events_since(
@@ -140,7 +140,7 @@ def events_since(
     if vm:
         wanted.append(events.c.vm == vm)
     rows = c.execute(select(events).where(*wanted).order_by(events.c.wall_s.desc()).limit(limit))
-    return [_event(row) for row in rows]
+    return [event_of(row) for row in rows]
 
 
 def newest_event_id(c: Connection) -> int:
@@ -156,7 +156,7 @@ def forget_events(c: Connection, before_wall_s: float) -> int:
     return c.execute(delete(events).where(events.c.wall_s < before_wall_s)).rowcount
 
 
-def _event(row: Row[Any]) -> EventRow:
+def event_of(row: Row[Any]) -> EventRow:
     return EventRow(
         row.id, row.pool_id, row.wall_s, row.host, row.code, row.vm, row.sentence,
         json.loads(row.fields),

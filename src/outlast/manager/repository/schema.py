@@ -107,6 +107,13 @@ events = Table(  # the journals of all pools
     Column("fields", Text, nullable=False),  # JSON
     UniqueConstraint("pool_id", "note", name="events_note"),
     Index("events_time", "wall_s", "id"),
+    Index("events_pool", "pool_id", "wall_s", "id"),
+)  # fmt: skip
+
+moments = Table(  # what was seen at an event
+    "moments", metadata,
+    Column("event_id", NUMBER, primary_key=True, autoincrement=False),
+    Column("evidence", LargeBinary, nullable=False),  # JSON, packed with zlib
 )  # fmt: skip
 
 tasks = Table(

@@ -6,6 +6,7 @@
     pools.py     pools and hosts
     vms.py       the list, one VM                wishes.py    buttons: dialog, command, wish
     journal.py   failovers, tasks, audit         people.py    users and tokens
+    moments.py   one step of what happened       stories.py   what belongs together
     edits.py     settings of VMs and pools  filters.py   the list's address
     bulk.py      wishes for many VMs        runs.py      how far those are
     views.py     addresses with names
@@ -36,6 +37,7 @@ from outlast.manager.web import (
     factors,
     journal,
     live,
+    moments,
     people,
     pools,
     render,
@@ -58,8 +60,8 @@ def attach(app: FastAPI, reads: Reads, acts: Acts, people_: People) -> None:
     app.state.web = Room(manager)
     router = APIRouter(include_in_schema=False)
     for part in (
-        sign_in, factors, pools, views, bulk, vms, charts, terminal, wishes, journal, people,
-        settings, rolling, live, static,
+        sign_in, factors, pools, views, bulk, vms, charts, terminal, wishes, journal, moments,
+        people, settings, rolling, live, static,
     ):  # fmt: skip
         router.include_router(part.router)
     app.include_router(router)

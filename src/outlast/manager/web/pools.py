@@ -16,6 +16,7 @@ from outlast.manager.repository import records
 from outlast.manager.web import charts, health
 from outlast.manager.web.charts import Range
 from outlast.manager.web.gate import View, page
+from outlast.manager.web.moments import drawn_traces
 from outlast.manager.web.pictures.matrix import (
     HEARD,
     OUT,
@@ -25,7 +26,7 @@ from outlast.manager.web.pictures.matrix import (
     faults,
     matrix,
 )
-from outlast.manager.web.pictures.moment import hearing, traces
+from outlast.manager.web.pictures.moment import hearing, told
 from outlast.manager.web.pictures.strip import strip
 from outlast.manager.web.render import drawn, fragment, html
 from outlast.manager.web.render import page as whole
@@ -198,12 +199,9 @@ async def told_why(view: View, question: Any) -> Response:
     except OutlastError as trouble:
         why, error = None, trouble
     made = fragment(
-        "_why.html", why=why, error=error,
+        "_why.html", why=why, error=error, told=lambda step: told(step.evidence, step.host),
         hearing=lambda step, n: drawn(hearing(step.evidence, step.host, f"moment-{n}")),
-        traces=lambda step: [
-            {"host": t.host, "picture": drawn(t.picture), "words": t.words}
-            for t in traces(step.evidence)
-        ],
+        traces=lambda step: drawn_traces(step.evidence),
     )  # fmt: skip
     if view.partial:
         return html(made)

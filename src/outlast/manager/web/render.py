@@ -19,6 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from outlast.errors import OutlastError
+from outlast.manager.api.tasks import sees_task
 from outlast.manager.errors import NotLoggedIn
 from outlast.manager.ports import PoolEntry
 from outlast.manager.web import health
@@ -56,8 +57,7 @@ def page(view: View, template: str, /, *, at: int = 200, live: str = "", **value
 def frame(view: View, live: str = "") -> Gathered:
     """What every page has: who looks, where to, how many tasks run."""
     hub = view.manager.reads.hub
-    open_ = [t for t in view.manager.acts.tasks(open_only=True)
-             if view.scope.sees_vm(t.pool_id, t.object)]  # fmt: skip
+    open_ = [t for t in view.manager.acts.tasks(open_only=True) if sees_task(view.caller, t)]
     return {
         "view": view, "csrf": view.csrf, "path": view.request.url.path,
         "theme": theme(view.request), "open_tasks": len(open_), "live": live, "after": hub.last,
@@ -205,6 +205,10 @@ def host_path(pool_id: str, name: str) -> str:
     return f"/pools/{quote(pool_id)}/hosts/{quote(name, safe='')}"
 
 
+def moment_path(pool_id: str, event_id: int) -> str:
+    return f"/pools/{quote(pool_id)}/moments/{event_id}"
+
+
 def vm_id(pool_id: str, name: str) -> str:
     """Of the element that shows it."""
     return f"vm-{pool_id}-{name}"
@@ -221,7 +225,8 @@ def _environment() -> Environment:
     )  # fmt: skip
     made.globals |= {
         "icon": icon, "asset": address, "pool_path": pool_path, "vm_path": vm_path,
-        "host_path": host_path, "vm_id": vm_id, "host_id": host_id, "health": health,
+        "host_path": host_path, "moment_path": moment_path, "vm_id": vm_id, "host_id": host_id,
+        "health": health,
     }  # fmt: skip
     made.filters |= {"ago": ago, "clock": clock, "size": size, "cap": cap, "span": ago_text}
     made.globals["p"] = made.get_template("parts.html").module

@@ -36,8 +36,12 @@ class Span:
 
 def lanes(
     names: Sequence[str], marks: Sequence[Mark], spans: Sequence[Span], from_s: float, to_s: float,
+    here_s: float | None = None,
 ) -> str:  # fmt: skip
-    """The picture as SVG. Times are on one clock; from_s < to_s."""
+    """The picture as SVG. Times are on one clock; from_s < to_s.
+
+    here_s: the moment that is looked at; without one the picture ends now.
+    """
     left = 16 + CHAR * max((len(n) for n in names), default=4)
     scale = (WIDTH - left - RIGHT) / max(to_s - from_s, 1e-9)
     height = TOP + LANE * len(names) + 24
@@ -46,7 +50,10 @@ def lanes(
         f'<svg class="o-lanes" viewBox="0 0 {WIDTH} {height}" role="group" '
         'aria-label="Events of each host along time">'
     ]
-    out += _axis(left, scale, to_s - from_s, height)
+    out += _axis(left, scale, to_s - from_s, height, "now" if here_s is None else "end")
+    if here_s is not None:
+        x = left + (here_s - from_s) * scale
+        out.append(f'<path class="l-here" d="M{x:.1f} {TOP - 8}V{height - 20:g}"/>')
     for name, y in row.items():
         out.append(f'<text class="l-name" x="0" y="{y + 4:g}">{escape(name)}</text>')
         out.append(f'<path class="l-line" d="M{left} {y:g}H{WIDTH - RIGHT}"/>')
@@ -82,13 +89,13 @@ def _drawn(mark: Mark, x: float, y: float) -> str:
     return f'<a href="{escape(mark.link)}" aria-label="{escape(mark.title)}">{drawn}</a>'
 
 
-def _axis(left: float, scale: float, span_s: float, height: float) -> list[str]:
+def _axis(left: float, scale: float, span_s: float, height: float, end: str) -> list[str]:
     step = next((s for s in _STEPS if span_s / s <= TICKS), _STEPS[-1])
     out, n = [], 0
     while n * step <= span_s:
         x = WIDTH - RIGHT - n * step * scale
         out.append(f'<path class="l-grid" d="M{x:.1f} {TOP}V{height - 20:g}"/>')
-        word = "now" if n == 0 else f"-{_short(n * step)}"
+        word = end if n == 0 else f"-{_short(n * step)}"
         out.append(f'<text class="l-tick" x="{x:.1f}" y="{height - 5:g}">{word}</text>')
         n += 1
     return out
