@@ -135,9 +135,7 @@ def test_every_change_says_what_was_before_and_after(
         "resume", "in maintenance: disks (anna/test)", "in service, its VMs come back",
     )  # fmt: skip
     assert told("POST", f"{pool}/hosts/b/power-off", ends=False)[::2] == ("power-off", "off")
-    assert told("PATCH", "/settings", {"events_days": 9}) == (
-        "settings", "{}", "{'events_days': 9}",
-    )  # fmt: skip
+    _manager(told)
     _equipment(told, pool, real.root)
     _every_route_was_called(desk, told.called)
 
@@ -162,6 +160,11 @@ def _equipment(told: Told, pool: str, root: Path) -> None:
     assert (action, after) == ("create", 'of template small: {"name":"new"}')
     told("DELETE", f"{pool}/vms/new?with_disks=true")
     assert told("DELETE", f"{pool}/templates/small") == ("template-remove", "", "removed")
+
+
+def _manager(told: Told) -> None:
+    kept = ("settings", "{}", "{'events_days': 9}")
+    assert told("PATCH", "/settings", {"events_days": 9}) == kept
 
 
 def _every_route_was_called(desk: Desk, called: set[str]) -> None:
