@@ -25,7 +25,7 @@ def tried(site: Site, found: Findings, name: str, mount: str, fail_s: int = 180)
     site.both(HOSTS, lambda host: site[host].check(mount, 400))
     found.add(f"{name}, mounted with",
               site["a"].check(f"findmnt -n -o FSTYPE,OPTIONS {POOL}").strip())  # fmt: skip
-    probe(site, found)
+    probe(site, found, rounds=10)  # enough for promises; minutes each with this FUSE and dlm
     contest(site, found, f"{name}, quiet", 30)
     contest(site, found, f"{name}, host b loses power", fail_s, site["b"].kill, dies="b")
 

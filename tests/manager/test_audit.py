@@ -79,23 +79,7 @@ def test_every_change_says_what_was_before_and_after(
     def shows(state: str) -> None:
         wait(lambda: desk.manager.reads.vm(real.id, "web").vm.state == state)
 
-    body = {"name": "zoe", "password": "a long enough one", "roles": [{"role": "viewer"}]}
-    assert told("POST", "/users", body) == ("user-add", "", "viewer")
-    roles = [{"role": "own", "pool_id": "p", "vm": "w*"}]
-    assert told("PATCH", "/users/zoe", {"roles": roles}) == (
-        "user-change", "viewer", "own on p/w*",
-    )  # fmt: skip
-    assert told("PATCH", "/users/zoe", {"disabled": True, "code_needed": True}) == (
-        "user-change", "own on p/w*", "own on p/w*, switched off, needs a second factor",
-    )  # fmt: skip
-    assert told("DELETE", "/users/zoe")[:2] == (
-        "user-remove", "own on p/w*, switched off, needs a second factor",
-    )  # fmt: skip
-    hook = {"url": "https://hooks.example/x", "codes": ["vm-"]}
-    assert told("POST", "/webhooks", hook) == ("webhook-add", "", "https://hooks.example/x (vm-)")
-    assert told("DELETE", f"/webhooks/{told.made['id']}")[:2] == (
-        "webhook-remove", "https://hooks.example/x (vm-)",
-    )  # fmt: skip
+    _people_and_hooks(told)
     vm = {"name": "web", "memory": "512MiB"}
     action, before, after = told("POST", f"{pool}/vms", vm)
     assert (action, before, '"name":"web"' in after) == ("create", "", True)
@@ -138,6 +122,26 @@ def test_every_change_says_what_was_before_and_after(
     _manager(told)
     _equipment(told, pool, real.root)
     _every_route_was_called(desk, told.called)
+
+
+def _people_and_hooks(told: Told) -> None:
+    body = {"name": "zoe", "password": "a long enough one", "roles": [{"role": "viewer"}]}
+    assert told("POST", "/users", body) == ("user-add", "", "viewer")
+    roles = [{"role": "own", "pool_id": "p", "vm": "w*"}]
+    assert told("PATCH", "/users/zoe", {"roles": roles}) == (
+        "user-change", "viewer", "own on p/w*",
+    )  # fmt: skip
+    assert told("PATCH", "/users/zoe", {"disabled": True, "code_needed": True}) == (
+        "user-change", "own on p/w*", "own on p/w*, switched off, needs a second factor",
+    )  # fmt: skip
+    assert told("DELETE", "/users/zoe")[:2] == (
+        "user-remove", "own on p/w*, switched off, needs a second factor",
+    )  # fmt: skip
+    hook = {"url": "https://hooks.example/x", "codes": ["vm-"]}
+    assert told("POST", "/webhooks", hook) == ("webhook-add", "", "https://hooks.example/x (vm-)")
+    assert told("DELETE", f"/webhooks/{told.made['id']}")[:2] == (
+        "webhook-remove", "https://hooks.example/x (vm-)",
+    )  # fmt: skip
 
 
 def _equipment(told: Told, pool: str, root: Path) -> None:

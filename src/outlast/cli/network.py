@@ -86,7 +86,7 @@ def set_(
     from outlast.errors import InvalidInput
     from outlast.network import registry
 
-    cards = tuple(uplink_of) if uplink_of else None
+    cards = None if uplink_of is None else tuple(filter(None, uplink_of))
     said = {"uplink": uplink, "uplinks_of": cards, "vlan": vlan, "mtu": mtu}
     told: dict[str, Any] = {field: value for field, value in said.items() if value is not None}
     if not told:

@@ -187,6 +187,14 @@ def size(mib: int | None) -> str:
     return "—" if mib is None else size_text(mib * MIB)
 
 
+def room(size_bytes: int) -> str:
+    """Rounded, as people speak of space."""
+    for unit, factor in (("TiB", MIB << 20), ("GiB", MIB << 10)):
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:.1f} {unit}"
+    return f"{size_bytes / MIB:.0f} MiB"
+
+
 def cap(sentence: str) -> str:
     """With a capital letter, unless it begins with what is a name or a value."""
     first = sentence.partition(" ")[0]
@@ -228,7 +236,8 @@ def _environment() -> Environment:
         "host_path": host_path, "moment_path": moment_path, "vm_id": vm_id, "host_id": host_id,
         "health": health,
     }  # fmt: skip
-    made.filters |= {"ago": ago, "clock": clock, "size": size, "cap": cap, "span": ago_text}
+    made.filters |= {"ago": ago, "clock": clock, "size": size, "room": room, "cap": cap,
+                     "span": ago_text}  # fmt: skip
     made.globals["p"] = made.get_template("parts.html").module
     return made
 
