@@ -8,7 +8,8 @@ from pathlib import Path
 from outlast.agent.settling import Settling
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "contract"))
-from guard_kit import FENCE_NS, T1, MemoryGuard, open_term
+from guard_kit import FENCE_NS, T1, open_term
+from memory_guard import MemoryGuard
 
 
 class Stage:

@@ -2,22 +2,16 @@
 
 The promises are those of outlast/guard/states.py (rules 1 to 14) as seen through the requests of
 the socket. The kit knows only `GuardBench`; time may be real or pretended, and where it is real it
-goes by the bench's `pace`. `MemoryGuard` is a bench without processes or clocks, around the guard's
-real core: what a simulated host needs.
+goes by the bench's `pace`. A bench without processes or clocks: memory_guard.py.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import pytest
 
-from outlast.guard.core import GuardCore
-from outlast.guard.facts import Facts, Reading
-from outlast.guard.requests import answer
-from outlast.guard.states import Duty
-from outlast.model import GuardState
+from outlast.guard.facts import Reading
 
 MS = 1_000_000
 FENCE_NS, KILL_NS, MARGIN_NS = 800 * MS, 1000 * MS, 150 * MS
@@ -323,87 +317,3 @@ def _begun(bench: GuardBench, ahead_ns: int) -> Reply:
     now, ahead_ns = bench.reading(), ahead_ns * bench.pace
     return {"start_boot_ns": max(0, now.boot_ns + ahead_ns),
             "start_raw_ns": max(0, now.raw_ns + ahead_ns)}  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """A duty, when it came, and how things stood just before it was done."""
-
-    when: Reading
-    duty: Duty
-    state: GuardState
-    populated: bool
-
-
-@dataclass
-class MemoryGuard:
-    """A guard without processes: a VM is a count in `inside`, time is what wait() adds."""
-
-    pace: ClassVar[int] = 1
-
-    boot_ns: int = 1_000_000_000_000
-    raw_ns: int = 999_000_000_000
-    raw_permille: int = 1000  # rate of the raw clock
-    watchdog_s: int = 0
-    reset: str = "none"
-    immortal: bool = False  # a kill does not help
-    tick_ns: int = 5 * MS
-    inside: dict[str, int] = field(default_factory=dict)
-    duties: list[Done] = field(default_factory=list)
-    core: GuardCore = field(default_factory=GuardCore)
-
-    def reading(self) -> Reading:
-        return Reading(self.boot_ns, self.raw_ns)
-
-    def facts(self) -> Facts:
-        here = frozenset(vm for vm, count in self.inside.items() if count)
-        return Facts(bool(here), here, self.watchdog_s, "", self.reset)
-
-    def wait(self, ns: int) -> None:
-        while ns > 0:
-            step_ns = min(ns, self.tick_ns)
-            self.boot_ns += step_ns
-            self.raw_ns += step_ns * self.raw_permille // 1000
-            ns -= step_ns
-            self.step()
-
-    def step(self) -> None:
-        for duty in self.core.tick(self.reading(), self.facts()):
-            self.duties.append(Done(self.reading(), duty, self.core.state, bool(self.inside)))
-            if duty is Duty.KILL and not self.immortal:
-                self.inside.clear()
-            if duty is Duty.SAVE:
-                self.core.saved()
-
-    def ask(self, op: str, **fields: object) -> Reply:
-        self.step()
-        reply = self._answer(op, fields)
-        self.step()
-        return reply
-
-    def _answer(self, op: str, fields: Reply) -> Reply:
-        vm = fields.get("vm")
-        if op == "kill":
-            if not isinstance(vm, str) or self.inside.pop(vm, None) is None:
-                return {"ok": False, "error": "no such VM"}
-            return {"ok": True, "populated": False}
-        said = answer(self.core, self.reading(), self.facts(), op, fields)
-        if op != "status":
-            return said
-        return {**said, "vms": {vm: {"populated": bool(n)} for vm, n in self.inside.items()}}
-
-    def start(self, vm: str) -> Reply:
-        reply = self.ask("enter", vm=vm)
-        if reply["ok"]:
-            self.inside[vm] = 1
-        return reply
-
-    def alive(self, vm: str) -> int:
-        return self.inside.get(vm, 0)
-
-    def intrude(self, vm: str) -> None:
-        self.inside[vm] = self.inside.get(vm, 0) + 1
-
-    def restart(self) -> None:
-        self.core = GuardCore(self.core.memory(), self.core.ran_ns)
-        self.step()

@@ -10,7 +10,8 @@ from outlast.guard.states import Duty
 from outlast.model import GuardState
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "contract"))
-from guard_kit import MS, MemoryGuard
+from guard_kit import MS
+from memory_guard import MemoryGuard
 
 F, K, MARGIN, W_S = 4000 * MS, 3000 * MS, 500 * MS, 2
 S = 1000 * MS

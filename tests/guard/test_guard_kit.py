@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "contract"))
-from guard_kit import GuardKit, MemoryGuard
+from guard_kit import GuardKit
 from guard_process import ProcessGuard, why_not
+from memory_guard import MemoryGuard
 
 LAUNCH_S = 0.4  # twice what an idle machine of this time takes to start a guard
 PACE_MAX = 10
