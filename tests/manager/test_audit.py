@@ -27,6 +27,11 @@ BARE = {
     ("POST", f"{V}/me/second-factor/remove"): "see the tests of second factors",
     ("DELETE", f"{V}/users/{{user}}/second-factor"): "see the tests of second factors",
     ("POST", f"{V}/webhooks/{{webhook}}/test"): "changes nothing",
+    ("POST", f"{V}/settings/try/{{what}}"): "changes nothing",
+    ("POST", f"{V}/pools/{{pool}}/rolling-maintenance"): "see tests/web/test_web_rolling.py",
+    ("POST", f"{V}/pools/{{pool}}/rolling-maintenance/said"): "the same",
+    ("POST", f"{V}/pools/{{pool}}/rolling-maintenance/go-on"): "the same",
+    ("POST", f"{V}/pools/{{pool}}/rolling-maintenance/end"): "the same",
     ("POST", f"{V}/tasks/{{task}}/cancel"): "leaves the line of the wish that it is",
     ("POST", f"{V}/tokens"): "a token makes none; see the next test",
     ("DELETE", f"{V}/tokens/{{token}}"): "the same",
@@ -114,6 +119,7 @@ def test_every_change_says_what_was_before_and_after(
         "resume", "in maintenance: disks (anna/test)", "in service, its VMs come back",
     )  # fmt: skip
     assert told("POST", f"{pool}/hosts/b/power-off", ends=False)[::2] == ("power-off", "off")
+    _manager(told)
     _equipment(told, pool, real.root)
     _every_route_was_called(desk, told.called)
 
@@ -158,6 +164,11 @@ def _equipment(told: Told, pool: str, root: Path) -> None:
     assert (action, after) == ("create", 'of template small: {"name":"new"}')
     told("DELETE", f"{pool}/vms/new?with_disks=true")
     assert told("DELETE", f"{pool}/templates/small") == ("template-remove", "", "removed")
+
+
+def _manager(told: Told) -> None:
+    kept = ("settings", "{}", "{'events_days': 9}")
+    assert told("PATCH", "/settings", {"events_days": 9}) == kept
 
 
 def _every_route_was_called(desk: Desk, called: set[str]) -> None:

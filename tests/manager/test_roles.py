@@ -121,6 +121,7 @@ def test_the_matrix(place: tuple[Desk, RealPool]) -> None:
                 user="none",
                 task="none",
                 webhook="none",
+                what="none",
                 template="none",
                 network="none",
                 storage="none",

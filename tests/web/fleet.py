@@ -133,8 +133,9 @@ class PretendPool:
             done += int(total * share)
             if done >= total:
                 to = vm.move.to
+                away = "" if to == vm.away_from else vm.away_from
                 self._put(vm, move=None, host=to, sentence=f"{vm.name} runs on {to}",
-                          since_wall_s=time.time())  # fmt: skip
+                          since_wall_s=time.time(), away_from=away)  # fmt: skip
                 return
             progress = MoveProgress(done_bytes=done, left_bytes=total - done, total_bytes=total,
                                     rate_bytes_s=900 << 20)  # fmt: skip
@@ -356,6 +357,10 @@ class PretendAgent:
         with self._pool.lock:
             self._pool.wishes.append(("resume", host, bring_back))
             self._pool.change_host(host, maintenance="")
+            for vm in [v for v in self._pool.vms.values() if v.away_from == host]:
+                move = MoveStatus(id=f"b-{vm.name}", to=host, under_way=True)
+                back = {"move": move} if bring_back else {"away_from": ""}
+                self._pool._put(vm, **back)
         return HostWish(name=host, changed=True, sentence=f"{host} is in service again")
 
     def power_off(self, host: str) -> HostWish:

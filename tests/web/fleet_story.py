@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from fleet import PretendPool
 from moments import evidence
+
+from outlast.manager.repository.rollups import Row
+from outlast.manager.rollup import HOSTS, LEVELS, Sheet, begin_s, note, packed, part_of
+
+GIB = 1 << 30
 
 
 def failure(pool: PretendPool, ago_s: float = 1500) -> None:
@@ -44,3 +50,42 @@ def failure(pool: PretendPool, ago_s: float = 1500) -> None:
         pool.change_host(name, hears=hears, unheard=missing)
     pool.note("link-down", deaf, f"{deaf} and {unheard} do not hear each other", 40,
               evidence(deaf, left, deaf=(deaf, unheard)), host=deaf, other=unheard)  # fmt: skip
+
+
+def lately(pool: PretendPool, vm: str) -> list[Row]:
+    """Numbers of the last hour, day, week, month and year; of VMs one has some."""
+    now_s, rows = time.time(), []
+    spans = (3600, 86400, 7 * 86400, 31 * 86400, 366 * 86400)
+    for level, span_s in zip(LEVELS, spans, strict=True):
+        for at_s in range(begin_s(now_s - span_s, level.step_s), int(now_s), level.step_s):
+            hosts: Sheet = {}
+            for k in range(3):
+                day = math.sin(at_s / 86400 * math.tau) + k - 1
+                for host in pool.hosts.values():
+                    note(hosts, host.name, _of_host(host.slot, day, silent=host.state == "silent"))
+                note(hosts, "", {
+                    "outlast_pool_busy_cores": 90 + 40 * day, "outlast_pool_members": 7,
+                    "outlast_pool_free_memory_bytes": (9000 - 300 * day) * GIB,
+                    "outlast_pool_spare_memory_bytes": (7000 - 300 * day) * GIB,
+                    "outlast_pool_heartbeat_margin_seconds": 38 - k,
+                    "outlast_pool_vms_unprotected": 20,
+                })  # fmt: skip
+            rows.append(Row(level.step_s, pool.id, HOSTS, at_s, packed(hosts)))
+            if level.vms_days:
+                mine: Sheet = {}
+                note(mine, vm, {"outlast_vm_busy_cores": 1.2 + math.sin(at_s / 9000)})
+                rows.append(Row(level.step_s, pool.id, part_of(vm), at_s, packed(mine)))
+    return rows
+
+
+def _of_host(slot: int, day: float, *, silent: bool) -> dict[str, float | None]:
+    if silent:
+        return {"outlast_host_vms": 0}
+    return {
+        "outlast_host_busy_cores": 12 + slot + 5 * day,
+        "outlast_host_vms": 50,
+        "outlast_host_used_memory_bytes": (700 + 20 * slot + 60 * day) * GIB,
+        "outlast_host_heartbeat_age_seconds": 0.6 + 0.2 * day,
+        "outlast_host_heartbeat_margin_seconds": 38.5 - day,
+        "outlast_host_storage_delay_seconds": 0.08 + 0.03 * day,
+    }

@@ -20,17 +20,18 @@ from typing import Any
 from argon2 import PasswordHasher
 from fleet import PretendPool
 from fleet_follower import follow
-from fleet_story import failure
+from fleet_story import failure, lately
 from granian.constants import HTTPModes, Interfaces
 from granian.log import LogLevels
 from granian.server.embed import Server
 
 from outlast.errors import Unreachable
+from outlast.manager import rounds
 from outlast.manager.api.app import build
 from outlast.manager.config import Config, Place, make_certificate
 from outlast.manager.passwords import Passwords
 from outlast.manager.ports import Grant, Person
-from outlast.manager.repository import moments
+from outlast.manager.repository import moments, rollups
 from outlast.manager.serve import STREAMS_MAX, pages
 from outlast.manager.service import Manager
 
@@ -84,6 +85,7 @@ class Stage:
         self.followers: dict[str, Any] = {}
 
     async def start(self, sizes: dict[str, int]) -> None:
+        rounds.EVERY_S = 0.2
         await self.manager.start()
         await asyncio.sleep(0)  # it has begun, and can be ended
         self.manager._loops[1].cancel()  # it would take away pools that the database lacks
@@ -96,6 +98,8 @@ class Stage:
             pool = self.pools[name] = PretendPool(n, name, hosts=8 if vms > 100 else 3, vms=vms)
             if n == 1:
                 failure(pool)
+                rows = lately(pool, "db-prod-0018")
+                await self.manager.repository.write(lambda c, r=rows: rollups.add(c, r))
             self.followers[name] = follow(self.manager, pool)
             await self.manager.repository.write(
                 lambda c, p=pool: moments.add_events(c, p.id, p.notes)

@@ -27,6 +27,7 @@ PAGES = {
     "what-if": f"/pools/{POOL}/what-if?fail=fra-kvm-01", "vms": "/vms?limit=25", "vm": VM,
     "failovers": f"/failovers?pool={POOL}", "moment": f"/pools/{POOL}/moments/1",
     "tasks": "/tasks", "users": "/users", "audit": "/audit", "me": "/me",
+    "settings-own": "/settings", "rolling": f"/pools/{POOL}/rolling",
     "maintain": f"{HOST}/maintain", "drill": f"{HOST}/drill",
     "new-vm": f"/pools/{POOL}/new-vm", "edit": f"{VM}/set", "settings": f"/pools/{POOL}/settings",
     "networks": f"/pools/{POOL}/networks", "storage": f"/pools/{POOL}/storage",
@@ -136,6 +137,33 @@ def test_a_vm_is_edited_with_its_command(opened: Opener, stage: Stage) -> None:
     dialog.locator("button.is-main").click()
     expect(page.locator("dialog[open]")).to_have_count(0)
     expect(page.locator("#vm-head .o-facts")).to_contain_text("Low")
+
+
+def test_hosts_are_maintained_one_after_the_other(opened: Opener, stage: Stage) -> None:
+    pool = POOL[:-1] + "2"
+    page = opened(f"/pools/{pool}", "otto")
+    live(page)
+    page.click("text=Rolling maintenance")
+    page.wait_for_url("**/rolling")
+    page.screenshot(path=SCREENS / "rolling-plan.png", full_page=True)
+    page.locator("[name=host][value=lab-kvm-03]").uncheck()
+    page.fill("[name=why]", "new kernel")
+    command = "outlast pool maintain-all lab-kvm-01 lab-kvm-02 --why 'new kernel'"
+    expect(page.locator("#cli code")).to_contain_text(command)
+    page.click("button:has-text('Begin')")
+    for host in ("lab-kvm-01", "lab-kvm-02"):
+        expect(page.locator("#rolling")).to_contain_text(f"VMs are still on {host}")
+        stage.do("step")
+        done = page.locator("button:has-text('The work on')")
+        expect(done).to_have_text(f"The work on {host} is done")
+        page.screenshot(path=SCREENS / f"rolling-{host}.png", full_page=True)
+        done.click()
+        expect(page.locator("#rolling")).to_contain_text(f"still to come back to {host}")
+        stage.do("step")
+    expect(page.locator("#rolling")).to_contain_text("All 2 hosts are done")
+    expect(page.locator("button:has-text('Begin')")).to_have_count(0)  # it is the fragment alone
+    page.reload()
+    expect(page.locator("button:has-text('Begin')")).to_have_count(1)
 
 
 def test_a_vm_is_made_of_a_template(opened: Opener, stage: Stage) -> None:

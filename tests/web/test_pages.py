@@ -17,6 +17,7 @@ FORBIDDEN = re.compile(
 # addresses that forms are sent to, and files
 SENT = re.compile(
     r"^/static/|/(sign-out|tokens|password|change|remove|start|stay|ha-on|views|forget|bulk)$"
+    r"|/(webhooks|test|try/\w+|said|go-on|end)$"
 )
 POOL = "00000000-0000-4000-8000-000000000001"
 VM, HOST = f"/pools/{POOL}/vms/db-prod-0018", f"/pools/{POOL}/hosts/fra-kvm-02"

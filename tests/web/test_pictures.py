@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from outlast.manager.web.pictures.chart import Frame, Moment, Point, chart
 from outlast.manager.web.pictures.lanes import Mark, Span, lanes
 from outlast.manager.web.pictures.matrix import HEARD, OUT, UNHEARD, Listener, faults, matrix
 from outlast.manager.web.pictures.strip import TICKS, strip
@@ -38,7 +39,14 @@ EVENTS = [
     Mark("kvm-03", 101, "ok", "web runs"), Mark("kvm-03", 101.1, "warn", "late"),
     Mark("elsewhere", 101, "ok", "not drawn"), Mark("kvm-01", 5000, "ok", "too late"),
 ]  # fmt: skip
+FRAME = Frame(0, 3600, 60, (
+    Moment(1800, "bad", "a is <silent>"), Moment(1805, "info", "b"), Moment(9999, "bad", "late"),
+))  # fmt: skip
+WAVE = [Point(at, at / 600, at / 900, at / 300) for at in range(0, 3600, 60) if not 900 < at < 1500]
 DRAWN = {
+    "chart": chart("Cores <busy>", WAVE, FRAME, "{:.3g}".format, 16),
+    "chart-empty": chart("Cores", [], FRAME, "{:.3g}".format),
+    "chart-below": chart("Room", [Point(60, -3e9, -4e9, 5e9)], FRAME, "{:.3g}".format),
     "matrix-2": matrix(hosts(2)),
     "matrix-8": matrix(hosts(8)),
     "matrix-one-way": matrix(hosts(4, {"kvm-02": {"kvm-03"}})),

@@ -39,7 +39,7 @@ OWN = {
 }  # fmt: skip
 NAMES = {
     "user": "nobody-x", "network": "lan", "storage": "fast", "image": "debian-12",
-    "template": "small", "moment": "1",
+    "template": "small", "moment": "1", "webhook": "none", "what": "none",
 }  # fmt: skip
 ROLES = {
     "nobody-1": (Grant("viewer", "another-pool"),),
@@ -117,7 +117,8 @@ def test_pages_offer_only_what_is_allowed(place: Site) -> None:
         for verb, action in (("stop", "stop"), ("migrate", "migrate"), ("kill", "kill")):
             offered = f'href="{vm}/{verb}"' in page.body.decode()
             assert offered == allowed(grants, action, POOL, "db-prod-0018"), (name, verb)
-        for word, action in (("Users and roles", "people"), ("Audit log", "audit")):
+        for word, action in (("Users and roles", "people"), ("Audit log", "audit"),
+                             ('href="/settings"', "settings")):  # fmt: skip
             assert (word in page.body.decode()) == allowed(grants, action), (name, word)
 
 

@@ -28,6 +28,7 @@ from outlast.cli import (
     pool_settings,
     rack,
     removing,
+    rolling,
     storage,
     template,
     timing,
@@ -51,6 +52,7 @@ pool.app.command("what-if")(plan.what_if)
 pool.app.command()(check.check)
 pool.app.command("set")(pool_settings.set_)
 pool.app.command()(balancing.balance)
+pool.app.command("maintain-all")(rolling.maintain_all)
 pool.app.command()(timing.timing)
 pool.app.command("upgrade-check")(upgrade.upgrade_check)
 pool.app.command()(upgrade.upgrade)

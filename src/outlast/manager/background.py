@@ -18,7 +18,8 @@ from sqlalchemy import Connection
 
 from outlast.errors import OutlastError
 from outlast.manager.asking import Pools
-from outlast.manager.repository import entries, hooks, moments, records
+from outlast.manager.config import DAYS, Config
+from outlast.manager.repository import entries, hooks, moments, records, retention, rollups
 from outlast.manager.repository.store import Repository
 
 log = logging.getLogger("outlast.manager.background")
@@ -36,11 +37,10 @@ class Background:
     """Runs while this manager leads."""
 
     def __init__(
-        self, repository: Repository, pools: Pools, *, events_days: int, tasks_days: int,
+        self, repository: Repository, pools: Pools, config: Config, *,
         wall: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
-        self._repository, self._pools, self._wall = repository, pools, wall
-        self._events_s, self._tasks_s = events_days * 86400.0, tasks_days * 86400.0
+        self._repository, self._pools, self._config, self._wall = repository, pools, config, wall
         self._copied: dict[str, int] = {}  # pool -> version of its entry at the last copy
         self._next_forget_s = 0.0
 
@@ -73,7 +73,8 @@ class Background:
     async def copy(self, pool_id: str) -> int:
         """A pool's new notes into the history; how many. Raises OutlastError."""
         newest_s = await self._repository.read(lambda c: records.newest_event_s(c, pool_id))
-        first_s = self._wall() - min(FIRST_DAYS * 86400.0, self._events_s)
+        days = (await self._repository.read(self._days))["events_days"]
+        first_s = self._wall() - min(FIRST_DAYS, days) * 86400.0
         since_s = max(newest_s - OVERLAP_S, first_s) if newest_s else first_s
         entries = await self._pools.timeline(pool_id, COPY_MAX, since_s)
         return await self._repository.write(lambda c: moments.add_events(c, pool_id, entries))
@@ -83,13 +84,18 @@ class Background:
         wall_s = self._wall()
 
         def forget(c: Connection) -> None:
-            records.forget_events(c, wall_s - self._events_s)
+            days = self._days(c)
+            records.forget_events(c, wall_s - days["events_days"] * 86400.0)
             oldest = records.oldest_event_id(c)
             hooks.forget(c, oldest)
             moments.forget(c, oldest)
-            records.forget_tasks(c, wall_s - self._tasks_s)
+            records.forget_tasks(c, wall_s - days["tasks_days"] * 86400.0)
+            rollups.forget(c, wall_s, days["metrics_days"])
             records.forget_calls(c, wall_s - CALLS_KEPT_S)
             records.forget_managers(c, wall_s - MANAGERS_KEPT_S)
             entries.forget_sessions(c, wall_s)
 
         await self._repository.write(forget)
+
+    def _days(self, c: Connection) -> dict[str, int]:
+        return {name: getattr(self._config, name) for name in DAYS} | retention.said(c)

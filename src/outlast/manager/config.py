@@ -22,6 +22,7 @@ from outlast.wire.files import trouble, write_file
 from outlast.wire.shapes import BadField, parse
 
 PORT = 7792
+DAYS = ("events_days", "tasks_days", "metrics_days")  # may be said in the database, too
 
 
 class Config(Part):
@@ -33,6 +34,7 @@ class Config(Part):
     key: str = ""
     events_days: int = Field(default=90, ge=1, le=3660)
     tasks_days: int = Field(default=30, ge=1, le=3660)
+    metrics_days: int = Field(default=732, ge=1, le=732)
     second_factor: Literal["optional", "admins", "everybody"] = "optional"  # who needs one
     outside_days: int = Field(default=30, ge=1, le=366)  # then tokens of others' people rest
     ldap: Ldap | None = None
@@ -170,3 +172,10 @@ def fingerprint(cert: Path) -> str:
 
     digest = x509.load_pem_x509_certificate(cert.read_bytes()).fingerprint(hashes.SHA256())
     return digest.hex(":").upper()
+
+
+def valid_until_s(cert: Path) -> float:
+    """Raises OSError, ValueError."""
+    from cryptography import x509
+
+    return x509.load_pem_x509_certificate(cert.read_bytes()).not_valid_after_utc.timestamp()

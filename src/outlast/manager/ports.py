@@ -42,7 +42,7 @@ ACTIONS = (
     "see", "start", "stop", "kill", "migrate", "ha", "create", "delete", "console", "set",  # VMs
     "catalog",  # networks, storage, images and templates of a pool: see them
     "images", "maintain", "resume", "power-off", "drill", "pool-ha", "pool-set",  # hosts, pools
-    "tasks", "people", "tokens", "audit", "pools", "webhooks",  # the manager itself
+    "tasks", "people", "tokens", "audit", "pools", "webhooks", "settings",  # the manager itself
 )  # fmt: skip
 ROLES = ("admin", "operator", "viewer", "own")
 COOKIE = "__Host-outlast"  # holds Session.cookie_token; Secure, HttpOnly, SameSite=Strict, Path=/

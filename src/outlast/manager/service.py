@@ -23,12 +23,14 @@ from outlast.manager.background import Background
 from outlast.manager.config import Config, Place
 from outlast.manager.follower import PERIOD_S, Follower, PoolLink
 from outlast.manager.forecast import Forecasts
+from outlast.manager.history import History
 from outlast.manager.leader import Leader
 from outlast.manager.outside import Elsewhere
 from outlast.manager.passwords import Passwords
 from outlast.manager.repository import records
 from outlast.manager.repository.store import Repository
 from outlast.manager.rollcall import RollCall
+from outlast.manager.rounds import Rounds
 from outlast.manager.tasks import Tasks
 from outlast.manager.webhooks import Webhooks
 
@@ -50,19 +52,18 @@ class Manager:
         self.place, self.config = place, config
         self.repository = Repository(place.database(config))
         self.reads = Pools()
-        directory = _directory(config)
+        self.directory = _directory(config)
         self.people = Accounts(
             self.repository, passwords=passwords, policy=config.second_factor,
-            directory=directory, outside_days=config.outside_days,
+            directory=self.directory, outside_days=config.outside_days,
         )  # fmt: skip
-        self.rollcall = RollCall(self.people, directory)
+        self.rollcall = RollCall(self.people, self.directory)
         self.provider = _provider(config)
         self.tasks = Tasks(self.repository, self.reads, self.reads.followers)
         self.acts = Acts(self.tasks, self.reads, self.people)
-        self.background = Background(
-            self.repository, self.reads, events_days=config.events_days,
-            tasks_days=config.tasks_days,
-        )  # fmt: skip
+        self.background = Background(self.repository, self.reads, config)
+        self.history = History(self.repository, self.reads)
+        self.rounds = Rounds(self.repository, self.reads, self.acts, self.people)
         self.leader = Leader(self.repository, self._leads)
         self.forecasts = Forecasts(self.reads)
         self.webhooks = Webhooks(self.repository, mail=config.mail)
@@ -89,6 +90,8 @@ class Manager:
             self.background.run(lambda: self.leader.leads),
             self.webhooks.run(lambda: self.leader.leads), self.forecasts.run(),
             self.rollcall.run(lambda: self.leader.leads),
+            self.history.run(lambda: self.leader.leads),
+            self.rounds.run(lambda: self.leader.leads),
         ):  # fmt: skip
             self._loops.append(asyncio.ensure_future(self._guarded(work)))
 

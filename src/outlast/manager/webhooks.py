@@ -30,7 +30,7 @@ from outlast.manager.leader import rounds
 from outlast.manager.mail import is_address, send
 from outlast.manager.outside import Mail
 from outlast.manager.repository import hooks
-from outlast.manager.repository.hooks import Due, Hook
+from outlast.manager.repository.hooks import Delivery, Due, Hook, Part
 from outlast.manager.repository.store import Repository
 from outlast.manager.tones import BAD, tone
 from outlast.wire.shapes import BadField
@@ -123,6 +123,12 @@ def _check_url(url: str) -> None:
             f"{url[:80]!r} is no address to post to", field="url",
             hint="https://host/path or mailto:name@host; secrets belong into the path or nowhere",
         )  # fmt: skip
+
+
+def made_up(hook: Hook) -> Due:
+    """An event that never was, to try a webhook with."""
+    body = '{"code": "test", "sentence": "this is a test"}'
+    return Due(hook.id, hook.url, hook.secret, (Part(Delivery(0, hook.id, 0, 1, 0, 0, ""), body),))
 
 
 def signature(secret: str, body: str, wall_s: float) -> str:

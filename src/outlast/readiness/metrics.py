@@ -33,6 +33,7 @@ POOL = {
     "outlast_pool_ha_off": "1 while high availability is switched off for all VMs",
     "outlast_pool_heartbeat_age_seconds_max": "age of the oldest beat of a member",
     "outlast_pool_free_memory_bytes": "free memory of all members in service",
+    "outlast_pool_busy_cores": "cores that members keep busy, smoothed",
     "outlast_pool_vms_unprotected": "running VMs that nobody would start again",
     "outlast_pool_spare_memory_bytes": "least free memory that one failure would leave; "
     "below 0 = too little",
@@ -50,10 +51,14 @@ HOST = {
     "outlast_host_member": "1 while the host is a member",
     "outlast_host_maintenance": "1 while the host is in maintenance",
     "outlast_host_free_memory_bytes": "free memory of the host",
+    "outlast_host_used_memory_bytes": "memory of the host in use, whoever uses it",
+    "outlast_host_busy_cores": "cores that are busy on the host, smoothed",
     "outlast_host_vms": "VMs the host runs",
     "outlast_host_heartbeat_age_seconds": "age of the host's last beat on the storage",
     "outlast_host_heartbeat_margin_seconds": "least time that was left, within a day, "
     "until the host would have ended its VMs",
+    "outlast_host_storage_delay_seconds": "how much longer than at best one beat in a hundred "
+    "takes on the storage, within a day",
     "outlast_host_deadline_seconds": "until its guard ends all VMs there, as that host itself says",
     "outlast_host_lights": "things on the host that are not as they should be",
 }
@@ -63,7 +68,7 @@ HELP = POOL | FORECASTS | VMS | HOST
 def pools(known: Iterable[tuple[Labels, PoolStatus]]) -> Iterable[Metric]:
     """Labels: those of POOL_LABELS."""
     found = list(known)
-    yield from gauges(POOL, POOL_LABELS, [(labels, _of_pool(one)) for labels, one in found])
+    yield from gauges(POOL, POOL_LABELS, [(labels, of_pool(one)) for labels, one in found])
     vms = GaugeMetricFamily("outlast_pool_vms", VMS["outlast_pool_vms"],
                             labels=(*POOL_LABELS, "state"))  # fmt: skip
     for labels, status in found:
@@ -82,7 +87,7 @@ def hosts(known: Iterable[tuple[Labels, HostStatus]]) -> Iterable[Metric]:
     """Labels: those of HOST_LABELS."""
     found = list(known)
     plain = {name: said for name, said in HOST.items() if name != "outlast_host_lights"}
-    yield from gauges(plain, HOST_LABELS, [(labels, _of_host(one)) for labels, one in found])
+    yield from gauges(plain, HOST_LABELS, [(labels, of_host(one)) for labels, one in found])
     lights = GaugeMetricFamily("outlast_host_lights", HOST["outlast_host_lights"],
                                labels=(*HOST_LABELS, "colour"))  # fmt: skip
     for labels, host in found:
@@ -141,13 +146,15 @@ class _Collected:
         return self._found
 
 
-def _of_pool(status: PoolStatus) -> dict[str, float | None]:
+def of_pool(status: PoolStatus) -> dict[str, float | None]:
+    """By the names of POOL; None = not known."""
     members = [host for host in status.hosts if host.state == "member"]
     ages = [host.beat_age_ms for host in members if host.beat_age_ms is not None]
     serving = [host for host in members if not host.maintenance and not host.no_vms]
     off = status.ha_off is not None
     bare = sum(vm.state == "running" and (off or not vm.ha or vm.ha_off is not None)
                for vm in status.vms)  # fmt: skip
+    busy = [host.busy_cores for host in members if host.busy_cores is not None]
     margins = [_margin_s(one) for one in (status.margin, *(host.margin for host in members))]
     fences = [one.fence_ms / 1000 for one in (status.margin,) if one and one.fence_ms]
     return {
@@ -156,6 +163,7 @@ def _of_pool(status: PoolStatus) -> dict[str, float | None]:
         "outlast_pool_ha_off": float(off),
         "outlast_pool_heartbeat_age_seconds_max": _seconds(max(ages, default=None)),
         "outlast_pool_free_memory_bytes": sum((h.free_mib or 0) * MIB for h in serving),
+        "outlast_pool_busy_cores": sum(busy) if busy else None,
         "outlast_pool_vms_unprotected": bare,
         "outlast_pool_spare_memory_bytes": _bytes(_spare_mib(status, serving)),
         "outlast_pool_fence_seconds": min(fences, default=None),
@@ -165,14 +173,18 @@ def _of_pool(status: PoolStatus) -> dict[str, float | None]:
     }
 
 
-def _of_host(host: HostStatus) -> dict[str, float | None]:
+def of_host(host: HostStatus) -> dict[str, float | None]:
+    """By the names of HOST, but those with more labels."""
     return {
         "outlast_host_member": float(host.state == "member"),
         "outlast_host_maintenance": float(bool(host.maintenance)),
         "outlast_host_free_memory_bytes": _bytes(host.free_mib),
+        "outlast_host_used_memory_bytes": _bytes(host.used_mib),
+        "outlast_host_busy_cores": host.busy_cores,
         "outlast_host_vms": host.vm_count,
         "outlast_host_heartbeat_age_seconds": _seconds(host.beat_age_ms),
         "outlast_host_heartbeat_margin_seconds": _margin_s(host.margin),
+        "outlast_host_storage_delay_seconds": _delay_s(host.margin),
         "outlast_host_deadline_seconds": _seconds(host.deadline_ms),
     }
 
@@ -190,6 +202,12 @@ def _margin_s(margin: MarginInfo | None) -> float | None:
     if margin is None or not margin.beats:
         return None
     return (margin.fence_ms - margin.longest_ms) / 1000
+
+
+def _delay_s(margin: MarginInfo | None) -> float | None:
+    if margin is None or not margin.beats or not margin.beat_ms:
+        return None
+    return max(0.0, margin.p99_ms - margin.beat_ms) / 1000
 
 
 def _spare_mib(status: PoolStatus, serving: list[HostStatus]) -> int | None:

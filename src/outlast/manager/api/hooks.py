@@ -19,10 +19,10 @@ from outlast.manager.api.answers import ERRORS, Cursor, Limit, Page, Request, pa
 from outlast.manager.api.gate import Caller, needs
 from outlast.manager.mail import SCHEME
 from outlast.manager.repository import hooks, records
-from outlast.manager.repository.hooks import Delivery, Due, Hook, Part
+from outlast.manager.repository.hooks import Hook
 from outlast.manager.repository.records import AuditRow
 from outlast.manager.repository.store import Repository
-from outlast.manager.webhooks import deliver, new_hook
+from outlast.manager.webhooks import deliver, made_up, new_hook
 from outlast.wire.shapes import Answer
 
 router = APIRouter(tags=["webhooks"], responses=ERRORS)
@@ -95,12 +95,8 @@ async def remove_hook(webhook: str, caller: Annotated[Caller, needs("webhooks")]
 async def try_hook(webhook: str, caller: Annotated[Caller, needs("webhooks")]) -> TriedOut:
     """Post a made-up event now; the answer is the receiver's."""
     hook = await _find(caller.manager.repository, webhook)
-    body = '{"code": "test", "sentence": "this is a test"}'
-    part = Part(Delivery(0, hook.id, 0, 1, 0, 0, ""), body)
-    due = Due(hook.id, hook.url, hook.secret, (part,))
-    status, sentence = await asyncio.to_thread(
-        deliver, due, caller.manager.config.mail, time.time()
-    )
+    mail = caller.manager.config.mail
+    status, sentence = await asyncio.to_thread(deliver, made_up(hook), mail, time.time())
     return TriedOut(status=status, sentence=sentence)
 
 

@@ -130,6 +130,19 @@ def events_after(c: Connection, after_id: int, limit: int) -> list[EventRow]:
     return [event_of(row) for row in c.execute(wanted)]
 
 
+def events_since(
+    c: Connection, pool_id: str, codes: Iterable[str], since_wall_s: float, *, vm: str = "",
+    limit: int,
+) -> list[EventRow]:  # fmt: skip
+    """Those with one of these codes, newest first."""
+    wanted = [events.c.pool_id == pool_id, events.c.wall_s >= since_wall_s,
+              events.c.code.in_(sorted(codes))]  # fmt: skip
+    if vm:
+        wanted.append(events.c.vm == vm)
+    rows = c.execute(select(events).where(*wanted).order_by(events.c.wall_s.desc()).limit(limit))
+    return [event_of(row) for row in rows]
+
+
 def newest_event_id(c: Connection) -> int:
     return int(c.execute(select(func.max(events.c.id))).scalar() or 0)
 

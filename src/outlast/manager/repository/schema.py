@@ -187,3 +187,21 @@ deliveries = Table(
     Column("sentence", Text, nullable=False),
     UniqueConstraint("webhook", "event_id", name="deliveries_once"),
 )  # fmt: skip
+
+rollups = Table(  # metrics over time; see manager/rollup.py
+    "rollups", metadata,
+    Column("step_s", Integer, primary_key=True, autoincrement=False),
+    Column("pool_id", Text, primary_key=True),
+    Column("part", Text, primary_key=True),  # "" = the pool and its hosts, else a share of its VMs
+    Column("start_s", NUMBER, primary_key=True, autoincrement=False),
+    Column("body", LargeBinary, nullable=False),  # compressed JSON
+    Index("rollups_time", "step_s", "start_s"),
+)  # fmt: skip
+
+rounds = Table(  # rolling maintenance: the last round of each pool
+    "rounds", metadata,
+    Column("pool_id", Text, primary_key=True),
+    Column("version", Integer, nullable=False),  # grows with each change
+    Column("open", Integer, nullable=False),  # 1 = somebody has to go on with it
+    Column("body", Text, nullable=False),  # JSON
+)  # fmt: skip

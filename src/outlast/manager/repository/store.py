@@ -42,7 +42,7 @@ THREADS = 8
 MIGRATE_LOCK = 0x6F75746C_0001  # advisory locks of PostgreSQL; one number a purpose
 LEADER_LOCK = 0x6F75746C_0002
 STEPS = Path(__file__).parent / "migrations"
-HEAD = "0004"  # the newest of them
+HEAD = "0005"  # the newest of them
 
 
 class Repository:

@@ -10,11 +10,13 @@
     edits.py     settings of VMs and pools  filters.py   the list's address
     bulk.py      wishes for many VMs        runs.py      how far those are
     views.py     addresses with names
+    settings.py  of the manager itself           rolling.py   maintenance host by host
     equipment.py networks, storage, images, templates; stock.py asks for them,
                  equipment_buttons.py wishes about them
     reference.py the API, described
     live.py      the stream of fragments         foresight.py what would happen if
     terminal.py  console and screen    tunnel.py   its tickets and the way to the VM
+    charts.py    numbers over time
     health.py    states as words and shapes      pictures/    data in, SVG out
 
 Rules:
@@ -34,6 +36,7 @@ from outlast.errors import OutlastError
 from outlast.manager.ports import Acts, People, Reads
 from outlast.manager.web import (
     bulk,
+    charts,
     equipment,
     factors,
     journal,
@@ -43,6 +46,8 @@ from outlast.manager.web import (
     pools,
     reference,
     render,
+    rolling,
+    settings,
     sign_in,
     static,
     terminal,
@@ -60,8 +65,8 @@ def attach(app: FastAPI, reads: Reads, acts: Acts, people_: People) -> None:
     app.state.web = Room(manager)
     router = APIRouter(include_in_schema=False)
     for part in (
-        sign_in, factors, pools, views, bulk, vms, equipment, terminal, wishes, journal, moments,
-        people, reference, live, static,
+        sign_in, factors, pools, views, bulk, vms, charts, equipment, terminal, wishes, journal,
+        moments, people, settings, rolling, reference, live, static,
     ):  # fmt: skip
         router.include_router(part.router)
     app.include_router(router)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -28,6 +28,7 @@ from outlast.readiness.drills import (
     rehearse,
     start_seconds,
 )
+from outlast.readiness.rolling import Foreseen, foreseen
 from outlast.settings import preset
 
 KEPT_S = 5.0
@@ -121,6 +122,10 @@ class Foresight:
             return found, meanwhile(picture, found, host)
 
         return await self._count(pool_id, plan)
+
+    async def rolling(self, pool_id: str, hosts: Sequence[str]) -> list[Foreseen]:
+        """What each host's turn of a rolling maintenance would do, as things are."""
+        return await self._count(pool_id, lambda p: foreseen(p, hosts))
 
     async def places(self, pool_id: str, vm: str) -> Answer:
         """Each host for this VM: its score, or the rule that rejects it."""

@@ -13,7 +13,8 @@ from fastapi import APIRouter, Query, Response
 from outlast.errors import NotFound, OutlastError
 from outlast.manager.ports import PoolEntry
 from outlast.manager.repository import records
-from outlast.manager.web import health
+from outlast.manager.web import charts, health
+from outlast.manager.web.charts import Range
 from outlast.manager.web.gate import View, page
 from outlast.manager.web.moments import drawn_traces
 from outlast.manager.web.pictures.matrix import (
@@ -79,7 +80,7 @@ async def spare(pool: str, view: Annotated[View, page("see")], cell: bool = Fals
 
 
 @router.get("/pools/{pool}")
-async def one_pool(pool: str, view: Annotated[View, page("see")]) -> Response:
+async def one_pool(pool: str, view: Annotated[View, page("see")], range: Range = "") -> Response:
     entry = view.manager.reads.pool(view.caller.pool_id)
     rows, _ = await view.manager.repository.read(
         lambda c: records.list_events(c, pools_seen=None, pool_id=entry.id, limit=EVENTS)
@@ -88,6 +89,7 @@ async def one_pool(pool: str, view: Annotated[View, page("see")]) -> Response:
         "events": rows, "summary": health.summary(entry, view.scope), "single": entry.id,
         "buttons": dialogs_for(view, "pool", entry.id),
     }  # fmt: skip
+    values |= await charts.parts(view, "pool", "", range)
     return whole(view, "pool.html", live=f"pool={entry.id}", **values)
 
 
@@ -154,7 +156,9 @@ async def what_if(
 
 
 @router.get("/pools/{pool}/hosts/{host}")
-async def one_host(pool: str, host: str, view: Annotated[View, page("see")]) -> Response:
+async def one_host(
+    pool: str, host: str, view: Annotated[View, page("see")], range: Range = ""
+) -> Response:
     entry = view.manager.reads.pool(view.caller.pool_id)
     rows, _ = await view.manager.repository.read(
         lambda c: records.list_events(
@@ -162,6 +166,7 @@ async def one_host(pool: str, host: str, view: Annotated[View, page("see")]) -> 
         )
     )
     values = host_parts(view, entry, view.caller.host)
+    values |= await charts.parts(view, "host", view.caller.host, range)
     live = f"host={entry.id}/{view.caller.host}"
     return whole(view, "host.html", live=live, events=rows, **values)
 

@@ -17,8 +17,9 @@ from fastapi import APIRouter, Response
 from outlast.errors import InvalidInput, NotFound, OutlastError
 from outlast.manager.ports import PoolEntry, VmItem, VmQuery
 from outlast.manager.repository import records
-from outlast.manager.web import health
+from outlast.manager.web import charts, health
 from outlast.manager.web.bulk import bulk_verbs
+from outlast.manager.web.charts import Range
 from outlast.manager.web.filters import LIMITS, Filter, asked_for, filter_of
 from outlast.manager.web.gate import View, page
 from outlast.manager.web.pools import told_why
@@ -92,7 +93,9 @@ def row_fragment(entry: PoolEntry, item: VmItem) -> str:
 
 
 @router.get("/pools/{pool}/vms/{vm}")
-async def one_vm(pool: str, vm: str, view: Annotated[View, page("see")]) -> Response:
+async def one_vm(
+    pool: str, vm: str, view: Annotated[View, page("see")], range: Range = ""
+) -> Response:
     caller = view.caller
     rows, _ = await view.manager.repository.read(
         lambda c: records.list_events(
@@ -100,6 +103,7 @@ async def one_vm(pool: str, vm: str, view: Annotated[View, page("see")]) -> Resp
         )
     )
     values = vm_parts(view, caller.pool_id, caller.vm)
+    values |= await charts.parts(view, "vm", caller.vm, range)
     live = f"one={caller.pool_id}/{caller.vm}"
     return whole(view, "vm.html", live=live, events=rows, **values)
 
