@@ -22,7 +22,45 @@ HERE = Path(__file__).parent
 WORK = HERE.parent / "build/assets"
 FROM = WORK / "node_modules"
 TO = HERE.parent / "src/outlast/manager/web/static/vendor"
-ICONS = ["adjustments", "alert-triangle", "arrow-down", "arrow-up", "arrows-right-left", "bolt", "check", "copy", "crown", "device-desktop", "history", "key", "keyboard", "layout-dashboard", "list-details", "logout", "maximize", "menu-2", "player-play", "plug-off", "plus", "power", "progress", "search", "server", "shield-check", "shield-off", "sun-moon", "terminal-2", "tool", "trash", "users", "x", "zoom-question"]
+ICONS = [
+    "adjustments",
+    "alert-triangle",
+    "arrow-down",
+    "arrow-up",
+    "arrows-right-left",
+    "bolt",
+    "check",
+    "copy",
+    "crown",
+    "device-desktop",
+    "history",
+    "key",
+    "keyboard",
+    "layout-dashboard",
+    "list-details",
+    "logout",
+    "maximize",
+    "menu-2",
+    "player-play",
+    "plug-off",
+    "plus",
+    "power",
+    "progress",
+    "search",
+    "server",
+    "shield-check",
+    "shield-off",
+    "sun-moon",
+    "terminal-2",
+    "tool",
+    "trash",
+    "users",
+    "x",
+    "zoom-question",
+    "network",
+    "database",
+    "photo",
+]
 LICENCES = {
     "htmx": "htmx.org/LICENSE",
     "icons": "@tabler/icons/LICENSE",
@@ -75,9 +113,7 @@ def main() -> None:
     for name, place in LICENCES.items():
         shutil.copyfile(FROM / place, TO / f"{name}.LICENSE")
     made = sorted(p for p in TO.rglob("*") if p.is_file())
-    sums = [
-        f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.relative_to(TO)}\n" for p in made
-    ]
+    sums = [f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.relative_to(TO)}\n" for p in made]
     (TO / "SHA256SUMS").write_text("".join(sums))
 
 

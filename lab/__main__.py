@@ -1,9 +1,9 @@
 """Real kernels, real file systems: `make lab`, or `python -m lab [TRIAL ...] [--json FILE]`.
 
 Machines of QEMU without KVM run a distribution's own kernel, so that what this machine's kernel
-lacks (NFS, OCFS2, iSCSI) is tried as it is in the world. Needs root, 6 GiB of memory, half an hour,
-and the first time a mirror. Exit codes: 0 all was as it must be, 1 something was not, else
-those of errors.py. What was seen: docs/operating/file-systems.md.
+lacks (NFS, OCFS2, iSCSI, CephFS, GFS2) is tried as it is in the world. Needs root, 9 GiB of
+memory, half an hour for most trials, and the first time a mirror. Exit codes: 0 all was as it must
+be, 1 something was not, else those of errors.py. What was seen: docs/operating/file-systems.md.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lab.root import cache
 from lab.site import Site
 from outlast.errors import OutlastError
 
-TRIALS = ("nfs", "install", "ocfs2")
+TRIALS = ("nfs", "install", "ocfs2", "glusterfs", "cephfs", "gfs2")
 
 
 def main() -> int:

@@ -20,6 +20,16 @@ LAST_S = 300.0  # for a host that hangs at the end of a contest
 PYTHON = f"PYTHONPATH={SITE_PACKAGES}:/mnt/lab PYTHONDONTWRITEBYTECODE=1 python3"
 
 
+def tried(site: Site, found: Findings, name: str, mount: str, fail_s: int = 180) -> None:
+    """A file system from its mount on: probe, a quiet contest, and one in which b loses power."""
+    site.both(HOSTS, lambda host: site[host].check(mount, 400))
+    found.add(f"{name}, mounted with",
+              site["a"].check(f"findmnt -n -o FSTYPE,OPTIONS {POOL}").strip())  # fmt: skip
+    probe(site, found, rounds=10)  # enough for promises; minutes each with this FUSE and dlm
+    contest(site, found, f"{name}, quiet", 30)
+    contest(site, found, f"{name}, host b loses power", fail_s, site["b"].kill, dies="b")
+
+
 def probe(site: Site, found: Findings, path: str = POOL, rounds: int = 50) -> bool:
     """The product's own, on both hosts at once; whether a pool may live there."""
     command = f"outlast --json storage probe {path} --hosts 2 --rounds {rounds}"

@@ -28,6 +28,8 @@ KERNEL_WORDS = (
     "systemd.mask=systemd-journal-flush.service"
 )
 
+CPU = "qemu64,-svm,+ssse3,+sse4.1,+sse4.2,+popcnt"  # Ceph takes SSSE3 for granted
+
 
 class Machine:
     """`given`: a folder of this machine that it sees, read-only, as /mnt/lab."""
@@ -142,7 +144,7 @@ class Machine:
         return (
             "setpriv", "--pdeathsig", "KILL",
             "qemu-system-x86_64", "-name", self.name, "-M", "q35", "-nodefaults",
-            "-accel", "tcg,tb-size=256", "-cpu", "qemu64,-svm", "-smp", "1",
+            "-accel", "tcg,tb-size=256", "-cpu", CPU, "-smp", "1",
             "-m", str(self._memory_mib), "-display", "none",
             "-kernel", str(self._root.kernel), "-initrd", str(self._root.initrd),
             "-append", words, *drives,

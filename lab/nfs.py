@@ -9,7 +9,7 @@ from lab.findings import Findings
 from lab.site import Site
 
 MEMORY_MIB = 1024
-EXPORT = "/export/pool"
+EXPORT, SECOND = "/export/pool", "/export/fast"
 KINDS = {"NFS 4.2": "nfs", "NFS 4.1": "nfs", "NFS 3": "nfs3"}
 OPTIONS = {"NFS 4.1": "--option vers=4.1"}
 CLIENT_CUT_S, SERVER_CONTEST_S = 20.0, 240
@@ -26,9 +26,10 @@ def trial(site: Site, found: Findings) -> None:
 
 
 def serve(site: Site) -> None:
+    options = "10.77.0.0/24(rw,sync,no_root_squash,no_subtree_check)"
     site["c"].check(
-        f"mkdir -p {EXPORT} && "
-        f"echo '{EXPORT} 10.77.0.0/24(rw,sync,no_root_squash,no_subtree_check)' >/etc/exports"
+        f"mkdir -p {EXPORT} {SECOND} && "
+        f"printf '%s {options}\\n' {EXPORT} {SECOND} >/etc/exports"
         " && systemctl enable nfs-server && systemctl restart nfs-server"
     )
 

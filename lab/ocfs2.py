@@ -23,10 +23,7 @@ def trial(site: Site, found: Findings) -> None:
     found.add("machines", site["c"].check("uname -r; dpkg-query -W -f '${Package} ${Version}\\n' "
               "ocfs2-tools open-iscsi tgt").replace("\n", ", "))  # fmt: skip
     site.lend(*HOSTS)
-    site["c"].check(
-        f"printf '<target {TARGET}>\\n backing-store /dev/vdb\\n</target>\\n' "
-        ">/etc/tgt/conf.d/pool.conf && systemctl enable --now tgt"
-    )
+    lun(site)
     set_up(site, found, "a", f"--format --yes {DEVICE}")
     set_up(site, found, "b")
     probe(site, found)
@@ -36,6 +33,14 @@ def trial(site: Site, found: Findings) -> None:
     back(site, found, "b", died)
     died = contest_with(site, found, "OCFS2, the cable of host b is out", "cut")
     back(site, found, "b", died)
+
+
+def lun(site: Site) -> None:
+    """The third machine's second disk, for everybody."""
+    site["c"].check(
+        f"printf '<target {TARGET}>\\n backing-store /dev/vdb\\n</target>\\n' "
+        ">/etc/tgt/conf.d/pool.conf && systemctl enable --now tgt"
+    )
 
 
 def set_up(site: Site, found: Findings, name: str, more: str = "") -> None:

@@ -43,6 +43,8 @@ PACKAGES=(
   "ocfs2-tools:makes the file system of another kind; the tests let it"
   "kmod:modprobe, without which mkfs.ocfs2 goes wrong"
   "fence-agents:switches machines off; the tests let one talk to a small BMC"
+  "openipmi:a BMC that speaks IPMI, simulated"
+  "ipmitool:how a fence agent speaks with it"
   "etcd-server:pools without a shared file system; the tests run members of their own"
   "ceph-mon:disks on RBD; the tests run a Ceph of their own"
   "ceph-osd:the same"

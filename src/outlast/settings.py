@@ -57,6 +57,12 @@ class Timing:
         return 3 * self.beat_ns
 
     @property
+    def hang_ns(self) -> int:
+        """H: a good read that ends later than this after the begin of the one before: storage may
+        have stood still between them, and X begins anew."""
+        return self.beat_ns + self.settle_ns // 4
+
+    @property
     def link_lost_ns(self) -> int:
         return LINK_LOST_BEATS * self.beat_ns
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,7 @@ from outlast.agent.api import Api
 from outlast.agent.drilling import Drills, Means
 from outlast.agent.margin import Measured
 from outlast.agent.picture import Picture
-from outlast.agent.service import Borrowed
-from outlast.equipment import Repository
+from outlast.agent.service import Borrowed, NetworkHere
 from outlast.errors import Conflict, NotFound
 from outlast.hypervisor.fake_console import connect
 from outlast.hypervisor.mover import Progress
@@ -41,7 +40,6 @@ from outlast.model import (
     VmRecord,
     VmState,
 )
-from outlast.mounts.registry import repositories
 from outlast.pool.decision import DISKS, Decision
 from outlast.pool.facts import Answering, Facts, GuardFacts, Held, Me, Sample, Seen
 from outlast.pool.journal import Note
@@ -51,7 +49,7 @@ from outlast.storage.drills import DrillRecord
 from outlast.storage.health import HostHealth
 from outlast.storage.memory import MemoryRegister
 from outlast.storage.records import vm_from, vm_to
-from outlast.storage.register import Outcome, Swap
+from outlast.storage.register import Outcome, Register, Swap
 
 TERMS = {1: "a" * 32, 2: "b" * 32, 3: "c" * 32}
 NAMES = {1: "a", 2: "b", 3: "c"}
@@ -108,6 +106,7 @@ class MemoryService:
         self.admitted: list[str] = []
         self.written: list[tuple[str, ...]] = []  # storages that a running VM may write to
         self.busy: set[tuple[str, str]] = set()
+        self.networks_here: dict[str, NetworkHere] = {}
         self.answering: dict[str, Answering] = {}
         self.disks = MemoryDisks()
         self.foreigners = MemoryForeigners()
@@ -144,7 +143,7 @@ class MemoryService:
             me=self.me,
             term=TERMS[self.me.slot],
             block_state=BlockState.MEMBER,
-            sample=Sample(5, now_ns, True, 600 * S),
+            sample=Sample(5, now_ns, True, 600 * S, 600 * S),
             seen=dict(self.seen),
             guard=self.guard,
             view=self.view,
@@ -228,8 +227,8 @@ class MemoryService:
         yield Borrowed(held.value, lambda: ())
         self.write_lease(vm, before.version + 1, Lease(vm))
 
-    def repositories(self) -> list[Repository]:
-        return repositories(self.register)
+    def agreed(self, ask: Callable[[Register], Any]) -> Any:
+        return ask(self.register)
 
     @contextlib.contextmanager
     def occupied(self, kind: str, vm: str) -> Iterator[None]:

@@ -74,7 +74,7 @@ def facts(*records: VmRecord, via: str = "start", started_ns: int = 7) -> Facts:
     """Host a runs all of them."""
     names = [r.spec.name for r in records]
     return Facts(
-        Me(1, "a", "u"), "t", BlockState.MEMBER, Sample(1, 0, True, 0), {},
+        Me(1, "a", "u"), "t", BlockState.MEMBER, Sample(1, 0, True, 0, 0), {},
         GuardFacts(GuardState.OPEN, "t", S, frozenset()), None, -1, {}, {},
         {r.spec.name: Held(1, r, 0) for r in records},
         {vm: Held(1, Lease(vm, 1, "t", via), 0) for vm in names}, {}, True,

@@ -10,10 +10,11 @@ from memory_service import MemoryService
 
 from outlast.agent.api import Api
 from outlast.agent.pool_wishes import switch
-from outlast.errors import NotFound
+from outlast.errors import InvalidInput, NotFound
 from outlast.model import HaOff
 from outlast.pool import availability
-from outlast.wire.shapes import BadField, HaSwitch, VmCreate, make
+from outlast.storage import beneath
+from outlast.wire.shapes import BadField, HaSwitch, PoolChange, VmCreate, make
 
 OFF = make(HaSwitch, on=False, why="restoring a backup", for_s=7200)
 
@@ -68,6 +69,19 @@ def test_the_pools_switch_counts_for_every_vm(service: MemoryService) -> None:
     assert api.status({}).ha_off is None
     assert availability.off(service.facts(0), held.value) == ""
     assert availability.off(facts, replace(held.value, ha=False)) == "it is not highly available"
+
+
+def test_a_timing_that_one_death_would_end_everywhere_is_refused(
+    service: MemoryService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = Api(service)
+    monkeypatch.setattr(beneath, "mount_of", lambda _path: ("ocfs2", "/srv/pool (rw)"))
+    with pytest.raises(InvalidInput, match="all would end their VMs") as caught:
+        api.pool_wishes.set(make(PoolChange, timing="standard"))
+    assert "tolerant" in caught.value.hint
+    assert api.pool_wishes.set(make(PoolChange, timing="tolerant")).changed
+    monkeypatch.undo()
+    assert api.pool_wishes.set(make(PoolChange, timing="standard")).changed
 
 
 @pytest.mark.parametrize("more", [{"for_s": 0}, {"for_s": -5}, {"why": "a\nb"}, {"why": "x" * 201}])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "contract"))
 from command_line import Outlast
 from etcd_process import EtcdProcess
 
+from outlast.cli import joining as joins
 from outlast.cli import machine, qemu_tls
 from outlast.cli.host_facts import storage
 from outlast.cli.host_lights import HostFacts, judge
@@ -60,8 +63,9 @@ def machine_of(
 
 
 def test_a_pool_is_made_and_joined(
-    outlast: Outlast, there: list[str], machine_of: Callable[[str], Path], etcd: EtcdProcess
-) -> None:
+    outlast: Outlast, there: list[str], machine_of: Callable[[str], Path], etcd: EtcdProcess,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     first = machine_of("a")
     said = outlast("pool", "init", str(first), "--name", "prod", *there)
     assert said.code == 0, said.err
@@ -75,6 +79,9 @@ def test_a_pool_is_made_and_joined(
     (second.parent / "token").write_text(token)
     address = ("--address", "127.0.0.1:7800", "--api-address", "127.0.0.1:7801", "--no-wait")
     joining = ("host", "join", str(second), "--name", "b", *address)
+    with monkeypatch.context() as wrong:
+        wrong.setattr(joins, "time", SimpleNamespace(time=lambda: time.time() + 3600))
+        assert "s ahead of the storage's" in outlast(*joining, *there, "--pool", "prod").err
     assert "asks for a token" in outlast(*joining, *there, "--pool", "prod").err
     said = outlast(*joining, "--token-file", str(second.parent / "token"))
     assert said.out == "b has joined pool prod as slot 2\n", said.err
@@ -182,6 +189,8 @@ def test_the_check_of_a_host_looks_at_etcd(
 
     assert outlast("pool", "init", str(tmp_path / "a"), "--name", "check", *there).code == 0
     assert lights()[0] == (GREEN, "every address of the pool's etcd answers")
+    off_s = storage(tmp_path / "a").clock_off_s
+    assert off_s is not None and abs(off_s) < 30, "the cluster has this machine's clock"
     # not the leader: while another is elected nobody is answered
     first, second = [n for n in range(3) if n != etcd.leader()]
     etcd.kill(first)

@@ -1,14 +1,15 @@
 """What every guard must do, as tests: subclass `GuardKit` and give it a bench.
 
 The promises are those of outlast/guard/states.py (rules 1 to 14) as seen through the requests of
-the socket. The kit knows only `GuardBench`; time may be real or pretended. `MemoryGuard` is a bench
-without processes or clocks, around the guard's real core: what a simulated host needs.
+the socket. The kit knows only `GuardBench`; time may be real or pretended, and where it is real it
+goes by the bench's `pace`. `MemoryGuard` is a bench without processes or clocks, around the guard's
+real core: what a simulated host needs.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import pytest
 
@@ -28,11 +29,16 @@ Reply = dict[str, object]
 class GuardBench(Protocol):
     """One host's guard and the processes that live or want to live under it."""
 
+    @property
+    def pace(self) -> int:
+        """So many times longer is everything that has a length: terms, and wait()."""
+
     def ask(self, op: str, **fields: object) -> Reply: ...
 
     def reading(self) -> Reading: ...
 
-    def wait(self, ns: int) -> None: ...
+    def wait(self, ns: int) -> None:
+        """At the bench's pace."""
 
     def start(self, vm: str) -> Reply:
         """A process of this VM asks to enter, and runs if it may. Gives the reply."""
@@ -211,7 +217,7 @@ class GuardKit:
         bench.ask("admit", vm="web")
         bench.start("web")
         said = open_term(bench, T1, op="retime", fence_ns=2 * FENCE_NS)
-        assert said["ok"] and int(str(said["remaining_ns"])) > FENCE_NS
+        assert said["ok"] and int(str(said["remaining_ns"])) > FENCE_NS * bench.pace
         bench.wait(FENCE_NS)
         assert bench.alive("web") == 1
         assert not open_term(bench, T1, op="retime")["ok"], "its newest beat is too old"
@@ -245,7 +251,7 @@ class GuardKit:
         assert abs(int(str(bench.ask("status")["deadline_ns"])) - before) < MS
         far = confirm(bench, T1, ahead_ns=1000 * FENCE_NS)
         assert far["ok"]
-        assert int(str(far["remaining_ns"])) <= FENCE_NS
+        assert int(str(far["remaining_ns"])) <= FENCE_NS * bench.pace
         assert not open_term(bench, T2, ahead_ns=-2 * FENCE_NS)["ok"]
 
     def test_one_vm_is_killed_alone(self, bench: GuardBench) -> None:
@@ -298,21 +304,25 @@ class GuardKit:
 def open_term(
     bench: GuardBench, term: str, /, *, ahead_ns: int = 0, op: str = "open", **changes: object
 ) -> Reply:
-    now = bench.reading()
-    fields: Reply = {
-        "term": term, "fence_ns": FENCE_NS, "kill_ns": KILL_NS, "margin_ns": MARGIN_NS,
-        "watchdog_s": 1, "start_boot_ns": max(0, now.boot_ns + ahead_ns),
-        "start_raw_ns": max(0, now.raw_ns + ahead_ns), **changes,
-    }  # fmt: skip
-    return bench.ask(op, **fields)
+    lengths: Reply = {"fence_ns": FENCE_NS, "kill_ns": KILL_NS, "margin_ns": MARGIN_NS}
+    fields = {"term": term, "watchdog_s": 1, **lengths, **_begun(bench, ahead_ns), **changes}
+    paced = {name: _paced(bench, fields[name]) for name in lengths}
+    return bench.ask(op, **fields | paced)
 
 
 def confirm(bench: GuardBench, term: str, *, ahead_ns: int = 0, op: str = "confirm") -> Reply:
-    now = bench.reading()
-    return bench.ask(
-        op, term=term,
-        start_boot_ns=max(0, now.boot_ns + ahead_ns), start_raw_ns=max(0, now.raw_ns + ahead_ns),
-    )  # fmt: skip
+    return bench.ask(op, term=term, **_begun(bench, ahead_ns))
+
+
+def _paced(bench: GuardBench, length_ns: object) -> object:
+    """What is no length stays as it is."""
+    return length_ns * bench.pace if type(length_ns) is int else length_ns
+
+
+def _begun(bench: GuardBench, ahead_ns: int) -> Reply:
+    now, ahead_ns = bench.reading(), ahead_ns * bench.pace
+    return {"start_boot_ns": max(0, now.boot_ns + ahead_ns),
+            "start_raw_ns": max(0, now.raw_ns + ahead_ns)}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,6 +338,8 @@ class Done:
 @dataclass
 class MemoryGuard:
     """A guard without processes: a VM is a count in `inside`, time is what wait() adds."""
+
+    pace: ClassVar[int] = 1
 
     boot_ns: int = 1_000_000_000_000
     raw_ns: int = 999_000_000_000

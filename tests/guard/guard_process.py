@@ -79,6 +79,7 @@ class ProcessGuard:
         self.client = GuardClient(self.socket, timeout_s=5)
         self.vms: list[tuple[str, subprocess.Popen[bytes]]] = []
         self.log = folder / "log"
+        self.pace = 1
         self.guard = self.launch()
 
     def configure(self, **host: str) -> None:
@@ -129,7 +130,7 @@ class ProcessGuard:
         )
 
     def wait(self, ns: int) -> None:
-        time.sleep(ns / 1e9)
+        time.sleep(ns * self.pace / 1e9)
 
     # -- VMs -------------------------------------------------------------------------------
 

@@ -297,6 +297,10 @@ class World:
             gap = max(b - a for a, b in zip(self.good_run[-1][0], sample.read_end, strict=True))
             if gap > TIMING.gap_ns:
                 self.good_run, self.good_since_quiet = [], None
+            if gap > TIMING.hang_ns:
+                self.steady_since = sample.read_end
+        if not self.good_run:
+            self.steady_since = sample.read_end
         self.good_run.append((sample.read_start, sample.read_end))
         term = block.term if block else ""
         since = self.good_since_quiet
@@ -340,6 +344,7 @@ class World:
         assert since is not None and newest is not None
         calm = min(b - a for a, b in zip(since[1], newest, strict=True))
         assert calm >= TIMING.settle_ns, f"after {calm} ns of calm"
+        assert self.core.windows.steady_ns() >= TIMING.settle_ns, "storage may have stood still"
 
     def _check_commands(self, commands: list[Command], s: Sample, block: Block | None) -> None:
         for c in commands:
@@ -374,6 +379,8 @@ class World:
         first, newest = self.good_run[0][1], self.good_run[-1][0]
         run = max(0, min(b - a for a, b in zip(first, newest, strict=True)))
         assert windows.run_ns() == run
+        steady = min(b - a for a, b in zip(self.steady_since, newest, strict=True))
+        assert windows.steady_ns() == max(0, steady)
         for slot, (_raw, at) in self.last_change.items():
             still = max(0, min(b - a for a, b in zip(at, newest, strict=True)))
             assert windows.still_ns(slot) <= still  # the own admission may have restarted it

@@ -20,6 +20,7 @@ from outlast.incident.replay import replay
 from outlast.incident.steps import Start, Step, Writer, read
 from outlast.incident.story import story
 from outlast.pool.core import PoolCore
+from outlast.pool.facts import Answering
 from outlast.settings import PRESETS, S
 from outlast.sim.scenario import Player
 
@@ -191,6 +192,24 @@ def test_a_masked_incident_replays_and_names_nobody(death: Recorded, tmp_path: P
     whole = "".join(lines(list(incident.recorded))) + json.dumps(incident.notes)
     for name in ("web", "mail", "payroll", "anna", '"uuid":"00000000'):
         assert name not in whole
+
+
+def test_a_masked_incident_names_no_storage(death: Recorded, tmp_path: Path) -> None:
+    away = {"flash": Answering(0, "nothing is mounted at /mnt/customer")}
+    recorded = archive.decided([
+        replace(one, facts=replace(one.facts, repositories=away)) if isinstance(one, Step) else one
+        for one in read(death.lives[0])
+    ])  # fmt: skip
+    fields = {"host": "a", "repository": "flash", "why": "nothing is mounted at /mnt/customer"}
+    lacks = {"id": "9", "wall_s": 1.0, "host": "a", "code": "repository-lacks", "fields": fields,
+             "sentence": "a: storage flash: nothing is mounted at /mnt/customer"}  # fmt: skip
+    archive.export(tmp_path / "i.zip", recorded, [lacks], masked=True)
+    incident = archive.load(tmp_path / "i.zip")
+    assert replay(incident.recorded).same
+    step = incident.recorded[-1]
+    assert isinstance(step, Step) and set(step.facts.repositories) == {"storage-01"}
+    whole = "".join(lines(list(incident.recorded))) + json.dumps(incident.notes)
+    assert "flash" not in whole and "customer" not in whole
 
 
 def test_files_that_are_no_incident(tmp_path: Path) -> None:

@@ -55,7 +55,8 @@ class RealPool:
         self.root, self.authority = root, root / "authority"
         self.authority.mkdir()
         seal.create_authority(self.authority)
-        (root / "images").mkdir()
+        for folder in ("images", "reg"):  # as on a pool's storage
+            (root / folder).mkdir()
         self.a = MemoryService(root, slot=1)
         self.b = MemoryService(root, slot=2)
         self.b.register, self.b.leases, self.b.slots = self.a.register, self.a.leases, self.a.slots

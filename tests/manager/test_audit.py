@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 from calling import V, create, ended, wait
@@ -26,7 +27,7 @@ BARE = {
     ("POST", f"{V}/me/second-factor/remove"): "see the tests of second factors",
     ("DELETE", f"{V}/users/{{user}}/second-factor"): "see the tests of second factors",
     ("POST", f"{V}/webhooks/{{webhook}}/test"): "changes nothing",
-    ("POST", f"{V}/pools/{{pool}}/templates/{{template}}/deploy"): "needs images; tests/web has it",
+    ("POST", f"{V}/tasks/{{task}}/cancel"): "leaves the line of the wish that it is",
     ("POST", f"{V}/tokens"): "a token makes none; see the next test",
     ("DELETE", f"{V}/tokens/{{token}}"): "the same",
 }
@@ -73,23 +74,7 @@ def test_every_change_says_what_was_before_and_after(
     def shows(state: str) -> None:
         wait(lambda: desk.manager.reads.vm(real.id, "web").vm.state == state)
 
-    body = {"name": "zoe", "password": "a long enough one", "roles": [{"role": "viewer"}]}
-    assert told("POST", "/users", body) == ("user-add", "", "viewer")
-    roles = [{"role": "own", "pool_id": "p", "vm": "w*"}]
-    assert told("PATCH", "/users/zoe", {"roles": roles}) == (
-        "user-change", "viewer", "own on p/w*",
-    )  # fmt: skip
-    assert told("PATCH", "/users/zoe", {"disabled": True, "code_needed": True}) == (
-        "user-change", "own on p/w*", "own on p/w*, switched off, needs a second factor",
-    )  # fmt: skip
-    assert told("DELETE", "/users/zoe")[:2] == (
-        "user-remove", "own on p/w*, switched off, needs a second factor",
-    )  # fmt: skip
-    hook = {"url": "https://hooks.example/x", "codes": ["vm-"]}
-    assert told("POST", "/webhooks", hook) == ("webhook-add", "", "https://hooks.example/x (vm-)")
-    assert told("DELETE", f"/webhooks/{told.made['id']}")[:2] == (
-        "webhook-remove", "https://hooks.example/x (vm-)",
-    )  # fmt: skip
+    _people_and_hooks(told)
     vm = {"name": "web", "memory": "512MiB"}
     action, before, after = told("POST", f"{pool}/vms", vm)
     assert (action, before, '"name":"web"' in after) == ("create", "", True)
@@ -129,7 +114,50 @@ def test_every_change_says_what_was_before_and_after(
         "resume", "in maintenance: disks (anna/test)", "in service, its VMs come back",
     )  # fmt: skip
     assert told("POST", f"{pool}/hosts/b/power-off", ends=False)[::2] == ("power-off", "off")
+    _equipment(told, pool, real.root)
     _every_route_was_called(desk, told.called)
+
+
+def _people_and_hooks(told: Told) -> None:
+    body = {"name": "zoe", "password": "a long enough one", "roles": [{"role": "viewer"}]}
+    assert told("POST", "/users", body) == ("user-add", "", "viewer")
+    roles = [{"role": "own", "pool_id": "p", "vm": "w*"}]
+    assert told("PATCH", "/users/zoe", {"roles": roles}) == (
+        "user-change", "viewer", "own on p/w*",
+    )  # fmt: skip
+    assert told("PATCH", "/users/zoe", {"disabled": True, "code_needed": True}) == (
+        "user-change", "own on p/w*", "own on p/w*, switched off, needs a second factor",
+    )  # fmt: skip
+    assert told("DELETE", "/users/zoe")[:2] == (
+        "user-remove", "own on p/w*, switched off, needs a second factor",
+    )  # fmt: skip
+    hook = {"url": "https://hooks.example/x", "codes": ["vm-"]}
+    assert told("POST", "/webhooks", hook) == ("webhook-add", "", "https://hooks.example/x (vm-)")
+    assert told("DELETE", f"/webhooks/{told.made['id']}")[:2] == (
+        "webhook-remove", "https://hooks.example/x (vm-)",
+    )  # fmt: skip
+
+
+def _equipment(told: Told, pool: str, root: Path) -> None:
+    action, before, after = told("POST", f"{pool}/networks", {"name": "lan", "mtu": 1400})
+    assert (action, before, after) == ("network-create", "", '{"name":"lan","mtu":1400}')
+    action, before, after = told("PATCH", f"{pool}/networks/lan", {"mtu": 1500})
+    assert (action, '"mtu":1400' in before, after) == ("network-change", True, '{"mtu":1500}')
+    assert told("DELETE", f"{pool}/networks/lan") == ("network-remove", "", "removed")
+    store = {"name": "old", "kind": "dir", "path": "/mnt/old"}
+    assert told("POST", f"{pool}/storage", store)[0] == "storage-add"
+    assert told("DELETE", f"{pool}/storage/old") == ("storage-remove", "", "removed")
+    (root / "import").mkdir()
+    (root / "import/deb.raw").write_bytes(bytes(1 << 16))
+    image = {"name": "deb", "source": "deb.raw"}
+    assert told("POST", f"{pool}/images", image)[0] == "image-import"
+    template = {"name": "small", "image": "deb", "memory": "512MiB"}
+    assert told("POST", f"{pool}/templates", template)[0] == "template-create"
+    assert told("DELETE", f"{pool}/images/deb") == ("image-remove", "", "removed")
+    action, _, after = told("POST", f"{pool}/templates/small/deploy", {"name": "new"})
+    assert (action, after) == ("create", 'of template small: {"name":"new"}')
+    told("DELETE", f"{pool}/vms/new?with_disks=true")
+    assert told("DELETE", f"{pool}/templates/small") == ("template-remove", "", "removed")
 
 
 def _every_route_was_called(desk: Desk, called: set[str]) -> None:

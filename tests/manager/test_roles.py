@@ -30,7 +30,7 @@ OPEN = {
 # routes for everybody who is logged in: they show and change what is the caller's own
 OWN = {
     ("GET", f"{V}/pools"), ("GET", f"{V}/vms"), ("GET", f"{V}/tasks"),
-    ("GET", f"{V}/tasks/{{task}}"),
+    ("GET", f"{V}/tasks/{{task}}"), ("POST", f"{V}/tasks/{{task}}/cancel"),
     ("GET", f"{V}/events"), ("GET", f"{V}/events/stream"), ("GET", f"{V}/me"),
     ("POST", f"{V}/logout"), ("POST", f"{V}/me/password"), ("GET", f"{V}/tokens"),
     ("POST", f"{V}/tokens"), ("DELETE", f"{V}/tokens/{{token}}"),
@@ -41,6 +41,10 @@ BODIES: dict[str, Any] = {
     f"{V}/pools/{{pool}}/vms": {"name": "new", "memory": "512MiB"},
     f"{V}/pools/{{pool}}/ha": {"on": True},
     f"{V}/pools/{{pool}}/vms/{{vm}}/ha": {"on": True},
+    f"{V}/pools/{{pool}}/networks": {"name": "lan", "mtu": 1400},
+    f"{V}/pools/{{pool}}/storage": {"name": "old", "kind": "dir"},
+    f"{V}/pools/{{pool}}/images": {"name": "deb", "source": "none.raw"},
+    f"{V}/pools/{{pool}}/templates": {"name": "small", "image": "none", "memory": "1GiB"},
     f"{V}/users": {"name": "zoe", "password": "a long enough one"},
 }
 
@@ -118,6 +122,9 @@ def test_the_matrix(place: tuple[Desk, RealPool]) -> None:
                 task="none",
                 webhook="none",
                 template="none",
+                network="none",
+                storage="none",
+                image="none",
             )
             if "web" not in [v.name for v in desk.manager.reads.pool(real.id).status.vms]:
                 make_vm(desk, real, "web")

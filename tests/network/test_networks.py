@@ -84,6 +84,16 @@ def test_what_no_host_could_have_is_refused(network: Network) -> None:
         registry.create(MemoryRegister(), network)
 
 
+def test_a_network_that_loses_its_way_out_is_parted_from_it() -> None:
+    alone = replace(LAN, uplink="", uplinks_of=(), vlan=0)
+    assert ("link", "delete", "dev", "lan.20") in wanted(alone, "a", MADE).steps
+    bridged = {"lan": MADE["lan"], "eth1": Link("eth1", master="lan")}
+    assert ("link", "set", "dev", "eth1", "nomaster") in wanted(alone, "a", bridged).steps
+    assert wanted(alone, "a", {"lan": MADE["lan"]}).steps == ()
+    other = wanted(replace(LAN, vlan=30), "a", MADE).steps
+    assert ("link", "delete", "dev", "lan.20") in other, "one network has one number"
+
+
 def test_the_registry() -> None:
     register = MemoryRegister()
     registry.create(register, LAN)

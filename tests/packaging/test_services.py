@@ -27,6 +27,7 @@ pytestmark = [pytest.mark.rack, pytest.mark.timeout(240)]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 UNITS = ("outlast-guard", "outlast-pulse", "outlast-agent", "outlast-farewell")
+PYTHON = "/usr/lib/outlast/bin/python"
 EXPOSURE_MAX = 40  # tenths, as systemd-analyze counts
 NETWORK = """[Unit]
 Before=outlast-pulse.service
@@ -253,6 +254,11 @@ def _mounted_and_unmounted(machine: Machine, volume: str) -> None:
     enabled = machine.run("systemctl", "is-enabled", "srv-shared.mount").stdout.strip()
     assert enabled == "enabled", "a boot would not mount it"
     assert "'tolerant'" in _said(machine, "storage", "probe", "/srv/shared").stdout
+    assert machine.run("systemctl", "stop", "srv-shared.mount").returncode == 0
+    again = "from outlast.mounts.systemd import Mounts; print(Mounts().again('/srv/shared/pool'))"
+    assert machine.run(PYTHON, "-c", again).stdout == "True\n", "as after a boot without its server"
+    machine.wait(lambda: machine.run("findmnt", "/srv/shared").stdout, 30, "it is not mounted")
+    assert machine.run(PYTHON, "-c", again).stdout == "False\n"
     holds = ("systemd-run", "--unit=holds", "sleep", "infinity", "--working-directory=/srv/shared")
     assert machine.run(*holds[:2], holds[-1], *holds[2:4]).returncode == 0
     used = machine.run("outlast", "storage", "unmount", "/srv/shared")

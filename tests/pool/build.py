@@ -141,7 +141,7 @@ def story(hosts: int = 3, me: int = 1) -> Story:
         me=Me(me, name(me), uuid(me)),
         term=term(me),
         block_state=BlockState.MEMBER,
-        sample=Sample(seq=50, started_ns=NOW, good=True, run_ns=1000 * S),
+        sample=Sample(seq=50, started_ns=NOW, good=True, run_ns=1000 * S, steady_ns=1000 * S),
         seen={s: Seen(block(s, hosts), still_ns=0) for s in others},
         guard=GuardFacts(GuardState.OPEN, term(me), TIMING.fence_ns, frozenset()),
         view=view(*slots),

@@ -22,6 +22,7 @@ class Life:
 
     def __init__(self, seen: bool = True) -> None:
         self.core = PoolCore(SETTINGS)
+        self.told: list[str] = []
         if seen:
             self.core.step(NOW, WANTED.runs("web").facts)
 
@@ -34,8 +35,9 @@ class Life:
         asked_ns = after_ns if asked_ns < 0 else asked_ns
         told = told.sampled(started_ns=NOW + asked_ns, **sample)
         facts = replace(told.facts, exits=exits)
-        swaps = self.core.step(NOW + after_ns, facts).swaps
-        return any(isinstance(s.value, Lease) and not s.value.held for s in swaps)
+        decision = self.core.step(NOW + after_ns, facts)
+        self.told += [note.sentence for note in decision.notes]
+        return any(isinstance(s.value, Lease) and not s.value.held for s in decision.swaps)
 
 
 @pytest.mark.parametrize("kind", ["crashed", "killed"])
@@ -60,10 +62,28 @@ def test_a_question_that_hung_is_not_answered_all_the_while() -> None:
 def test_storage_that_was_away_must_answer_for_x_again() -> None:
     life = Life()
     assert not life.freed(1 * S, UNWANTED, Exit("web", "crashed"))
-    assert not life.freed(60 * S, good=False, run_ns=0)
-    assert not life.freed(61 * S, run_ns=X_NS - 1)
-    assert not life.freed(62 * S, run_ns=X_NS)
-    assert life.freed(61 * S + X_NS, run_ns=X_NS)
+    assert not life.freed(60 * S, good=False, steady_ns=0)
+    assert not life.freed(61 * S, steady_ns=0)
+    assert not life.freed(61 * S + X_NS - 1, steady_ns=X_NS - 1)
+    assert life.freed(61 * S + X_NS, steady_ns=X_NS)
+
+
+def test_storage_that_seemed_to_stand_still_must_answer_for_x_again() -> None:
+    """In the middle of X, for less than what breaks the run of good reads."""
+    life = Life()
+    assert not life.freed(1 * S, UNWANTED, Exit("web", "crashed"))
+    assert not life.freed(2 * S)
+    assert not life.freed(2 * S + X_NS, steady_ns=X_NS - 1)
+    assert life.freed(3 * S + X_NS, steady_ns=X_NS)
+
+
+def test_a_storage_that_pauses_for_long_is_told_once() -> None:
+    life, told = Life(), f"has not answered for {X_NS / S:g} s without a pause yet"
+    for after_ns in range(1 * S, 10 * X_NS, S):
+        exits = (Exit("web", "crashed"),) if after_ns == S else ()
+        assert not life.freed(after_ns, UNWANTED, *exits, steady_ns=0)
+        assert after_ns > 4 * X_NS or not any(told in said for said in life.told)
+    assert sum(told in said for said in life.told) == 1
 
 
 def test_a_vm_that_shut_itself_down_has_flushed() -> None:

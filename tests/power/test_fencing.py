@@ -102,7 +102,7 @@ def test_a_storage_that_hangs_keeps_nobody_longer(tmp_path: Path) -> None:
     hold, began = threading.Event(), time.monotonic()
     done = FencePower(Hanging(), tmp_path).fence(1, UUID, 0.2)
     assert not done.proven and "storage does not say" in done.reason
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     hold.set()
 
 

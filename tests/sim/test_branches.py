@@ -39,7 +39,7 @@ def test_branches_are_safe_and_recover(tmp_path: Path) -> None:
 def test_a_branch_is_the_same_with_a_fork_and_without() -> None:
     forked = {o.name: (o.kind, o.host_seconds) for o, _cpu_s in branches(2, 3, 3)}
     for number in (3, 4, 5):
-        alone = replay(Branch(2, number))
+        _run, alone = replay(Branch(2, number))
         assert forked[alone.name] == (alone.kind, alone.host_seconds)
     assert len(set(forked.values())) > 1, "each has a chance of its own"
 

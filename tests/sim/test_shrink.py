@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import sys
+
 import pytest
 from mutants import BY_NAME, hunt, switched_off
 
+from outlast.sim import soak
+from outlast.sim.__main__ import main
 from outlast.sim.scenario import Player
 from outlast.sim.shrink import Step, _fewest, _without, shrink, steps_of
 
@@ -19,7 +24,7 @@ def test_few_faults_are_left_and_they_fail_only_without_the_rule(name: str) -> N
         seed = hunt(mutant, 80, seed).seed
         assert 0 < seed < 400
         with switched_off(mutant):
-            found = shrink(seed)
+            found = shrink(str(seed))
         if found.story and found.after <= FEW:
             break
     with switched_off(mutant):
@@ -29,8 +34,25 @@ def test_few_faults_are_left_and_they_fail_only_without_the_rule(name: str) -> N
     assert "BROKEN" not in Player().play(found.story), "the rule has nothing to do with it"
 
 
+@pytest.mark.slow
+def test_a_run_that_finds_one_says_it_as_a_story(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mutant, arguments = BY_NAME["impatient"], ["--branches", "--jobs", "1", "--seconds", "0"]
+    monkeypatch.setattr(soak, "TRUNKS", 3)
+    monkeypatch.setattr(soak, "BRANCHES", 20)
+    monkeypatch.setattr(sys, "argv", ["sim", *arguments])
+    with switched_off(mutant):
+        assert main() == 3, "safety"
+        found = capsys.readouterr().out
+    assert re.search(r"seed \d+\.\d+ as a short story", found), "a branch is shrunk, too"
+    story = found[found.index("pool hosts=") :]
+    with switched_off(mutant):
+        assert "BROKEN" in Player().play(story)
+
+
 def test_a_seed_that_does_not_fail_has_no_story() -> None:
-    found = shrink(2)
+    found = shrink("2")
     assert (found.story, found.failure) == ("", "")
 
 

@@ -12,17 +12,16 @@ import pytest
 from outlast.errors import InvalidInput, StorageTrouble
 from outlast.settings import PRESETS
 from outlast.storage.bench import bench_swap, bench_text
+from outlast.storage.beneath import mount_of, standstill
 from outlast.storage.heartbeat import HeartbeatFile
 from outlast.storage.probe import (
     Spread,
     _qualifying,
     judge_direct,
     judge_race,
-    mount_of,
     probe,
     report_json,
     report_text,
-    standstill,
 )
 from outlast.storage.racer import Pace, look, race
 

@@ -10,6 +10,8 @@ import threading
 import time
 from typing import Any
 
+from fleet_stock import PretendStock
+
 from outlast.errors import Conflict, NotFound, OutlastError, Unreachable
 from outlast.placement.picture import Host, Picture, Policy, Priority, Vm
 from outlast.placement.snapshot import write
@@ -43,9 +45,6 @@ NAMES = ("api", "crm", "db", "erp", "mail", "proxy", "shop", "web")
 STAGES = ("prod", "stage", "dev")
 MEMORY = (1024, 2048, 4096, 8192)
 HOST_MIB = 1 << 21
-TEMPLATES = (
-    b'[{"name":"small","image":"debian-12","memory_mib":2048,"vcpus":1,"disks":1,"note":"for all"}]'
-)
 
 
 def pool_id(n: int) -> str:
@@ -61,6 +60,7 @@ class PretendPool:
         self.wishes: list[tuple[Any, ...]] = []
         self.began = time.time()
         self.ha_off: HaOffInfo | None = None
+        self.stock = PretendStock()
         self.deployed: list[tuple[str, TemplateDeploy]] = []
         self.refuse: dict[str, OutlastError] = {}  # why, by VM
         self.preset, self.settings = "standard", PoolSettingsInfo()
@@ -213,8 +213,10 @@ class PretendPool:
 class PretendAgent:
     """What `wire.client.AgentClient` is to the manager."""
 
-    def __init__(self, pool: PretendPool) -> None:
+    def __init__(self, pool: PretendPool, address: str = "") -> None:
         self._pool = pool
+        named = (h.name for h in pool.hosts.values() if address == f"https://{h.api}")
+        self._host = next(named, next(iter(pool.hosts)))
 
     def status(self) -> PoolStatus:
         return self._pool.status()
@@ -247,11 +249,15 @@ class PretendAgent:
         return VmDetail(**self._pool.vm(name).model_dump())
 
     def call(self, method: str, path: str, body: bytes = b"") -> bytes:
-        """Calls about templates: all but deploying one is a question."""
-        with self._pool.lock:
-            self._pool._must_answer()
-        if method == "GET" and path == "/v1/templates":
-            return TEMPLATES
+        """Calls about what VMs are made of and stand on."""
+        pool = self._pool
+        with pool.lock:
+            pool._must_answer()
+            if not path.endswith("/deploy"):
+                if method != "GET":
+                    pool.wishes.append((method, path, body))
+                vms = list(pool.vms.values())
+                return pool.stock.answer(self._host, vms, method, path, body)
         name, wish = path.split("/")[3], parse(TemplateDeploy, body)
         size = f"{wish.memory or 1 << 30}B"
         self._pool.deployed.append((name, wish))

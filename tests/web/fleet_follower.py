@@ -21,7 +21,7 @@ class PretendFollower:
         return ("https://pretend:7791",)
 
     def client(self, address: str, timeout_s: float = 4) -> PretendAgent:
-        return PretendAgent(self.pool)
+        return PretendAgent(self.pool, address)
 
     def hurry(self) -> None:
         self.tell()

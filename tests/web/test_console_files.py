@@ -40,9 +40,9 @@ def test_every_icon_that_is_named_is_in_the_sprite() -> None:
     used = {m for p in TEMPLATES for m in re.findall(r"icon\('([^']+)'", p.read_text())}
     used |= {m for p in TEMPLATES for m in re.findall(r"p\.nav\([^,]+, [^,]+, '([^']+)'",
                                                       p.read_text())}  # fmt: skip
-    from outlast.manager.web.buttons import BUTTONS
+    from outlast.manager.web.wishes import ALL
 
-    used |= {b.icon for b in BUTTONS}
+    used |= {b.icon for b in ALL}
     assert used <= known, used - known
     assert len(known - used) < 12, "icons that nobody uses"
 

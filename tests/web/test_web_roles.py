@@ -27,12 +27,17 @@ OPEN = {
 }  # fmt: skip
 # pages for everybody who is signed in: they show and change what is the viewer's own
 OWN = {
+    ("GET", "/networks"), ("GET", "/storage"), ("GET", "/images"),  # lead to a pool's own page
     ("GET", "/"), ("GET", "/vms"), ("GET", "/failovers"), ("GET", "/tasks"), ("GET", "/live"),
     ("GET", "/me"), ("POST", "/me/tokens"), ("POST", "/me/tokens/{token}/remove"),
     ("POST", "/me/password"), ("POST", "/sign-out"), ("GET", "/me/factor"),
     ("POST", "/me/factor"), ("POST", "/me/factor/confirm"), ("POST", "/me/factor/remove"),
     ("POST", "/vms/views"), ("POST", "/vms/views/forget"),
     ("GET", "/vms/bulk"), ("POST", "/vms/bulk"), ("GET", "/vms/bulk/{run}"),  # asks for each VM
+}  # fmt: skip
+NAMES = {
+    "user": "nobody-x", "network": "lan", "storage": "fast", "image": "debian-12",
+    "template": "small", "moment": "1",
 }  # fmt: skip
 ROLES = {
     "nobody-1": (Grant("viewer", "another-pool"),),
@@ -85,8 +90,7 @@ def test_the_matrix(place: Site) -> None:
         for method, path, action in routes(place):
             if not action:
                 continue
-            at = path.format(pool=POOL, vm="db-prod-0018", host="fra-kvm-02", user="nobody-x",
-                             moment=1)  # fmt: skip
+            at = path.format(pool=POOL, vm="db-prod-0018", host="fra-kvm-02", **NAMES)
             where = (POOL, "db-prod-0018" if "{vm}" in path else "") if "{pool}" in path else ()
             may, before = allowed(grants, action, *where), place.wishes()
             said = place.get(at, name) if method == "GET" else place.post(at, {}, name)

@@ -9,11 +9,13 @@ Exit codes: 0 asked to stop, 1 a bug or a broken invariant, else those of errors
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from outlast.agent.engine import Engine, Parts
@@ -45,16 +47,21 @@ from outlast.wire.seal import client_context
 log = logging.getLogger("outlast.agent")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 RETRY_S = 1.0
+REMOUNT_EVERY = 10  # tries
 CONNECT_S = 1.0  # a libvirt that is not there yet keeps the agent from its other work no longer
 
 
-def wait_for_settings(register: Register, stopped: threading.Event) -> PoolSettings | None:
+def wait_for_settings(
+    register: Register, stopped: threading.Event, remount: Callable[[], bool],
+    pause_s: float = RETRY_S,
+) -> PoolSettings | None:  # fmt: skip
     """The pool's settings, as soon as its storage answers; None when asked to stop before.
 
-    Raises Conflict when this version does not speak the pool's protocol.
+    remount: has the storage mounted if it is not. A boot tries that once, when the server may not
+    be there yet. Raises Conflict when this version does not speak the pool's protocol.
     """
     told = ""
-    while not stopped.is_set():
+    for count in itertools.count():
         try:
             version, value = register.read("pool")
             if value is not None:
@@ -67,8 +74,19 @@ def wait_for_settings(register: Register, stopped: threading.Event) -> PoolSetti
         if trouble != told:
             told = trouble
             log.warning("waiting for the pool's storage: %s", trouble)
-        stopped.wait(RETRY_S)
+        if count % REMOUNT_EVERY == 0:
+            _mounted(remount)
+        if stopped.wait(pause_s):
+            break
     return None
+
+
+def _mounted(remount: Callable[[], bool]) -> None:
+    try:
+        if remount():
+            log.info("the pool's storage is not mounted; systemd is asked to mount it")
+    except StorageTrouble as trouble:
+        log.warning("the pool's storage is not mounted: %s", trouble.sentence)
 
 
 def make_driver(host: HostFile) -> LibvirtDriver:
@@ -142,7 +160,7 @@ def main() -> int:
         register = open_register(Path(host.pool_dir), str(host.slot))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopped.set())
-        settings = wait_for_settings(register, stopped)
+        settings = wait_for_settings(register, stopped, lambda: Mounts().again(host.pool_dir))
         if settings is None:
             return 0
         driver = make_driver(host)

@@ -21,6 +21,7 @@ from outlast.agent.wishes import Wishes
 from outlast.errors import Conflict, InvalidInput, NotFound, StorageTrouble
 from outlast.hypervisor.adoption import Definition, Foreigners, Found, FoundDisk, read
 from outlast.images.look import backing_of
+from outlast.mounts.registry import repositories
 from outlast.storage.names import check_name
 from outlast.wire.disks import AdoptWish, ForeignDisk, ForeignDomain
 from outlast.wire.shapes import BadField, DiskWish, VmCreate, VmWish, make
@@ -113,7 +114,7 @@ class Adopting:
 
     def _away(self, found: Found) -> list[str]:
         """Of each disk why the pool cannot use it where it is, "" when it can."""
-        roots = {one.name: one.path for one in self._service.repositories()}
+        roots = {one.name: one.path for one in self._service.agreed(repositories)}
         return [self._disk_away(disk, roots) for disk in found.disks]
 
     def _disk_away(self, disk: FoundDisk, roots: Mapping[str, str]) -> str:

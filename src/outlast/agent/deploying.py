@@ -17,12 +17,12 @@ from outlast.agent.wishes import Wishes
 from outlast.errors import Conflict
 from outlast.images.clones import Wanted, of_template
 from outlast.images.making import make_vm
-from outlast.images.seed import Seed, files_of, is_key
+from outlast.images.seed import Seed, check_user_data, files_of, is_key
 from outlast.images.templates import Templates
 from outlast.storage.names import check_name
-from outlast.wire.shapes import BadField, VmCreate, VmWish, make
+from outlast.wire.shapes import BadField, PoolWish, VmCreate, VmWish, make
 from outlast.wire.sizes import MIB
-from outlast.wire.templates import TemplateDeploy, TemplateInfo
+from outlast.wire.templates import TemplateDeploy, TemplateInfo, TemplateWish
 
 
 class Deploying:
@@ -35,15 +35,39 @@ class Deploying:
     def _pool_dir(self) -> Path:
         return Path(self._service.pool_dir)
 
+    @property
+    def _templates(self) -> Templates:
+        return Templates(self._pool_dir)
+
     def all(self) -> list[TemplateInfo]:
         """Raises StorageTrouble."""
+        templates, facts = self._templates, self._service.picture.facts
+        specs = [h.value.spec for h in facts.vms.values() if not h.value.deleted] if facts else []
+        owners = {Path(disk.path).resolve(): spec.name for spec in specs for disk in spec.disks}
+        clones = templates.all_clones(owners)
         return [
             TemplateInfo(
                 name=t.name, image=t.image, memory_mib=t.memory_mib, vcpus=t.vcpus,
                 disks=len(t.disks), networks=list(t.networks), note=t.note,
+                vms=sorted({c.vm or c.path.name for c in clones.get(t.name, ())}),
+                created_wall_s=t.created_wall,
             )
-            for t in Templates(self._pool_dir).all()
+            for t in templates.all()
         ]  # fmt: skip
+
+    def create(self, wish: TemplateWish) -> PoolWish:
+        """Raises NotFound, Conflict, InvalidInput, StorageTrouble."""
+        if wish.memory % MIB:
+            raise BadField("memory: not whole MiB", hint="like 2GiB", field="memory")
+        self._templates.create(
+            wish.name, wish.image, wish.memory // MIB, wish.vcpus, tuple(wish.networks), wish.note
+        )
+        return PoolWish(changed=True, sentence=f"the template {wish.name} is made")
+
+    def remove(self, name: str) -> PoolWish:
+        """Raises NotFound, Conflict while disks of VMs lie over it, StorageTrouble."""
+        self._templates.remove(name)
+        return PoolWish(changed=True, sentence=f"the template {name} is deleted")
 
     def deploy(self, name: str, wish: TemplateDeploy) -> VmWish:
         """Raises NotFound, Conflict, InvalidInput, StorageTrouble."""
@@ -52,19 +76,25 @@ class Deploying:
         if not all(map(is_key, wish.ssh_keys)):
             raise BadField("ssh_keys: not a public SSH key", hint="like ssh-ed25519 AAAA... anna",
                            field="ssh_keys")  # fmt: skip
-        seed = Seed(wish.name, f"outlast-{uuid.uuid4()}", tuple(wish.ssh_keys), wish.user)
+        if wish.user_data and wish.user:
+            raise BadField("user: say the user in your user-data", field="user")
+        seed = Seed(
+            wish.name, f"outlast-{uuid.uuid4()}", tuple(wish.ssh_keys), wish.user,
+            check_user_data(wish.user_data, "user_data") if wish.user_data else "",
+        )  # fmt: skip
         files_of(seed)  # what is wrong with it is said before anything is made
         held = self._service.read_vm(wish.name)
         if held is not None and not held.value.deleted:
             raise Conflict(f"there is a VM '{wish.name}' already", hint="choose another name")
-        template = Templates(self._pool_dir).get(name)
+        template = self._templates.get(name)
+        networks = template.networks if wish.networks is None else wish.networks
 
         def create(paths: list[str]) -> VmWish:
             return self._wishes.create(
                 make(
                     VmCreate, name=wish.name, memory=wish.memory or template.memory_mib * MIB,
                     vcpus=wish.vcpus or template.vcpus, use_existing=True,
-                    disks=[{"path": path} for path in paths], networks=list(template.networks),
+                    disks=[{"path": path} for path in paths], networks=list(networks),
                 )
             )  # fmt: skip
 

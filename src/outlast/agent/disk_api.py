@@ -27,7 +27,7 @@ from outlast.agent.replies import json_of
 from outlast.agent.snapshots import Snapshots
 from outlast.wire.disks import AdoptWish, BackupWish, DiskMoveWish, SnapshotWish
 from outlast.wire.shapes import parse
-from outlast.wire.templates import TemplateDeploy
+from outlast.wire.templates import TemplateDeploy, TemplateWish
 
 log = logging.getLogger("outlast.agent.server")
 
@@ -91,6 +91,8 @@ class DiskApi:
             web.get(f"{VM}/disk-move", self._moving),
             web.delete(f"{VM}/disk-move", self._stay),
             web.get("/v1/templates", self._templates),
+            web.post("/v1/templates", self._make_template),
+            web.delete("/v1/templates/{template}", self._remove_template),
             web.post("/v1/templates/{template}/deploy", self._deploy),
             web.get("/v1/foreign", self._foreign),
             web.get("/v1/foreign/{domain}", self._look),
@@ -135,6 +137,14 @@ class DiskApi:
 
     async def _templates(self, _: web.Request) -> web.Response:
         return await self._list_of(self.deploying.all)
+
+    async def _make_template(self, request: web.Request) -> web.Response:
+        wish = parse(TemplateWish, await request.read())
+        return await self._done(lambda: self.deploying.create(wish), 201)
+
+    async def _remove_template(self, request: web.Request) -> web.Response:
+        name = request.match_info["template"]
+        return await self._done(lambda: self.deploying.remove(name))
 
     async def _deploy(self, request: web.Request) -> web.Response:
         template, wish = request.match_info["template"], parse(TemplateDeploy, await request.read())

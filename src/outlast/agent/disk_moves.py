@@ -30,6 +30,7 @@ from outlast.images import look, qemu_img
 from outlast.images.library import check_room
 from outlast.images.pace import turn
 from outlast.model import Disk, DiskMove, Lease, VmRecord
+from outlast.mounts.registry import repositories
 from outlast.pool.facts import Facts
 from outlast.wire.disks import DiskMoveStatus, DiskMoveWish
 
@@ -104,7 +105,7 @@ class DiskMoves:
         """Where disks are in a repository. Raises InvalidInput, StorageTrouble when it is away."""
         if not repository:
             return Path(self._service.pool_dir) / IMAGES
-        known = {one.name: one for one in self._service.repositories()}
+        known = {one.name: one for one in self._service.agreed(repositories)}
         if repository not in known:
             raise InvalidInput(
                 f"there is no storage '{repository}' in this pool", hint="outlast storage list"
@@ -115,7 +116,7 @@ class DiskMoves:
     def _check_there(self, path: str) -> None:
         """Raises StorageTrouble when the repository that a path lies in does not answer here."""
         facts = self._service.picture.facts
-        for one in self._service.repositories():
+        for one in self._service.agreed(repositories):
             if Path(path).is_relative_to(one.path):
                 why = facts.without(one.name) if facts else "this host knows too little now"
                 if why:

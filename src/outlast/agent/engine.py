@@ -19,10 +19,11 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from outlast import __version__
 from outlast.agent import notebook
+from outlast.agent.alarm import alarm
 from outlast.agent.api import Place
 from outlast.agent.departures import Departures
 from outlast.agent.disk_work import DiskWork
@@ -47,9 +48,8 @@ from outlast.agent.processors import BaselineKeeper
 from outlast.agent.registers import Registers
 from outlast.agent.repository_keeper import MountPort
 from outlast.agent.senses import Senses, boottime_ns, links_of
-from outlast.agent.service import Borrowed
+from outlast.agent.service import Borrowed, NetworkHere
 from outlast.agent.tick import tick
-from outlast.equipment import Repository
 from outlast.errors import Conflict, NotFound, PoolTrouble
 from outlast.guard.client import GuardClient
 from outlast.guard.pulse_client import PulseClient
@@ -59,7 +59,6 @@ from outlast.hypervisor.driver import Console, Processors
 from outlast.hypervisor.mover import MovingDriver, Progress
 from outlast.incident.ring import Ring
 from outlast.model import Fence, Lease, Line, SlotRecord, VmRecord
-from outlast.mounts.registry import repositories
 from outlast.pool.core import PoolCore
 from outlast.pool.facts import Held, Me
 from outlast.pool.journal import Note, note
@@ -68,8 +67,8 @@ from outlast.settings import PROTOCOL, PoolSettings, S
 from outlast.storage.health import HostHealth
 from outlast.storage.register import Register, Swap
 
+T = TypeVar("T")
 COPY_WAIT_S = 5.0  # for the hypervisor to end the last move of a VM that comes back
-TROUBLES_TOLD = 3
 TOLD_MAX = 1000
 TICK_PAUSE_S = 0.005  # a burst of changes is thought about once
 AGAIN_MAX = 4  # ticks in a row without a cause from outside
@@ -219,20 +218,12 @@ class Engine:
         return bool(picture.decision.notes)
 
     def _trouble(self) -> str:
-        """What is wrong with what this host reads and writes, in a sentence; "" when nothing is."""
-        snapshot, troubles = self._senses.snapshot or {}, self._registers.known.troubles
-        said = [snapshot.get("alarm"), (snapshot.get("storage") or {}).get("error")]
-        for name, state in sorted(self._keepers.repositories.items()):
-            said.append(state.trouble and f"the storage {name}: {state.trouble}")
-        said += [f"{name}: {why}" for name, why in sorted(troubles.items())][:TROUBLES_TOLD]
-        if len(troubles) > TROUBLES_TOLD:
-            said.append(f"{len(troubles) - TROUBLES_TOLD} more registers cannot be read")
-        return "; ".join(str(sentence) for sentence in said if sentence)
+        stores, unread = self._keepers.repositories, self._registers.known.troubles
+        return alarm(self._senses.snapshot or {}, stores, unread)
 
     def _guard_said(self, what: str) -> str:
         """A part of the guard's newest status; "" when it did not say."""
-        guard = (self._senses.snapshot or {}).get("guard") or {}
-        return str(guard.get(what) or "")
+        return str(((self._senses.snapshot or {}).get("guard") or {}).get(what) or "")
 
     def _listen(self) -> None:
         """Hear the pulse for ever; the first word also starts the reading of the registers."""
@@ -325,8 +316,12 @@ class Engine:
     def read_lease(self, vm: str) -> Held[Lease] | None:
         return in_time(lambda: self._registers.read_now(f"lease/{vm}"))
 
-    def repositories(self) -> list[Repository]:
-        return in_time(lambda: repositories(self._parts.register))
+    def agreed(self, ask: Callable[[Register], T]) -> T:
+        return in_time(lambda: ask(self._parts.register))
+
+    @property
+    def networks_here(self) -> Mapping[str, NetworkHere]:
+        return self._keepers.networks
 
     def admit_copy(self, vm: str) -> None:
         self._check_storage(vm)

@@ -40,7 +40,7 @@ from outlast.agent.network_reach import NetworkReach
 from outlast.agent.power_watch import PowerWatch
 from outlast.agent.registers import Registers
 from outlast.agent.repository_keeper import MountPort, RepositoryKeeper
-from outlast.agent.service import Service
+from outlast.agent.service import NetworkHere, Service
 from outlast.agent.settling import LOOK_S, Settling
 from outlast.agent.wishes import Wishes
 from outlast.agent.witness import Witness
@@ -144,6 +144,11 @@ class Keepers:
     def repositories(self) -> Mapping[str, Answering]:
         """The pool's storage repositories as this host has them. Never blocks."""
         return self._storage.known
+
+    @property
+    def networks(self) -> Mapping[str, NetworkHere]:
+        """The pool's networks as this host has them. Never blocks."""
+        return self._networks.here
 
     @property
     def witness(self) -> bool | None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from outlast.agent.network_reach import NetworkReach
+from outlast.agent.service import NetworkHere
 from outlast.equipment import Network
 from outlast.errors import OutlastError
 from outlast.network.plan import Link, unwanted, uplink_on, wanted
@@ -50,6 +51,13 @@ class NetworkKeeper:
     def troubles(self) -> Mapping[str, str]:
         """What is wrong with each network here; "" = nothing."""
         return dict(self._troubles)
+
+    @property
+    def here(self) -> Mapping[str, NetworkHere]:
+        """Every network that was looked at."""
+        deaf = self._reach.deaf if self._reach is not None else {}
+        troubles = self.troubles
+        return {name: NetworkHere(why, deaf.get(name, ())) for name, why in troubles.items()}
 
     def look(self) -> None:
         """Make this host as it shall be, as far as that can be done."""

@@ -10,7 +10,7 @@ Rules:
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from outlast.equipment import Network
@@ -39,6 +39,14 @@ class NetworkReach:
         self._open: dict[Network, Calls] = {}
         self._heard_s: dict[tuple[str, str], float] = {}  # network and host: when it was heard
         self._deaf: set[tuple[str, str]] = set()
+
+    @property
+    def deaf(self) -> Mapping[str, tuple[str, ...]]:
+        """Who is not heard, by network. From any thread."""
+        found: dict[str, tuple[str, ...]] = {}
+        for network, other in sorted(self._deaf):
+            found[network] = (*found.get(network, ()), other)
+        return found
 
     def step(self, standing: Iterable[Network]) -> None:
         """Call and listen once. standing: networks that leave this host and stand here."""
@@ -72,14 +80,14 @@ class NetworkReach:
             deaf = now_s - self._heard_s[pair] >= DEAF_S
             fields = {"host": self._host, "other": other, "network": network.name}
             if deaf and pair not in self._deaf:
-                self._deaf.add(pair)
+                self._deaf = self._deaf | {pair}
                 self._tell(note("network-deaf", **fields, mtu=network.mtu))
             elif other in heard and pair in self._deaf:
-                self._deaf.discard(pair)
+                self._deaf = self._deaf - {pair}
                 self._tell(note("network-heard", **fields))
         known = {pair for pair in self._heard_s if pair[0] != network.name or pair[1] in others}
         self._heard_s = {pair: self._heard_s[pair] for pair in known}
-        self._deaf &= known
+        self._deaf = self._deaf & known  # exchanged, never changed: others read it
 
     def _end(self, network: Network) -> None:
         calls = self._open.pop(network, None)

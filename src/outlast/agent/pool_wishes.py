@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from outlast.agent.service import Service
 from outlast.errors import Conflict, InvalidInput, PoolTrouble, StorageTrouble
@@ -12,6 +13,7 @@ from outlast.model import HaOff
 from outlast.network.echo import addresses
 from outlast.readiness.appointments import check_when
 from outlast.settings import PoolSettings, Timing, preset
+from outlast.storage.beneath import check_outlasts
 from outlast.storage.register import Outcome
 from outlast.wire.shapes import HaSwitch, PoolChange, PoolWish
 
@@ -56,6 +58,7 @@ class PoolWishes:
                 "the timing 'lab' is for hosts that are emulated on one machine",
                 hint="'quick' is the fastest for real ones",
             )
+        check_outlasts(Path(self._service.pool_dir), timing.fence_ns)
         return timing
 
     def upgrade(self) -> PoolWish:

@@ -141,6 +141,7 @@ class Senses:
             int(sample.get("started_ns") or 0),
             bool(sample.get("good")) and fresh,
             int(sample.get("run_ns") or 0),
+            int(sample.get("steady_ns") or 0),
         )
 
     def _view_of(self, snapshot: Json) -> View | None:

@@ -35,6 +35,8 @@ from outlast.agent.arrivals import serve_way
 from outlast.agent.console import Desk, serve_console
 from outlast.agent.disk_api import RELAYED, DiskApi
 from outlast.agent.drill_api import DrillApi
+from outlast.agent.equipment_api import EquipmentApi
+from outlast.agent.equipping import Equipping
 from outlast.agent.image_api import ImageApi
 from outlast.agent.metrics_api import PATH as METRICS
 from outlast.agent.metrics_api import MetricsApi
@@ -249,6 +251,7 @@ class Server:
             web.get("/v1/hosts/{name}/why", self._why(self.api.why_host)),
             *DiskApi(self.api, self.blocking, self._peers).routes(),
             *DrillApi(self.api.service.drills, self.blocking, lambda r: r[CALLER]).routes(),
+            *EquipmentApi(Equipping(self.api.service), self.blocking).routes(),
             *ImageApi(Path(self.api.service.pool_dir), self.blocking).routes(),
             *MetricsApi(self.api, self._seen, self.blocking).routes(),
         ]

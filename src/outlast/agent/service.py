@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from outlast.agent.margin import Measured
 from outlast.agent.picture import Picture
-from outlast.equipment import Repository
 from outlast.errors import NotFound
 from outlast.hypervisor.adoption import Foreigners
 from outlast.hypervisor.disks import Disks
@@ -29,7 +28,17 @@ from outlast.settings import PoolSettings
 from outlast.storage.drills import DrillRecord
 from outlast.storage.health import HostHealth
 from outlast.storage.names import check_name
-from outlast.storage.register import Swap
+from outlast.storage.register import Register, Swap
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkHere:
+    """How one of the pool's networks stands on this host."""
+
+    trouble: str  # "" = it is there
+    deaf: tuple[str, ...] = ()  # hosts that are not heard on it
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +114,13 @@ class Service(Protocol):
     def read_lease(self, vm: str) -> Held[Lease] | None:
         """A VM's lease, read from storage now. Raises StorageTrouble as read_vm does."""
 
-    def repositories(self) -> list[Repository]:
-        """The pool's storage repositories, read now. Raises StorageTrouble as read_vm does."""
+    def agreed(self, ask: Callable[[Register], T]) -> T:
+        """What is read or written of the pool's agreed values, now. Raises what `ask` raises, and
+        StorageTrouble as read_vm does."""
+
+    @property
+    def networks_here(self) -> Mapping[str, NetworkHere]:
+        """How the pool's networks stand on THIS host, by name. Never blocks."""
 
     def admit_copy(self, vm: str) -> None:
         """Have this host's guard let a copy of a VM in; may block for seconds.

@@ -27,6 +27,7 @@ from outlast.agent.wish_checks import check_host, check_hosts, check_preferred, 
 from outlast.errors import Conflict, NotFound, OutlastError, PoolTrouble, StorageTrouble, TimedOut
 from outlast.hypervisor.hardware_xml import pinned
 from outlast.model import Desired, Disk, HaOff, Move, StopMode, VmRecord, VmSpec
+from outlast.mounts.registry import repositories
 from outlast.pool.facts import Facts, Held
 from outlast.storage.names import check_name
 from outlast.storage.register import Outcome
@@ -262,7 +263,7 @@ class Wishes:
         for bridge in wish.networks:
             if not _BRIDGE.fullmatch(bridge):
                 raise BadField(f"networks: {bridge[:40]!r} is no bridge name", field="networks")
-        roots = {one.name: one.path for one in self._service.repositories()}
+        roots = {one.name: one.path for one in self._service.agreed(repositories)}
         planned = images.plan(pool_dir, roots, wish.name, wish.disks, wish.use_existing)
         check_unshared(planned, facts)
         spec = VmSpec(

@@ -225,11 +225,7 @@ def _storage(facts: HostFacts) -> Iterator[Light]:
             yield Light(YELLOW, "storage", f"{name}: {trouble}", "outlast storage list")
         else:
             yield Light(GREEN, "storage", f"{name} is there")
-    off_s = found.clock_off_s
-    if off_s is not None and abs(off_s) > CLOCK_OFF_S_MAX:
-        side = "ahead of" if off_s > 0 else "behind"
-        yield Light(RED, "time", f"this machine's clock is {abs(off_s):.0f} s {side} the "
-                    "storage's", "apt-get install chrony, on every host")  # fmt: skip
+    yield from _off(found.clock_off_s)
 
 
 def _etcd(found: StorageFacts) -> Iterator[Light]:
@@ -242,6 +238,14 @@ def _etcd(found: StorageFacts) -> Iterator[Light]:
     if not found.silent:
         yield Light(GREEN, "storage", "every address of the pool's etcd answers")
     yield _free("storage", found.path, found.free_mib)
+    yield from _off(found.clock_off_s)
+
+
+def _off(off_s: float | None) -> Iterator[Light]:
+    if off_s is not None and abs(off_s) > CLOCK_OFF_S_MAX:
+        side = "ahead of" if off_s > 0 else "behind"
+        yield Light(RED, "time", f"this machine's clock is {abs(off_s):.0f} s {side} the "
+                    "storage's", "apt-get install chrony, on every host")  # fmt: skip
 
 
 def _free(what: str, place: str, free_mib: int) -> Light:

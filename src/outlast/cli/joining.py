@@ -115,7 +115,7 @@ def join(wish: Wish, where: Places, tell: Tell) -> tuple[HostFile, PoolSettings,
     reset, warnings = _reset(wish, settings)
     if wish.accelerator not in ACCELERATORS:
         raise InvalidInput(f"there is no accelerator '{wish.accelerator}'", hint="auto, kvm or tcg")
-    machine.check_clock(pool_dir / "tmp", time.time())
+    machine.check_clock(pool_dir, time.time())
     moves = machine.check_address(wish.migration_address or beats[0], machine.BEAT_PORT)
     moves = moves.rpartition(":")[0].strip("[]") if wish.migration_address else ""
     mine = SlotRecord(

@@ -16,6 +16,8 @@ import uuid
 from pathlib import Path
 
 from outlast.errors import InvalidInput, OutlastError, StorageTrouble
+from outlast.storage.etcd import Etcd
+from outlast.storage.etcd_access import read_access
 from outlast.storage.names import check_name
 
 BEAT_PORT, API_PORT = 7790, 7791
@@ -117,16 +119,22 @@ def check_address(text: str, port: int) -> str:
     return f"{ip}:{number}" if ip.version == 4 else f"[{ip}]:{number}"
 
 
-def clock_off(folder: Path, now_s: float) -> float:
+def clock_off(pool_dir: Path, now_s: float) -> float:
     """How far the wall clock is off the storage's, in seconds (positive: ahead).
 
-    A file is made in `folder` and removed again. Raises StorageTrouble.
+    Raises StorageTrouble.
     """
+    access = read_access(pool_dir)
+    return now_s - (Etcd(access).clock_s() if access else _clock_of_files(pool_dir / "tmp"))
+
+
+def _clock_of_files(folder: Path) -> float:
+    """A file is made in `folder` and removed again. Raises StorageTrouble."""
     probe = folder / f"clock-{secrets.token_hex(6)}"
     try:
         try:
             probe.touch(mode=0o600, exist_ok=False)
-            return now_s - probe.stat().st_mtime
+            return probe.stat().st_mtime
         finally:
             probe.unlink(missing_ok=True)
     except OSError as error:
@@ -136,9 +144,9 @@ def clock_off(folder: Path, now_s: float) -> float:
         ) from error
 
 
-def check_clock(folder: Path, now_s: float) -> float:
+def check_clock(pool_dir: Path, now_s: float) -> float:
     """The same; raises InvalidInput above 30 s, StorageTrouble."""
-    off_s = clock_off(folder, now_s)
+    off_s = clock_off(pool_dir, now_s)
     if abs(off_s) > CLOCK_OFF_S_MAX:
         side = "ahead of" if off_s > 0 else "behind"
         raise InvalidInput(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -56,6 +56,46 @@ def create(
         print_json(asdict(network))
     else:
         say(f"{name} shall be on every host; 'outlast network list' says how it stands here")
+
+
+@app.command("set")
+def set_(
+    ctx: typer.Context,
+    name: NetworkName,
+    uplink: Annotated[
+        str | None, typer.Option(metavar="CARD", help="Another way out; '' for none.")
+    ] = None,
+    uplink_of: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST=CARD", help="Another card on this host, instead of all before."),
+    ] = None,
+    vlan: Annotated[int | None, typer.Option(help="Tagged with this number; 0: not.")] = None,
+    mtu: Annotated[int | None, typer.Option(help="The largest packet.")] = None,
+    pool_dir: PoolOption = None,
+) -> None:
+    """Change a network on every host, within seconds. VMs on it keep their cards.
+
+    While it changes, VMs lose the network for a moment.
+
+    \b
+    Example:
+      outlast network set lan --vlan 30
+    """
+    from dataclasses import replace
+
+    from outlast.errors import InvalidInput
+    from outlast.network import registry
+
+    cards = None if uplink_of is None else tuple(filter(None, uplink_of))
+    said = {"uplink": uplink, "uplinks_of": cards, "vlan": vlan, "mtu": mtu}
+    told: dict[str, Any] = {field: value for field, value in said.items() if value is not None}
+    if not told:
+        raise InvalidInput("nothing is changed", hint="see outlast network set --help")
+    changed = registry.change(_register(pool_dir), name, lambda old: replace(old, **told))
+    if options(ctx).json:
+        print_json({"name": name, "changed": changed})
+    else:
+        say(f"every host changes the network {name}" if changed else f"{name} is so already")
 
 
 @app.command("list")

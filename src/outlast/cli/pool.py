@@ -15,6 +15,7 @@ from outlast.cli.etcd import PKI, Pki, Urls, access_of
 from outlast.cli.form import one_of_many
 from outlast.errors import InvalidInput, NotFound, StorageTrouble
 from outlast.settings import DEFAULT_PRESET, S, preset
+from outlast.storage.beneath import check_outlasts
 from outlast.storage.names import check_name
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def init(
         made = create_on_etcd(directory, access_of(etcd, etcd_pki), settings, furnish)
     else:
         _check_mounted(directory, own_disk_is_fine=lab or local)
-        _check_outlasts(directory, times.fence_ns)
+        check_outlasts(directory, times.fence_ns)
         made = create_pool(
             directory, name, times, lab=lab, watchdog=watchdog, join=may_join, furnish=furnish
         )
@@ -311,14 +312,6 @@ def _check_mounted(directory: Path, *, own_disk_is_fine: bool) -> None:
         f"{directory} is on this machine's own disk: no shared storage is mounted there",
         hint="mount it first; for a pool of one host say --local",
     )
-
-
-def _check_outlasts(directory: Path, fence_ns: int) -> None:
-    """Refuse a timing that the death of one host would end everywhere."""
-    from outlast.storage.probe import mount_of, standstill
-
-    if directory.is_dir() and (why := standstill(mount_of(directory)[0], fence_ns)):
-        raise InvalidInput(why, hint="--preset tolerant")
 
 
 def _print_entries(chosen: Options, entries: list[TimelineEntry]) -> None:

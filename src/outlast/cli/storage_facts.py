@@ -25,9 +25,9 @@ from outlast.errors import OutlastError
 from outlast.mounts import registry, table
 from outlast.mounts.systemd import Mounts
 from outlast.mounts.table import Mount
+from outlast.storage.beneath import mount_of
 from outlast.storage.etcd import Etcd
 from outlast.storage.etcd_access import Access, read_access
-from outlast.storage.probe import mount_of
 from outlast.storage.register import Register
 
 T = TypeVar("T")
@@ -71,9 +71,13 @@ def etcd(pool_dir: Path, access: Access) -> StorageFacts:
         except OutlastError as error:
             silent.append(error.sentence)
     trouble = silent[0] if len(silent) == len(access.urls) else ""
+    off_s = None
+    with contextlib.suppress(OutlastError):
+        off_s = machine.clock_off(pool_dir, time.time())
     return StorageFacts(
-        str(pool_dir), trouble, "etcd", free_mib=free_mib(pool_dir), silent=tuple(silent)
-    )
+        str(pool_dir), trouble, "etcd", free_mib=free_mib(pool_dir), clock_off_s=off_s,
+        silent=tuple(silent),
+    )  # fmt: skip
 
 
 def storage(pool_dir: Path) -> StorageFacts:
@@ -89,7 +93,7 @@ def storage(pool_dir: Path) -> StorageFacts:
     off_s, trouble = None, ""
     if (pool_dir / "tmp").is_dir():
         try:
-            off_s = machine.clock_off(pool_dir / "tmp", time.time())
+            off_s = machine.clock_off(pool_dir, time.time())
         except OutlastError as error:
             trouble = error.sentence
     return StorageFacts(

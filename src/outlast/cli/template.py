@@ -124,6 +124,9 @@ def deploy(
     ] = "",
     memory: Annotated[str, typer.Option(help="Instead of the template's.")] = "",
     vcpus: Annotated[int, typer.Option(help="Instead of the template's.")] = 0,
+    network: Annotated[
+        list[str] | None, typer.Option(metavar="BRIDGE", help="Instead of the template's.")
+    ] = None,
     ssh_key: Annotated[
         list[str] | None, typer.Option(metavar="KEY|FILE", help="May log in. Repeat for more.")
     ] = None,
@@ -156,6 +159,8 @@ def deploy(
       outlast template deploy small web-[01-20] --address 10.0.0.[11-30]/24 --gateway 10.0.0.1
       outlast template deploy small db --full --disk 40GiB --user-data db.yaml
     """
+    from dataclasses import replace
+
     from outlast.images.clones import Wanted
     from outlast.images.seed import Seed, keys_of, read_text, user_data_of
     from outlast.images.series import counted, matched, series
@@ -165,6 +170,8 @@ def deploy(
     chosen = options(ctx)
     pool_dir = pool_dir_of(pool)
     template = Templates(pool_dir).get(name)
+    if network:
+        template = replace(template, networks=tuple(network))
     names = counted(vm, count) if count else series(vm)
     addresses = matched(address, len(names), "--address")
     told = Seed(

@@ -7,8 +7,9 @@ P: pure; every instant, every fresh term, every byte read is an argument. Rules:
     newer than the one loaded, and that view lists this slot and term. It carries the WRITE's start.
  2. A newer view that is named must be loaded before; views are never followed backwards.
  3. When the newest view does not list a term that was listed: CLOSE, block state closing. After the
-    guard is closed and empty AND settle_ns of consecutive good cycles that began after that: block
-    state closed. After one good cycle of it: a new term (prev_term = old), state joining.
+    guard is closed and empty AND settle_ns of consecutive good cycles that began after that, in
+    which storage did not even seem to stand still (`steady_ns`): block state closed. After one good
+    cycle of it: a new term (prev_term = old), state joining.
  4. Start: own block of this boot and guard OPEN with its term: the term goes on, and so does seq
     (torn own block: the guard's word counts). Own block of this boot, not closed, guard not OPEN
     with that term: that term is closing (3). Otherwise a new term begins after settle_ns of good
@@ -62,7 +63,7 @@ class PulseCore:
     def __init__(self, me: Identity, timing: Timing) -> None:
         self.me = me
         self._promise = Promise(timing)
-        self.windows = Windows(self._decode, timing.gap_ns)
+        self.windows = Windows(self._decode, timing)
         self._strangers = Strangers(me, self._decode)
         self.life = Life.LOOKING
         self.term = self.prev_term = NO_TERM
@@ -102,12 +103,12 @@ class PulseCore:
         """Rule 11."""
         self._promise.want(timing)
         if self.life is Life.LOOKING:
-            self.windows.gap_ns = self._promise.begin().gap_ns
+            self.windows.timed(self._promise.begin())
 
     def retimed(self, timing: Timing) -> None:
         """The guard counts with it from now on."""
         self._promise.taken(timing)
-        self.windows.gap_ns = timing.gap_ns
+        self.windows.timed(timing)
 
     def slot_record(self, record: SlotRecord | None) -> None:
         """Rule 8. None: there is no such register."""
@@ -209,7 +210,7 @@ class PulseCore:
         self.prev_term, self.term = self.term, fresh_term
         self.life, self.reason = Life.JOINING, ""
         self._listed = self._asked_open = self._closed_good = False
-        self.windows.gap_ns = self._promise.begin().gap_ns
+        self.windows.timed(self._promise.begin())
 
     def finish(self, sample: Sample, now: Instant) -> list[Command]:
         """What the guard is to be told after this cycle, in this order."""
@@ -220,7 +221,7 @@ class PulseCore:
         self._count_calm(sample)
         if self.life is Life.LOOKING and not self.denied and self.good:
             self._recognise(sample.read_end)
-        elif self.life is Life.CLOSING and self._calm_for(self.timing.settle_ns):
+        elif self.life is Life.CLOSING and self._settled():
             self.life, self._closed_good = Life.CLOSED, False
         elif self.life is Life.CLOSED and self.good and self._wrote is not None:
             self._closed_good |= self._wrote.state is BlockState.CLOSED
@@ -233,7 +234,7 @@ class PulseCore:
         if guard is None or guard.state is GuardState.IDLE:
             return []
         if guard.state is GuardState.CLOSED:
-            drained = guard.undrained and self._calm_for(self.timing.settle_ns)
+            drained = guard.undrained and self._settled()
             return [Drained(guard.term)] if drained else []
         sick = not self.windows.fresh(now)
         over = bool(self.denied) or self.life in (Life.CLOSING, Life.CLOSED)
@@ -331,6 +332,12 @@ class PulseCore:
         if self._calm is None or newest is None:
             return False
         return elapsed_least(self._calm, newest) >= needed_ns
+
+    def _settled(self) -> bool:
+        """Nothing that VMs here wrote is on its way: storage has answered for X since, and did not
+        even seem to stand still."""
+        settle_ns = self.timing.settle_ns
+        return self._calm_for(settle_ns) and self.windows.steady_ns() >= settle_ns
 
     def _recognise(self, at: Instant) -> None:
         """Rule 4, for as long as no term was found or begun."""

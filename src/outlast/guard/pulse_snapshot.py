@@ -5,7 +5,7 @@
      "alarm": sentence or "" (slot conflict, slot record), "reason": why the term is closing,
      "leaving": bool, "work_seq": of the own block,
      "guard": {status of the guard} | null,
-     "sample": {"seq", "started_ns", "finished_ns", "good", "run_ns", "run_reads"},
+     "sample": {"seq", "started_ns", "finished_ns", "good", "run_ns", "steady_ns", "run_reads"},
      "storage": {"ok", "error", "pending_ns"},
      "view": {view_to} | null,
      "blocks": {"2": {"valid", "still_ns", "block": {block_to_json} | null, "age_runs"}},
@@ -99,6 +99,7 @@ def _sample(core: PulseCore | None) -> Json:
         "finished_ns": end.boot_ns if end else 0,
         "good": core.good if core else False,
         "run_ns": windows.run_ns() if windows else 0,
+        "steady_ns": windows.steady_ns() if windows else 0,
         "run_reads": windows.run_reads if windows else 0,
     }
 

@@ -7,7 +7,9 @@ Promises (P: pure; every instant is an argument):
    So does every read that shows it invalid.
 3. `run_ns` = age of the gap-free run of good reads: it restarts when more than gap_ns passes from
    the start of a good read to the completion of the next one, and when a read was not good.
-4. `restart` (own admission) makes every window begin anew, `restart_slot` (time given) one.
+4. `steady_ns` is the same, and restarts after a pause of more than hang_ns, too: what was given to
+   the storage before such a pause may be executed for X after it.
+5. `restart` (own admission) makes every window begin anew, `restart_slot` (time given) one.
 
 A slot that was never written (all zero since this process looked) is not reported at all.
 It does not judge: silence is concluded by the agent.
@@ -20,6 +22,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from outlast.model import SLOT_MAX, Block
+from outlast.settings import Timing
 
 BLOCK_BYTES: Final = 4096
 NEVER_WRITTEN: Final = bytes(BLOCK_BYTES)
@@ -67,14 +70,18 @@ class Windows:
     decode(raw, slot) -> Block | None: None when the bytes are no valid block of that slot.
     """
 
-    def __init__(self, decode: Callable[[bytes, int], Block | None], gap_ns: int) -> None:
+    def __init__(self, decode: Callable[[bytes, int], Block | None], timing: Timing) -> None:
         self._decode = decode
-        self.gap_ns = gap_ns
+        self.timed(timing)
         self._seen: dict[int, Seen] = {}
         self._run_start: Instant | None = None
+        self._steady_start: Instant | None = None
         self.newest_start: Instant | None = None  # of the newest good read
         self.newest_end: Instant | None = None
         self.run_reads = 0
+
+    def timed(self, timing: Timing) -> None:
+        self.gap_ns, self._hang_ns = timing.gap_ns, timing.hang_ns
 
     def observe(self, area: Sequence[bytes], start: Instant, end: Instant, *, good: bool) -> None:
         """Take in one complete read: 65 pieces, [0] the header, [n] the block of slot n."""
@@ -95,15 +102,18 @@ class Windows:
         if not good:
             self.break_run()
             return
-        gap = self.newest_start is None or elapsed_most(self.newest_start, end) > self.gap_ns
-        if self._run_start is None or gap:
+        before = self.newest_start
+        paused_ns = elapsed_most(before, end) if before is not None else self.gap_ns + 1
+        if self._run_start is None or paused_ns > self.gap_ns:
             self._run_start, self.run_reads = end, 0
+        if self._steady_start is None or paused_ns > self._hang_ns:
+            self._steady_start = end
         self.run_reads += 1
         self.newest_start, self.newest_end = start, end
 
     def break_run(self) -> None:
         """The newest read was not good: the evidence of answering storage starts anew."""
-        self._run_start, self.run_reads = None, 0
+        self._run_start, self._steady_start, self.run_reads = None, None, 0
 
     def restart(self, at: Instant) -> None:
         """Own admission: what was seen before it proves nothing (joiner rule)."""
@@ -124,9 +134,16 @@ class Windows:
 
     def run_ns(self) -> int:
         """Nanoseconds, 0 while there is no run."""
-        if self._run_start is None or self.newest_start is None:
+        return self._since(self._run_start)
+
+    def steady_ns(self) -> int:
+        """Nanoseconds, 0 while there is no run."""
+        return self._since(self._steady_start)
+
+    def _since(self, begin: Instant | None) -> int:
+        if begin is None or self.newest_start is None:
             return 0
-        return max(0, elapsed_least(self._run_start, self.newest_start))
+        return max(0, elapsed_least(begin, self.newest_start))
 
     def fresh(self, now: Instant) -> bool:
         """True while the newest good read is not older than the gap."""

@@ -97,11 +97,15 @@ def keys_of(text: str) -> tuple[str, ...]:
 
 
 def user_data_of(path: Path) -> str:
-    """A file of user-data. Raises InvalidInput when cloud-init would not know what it is."""
-    text = read_text(path, "user-data")
+    """A file of user-data. Raises as check_user_data, NotFound."""
+    return check_user_data(read_text(path, "user-data"), str(path))
+
+
+def check_user_data(text: str, what: str) -> str:
+    """Raises InvalidInput when cloud-init would not know what it is; what: what people call it."""
     if not text.startswith(_STARTS):
         raise InvalidInput(
-            f"{path} does not begin like user-data, so cloud-init would ignore it",
+            f"{what} does not begin like user-data, so cloud-init would ignore it",
             hint="its first line is #cloud-config, or #! and a program",
         )
     return text

@@ -102,9 +102,11 @@ class Templates(Shelf[Template]):
 
     def clones(self, name: str) -> list[Clone]:
         """Disks that lie over a template's. Raises StorageTrouble."""
-        folder = (self.folder / name).resolve()
-        owners = disks_of_vms(self._pool_dir)
-        found = []
+        return self.all_clones(disks_of_vms(self._pool_dir)).get(name, [])
+
+    def all_clones(self, owners: Mapping[Path, str]) -> dict[str, list[Clone]]:
+        """By template; owners: which VM has which file. Raises StorageTrouble."""
+        folder, found = self.folder.resolve(), dict[str, list[Clone]]()
         for path in sorted((self._pool_dir / "images").rglob("*.qcow2")):
             try:
                 base = look.backing_of(path)
@@ -112,8 +114,10 @@ class Templates(Shelf[Template]):
                 continue
             except OSError as error:
                 raise trouble_of(error, path) from error
-            if base and (path.parent / base).resolve().parent == folder:
-                found.append(Clone(path, owners.get(path.resolve(), "")))
+            under = (path.parent / base).resolve().parent
+            if base and under.parent == folder:
+                clone = Clone(path, owners.get(path.resolve(), ""))
+                found.setdefault(under.name, []).append(clone)
         return found
 
     def remove(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""An incident without names: hosts, VMs, addresses, paths and identities become numbers.
+"""An incident without names: hosts, VMs, storages, addresses, paths and identities become numbers.
 
 Rules:
 1. Masked are what went in: facts, settings, the core's memory. What was decided about it is decided
@@ -38,10 +38,12 @@ class Mask:
         self, recorded: Iterable[Start | Step], notes: Iterable[Mapping[str, object]] = ()
     ) -> None:
         hosts, vms, people, private = set[str](), set[str](), set[str](), set[str]()
+        storages = set[str]()
         for note in notes:
             fields = note.get("fields")
             for name, value in fields.items() if isinstance(fields, dict) else ():
-                group = {"vm": vms, "host": hosts, "other": hosts, "by": people, "caller": people}
+                group = {"vm": vms, "host": hosts, "other": hosts, "by": people, "caller": people,
+                         "repository": storages}  # fmt: skip
                 if name in group and isinstance(value, str) and value:
                     group[name].add(value)
         for one in recorded:
@@ -53,10 +55,14 @@ class Mask:
             hosts |= {facts.me.host, *(r.host for r in facts.slots.values())}
             hosts |= {m.host for m in facts.view.members.values()} if facts.view else set()
             vms |= {*facts.vms, *facts.leases, *facts.local, *facts.guard.populated}
+            disks = (disk for held in facts.vms.values() for disk in held.value.spec.disks)
+            storages |= {*facts.repositories, *(d.repository for d in disks if d.repository)}
             for value in (facts.me, facts.slots, facts.vms, facts.view, facts.results, facts.exits,
-                          facts.local, facts.seen, facts.reports, facts.report):  # fmt: skip
+                          facts.local, facts.seen, facts.reports, facts.report,
+                          facts.repositories):  # fmt: skip
                 self._collect(encode(value), "", private)
         self._names = {n: f"person-{k:02}" for k, n in enumerate(sorted(people), 1)}
+        self._names |= {n: f"storage-{k:02}" for k, n in enumerate(sorted(storages), 1)}
         self._names |= {n: f"vm-{k:03}" for k, n in enumerate(sorted(vms), 1)}
         self._names |= {n: f"host-{k:02}" for k, n in enumerate(sorted(hosts), 1)}
         self._private = {n: f"masked-{k:04}" for k, n in enumerate(sorted(private), 1)}
@@ -115,9 +121,11 @@ class Mask:
 
 
 def _known(encoded: list[Any], field: str) -> str:
-    """The name of an object's field; why a register was written is said in the pool's own words."""
+    """The name of an object's field; why a register was written is said in the pool's own words,
+    what is wrong with a repository in those of its host, with paths."""
     own = encoded[1] == "Result" and field == "detail" and encoded[2].get("kind") == "swap"
-    return "why" if own else field
+    told = encoded[1] == "Answering" and field == "trouble"
+    return "why" if own else "detail" if told else field
 
 
 def _inner(field: str) -> str:

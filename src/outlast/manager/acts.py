@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from outlast.manager.accounts import Accounts
+from outlast.manager.equipping import Equipping
 from outlast.manager.fleet import Fleet
 from outlast.manager.outcome import Wish
 from outlast.manager.ports import Task
@@ -31,11 +32,12 @@ from outlast.wire.templates import TemplateClient, TemplateDeploy
 WHY_MAX = 200
 
 
-class Acts:
+class Acts(Equipping):
     """VMs may be named by uuid as well; pools know them by name."""
 
     def __init__(self, tasks: Tasks, fleet: Fleet, accounts: Accounts) -> None:
-        self._tasks, self._fleet, self._accounts = tasks, fleet, accounts
+        super().__init__(tasks)
+        self._fleet, self._accounts = fleet, accounts
         tasks.ended = self._ended
 
     def tasks(self, *, open_only: bool = False) -> list[Task]:

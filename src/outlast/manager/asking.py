@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 from outlast.errors import OutlastError, Unreachable
+from outlast.manager.equipment import joined
 from outlast.manager.fleet import Fleet
 from outlast.manager.follower import Follower
 from outlast.manager.hub import Hub
 from outlast.wire.client import AgentClient
-from outlast.wire.shapes import TimelineEntry, VmDetail
+from outlast.wire.equipment import EquipmentClient, NetworkInfo, StorageInfo
+from outlast.wire.images import ImageClient, ImageInfo
+from outlast.wire.shapes import HostStatus, TimelineEntry, VmDetail
 from outlast.wire.templates import TemplateClient, TemplateInfo
 from outlast.wire.why import Why
 
 T = TypeVar("T")
+ASKED_AT_ONCE = 16
 
 
 class Pools(Fleet):
-    """Answers from memory; `why`, `timeline`, `templates` and `fresh_vm` ask agents, one by one."""
+    """Answers from memory, but for what is asked here: one agent after the other until one answers,
+    and of networks and storage every host, because each knows how they stand on itself."""
 
     def __init__(self, hub: Hub | None = None) -> None:
         super().__init__(hub)
         self.followers: dict[str, Follower] = {}
+        # of their own: hosts that do not answer keep no other question waiting
+        self._askers = ThreadPoolExecutor(ASKED_AT_ONCE, "hosts")
 
     async def why(self, pool_id: str, vm: str) -> Why:
         name = self.vm(pool_id, vm).vm.name
@@ -41,6 +50,15 @@ class Pools(Fleet):
     async def templates(self, pool_id: str) -> list[TemplateInfo]:
         return await self.ask(pool_id, lambda c: TemplateClient(c).all())
 
+    async def images(self, pool_id: str) -> list[ImageInfo]:
+        return await self.ask(pool_id, lambda c: ImageClient(c).all())
+
+    async def networks(self, pool_id: str) -> list[NetworkInfo]:
+        return joined(await self.each(pool_id, lambda c: EquipmentClient(c).networks()))
+
+    async def storage(self, pool_id: str) -> list[StorageInfo]:
+        return joined(await self.each(pool_id, lambda c: EquipmentClient(c).storage()))
+
     async def fresh_vm(self, pool_id: str, vm: str) -> VmDetail:
         """A VM as an agent sees it now. Raises NotFound, Unreachable."""
         return await self.ask(pool_id, lambda c: c.vm(vm))
@@ -52,6 +70,31 @@ class Pools(Fleet):
         if follower is None:
             raise Unreachable("this manager does not follow the pool", hint="see its log")
         return await asyncio.to_thread(_first, follower, question)
+
+    async def each(
+        self, pool_id: str, question: Callable[[AgentClient], T]
+    ) -> dict[str, T | OutlastError]:
+        """What every host of a pool says, or why it does not, by its name."""
+        entry, follower = self.pool(pool_id), self.followers.get(pool_id)
+        if follower is None:
+            raise Unreachable("this manager does not follow the pool", hint="see its log")
+        loop, ask = asyncio.get_running_loop(), partial(_one, follower, question)
+        hosts = entry.status.hosts
+        said = await asyncio.gather(
+            *(loop.run_in_executor(self._askers, ask, host) for host in hosts)
+        )
+        return dict(zip((host.name for host in hosts), said, strict=True))
+
+
+def _one(
+    follower: Follower, question: Callable[[AgentClient], T], host: HostStatus
+) -> T | OutlastError:
+    if host.state != "member" or not host.api:
+        return Unreachable(host.sentence)
+    try:
+        return question(follower.client(f"https://{host.api}"))
+    except OutlastError as error:
+        return error
 
 
 def _first(follower: Follower, question: Callable[[AgentClient], T]) -> T:

@@ -16,7 +16,12 @@ from outlast.manager.ports import Task
 from outlast.wire.shapes import HostStatus, MoveProgress, PoolStatus, VmStatus
 
 DOUBT_S = 30.0
-AT_ONCE = ("ha", "pool-ha", "set", "pool-set", "drill")  # done as soon as the pool has written it
+# done as soon as the pool has written it
+AT_ONCE = (
+    "ha", "pool-ha", "set", "pool-set", "drill", "network-create", "network-change",
+    "network-remove", "storage-add", "storage-remove", "image-remove", "image-give-up",
+    "template-create", "template-remove",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,8 @@ class Wish:
     to: str = ""
     count: int = 0  # maintain: VMs that were there at first
     bring_back: bool = False
+    agent: str = ""  # address of the one that took it
+    heard_wall_s: float = 0.0  # import: when that one said last how far it is
 
     def to_json(self) -> dict[str, object]:
         return {name: getattr(self, name) for name in Wish.__slots__}
@@ -50,14 +57,14 @@ def judge(task: Task, wish: Wish, status: PoolStatus, wall_s: float) -> Task:
     if task.verb in ("maintain", "resume", "power-off"):
         judged = _judge_host(task, wish, status, host, wall_s)
     elif task.verb in AT_ONCE:
-        judged = _done(task, task.sentence)
+        judged = failed(task, task.sentence, task.hint) if wish.doubt else done(task, task.sentence)
     else:
         judged = _judge_vm(task, wish, vm)
     if judged.done:
         return replace(judged, ended_wall_s=wall_s)
     if wish.doubt and wall_s - task.started_wall_s > DOUBT_S and not _taken(task, vm, host):
-        failed = _failed(task, "the connection broke, and the pool shows no such wish")
-        return replace(failed, ended_wall_s=wall_s, hint="wish it again")
+        lost = failed(task, "the connection broke, and the pool shows no such wish")
+        return replace(lost, ended_wall_s=wall_s, hint="wish it again")
     return judged
 
 
@@ -80,14 +87,14 @@ def _judge_vm(task: Task, wish: Wish, vm: VmStatus | None) -> Task:
     if vm is not None and vm.definition < wish.version and task.verb != "delete":
         return task  # the agent that answered has not seen the wish yet
     if task.verb == "delete":
-        return _done(task, f"{task.object} is deleted") if vm is None else task
+        return done(task, f"{task.object} is deleted") if vm is None else task
     if vm is None:
         if task.verb == "create" or wish.doubt:
             return task
-        return _failed(task, f"{task.object} was deleted meanwhile")
+        return failed(task, f"{task.object} was deleted meanwhile")
     if task.verb == "create":
         if not wish.start:
-            return _done(task, f"{vm.name} is created")
+            return done(task, f"{vm.name} is created")
         if not wish.start_asked:
             return replace(task, sentence=f"{vm.name} is created and will be started")
     return _JUDGES[task.verb](task, wish, vm)
@@ -95,38 +102,38 @@ def _judge_vm(task: Task, wish: Wish, vm: VmStatus | None) -> Task:
 
 def _started(task: Task, wish: Wish, vm: VmStatus) -> Task:
     if vm.state == "running":
-        return _done(task, vm.sentence)
+        return done(task, vm.sentence)
     if vm.state == "down":
-        return _failed(task, vm.sentence, "outlast vm why " + vm.name)
+        return failed(task, vm.sentence, "outlast vm why " + vm.name)
     if vm.desired == "stopped" and not wish.doubt:
-        return _failed(task, "somebody wished to stop it meanwhile")
+        return failed(task, "somebody wished to stop it meanwhile")
     return replace(task, sentence=vm.sentence)
 
 
 def _stopped(task: Task, wish: Wish, vm: VmStatus) -> Task:
     if vm.state == "stopped":
-        return _done(task, vm.sentence)
+        return done(task, vm.sentence)
     if vm.desired == "running" and not wish.doubt:
-        return _failed(task, "somebody wished to start it meanwhile")
+        return failed(task, "somebody wished to start it meanwhile")
     return replace(task, sentence=vm.sentence)
 
 
 def _moved(task: Task, wish: Wish, vm: VmStatus) -> Task:
     move = vm.move
     if move is not None and move.failed:
-        return _failed(task, f"{vm.name} stays on {vm.host}: {move.failed}")
+        return failed(task, f"{vm.name} stays on {vm.host}: {move.failed}")
     if move is not None:
         sentence = f"{vm.name} moves from {vm.host or '?'} to {move.to or 'where there is room'}"
         return replace(task, sentence=sentence, percent=_percent(move.progress))
     if vm.host and vm.host != wish.source and wish.to in ("", vm.host):
-        return _done(task, f"{vm.name} runs on {vm.host} now")
+        return done(task, f"{vm.name} runs on {vm.host} now")
     if wish.doubt:
         return task
-    return _failed(task, f"{vm.name} did not move; it is {vm.state} on {vm.host or 'no host'}")
+    return failed(task, f"{vm.name} did not move; it is {vm.state} on {vm.host or 'no host'}")
 
 
 def _stays(task: Task, wish: Wish, vm: VmStatus) -> Task:
-    return _done(task, f"{vm.name} stays on {vm.host}") if vm.move is None else task
+    return done(task, f"{vm.name} stays on {vm.host}") if vm.move is None else task
 
 
 _JUDGES = {
@@ -145,41 +152,43 @@ def _judge_host(
     task: Task, wish: Wish, status: PoolStatus, host: HostStatus | None, wall_s: float
 ) -> Task:
     if host is None:
-        return _failed(task, f"{task.object} is no host of the pool any more")
+        return failed(task, f"{task.object} is no host of the pool any more")
     if task.verb == "maintain":
         late = wall_s - task.started_wall_s > DOUBT_S
         return _emptied(task, wish, status, host, late)
     if task.verb == "power-off":
         gone = host.state in ("closed", "absent", "leaving")
-        return _done(task, host.sentence) if gone else replace(task, sentence=host.sentence)
+        return done(task, host.sentence) if gone else replace(task, sentence=host.sentence)
     if host.maintenance:
         return task
     away = [vm.name for vm in status.vms if vm.away_from == host.name]
     if wish.bring_back and away:
         return replace(task, sentence=f"{len(away)} VMs are still to come back to {host.name}")
-    return _done(task, f"{host.name} is in service again")
+    return done(task, f"{host.name} is in service again")
 
 
 def _emptied(task: Task, wish: Wish, status: PoolStatus, host: HostStatus, late: bool) -> Task:
     if not host.maintenance:
         # an agent may answer that has not read the wish yet; with a percentage, one had
         seen = task.percent is not None or late
-        ended = _failed(task, "somebody ended the maintenance meanwhile")
+        ended = failed(task, "somebody ended the maintenance meanwhile")
         return ended if seen and not wish.doubt else task
     here = [vm for vm in status.vms if vm.host == host.name and vm.state != "stopped"]
     if not here:
-        return _done(task, f"{host.name} runs no VMs any more")
-    failed = [vm.name for vm in here if vm.move is not None and vm.move.failed]
+        return done(task, f"{host.name} runs no VMs any more")
+    stuck = [vm.name for vm in here if vm.move is not None and vm.move.failed]
     sentence = f"{len(here)} VMs are still on {host.name}"
-    if failed:
-        sentence += f"; {', '.join(failed[:5])} could not move"
+    if stuck:
+        sentence += f"; {', '.join(stuck[:5])} could not move"
     total = max(wish.count, len(here))
     return replace(task, sentence=sentence, percent=100.0 * (total - len(here)) / total)
 
 
-def _done(task: Task, sentence: str) -> Task:
+def done(task: Task, sentence: str) -> Task:
+    """A task that has ended well."""
     return replace(task, phase="done", done=True, percent=100.0, sentence=sentence)
 
 
-def _failed(task: Task, sentence: str, hint: str = "") -> Task:
+def failed(task: Task, sentence: str, hint: str = "") -> Task:
+    """A task that has ended otherwise."""
     return replace(task, phase="failed", done=True, failed=True, sentence=sentence, hint=hint)

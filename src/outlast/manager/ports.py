@@ -2,8 +2,7 @@
 
 Rules:
 1. Reads never block and never wait for a pool: they answer from what was heard last, and say how
-   old it is. `why`, `timeline` and `templates` alone ask an agent, and raise OutlastError when
-   none answers.
+   old it is. Those that are `async` ask agents, and raise OutlastError when none answers.
 2. Everything here lives on one event loop. Nothing here may be called from another thread.
 3. Who may do what is decided by `People.may`; `Reads` and `Acts` do not ask. Callers must.
 4. A refusal is an OutlastError: sentence, hint, HTTP status (errors.py).
@@ -17,6 +16,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from outlast.wire.drills import DrillKind
+from outlast.wire.equipment import (
+    NetworkChange,
+    NetworkInfo,
+    NetworkWish,
+    StorageInfo,
+    StorageWish,
+)
+from outlast.wire.images import ImageImport, ImageInfo
 from outlast.wire.shapes import (
     HaSwitch,
     PoolChange,
@@ -27,13 +34,14 @@ from outlast.wire.shapes import (
     VmDelete,
     VmStatus,
 )
-from outlast.wire.templates import TemplateDeploy, TemplateInfo
+from outlast.wire.templates import TemplateDeploy, TemplateInfo, TemplateWish
 from outlast.wire.why import Why
 
 # Every action that `People.may` is asked about, in the order in which they are shown.
 ACTIONS = (
     "see", "start", "stop", "kill", "migrate", "ha", "create", "delete", "console", "set",  # VMs
-    "maintain", "resume", "power-off", "drill", "pool-ha", "pool-set",  # hosts and pools
+    "catalog",  # networks, storage, images and templates of a pool: see them
+    "images", "maintain", "resume", "power-off", "drill", "pool-ha", "pool-set",  # hosts, pools
     "tasks", "people", "tokens", "audit", "pools", "webhooks",  # the manager itself
 )  # fmt: skip
 ROLES = ("admin", "operator", "viewer", "own")
@@ -160,6 +168,15 @@ class Reads(Protocol):
     async def templates(self, pool_id: str) -> list[TemplateInfo]:
         """Of which VMs can be made. Raises as `timeline` does."""
 
+    async def images(self, pool_id: str) -> list[ImageInfo]:
+        """Of which templates can be made. Raises as `timeline` does."""
+
+    async def networks(self, pool_id: str) -> list[NetworkInfo]:
+        """With how each host says it stands there. Raises as `timeline` does."""
+
+    async def storage(self, pool_id: str) -> list[StorageInfo]:
+        """The same; the pool's own first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -226,6 +243,30 @@ class Acts(Protocol):
 
     async def power_off(self, pool_id: str, host: str, who: str) -> Task: ...
     async def drill(self, pool_id: str, host: str, who: str, kind: DrillKind) -> Task: ...
+
+    async def create_network(self, pool_id: str, who: str, wish: NetworkWish) -> Task: ...
+
+    async def change_network(
+        self, pool_id: str, network: str, who: str, change: NetworkChange
+    ) -> Task: ...
+
+    async def remove_network(self, pool_id: str, network: str, who: str) -> Task: ...
+
+    async def add_storage(self, pool_id: str, who: str, wish: StorageWish) -> Task: ...
+
+    async def remove_storage(self, pool_id: str, storage: str, who: str) -> Task: ...
+
+    async def import_image(self, pool_id: str, image: str, who: str, wish: ImageImport) -> Task:
+        """By the host whose agent takes it."""
+
+    async def remove_image(self, pool_id: str, image: str, who: str) -> Task: ...
+
+    async def create_template(self, pool_id: str, who: str, wish: TemplateWish) -> Task: ...
+
+    async def remove_template(self, pool_id: str, template: str, who: str) -> Task: ...
+
+    async def cancel(self, task: Task, who: str) -> Task:
+        """Have a move or an import not go on. Raises Conflict for any other task."""
 
     def tasks(self, *, open_only: bool = False) -> list[Task]:
         """Newest first; those that ended in the last hour included."""

@@ -1,11 +1,11 @@
 """Who may do what, as a table (pure).
 
     admin      everything
-    operator   everything with VMs and hosts; not HA or settings of whole pools, power,
-               drills, people, the audit
+    operator   everything with VMs, hosts, images and templates; not HA, settings, networks or
+               storage of whole pools, power, drills, people, the audit
     viewer     sees
-    own        on a pool: makes VMs there, and has "own" on those; on a VM: everything with it but
-               where it runs and how large it is
+    own        on a pool: sees what VMs are made of there, makes some, and has "own" on those; on
+               a VM: everything with it but where it runs and how large it is
 
 A role counts on everything, on one pool, on a folder (all VMs of a pool whose names begin alike:
 "web-*") or on one VM. What concerns the manager itself or a whole pool needs a role that reaches
@@ -22,12 +22,14 @@ from outlast.manager.ports import ACTIONS, ROLES, Grant, Scope
 OF_A_VM = frozenset(
     {"see", "start", "stop", "kill", "migrate", "ha", "create", "delete", "console", "set", "tasks"}
 )
-OF_A_POOL = OF_A_VM | {"maintain", "resume", "power-off", "drill", "pool-ha", "pool-set"}
+OF_A_POOL = OF_A_VM | {
+    "catalog", "images", "maintain", "resume", "power-off", "drill", "pool-ha", "pool-set",
+}  # fmt: skip
 ROLE_ACTIONS: dict[str, frozenset[str]] = {
     "admin": frozenset(ACTIONS),
-    "operator": OF_A_VM | {"maintain", "resume"},
-    "viewer": frozenset({"see", "tasks"}),
-    "own": OF_A_VM - {"migrate", "set"},
+    "operator": OF_A_VM | {"catalog", "images", "maintain", "resume"},
+    "viewer": frozenset({"see", "catalog", "tasks"}),
+    "own": OF_A_VM - {"migrate", "set"} | {"catalog"},
 }
 
 
@@ -46,7 +48,7 @@ def _reaches(grant: Grant, action: str, pool_id: str, vm: str) -> bool:
     if grant.vm and (not grant.holds(vm) or action not in OF_A_VM or action == "create"):
         return False
     if grant.role == "own" and not grant.vm:  # of a pool, or of all: what is made is owned
-        return action == "create" and not vm
+        return action in ("create", "catalog") and not vm
     return True
 
 

@@ -17,8 +17,9 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -29,6 +30,7 @@ from outlast.errors import (
     StorageTrouble,
     Unreachable,
 )
+from outlast.manager import imports
 from outlast.manager.fleet import Fleet
 from outlast.manager.follower import Follower
 from outlast.manager.outcome import AT_ONCE, Wish, judge
@@ -44,7 +46,10 @@ log = logging.getLogger("outlast.manager.tasks")
 KEPT_S = 3600.0  # ended tasks that are shown
 DEAD_S = 10.0  # a manager that has not been seen for so long is dead
 # wished twice, these are refused or done twice
-ONCE_ONLY = frozenset({"create", "migrate", "drill"})
+ONCE_ONLY = frozenset(
+    {"create", "migrate", "drill", "network-create", "network-remove", "storage-add"}
+    | {"storage-remove", "image-import", "image-remove", "template-create", "template-remove"}
+)
 
 NO_WISH = Wish()
 Answer = VmWish | HostWish | PoolWish
@@ -65,7 +70,8 @@ class Tasks:
         self._tasks: dict[str, Task] = {}
         self._wishes: dict[str, Wish] = {}
         self._asked_s: dict[str, float] = {}  # answers asked for later than this count
-        self._running: set[asyncio.Task[object]] = set()
+        self._running: set[asyncio.Task[Any]] = set()
+        self._asking: set[str] = set()  # imports whose agent is being asked
         self.ended: Callable[[Task], Awaitable[None]] | None = None
 
     # ---- what is read
@@ -80,15 +86,21 @@ class Tasks:
             raise NotFound(f"there is no task '{task_id[:80]}'", hint="it may be too old")
         return found
 
+    def agent_of(self, task_id: str) -> str:
+        """The address of the agent that took it; "" = that is not known."""
+        wish = self._wishes.get(task_id)
+        return wish.agent if wish else ""
+
     # ---- a new wish
 
     async def wish(
         self, verb: str, pool_id: str, object_: str, who: str, ask: Ask, wish: Wish = NO_WISH, *,
-        address: str = "", before: str = "", after: str = "", said: str = "",
+        address: str = "", before: str = "", after: str = "", said: str = "", agent: str = "",
     ) -> Task:  # fmt: skip
         """Write it down, hand it over, watch it. Raises what the agent answers, StorageTrouble.
 
         before, after: for the audit; said: for the task, and the audit when it has no `after`.
+        agent: the address of the only one to be asked; "" = any.
         """
         self._fleet.pool(pool_id)
         task = Task(
@@ -105,6 +117,7 @@ class Tasks:
             records.add_audit(c, line)
 
         await self._repository.write(note)
+        wish = replace(wish, agent=agent)
         self._keep(task, wish)
         # a caller that hangs up must not leave the wish half way
         running = asyncio.ensure_future(self._hand_over(task, wish, ask))
@@ -114,9 +127,9 @@ class Tasks:
 
     async def _hand_over(self, task: Task, wish: Wish, ask: Ask) -> Task:
         try:
-            answer = await asyncio.to_thread(self._ask, task, ask)
+            answer, agent = await asyncio.to_thread(self._ask, task, ask, wish.agent)
             version = answer.version if isinstance(answer, VmWish) else 0
-            wish = replace(wish, version=version)
+            wish = replace(wish, version=version, agent=agent)
             task = replace(task, phase="watching", sentence=answer.sentence)
         except OutcomeUnknown as error:
             wish = replace(wish, doubt=True)
@@ -138,15 +151,15 @@ class Tasks:
         await self._repository.write(lambda c: records.change_task(c, task, wish.to_json()))
         return task
 
-    def _ask(self, task: Task, ask: Ask) -> Answer:
-        """In a thread: the first agent that takes it or refuses it."""
+    def _ask(self, task: Task, ask: Ask, agent: str = "") -> tuple[Answer, str]:
+        """In a thread: the first agent that takes it or refuses it, and its address."""
         follower = self._followers.get(task.pool_id)
         if follower is None:
             raise PoolTrouble("this manager does not follow the pool", hint="see its log")
         trouble: OutlastError = Unreachable("no address of this pool is known")
-        for address in follower.addresses():
+        for address in (agent,) if agent else follower.addresses():
             try:
-                return ask(follower.client(address))
+                return ask(follower.client(address)), address
             except OutcomeUnknown as error:
                 trouble = error
                 if task.verb in ONCE_ONLY:
@@ -182,18 +195,44 @@ class Tasks:
         if entry.stale or self._fleet.asked_s(task.pool_id) <= self._asked_s.get(task.id, 0):
             return
         wish = self._wishes[task.id]
+        if task.verb == "image-import":
+            self._look_at_import(task, wish)
+            return
         judged = judge(task, wish, entry.status, self._wall())
         if judged == task:
             if task.verb == "create" and wish.start and not wish.start_asked and self.leads:
                 self._start_created(task, wish)
             return
+        self._settle(judged, wish)
+
+    def _settle(self, judged: Task, wish: Wish) -> None:
         if not judged.done:
             self._keep(judged, wish)
+        elif self.leads:
+            self._run(self._end_quietly(judged, wish))
+
+    def _look_at_import(self, task: Task, wish: Wish) -> None:
+        """Its agent is asked, once at a time."""
+        follower = self._followers.get(task.pool_id)
+        if follower is None or task.id in self._asking:
             return
-        if self.leads:
-            running = asyncio.ensure_future(self._end_quietly(judged, wish))
-            self._running.add(running)
-            running.add_done_callback(self._running.discard)
+        self._asking.add(task.id)
+
+        async def look() -> None:
+            try:
+                judged, known = await asyncio.to_thread(
+                    imports.follow, task, wish, follower.addresses(), follower.client, self._wall()
+                )
+                self._settle(replace(judged, ended_wall_s=self._wall() * judged.done), known)
+            finally:
+                self._asking.discard(task.id)
+
+        self._run(look())
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        running = asyncio.ensure_future(work)
+        self._running.add(running)
+        running.add_done_callback(self._running.discard)
 
     def _start_created(self, task: Task, wish: Wish) -> None:
         """The second half of "create and start": wishing it twice does no harm."""
@@ -203,7 +242,7 @@ class Tasks:
 
         async def start() -> None:
             try:
-                answer = await asyncio.to_thread(
+                answer, _ = await asyncio.to_thread(
                     self._ask, replace(task, verb="start"), lambda c: c.start(task.object)
                 )
                 version = answer.version if isinstance(answer, VmWish) else 0
@@ -215,9 +254,7 @@ class Tasks:
             finally:
                 self._asked_s[task.id] = self._fleet.now_s()
 
-        running = asyncio.ensure_future(start())
-        self._running.add(running)
-        running.add_done_callback(self._running.discard)
+        self._run(start())
 
     async def _end_quietly(self, task: Task, wish: Wish) -> None:
         try:

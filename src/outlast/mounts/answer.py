@@ -1,12 +1,13 @@
 """Does a storage answer? Asked again and again, by a write and a read that pass every cache.
 
 Rules:
-1. Whatever was seen gone before a question began has its writes behind it when that question was
-   answered and one that began X later was too, without a break (`settled_ns` of a state). The
-   answer alone is not enough: the storage may have hung until then, and executes what waits in
-   the kernel in no order.
-2. A slow answer is a break, and so is every trouble. A question that hangs is one as well: the
-   asking thread may hang for ever, whoever reads the state never does.
+1. Whatever was seen gone before a question began has its writes behind it (`settled_ns`) when that
+   question was answered, and one that began X later was too. The answer alone is not enough: the
+   storage may have hung until then, and executes what waits in the kernel in no order.
+2. For that it must not even seem to have stood still: when an answer ends later than `hang_ns`
+   after the begin of the question before, X begins anew.
+3. It is away while it is in trouble, while a question takes longer than SLOW_NS, and for X after.
+   The asking thread may hang for ever; whoever reads the state never does.
 """
 
 from __future__ import annotations
@@ -26,7 +27,23 @@ PIECE = 4096
 FOLDER = ".outlast"
 S = 1_000_000_000
 SLOW_NS = 3 * S
-EVERY_S, AT_LEAST_S = 2.0, 0.1
+EVERY_NS, AT_LEAST_NS = 2 * S, S // 10
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """settle_ns: X."""
+
+    settle_ns: int
+
+    @property
+    def every_ns(self) -> int:
+        """How long is waited between two questions."""
+        return min(EVERY_NS, max(AT_LEAST_NS, self.settle_ns // 2))
+
+    @property
+    def hang_ns(self) -> int:
+        return self.every_ns + self.settle_ns // 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,31 +56,26 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the answers so far say: settled_ns as in rule 1; run: the answers since the last break,
-    of those that are X old only the newest."""
+    """What the answers so far say."""
 
-    settled_ns: int = 0
-    run: tuple[Answered, ...] = ()
+    settled_ns: int = 0  # rule 1
+    run_ns: int = 0  # since when it answers
+    recent: tuple[Answered, ...] = ()  # those that X has not passed since; rules 1 and 2
     trouble: str = "it was not asked yet"
 
-    def steady(self, settle_ns: int) -> bool:
-        """It has answered for X."""
-        return bool(self.run) and _settles(self.run[0], self.run[-1], settle_ns)
 
-
-def _settles(one: Answered, newest: Answered, settle_ns: int) -> bool:
-    return newest.began_ns - one.ended_ns >= settle_ns
-
-
-def next_answer(before: Answer, new: Answered, trouble: str, settle_ns: int) -> Answer:
+def next_answer(before: Answer, new: Answered, trouble: str, pace: Pace) -> Answer:
     """Pure."""
     if trouble:
-        return Answer(before.settled_ns, (), trouble)
+        return Answer(before.settled_ns, 0, (), trouble)
     slow = new.ended_ns - new.began_ns > SLOW_NS
-    run = (*(() if slow else before.run), new)
-    behind = [one for one in run if _settles(one, new, settle_ns)]
+    run_ns = new.ended_ns if before.trouble or slow else before.run_ns
+    recent = before.recent
+    if recent and new.ended_ns - recent[-1].began_ns > pace.hang_ns:
+        recent = ()
+    behind = [one for one in recent if new.began_ns - one.ended_ns >= pace.settle_ns]
     settled_ns = behind[-1].began_ns if behind else before.settled_ns
-    return Answer(settled_ns, run[max(len(behind) - 1, 0) :], "")
+    return Answer(settled_ns, run_ns, (*recent[len(behind) :], new), "")
 
 
 def judged(answer: Answer, asked_ns: int, now_ns: int, settle_ns: int) -> str:
@@ -75,7 +87,7 @@ def judged(answer: Answer, asked_ns: int, now_ns: int, settle_ns: int) -> str:
         return f"it has not answered for {(now_ns - asked_ns) // S} s"
     if answer.trouble:
         return answer.trouble
-    return "" if answer.steady(settle_ns) else "it answers again since a moment"
+    return "" if now_ns - answer.run_ns >= settle_ns else "it answers again since a moment"
 
 
 def ask(folder: Path, host: str, *, mounted: bool) -> None:
@@ -105,8 +117,7 @@ class Asking:
         self, folder: Path, host: str, now_ns: Callable[[], int], settle_ns: int, *, mounted: bool
     ) -> None:
         self._folder, self._host, self._now_ns = folder, host, now_ns
-        self._settle_ns, self._mounted = settle_ns, mounted
-        self._every_s = min(EVERY_S, max(AT_LEAST_S, settle_ns / S / 2))
+        self._pace, self._mounted = Pace(settle_ns), mounted
         self._answer, self._asked_ns = Answer(), 0
         self._stop = threading.Event()
         threading.Thread(target=self._run, name=f"ask {folder}", daemon=True).start()
@@ -117,7 +128,7 @@ class Asking:
     def state(self) -> tuple[int, str]:
         """What was gone before this has settled (rule 1), and what is wrong now."""
         answer, asked_ns = self._answer, self._asked_ns
-        return answer.settled_ns, judged(answer, asked_ns, self._now_ns(), self._settle_ns)
+        return answer.settled_ns, judged(answer, asked_ns, self._now_ns(), self._pace.settle_ns)
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -128,8 +139,8 @@ class Asking:
             except OutlastError as error:
                 trouble = error.sentence
             new = Answered(began_ns, self._now_ns())
-            self._answer = next_answer(self._answer, new, trouble, self._settle_ns)
+            self._answer = next_answer(self._answer, new, trouble, self._pace)
             self._asked_ns = 0
-            self._stop.wait(self._every_s)
+            self._stop.wait(self._pace.every_ns / S)
         with contextlib.suppress(OSError):
             (self._folder / FOLDER / self._host).unlink()

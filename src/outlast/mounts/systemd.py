@@ -80,6 +80,15 @@ class Mounts:
             self._systemctl("enable", unit.name)
         return True
 
+    def again(self, path: str) -> bool:
+        """Have systemd try again what carries this path and a boot could not mount; False when that
+        is mounted, or not ours. How it ends is not waited for. Raises StorageTrouble."""
+        for point in self.ours():
+            if f"{path}/".startswith(f"{point}/") and table.at(self.all(), point) is None:
+                self._systemctl("start", "--no-block", unit_name(point))
+                return True
+        return False
+
     def unmount(self, path: str) -> None:
         """Raises NotFound, Conflict when it is in use, StorageTrouble."""
         unit = self._units / unit_name(path)

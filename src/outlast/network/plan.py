@@ -73,8 +73,7 @@ def wanted(network: Network, host: str, links: Mapping[str, Link]) -> Plan:
     if bridge.alias != mark:
         steps.append(("link", "set", "dev", name, "alias", mark))
         steps.append(("link", "set", "dev", name, "addrgenmode", "none"))  # the host is not on it
-    if uplink:
-        steps += _joined(network, uplink, links)
+    steps += _joined(network, uplink, links) if uplink else _parted(name, "", links)
     # last, because a bridge takes no larger MTU than its ports have
     steps += _sized(bridge, network.mtu)
     return Plan(tuple(steps))
@@ -85,17 +84,11 @@ def _joined(network: Network, uplink: str, links: Mapping[str, Link]) -> list[tu
     steps: list[tuple[str, ...]] = []
     through = carrier(network, uplink)
     link = links.get(through)
-    old = [
-        other
-        for other in links.values()
-        if other.alias == mark and other.kind == "vlan" and other.name != through
-    ]
-    old += [link] if link is not None and network.vlan and link.parent != uplink else []
-    steps += [("link", "delete", "dev", other.name) for other in old]
-    # it had another card before: two of them would be a loop
-    cards = [p for p in links.values() if p.master == name and not p.kind and p.name != through]
-    steps += [("link", "set", "dev", card.name, "nomaster") for card in cards]
-    if network.vlan and (link is None or link in old):
+    if link is not None and network.vlan and link.parent != uplink:
+        steps.append(("link", "delete", "dev", through))
+        link = None
+    steps += _parted(name, through, links)
+    if network.vlan and link is None:
         vlan = str(network.vlan)
         steps.append(("link", "add", "link", uplink, "name", through, "type", "vlan", "id", vlan))
         link = Link(through, "vlan", mtu=links[uplink].mtu, up=False)
@@ -109,6 +102,17 @@ def _joined(network: Network, uplink: str, links: Mapping[str, Link]) -> list[tu
     if link.master != name:
         steps.append(("link", "set", "dev", through, "master", name))
     return steps
+
+
+def _parted(name: str, through: str, links: Mapping[str, Link]) -> list[tuple[str, ...]]:
+    """Without any other way out than this one: two of them would be a loop."""
+    others = [link for link in links.values() if link.name != through]
+    old = [o for o in others if o.alias == MARK + name and o.kind == "vlan"]
+    cards = [o for o in others if o.master == name and not o.kind]
+    return [
+        *(("link", "delete", "dev", link.name) for link in old),
+        *(("link", "set", "dev", card.name, "nomaster") for card in cards),
+    ]
 
 
 def _sized(link: Link, mtu: int) -> list[tuple[str, ...]]:

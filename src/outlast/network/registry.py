@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 
 from outlast.equipment import Network
@@ -33,12 +34,23 @@ def create(register: Register, network: Network) -> None:
     _put(register, version, network)
 
 
+def change(register: Register, name: str, new: Callable[[Network], Network]) -> bool:
+    """What is new of a network; False: it is so already.
+
+    Raises NotFound, InvalidInput, Conflict, StorageTrouble.
+    """
+    version, before = _known(register, name)
+    changed = new(before)
+    check(changed)
+    if changed == before:
+        return False
+    _put(register, version, changed)
+    return True
+
+
 def remove(register: Register, name: str) -> None:
     """Raises NotFound, Conflict, StorageTrouble."""
-    version, value = register.read(f"network/{check_name(name, 'network name')}")
-    before = network_from(value) if value is not None else None
-    if before is None or before.deleted:
-        raise NotFound(f"there is no network '{name}'", hint="outlast network list")
+    version, before = _known(register, name)
     _put(register, version, replace(before, deleted=True))
 
 
@@ -63,6 +75,15 @@ def check(network: Network) -> None:
             raise InvalidInput(f"{card[:40]!r} is no card's name", hint="'ip link' lists them")
     if network.vlan and not cards:
         raise InvalidInput("a VLAN of which card?", hint="--uplink eth1")
+
+
+def _known(register: Register, name: str) -> tuple[int, Network]:
+    """With its version. Raises NotFound, StorageTrouble."""
+    version, value = register.read(f"network/{check_name(name, 'network name')}")
+    found = network_from(value) if value is not None else None
+    if found is None or found.deleted:
+        raise NotFound(f"there is no network '{name}'", hint="outlast network list")
+    return version, found
 
 
 def _put(register: Register, version: int, network: Network) -> None:

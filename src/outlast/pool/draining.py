@@ -3,7 +3,8 @@
 Rules:
 1. A VM that did not shut itself down may leave writes in the kernel. Nothing of it is on its way
    once the pool's storage has answered for X since (`drained`). X begins when an answer was seen
-   to a question asked after the VM was gone: an earlier one, or one still open, may have hung.
+   to a question asked after the VM was gone: an earlier one, or one still open, may have hung. It
+   begins anew when the storage seems to have stood still (`steady_ns`).
 2. The heartbeat does not vouch for a storage repository, so its own answers do, in the same way
    (`unsettled`).
 3. A VM whose lease was just taken by this life of the agent has left nothing here.
@@ -14,7 +15,9 @@ from __future__ import annotations
 from outlast.model import VmRecord
 from outlast.pool.facts import Facts
 from outlast.pool.journal import Note, note
-from outlast.settings import Timing
+from outlast.settings import S, Timing
+
+LONG = 4  # times X; then people are told
 
 
 class Draining:
@@ -31,8 +34,6 @@ class Draining:
         """At each step: who is this host's business, and whether the storage has answered."""
         for vm in [v for v in self._undrained if v not in facts.leases]:
             del self._undrained[vm]
-        if not facts.sample.good:
-            self._answered.clear()
         for vm, since in self._undrained.items():
             if facts.sample.good and facts.sample.started_ns >= since:
                 self._answered.setdefault(vm, now_ns)
@@ -55,15 +56,20 @@ class Draining:
         self._gone.pop(vm, None)
         self._told.discard(vm)
 
-    def drained(self, facts: Facts, vm: str) -> bool:
-        """Rule 1."""
+    def drained(self, now_ns: int, facts: Facts, vm: str, notes: list[Note]) -> bool:
+        """Rule 1; told once when it takes long."""
         if vm not in self._undrained:
             return True
-        sample = facts.sample
+        sample, settle_ns = facts.sample, self._timing.settle_ns
         answered_ns = min(
-            sample.run_ns, sample.started_ns - self._answered.get(vm, sample.started_ns)
+            sample.steady_ns, sample.started_ns - self._answered.get(vm, sample.started_ns)
         )
-        return sample.good and answered_ns >= self._timing.settle_ns
+        if sample.good and answered_ns >= settle_ns:
+            return True
+        if sample.good and now_ns - self._undrained[vm] > LONG * settle_ns:
+            why = f"the pool's storage has not answered for {settle_ns / S:g} s without a pause yet"
+            self._waits(facts, vm, why, notes)
+        return False
 
     def unsettled(
         self, now_ns: int, facts: Facts, vm: str, record: VmRecord, notes: list[Note]

@@ -49,6 +49,7 @@ class Sample:
     started_ns: int
     good: bool  # False: the newest cycle failed; the older evidence below still stands
     run_ns: int  # how long the gap-free run of good reads is
+    steady_ns: int  # how long of it the storage did not even seem to stand still
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,7 +166,7 @@ class Hosting:
             return
         if self._stays_down(vm, record, work):
             return
-        if not record.value.wanted and self._draining.drained(facts, vm):
+        if not record.value.wanted and self._draining.drained(now_ns, facts, vm, work.notes):
             why = record.value.held_down or "nobody wants it to run"
             self._free(facts, vm, held, work, why)
         elif (
@@ -190,7 +190,7 @@ class Hosting:
             work.kills.append(Kill(vm, why))
             work.notes.append(note("vm-killed", vm=vm, host=facts.me.host, why=why))
             self._draining.ended(vm, now_ns)
-        elif self._draining.drained(facts, vm):
+        elif self._draining.drained(now_ns, facts, vm, work.notes):
             self._free(facts, vm, held, work, f"the work on its disks has ended: {held.value.why}")
 
     def _stays_down(self, vm: str, record: Held[VmRecord], work: Work) -> bool:
@@ -319,7 +319,7 @@ class Hosting:
             elif (
                 vm not in facts.local
                 and vm not in facts.guard.populated
-                and self._draining.drained(facts, vm)
+                and self._draining.drained(now_ns, facts, vm, work.notes)
                 and not facts.away(record.value.spec)
             ):
                 self._free(facts, vm, held, work, why, failed=True)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -25,11 +26,12 @@ from outlast.errors import OutlastError
 from outlast.sim import branches, soak
 from outlast.sim.scenario import Player
 from outlast.sim.seeds import Run
-from outlast.sim.shrink import shrink
+from outlast.sim.shrink import Shrunk, shrink
 
-EXIT = {"ok": 0, "safety": 3, "liveness": 4}
-WORST = ("safety", "liveness")
+EXIT = {"ok": 0, "crash": 1, "safety": 3, "liveness": 4}
+WORST = ("crash", "safety", "liveness")
 WORSE = 3
+TOLD = 5  # failures that are tried
 
 
 def main() -> int:
@@ -39,7 +41,7 @@ def main() -> int:
         say(Player().play(args.story.read_text(encoding="utf-8")))
         return 0
     if args.seed and args.shrink:
-        return _shrunk(int(args.seed))
+        return WORSE if _shrunk(args.seed).failure else 0
     if args.seed:
         return _one(args.seed, steps=args.steps)
     commit = soak.commit_of(Path(__file__).parent)
@@ -50,8 +52,8 @@ def main() -> int:
     say(f"commit {commit}: {tally.sentence()}\n")
     for failure in tally.failures:
         say(f"seed {failure['seed']}: {failure['kind']}: {failure['words']}\n")
-        if not args.branches:
-            say(f"  as a short story: python -m outlast.sim --seed {failure['seed']} --shrink\n")
+    shown = {str(f["words"]): str(f["seed"]) for f in tally.failures if f["kind"] != "crash"}
+    _first_story(list(shown.values()))  # what fails in the same words is the same
     return next((EXIT[kind] for kind in WORST if tally.counts.get(kind)), 0)
 
 
@@ -77,7 +79,7 @@ def _arguments() -> argparse.Namespace:
 def _one(seed: str, *, steps: bool) -> int:
     say, tell = sys.stdout.write, _line if steps else None
     if "." in seed:
-        outcome = branches.replay(branches.parse(seed), tell)
+        outcome = branches.replay(branches.parse(seed), tell)[1]
     else:
         outcome = Run(int(seed), tell).play()
     if not steps:
@@ -86,16 +88,25 @@ def _one(seed: str, *, steps: bool) -> int:
     return EXIT[outcome.kind]
 
 
-def _shrunk(seed: int) -> int:
+def _first_story(seeds: Sequence[str]) -> None:
+    """One failure says most as a story; not each can be one."""
+    for seed in seeds[:TOLD]:
+        _line(f"\nseed {seed} as a short story (others: --seed N --shrink):")
+        if _shrunk(seed).story:
+            return
+
+
+def _shrunk(seed: str) -> Shrunk:
     found = shrink(seed, _line)
     if not found.failure:
         _line(f"seed {seed} does not fail")
-        return 0
-    if not found.story:
+    elif not found.story:
         _line(f"seed {seed}: {found.failure}; no story shows it, see --seed {seed} --steps")
-        return WORSE
-    _line(f"{found.before} faults, {found.after} are needed: {found.failure}\n\n{found.story}")
-    return WORSE
+    else:
+        _line(
+            f"{found.before} commands, {found.after} are needed: {found.failure}\n\n{found.story}"
+        )
+    return found
 
 
 def _line(text: str) -> None:

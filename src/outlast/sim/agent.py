@@ -186,7 +186,7 @@ class SimAgent:
             me=machine.me, term=pulse.term, block_state=self._block_state(),
             sample=Sample(
                 self.pulse.good_seq, newest.read_start.boot_ns, pulse.good and fresh,
-                windows.run_ns(),
+                windows.run_ns(), windows.steady_ns(),
             ),
             seen={
                 slot: Seen(seen.block, windows.still_ns(slot))

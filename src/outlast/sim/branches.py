@@ -101,13 +101,14 @@ def _burst(run: Run, time_s: float) -> None:
         seconds += step_s
 
 
-def replay(branch: Branch, tell: Callable[[str], None] | None = None) -> Outcome:
+def replay(branch: Branch, tell: Callable[[str], None] | None = None) -> tuple[Run, Outcome]:
+    """The run at its end, and what came of it."""
     run = warm(branch.trunk, tell)
     try:
         shoot(run, branch)
     except BrokenInvariant as broken:
-        return run.outcome("safety", str(broken), branch.number)
-    return grow(run, branch)
+        return run, run.outcome("safety", str(broken), branch.number)
+    return run, grow(run, branch)
 
 
 def branches(trunk: int, first: int, count: int) -> Iterator[Played]:

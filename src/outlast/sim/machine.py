@@ -77,6 +77,7 @@ class Machine:
         self.start_trouble: dict[str, str] = {}  # vm -> trouble of every start here
         self.heard: dict[int, int] = {}  # slot -> when its network beat came
         self.queued: set[str] = set()  # VMs that ended here with writes the storage has not had
+        self._stuck_ns = 0
         self.ended: dict[str, int] = {}  # VM -> when its process went, its writes perhaps not yet
         self.writing: bytes | None = None  # the own block, on its way
         self.witness: bool | None = None  # does it reach the pool's? None: the pool has none
@@ -267,13 +268,18 @@ class Machine:
 
     def stuck(self) -> None:
         """The way to the storage ends here: what is on its way waits in this host's kernel."""
+        self._stuck_ns = self.world.now_ns
         since_ns = self.world.now_ns - self.settings.timing.settle_ns
         self.queued |= {vm for vm, at_ns in self.ended.items() if at_ns > since_ns}
 
     def flows(self, holder: Callable[[str], str]) -> None:
-        """The storage executes what waited here, within X. holder: who has the lease then."""
+        """The storage executes what waited here. holder: who has the lease then.
+
+        Within X of now, or, after a pause too short to be sure to be seen, of the VM's end.
+        """
         waited, self.queued = self.queued, set()
-        life, settle_ns = self.world.lives[self.name], self.settings.timing.settle_ns
+        timing, life, now_ns = self.settings.timing, self.world.lives[self.name], self.world.now_ns
+        short = now_ns - self._stuck_ns <= timing.hang_ns
 
         def land(vm: str) -> None:
             other = holder(vm) if self.world.lives[self.name] == life else ""
@@ -281,7 +287,8 @@ class Machine:
                 self.world.accuse(f"I2: a write of {vm} from {self.name} lands under {other}")
 
         for vm in sorted(waited):
-            delay_ns = self.world.random.randint(0, settle_ns)
+            begun_ns = max(self.ended[vm], now_ns - timing.settle_ns) if short else now_ns
+            delay_ns = self.world.random.randint(0, begun_ns + timing.settle_ns - now_ns)
             self.world.after(delay_ns, lambda vm=vm: land(vm))  # type: ignore[misc]
 
     def end_vm(self, vm: str, then: Callable[[], None]) -> None:

@@ -37,7 +37,7 @@ class SimPulse:
             Identity(machine.settings.uuid, record.uuid, boot_id, me.slot, record.generation),
             machine.settings.timing,
         )
-        self.core.windows = Windows(self._decode, machine.settings.timing.gap_ns)
+        self.core.windows = Windows(self._decode, machine.settings.timing)
         self.core.slot_record(record)
         self.extensions = Extensions(self.core)
         self.extensions.told_first = True

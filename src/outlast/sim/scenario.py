@@ -27,7 +27,8 @@ the numbers of blocks are chance and stand as T and N.
     qemu of web dies             vm web shuts down
     wish web running | stopped | killed | deleted
     create web [memory=100] [ha=off] [prefers=a,b]         vm web ha off     vm web prefers a,b
-    start of web on c fails | locked | missing | refused | works     starts on c take 10s
+    start of web on c fails | locked | missing | refused | works
+    starts on c take 10s         kills on c take 0.5s
     register lease/web damaged | sound                     block of c torn
     block of c written by a stranger                       clone of c writes for 1.5s
     slot of c retired | anew

@@ -71,6 +71,8 @@ class Run:
             host.replies_lost = 4
             host.start_takes_ns = self.random.choice((50, 200, 200, 1500)) * MS
             host.kill_takes_ns = round(share * self.pool.settings.timing.kill_ns)
+        hosts_now = self.pool.hosts.items()
+        self.takes_ns = {name: (h.start_takes_ns, h.kill_takes_ns) for name, h in hosts_now}
         self._strokes = Strokes(self.pool, self.slow)
         self.kinds: tuple[str, ...] = ()
         self.draw_kinds()

@@ -1,7 +1,8 @@
 """A failing seed as a short story: the fewest of its faults that still break the same thing.
 
 Rules:
-1. The faults of a run become the commands of a story (scenario.py), with the pauses between them.
+1. The faults of a run become the commands of a story (scenario.py), with the pauses between them,
+   and so does how long its hosts take to start and to kill.
    Chance falls otherwise in a story, so several seeds of it are tried; when none shows the failure,
    that is said: the run itself (`--seed N --steps`) is then the only proof.
 2. Faults are left out by halves, then by smaller and smaller parts, as long as the rest still fails
@@ -14,10 +15,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from outlast.settings import S
+from outlast.sim.branches import parse, replay
 from outlast.sim.scenario import Player
-from outlast.sim.seeds import Run
+from outlast.sim.seeds import Outcome, Run
 
-SEEDS = 12  # of the story, tried one after the other
+SEEDS = 20  # of the story, tried one after the other
 TRIES_MAX = 400
 HEAL = ("storage ok", "storage takes 1..8ms", "network up", "world smooth")
 WORDS = {
@@ -53,7 +56,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Shrunk:
-    """story: "" when no story shows the failure. faults: before and after."""
+    """story: "" when no story shows the failure. Commands: before and after."""
 
     story: str
     failure: str
@@ -72,13 +75,30 @@ def steps_of(faults: Sequence[str], begun_s: float) -> list[Step]:
     return found
 
 
-def shrink(seed: int, say: Callable[[str], None] = lambda _line: None) -> Shrunk:
-    """Play the seed, then look for the shortest story that fails as it does."""
-    run = Run(seed)
-    outcome = run.play()
+def _played(seed: str) -> tuple[Run, Outcome]:
+    if "." in seed:
+        return replay(parse(seed))
+    run = Run(int(seed))
+    return run, run.play()
+
+
+def _paces(run: Run) -> list[Step]:
+    """As drawn; a fault may have changed them since."""
+    return [
+        Step(0.0, command)
+        for name, (start_ns, kill_ns) in run.takes_ns.items()
+        for command in (
+            f"starts on {name} take {start_ns / S:g}s", f"kills on {name} take {kill_ns / S:g}s",
+        )
+    ]  # fmt: skip
+
+
+def shrink(seed: str, say: Callable[[str], None] = lambda _line: None) -> Shrunk:
+    """Play the seed, or the branch, then look for the shortest story that fails as it does."""
+    run, outcome = _played(seed)
     if outcome.kind == "ok":
         return Shrunk("", "", len(outcome.faults), 0)
-    steps = steps_of(outcome.faults, run.begun_ns / 1e9)
+    steps = [*_paces(run), *steps_of(outcome.faults, run.begun_ns / 1e9)]
     head = (
         f"pool hosts={','.join(run.pool.hosts)} vms={','.join(run.pool.vms)} "
         f"timing={run.timing} partition={run.pool.settings.partition}"
@@ -99,7 +119,8 @@ def shrink(seed: int, say: Callable[[str], None] = lambda _line: None) -> Shrunk
             break
     else:
         return Shrunk("", outcome.words, len(steps), len(steps))
-    say(f"{len(steps)} faults as a story: {said}")
+    before = len(steps)
+    say(f"{before} commands as a story: {said}")
     steps = _fewest(steps, lambda some: tries < TRIES_MAX and bool(fails(some, story_seed)))
     for n, step in enumerate(steps):
         for pause_s in (0.0, step.pause_s / 4, step.pause_s / 2):
@@ -108,7 +129,7 @@ def shrink(seed: int, say: Callable[[str], None] = lambda _line: None) -> Shrunk
                 steps = shorter
                 break
     text = _story(head, story_seed, steps, end)
-    return Shrunk(text, fails(steps, story_seed), len(outcome.faults), len(steps))
+    return Shrunk(text, fails(steps, story_seed), before, len(steps))
 
 
 def _fewest(steps: list[Step], fails: Callable[[list[Step]], bool]) -> list[Step]:

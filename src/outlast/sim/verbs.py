@@ -167,6 +167,9 @@ class Verbs:
             case ["starts", "on", names, "take", time]:
                 for host in self._hosts(names):
                     host.start_takes_ns = round(seconds(time) * S)
+            case ["kills", "on", names, "take", time]:
+                for host in self._hosts(names):
+                    host.kill_takes_ns = round(seconds(time) * S)
             case ["disks", "of", vm, "worked", "on", "by", name]:
                 begin_work(self.pool.host(name).agent, vm)
             case ["disks", "of", vm, "let", "go", "by", name]:

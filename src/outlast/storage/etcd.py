@@ -28,6 +28,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -84,6 +85,7 @@ class Etcd:
         self._tls: ssl.SSLContext | None = None
         self._cluster = ""
         self._revision = 0
+        self._date = ""  # as the last answer had it
 
     # ---- keys; names are counted from the pool's prefix
 
@@ -186,6 +188,14 @@ class Etcd:
         """The newest that any answer has shown."""
         return self._revision
 
+    def clock_s(self) -> float:
+        """The wall clock of the member that answers, to half a second. Raises StorageTrouble."""
+        self.get("clock")
+        try:
+            return parsedate_to_datetime(self._date).timestamp() + 0.5
+        except (TypeError, ValueError):
+            raise NoAnswer(f"etcd does not say what time it has, but {self._date!r}") from None
+
     def close(self) -> None:
         with self._lock:
             idle, self._idle = self._idle, [[] for _ in self.access.urls]
@@ -221,6 +231,7 @@ class Etcd:
             connection.request("POST", path, body, {"Content-Type": "application/json"})
             connection.sock.settimeout(_left(until))
             response = connection.getresponse()
+            self._date = response.getheader("Date", "")
             data = bytearray()
             while piece := response.read1(1 << 16):
                 data += piece

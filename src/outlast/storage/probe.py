@@ -17,7 +17,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 import secrets
 import shutil
 import subprocess
@@ -33,6 +32,7 @@ from outlast.errors import InvalidInput, StorageTrouble
 from outlast.settings import PRESETS, S
 from outlast.storage.bench import bench_swap as bench_swap
 from outlast.storage.bench import bench_text as bench_text
+from outlast.storage.beneath import FLOORS, mount_of
 from outlast.storage.etcd_heartbeat import EtcdArea
 from outlast.storage.etcd_register import EtcdRegister
 from outlast.storage.files import trouble_of
@@ -45,16 +45,6 @@ ROUNDS_MIN = 10
 ROOM_MIN = 64 * 1024 * 1024
 Progress = Callable[[str, int, int], None]
 
-# The shortest preset that outlasts an ordinary failover of the file system itself; of NFS and OCFS2
-# as measured, docs/operating/file-systems.md
-_FLOORS = {
-    "nfs": "standard", "nfs4": "standard", "ocfs2": "tolerant", "gfs2": "standard",
-    "fuse.glusterfs": "tolerant", "glusterfs": "tolerant", "ceph": "tolerant",
-    "fuse.ceph": "tolerant", "cifs": "patient",
-}  # fmt: skip
-# For so long all hosts' beats stand still when one host dies: o2cb's own 60 s, and the recovery of
-# its locks
-_STANDSTILL_S = {"ocfs2": 70}
 _ORDER = ("quick", "standard", "tolerant", "patient")
 
 
@@ -339,23 +329,12 @@ def spread(took_s: Sequence[float]) -> Spread:
 
 def _qualifying(fs_type: str, beat: Spread, swap: Spread) -> tuple[str, ...]:
     """Presets whose interval holds two beats, and whose fence window holds three worst cases."""
-    floor = _ORDER.index(_FLOORS.get(fs_type, "quick"))
+    floor = _ORDER.index(FLOORS.get(fs_type, "quick"))
     return tuple(
         name
         for name in _ORDER[floor:]
         if 2 * beat.p99_ms < PRESETS[name].beat_ns / S * 1000
         and 3 * max(beat.max_ms, swap.max_ms) < PRESETS[name].fence_ns / S * 1000
-    )
-
-
-def standstill(fs_type: str, fence_ns: int) -> str:
-    """Why a pool with this fence window cannot live on such a file system; "" = it can. Pure."""
-    still_s = _STANDSTILL_S.get(fs_type, 0)
-    if fence_ns > still_s * S:
-        return ""
-    return (
-        f"on {fs_type} the writes of all hosts stand still for up to {still_s} s when one of them "
-        f"dies, longer than the fence window of {fence_ns // S} s: all would end their VMs"
     )
 
 
@@ -368,30 +347,6 @@ def _verdict(
     if not presets:
         return f"Not usable for a pool: too slow (worst heartbeat {beat.max_ms / 1000:.1f} s)."
     why = ""
-    if fs_type in _FLOORS:
+    if fs_type in FLOORS:
         why = f" {fs_type} may itself take long to recover; shorter ones are not offered."
     return f"Usable for a pool; the shortest timing it can hold is '{presets[0]}'.{why}"
-
-
-def mount_of(path: Path) -> tuple[str, str]:
-    """File system type of a path, and its mount point with options."""
-    best = ("", "unknown", "unknown")
-    device = os.stat(path).st_dev  # noqa: PTH116
-    try:
-        lines = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return best[1], best[2]
-    for line in lines:
-        point, fs_type, options = [*line.split(), "", "", "", ""][1:4]
-        point = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), point)  # blanks, mostly
-        inside = str(path) == point or str(path).startswith(point.rstrip("/") + "/")
-        if inside and len(point) >= len(best[0]) and _device(point) == device:
-            best = (point, fs_type, f"{point} ({options})")
-    return best[1], best[2]
-
-
-def _device(point: str) -> int:
-    try:
-        return os.stat(point).st_dev  # noqa: PTH116
-    except OSError:
-        return -1

@@ -41,6 +41,7 @@ from outlast.wire.shapes import (
     VmStatus,
     VmWish,
     parse,
+    parse_list,
 )
 from outlast.wire.target import Target, certificates, parse_target
 from outlast.wire.why import Why
@@ -208,7 +209,7 @@ class AgentClient:
         return parse(kind, self.call("GET", path))
 
     def _list(self, path: str, kind: type[_S]) -> list[_S]:
-        return [kind.model_validate(item) for item in json.loads(self.call("GET", path))]
+        return parse_list(kind, self.call("GET", path))
 
     def _wish(self, method: str, path: str, body: BaseModel | None = None) -> VmWish:
         raw = body.model_dump_json(exclude_unset=True).encode() if body else b""

@@ -1,4 +1,4 @@
-"""Shapes of the agent's API about uploads of images, and its calls for the command line."""
+"""Shapes and calls of the agent's API about images: the library, imports, uploads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field
 
 from outlast.wire.client import AgentClient
 from outlast.wire.disks import JobStatus
-from outlast.wire.shapes import Answer, Request, parse
+from outlast.wire.shapes import Answer, PoolWish, Request, parse, parse_list
 
 
 class UploadWish(Request):
@@ -31,11 +31,54 @@ class ImportStatus(JobStatus):
     name: str
 
 
+class ImageInfo(Answer):
+    """A disk image of the pool's library."""
+
+    name: str
+    disks: int
+    virtual_bytes: int
+    stored_bytes: int  # what it takes on the storage
+    source: str  # it came from
+    kind: str  # format of the source
+    sha256: str  # of the source
+    created_wall_s: float
+    by_host: str  # that imported it
+
+
+class ImageImport(Request):
+    """An image from elsewhere: an https address, or the name of a file in the pool's `import`."""
+
+    source: str = Field(min_length=1, max_length=2000)
+    sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+    rate_bytes_s: int = Field(default=48 << 20, ge=0)
+
+
 class ImageClient:
-    """Uploads, through one agent."""
+    """Through one agent."""
 
     def __init__(self, client: AgentClient) -> None:
         self._client = client
+
+    def all(self) -> list[ImageInfo]:
+        """By name. Raises StorageTrouble."""
+        return parse_list(ImageInfo, self._client.call("GET", "/v1/images"))
+
+    def import_(self, name: str, wish: ImageImport) -> ImportStatus:
+        """Begin an import by that agent's host. Raises Conflict, InvalidInput, NotFound."""
+        raw = wish.model_dump_json(exclude_unset=True).encode()
+        return parse(ImportStatus, self._client.call("POST", f"{_image(name)}/import", raw))
+
+    def importing(self, name: str) -> ImportStatus:
+        """Raises NotFound when that agent has begun none."""
+        return parse(ImportStatus, self._client.call("GET", f"{_image(name)}/import"))
+
+    def give_up(self, name: str) -> ImportStatus:
+        """Break off what that agent imports. Raises NotFound."""
+        return parse(ImportStatus, self._client.call("DELETE", f"{_image(name)}/import"))
+
+    def remove(self, name: str) -> PoolWish:
+        """Raises NotFound."""
+        return parse(PoolWish, self._client.call("DELETE", _image(name)))
 
     def begin(self, name: str, wish: UploadWish) -> UploadStatus:
         """Begin, or find out how much is there already. Raises Conflict, StorageTrouble."""
@@ -57,5 +100,9 @@ class ImageClient:
         return parse(ImportStatus, self._client.call("GET", f"{_upload(name)}/import"))
 
 
+def _image(name: str) -> str:
+    return f"/v1/images/{quote(name, safe='')}"
+
+
 def _upload(name: str) -> str:
-    return f"/v1/images/{quote(name, safe='')}/upload"
+    return f"{_image(name)}/upload"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from outlast.errors import InvalidInput, OutlastError
 from outlast.wire.drills import DrillKind
@@ -359,6 +359,14 @@ def parse(kind: type[_R], raw: bytes | str) -> _R:
     """
     try:
         return kind.model_validate_json(raw)
+    except ValidationError as trouble:
+        raise _bad_field(trouble) from None
+
+
+def parse_list(kind: type[_R], raw: bytes) -> list[_R]:
+    """Shapes from a JSON list. Raises BadField."""
+    try:
+        return TypeAdapter(list[kind]).validate_json(raw)  # type: ignore[valid-type]
     except ValidationError as trouble:
         raise _bad_field(trouble) from None
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from urllib.parse import quote
 
 from pydantic import Field
 
 from outlast.wire.client import AgentClient
-from outlast.wire.shapes import VCPUS_MAX, Answer, Request, VmWish, parse
+from outlast.wire.shapes import VCPUS_MAX, Answer, PoolWish, Request, VmWish, parse, parse_list
 from outlast.wire.size_field import Size
+
+USER_DATA_MAX = 64 << 10
 
 
 class TemplateInfo(Answer):
@@ -22,16 +23,31 @@ class TemplateInfo(Answer):
     disks: int
     networks: list[str] = Field(default=[])
     note: str = ""
+    vms: list[str] = Field(default=[])  # whose disks lie over it
+    created_wall_s: float = 0
+
+
+class TemplateWish(Request):
+    """A template of an image; it shares the image's files."""
+
+    name: str
+    image: str
+    memory: Size
+    vcpus: int = Field(default=1, ge=1, le=VCPUS_MAX)
+    networks: list[str] = Field(default=[], max_length=16)
+    note: str = Field(default="", max_length=200)
 
 
 class TemplateDeploy(Request):
-    """A new VM with the networks of a template, its disks linked clones; stopped at first."""
+    """A new VM of a template, its disks linked clones; stopped at first."""
 
     name: str
     memory: Size | None = None  # None = the template's
     vcpus: int | None = Field(default=None, ge=1, le=VCPUS_MAX)
     user: str = Field(default="", max_length=32)  # made with the keys, and sudo
     ssh_keys: list[str] = Field(default=[], max_length=16)
+    user_data: str = Field(default="", max_length=USER_DATA_MAX)  # for cloud-init, as it is
+    networks: list[str] | None = Field(default=None, max_length=16)  # None = the template's
 
 
 class TemplateClient:
@@ -42,8 +58,17 @@ class TemplateClient:
 
     def all(self) -> list[TemplateInfo]:
         """By name. Raises StorageTrouble."""
-        found = json.loads(self._client.call("GET", "/v1/templates"))
-        return [TemplateInfo.model_validate(one) for one in found]
+        return parse_list(TemplateInfo, self._client.call("GET", "/v1/templates"))
+
+    def create(self, wish: TemplateWish) -> PoolWish:
+        """Raises NotFound without the image, Conflict when there is one of this name."""
+        raw = wish.model_dump_json(exclude_unset=True).encode()
+        return parse(PoolWish, self._client.call("POST", "/v1/templates", raw))
+
+    def remove(self, name: str) -> PoolWish:
+        """Raises NotFound, Conflict while disks of VMs lie over it."""
+        path = f"/v1/templates/{quote(name, safe='')}"
+        return parse(PoolWish, self._client.call("DELETE", path))
 
     def deploy(self, template: str, wish: TemplateDeploy) -> VmWish:
         """Raises NotFound, Conflict when there is such a VM, InvalidInput, StorageTrouble."""

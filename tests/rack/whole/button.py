@@ -2,31 +2,59 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "power"))
-from redfish import PASSWORD, Bmc
+import ipmi
+import redfish
 
 from outlast.power import agents
 from outlast.rack import net
 from outlast.rack.lab import POOL, Lab
 
 
-def bmc_of(lab: Lab, host: str, folder: Path) -> Bmc:
+def bmc_of(lab: Lab, host: str, folder: Path) -> redfish.Bmc:
     """It is the power switch of this host from now on, by fence_redfish; and it answers."""
     if not (agents.folder_of_agents() / "fence_redfish").exists():
         pytest.skip("needs fence-agents")
-    status = lab.rack.status()
-    third = int(str(status["hosts"][host]["addresses"]["mgmt"]).split(".")[2])
-    address = net.address("mgmt", net.SWITCH, third)
-    where = int(status["pid"]), int(status["switch_thread"])
-    bmc = net.inside(*where, lambda: Bmc(folder, address, lambda to: lab.rack.power(host, to)))
-    (lab.pool_dir / "bmc").write_text(PASSWORD)
-    options = [word for option in bmc.options() for word in ("--option", option)]
-    secret = ["--secret", f"password={POOL}/bmc"]
-    lab.outlast(lab.hosts[0], "host", "fence", "set", host, "fence_redfish", *options, *secret)
+    where, address = _place(lab, host)
+    bmc = net.inside(
+        *where, lambda: redfish.Bmc(folder, address, lambda to: lab.rack.power(host, to))
+    )
+    _set(lab, host, "fence_redfish", bmc.options(), redfish.PASSWORD)
     assert "GET /redfish/v1" in bmc.asked[0], "it was not asked whether it answers"
     return bmc
+
+
+@contextlib.contextmanager
+def ipmi_bmc_of(lab: Lab, host: str, folder: Path) -> Iterator[ipmi.IpmiBmc]:
+    """The same by fence_ipmilan."""
+    if ipmi.missing():
+        pytest.skip(f"needs {ipmi.missing()}")
+    where, address = _place(lab, host)
+    with contextlib.ExitStack() as left:
+        bmc = net.inside(*where, lambda: left.enter_context(
+            ipmi.IpmiBmc(folder, address, lambda to: lab.rack.power(host, to))))  # fmt: skip
+        _set(lab, host, "fence_ipmilan", bmc.options(), ipmi.PASSWORD)
+        assert bmc.asked == ["get power"], "it was not asked whether it answers"
+        yield bmc
+
+
+def _place(lab: Lab, host: str) -> tuple[tuple[int, int], str]:
+    """Where a BMC stands, and its address there."""
+    status = lab.rack.status()
+    third = int(str(status["hosts"][host]["addresses"]["mgmt"]).split(".")[2])
+    where = int(status["pid"]), int(status["switch_thread"])
+    return where, net.address("mgmt", net.SWITCH, third)
+
+
+def _set(lab: Lab, host: str, agent: str, options: tuple[str, ...], password: str) -> None:
+    (lab.pool_dir / "bmc").write_text(password)
+    words = [word for option in options for word in ("--option", option)]
+    secret = ["--secret", f"password={POOL}/bmc"]
+    lab.outlast(lab.hosts[0], "host", "fence", "set", host, agent, *words, *secret)

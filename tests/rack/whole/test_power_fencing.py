@@ -1,7 +1,8 @@
 """A power switch on real hosts: a host that is cut off is switched off, and its VM starts sooner.
 
-fence_redfish, as it is installed, speaks with a small BMC on the rack's network, whose button is
-the rack's own. About 45 seconds, because the timing must leave room between F and T_dead.
+fence_ipmilan, as it is installed, speaks with OpenIPMI's simulator of a BMC on the rack's network,
+whose button is the rack's own. About 45 seconds, because the timing must leave room between F and
+T_dead.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from button import bmc_of
+from button import ipmi_bmc_of
 from evidence import Lives, Story, boots, wait_back
 
 from outlast.rack import net
@@ -36,17 +37,16 @@ def lab(tmp_path: Path, pycache: Path) -> Iterator[Lab]:
 
 def test_a_cut_host_is_switched_off_and_that_is_proof(lab: Lab, tmp_path: Path) -> None:
     host, before, story = lab.where("vm1"), boots(lab), Story(lab)
-    bmc = bmc_of(lab, host, tmp_path)
-    with Lives(lab) as lives:
+    with ipmi_bmc_of(lab, host, tmp_path) as bmc, Lives(lab) as lives:
         cut = time.monotonic()
         for network in net.NETS:  # pulled: a reset by its own guard brings nothing back
             lab.rack.link(host, False, network)
         wait_back(lab, before)
         took_s = time.monotonic() - cut
         assert not lives.overlaps()
+        assert "set power 0" in bmc.asked
     print(f"runs again after {took_s:.1f} s")
     assert took_s > F_S, "before its own guard had ended it"
-    assert "POST ForceOff" in bmc.asked
     assert lab.rack.status()["hosts"][host]["power"] == "off"
     told = story.wait("fence-begins", "host-off", "lease-taken")
     assert "proof: fenced" in told["lease-taken"][-1], told["lease-taken"]

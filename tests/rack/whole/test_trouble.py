@@ -53,7 +53,7 @@ def test_a_clock_far_off_is_told_before_joining(lab: Lab) -> None:
     program = (
         "import sys, time; from pathlib import Path; from outlast.cli.machine import check_clock\n"
         "from outlast.errors import OutlastError\n"
-        "try: print(check_clock(Path('/srv/pool/tmp'), time.time() + float(sys.argv[1])))\n"
+        "try: print(check_clock(Path('/srv/pool'), time.time() + float(sys.argv[1])))\n"
         "except OutlastError as error: print(error.sentence, '-', error.hint)\n"
     )
     python = [sys.executable, "-c", program]

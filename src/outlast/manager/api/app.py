@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from outlast import __version__
 from outlast.errors import InvalidInput, NotFound, OutlastError
-from outlast.manager.api import hooks, logins, people, pools, tasks, vms
+from outlast.manager.api import equipment, hooks, logins, people, pools, tasks, vms
 from outlast.manager.api.answers import ERRORS
 from outlast.manager.errors import NotLoggedIn, TooOften
 from outlast.manager.metrics import router as metrics_router
@@ -40,8 +40,8 @@ def build(manager: Manager) -> FastAPI:
         description="Pools of KVM/QEMU hosts: what they are, and wishes about them.",
     )  # fmt: skip
     app.state.manager = manager
-    for router in (pools.router, vms.router, tasks.router, logins.router, people.router,
-                   hooks.router):  # fmt: skip
+    for router in (pools.router, vms.router, equipment.router, tasks.router, logins.router,
+                   people.router, hooks.router):  # fmt: skip
         app.include_router(router, prefix=PREFIX, responses=ERRORS)
     app.include_router(metrics_router)
     app.add_api_route(f"{PREFIX}/health", _health, methods=["GET"], tags=["managers"])

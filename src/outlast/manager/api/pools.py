@@ -20,14 +20,9 @@ from outlast.manager.api.gate import Caller, logged_in, needs
 from outlast.manager.api.once import KEY, Once, accepted
 from outlast.manager.ports import PoolEntry
 from outlast.wire.shapes import HaSwitch, HostMaintain, HostStatus, PoolChange, TimelineEntry
-from outlast.wire.templates import TemplateDeploy, TemplateInfo
 from outlast.wire.why import Why
 
 router = APIRouter()
-
-
-class TemplateDeployBody(TemplateDeploy):
-    start: bool = False  # and start it once it is there
 
 
 class DrillBody(Request):
@@ -98,29 +93,6 @@ async def change_pool(
     """Settings of the whole pool; what is not given stays as it is."""
     acts, who = caller.manager.acts, caller.person.name
     return await once(lambda: acts.pool_set(caller.pool_id, who, wish, address=caller.address))
-
-
-@router.get("/pools/{pool}/templates", tags=["templates"])
-async def list_templates(
-    pool: str, caller: Annotated[Caller, needs("create")]
-) -> list[TemplateInfo]:
-    """Of which VMs can be made; asks an agent."""
-    return await caller.manager.reads.templates(caller.pool_id)
-
-
-@router.post("/pools/{pool}/templates/{template}/deploy", tags=["templates"], **accepted())
-async def deploy(
-    pool: str, template: str, wish: TemplateDeployBody, caller: Annotated[Caller, needs("create")],
-    once: Once, key: KEY = "",
-) -> Response:  # fmt: skip
-    """A new VM, its disks linked clones; stopped, unless `start` is true."""
-    acts, plain = caller.manager.acts, wish.model_dump(exclude={"start"}, exclude_unset=True)
-    return await once(
-        lambda: acts.deploy(
-            caller.pool_id, caller.person.name, template, TemplateDeploy(**plain),
-            start=wish.start, address=caller.address,
-        )
-    )  # fmt: skip
 
 
 @router.get("/pools/{pool}/hosts", tags=["hosts"])

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Query, Response
 from starlette.responses import StreamingResponse
 
-from outlast.errors import InvalidInput, NotFound
+from outlast.errors import InvalidInput, NotFound, Refused
 from outlast.manager.api.answers import (
     ERRORS,
     Cursor,
@@ -25,6 +25,7 @@ from outlast.manager.api.answers import (
     unpack_id,
 )
 from outlast.manager.api.gate import Caller, logged_in
+from outlast.manager.api.once import KEY, Once, accepted
 from outlast.manager.hub import RESET, Batch, Hub
 from outlast.manager.ports import Change, Scope, Task
 from outlast.manager.repository import records
@@ -32,6 +33,10 @@ from outlast.manager.repository import records
 router = APIRouter()
 PING_S = 15.0
 WAIT_MAX_S = 60.0
+CANCELS = {"migrate": "migrate", "image-import": "images"}  # the right for it, by verb
+VM_VERBS = frozenset(
+    {"start", "stop", "kill", "migrate", "stay", "ha", "set", "create", "delete"}
+)  # all others are about hosts and whole pools
 
 
 @router.get("/tasks", tags=["tasks"])
@@ -70,6 +75,28 @@ async def one_task(
     return TaskOut(**asdict(found))
 
 
+@router.post("/tasks/{task}/cancel", tags=["tasks"], **accepted())
+async def cancel_task(
+    task: str, caller: Annotated[Caller, logged_in()], once: Once, key: KEY = ""
+) -> Response:
+    """Have a move or an import not go on; answers with the task of this wish."""
+    found, acts = await _task(caller, task), caller.manager.acts
+    if not sees_task(caller, found):
+        raise NotFound(f"there is no task '{task[:80]}'")
+    await check_cancel(caller, found)
+    return await once(lambda: acts.cancel(found, caller.person.name, address=caller.address))
+
+
+async def check_cancel(caller: Caller, task: Task) -> None:
+    """Who may wish it may take it back. Raises Refused."""
+    people, action = caller.manager.people, CANCELS.get(task.verb, "")
+    vm = task.object if action == "migrate" else ""
+    if action and not people.may(caller.person, action, task.pool_id, vm):
+        await people.audit(caller.person, "cancel", task.id, address=caller.address, ok=False,
+                           sentence="refused")  # fmt: skip
+        raise Refused(f"{caller.person.name} may not do this: it needs the right '{action}' there")
+
+
 async def _task(caller: Caller, task_id: str) -> Task:
     """One that another manager has just made is not known here yet. Raises NotFound."""
     try:
@@ -98,9 +125,10 @@ async def _wait(caller: Caller, task_id: str, wait_s: float) -> Task:
 
 def sees_task(caller: Caller, task: Task) -> bool:
     scope = caller.scope
-    if task.verb in ("maintain", "resume", "power-off", "drill", "pool-ha", "pool-set"):
-        return scope.sees_pool(task.pool_id)
-    return scope.sees_vm(task.pool_id, task.object) or task.who == caller.person.name
+    if task.who == caller.person.name:
+        return True
+    of_a_vm = task.verb in VM_VERBS
+    return scope.sees_vm(task.pool_id, task.object) if of_a_vm else scope.sees_pool(task.pool_id)
 
 
 # ---- history

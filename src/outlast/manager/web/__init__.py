@@ -10,6 +10,8 @@
     edits.py     settings of VMs and pools  filters.py   the list's address
     bulk.py      wishes for many VMs        runs.py      how far those are
     views.py     addresses with names
+    equipment.py networks, storage, images, templates; stock.py asks for them,
+                 equipment_buttons.py wishes about them
     live.py      the stream of fragments         foresight.py what would happen if
     terminal.py  console and screen    tunnel.py   its tickets and the way to the VM
     health.py    states as words and shapes      pictures/    data in, SVG out
@@ -31,6 +33,7 @@ from outlast.errors import OutlastError
 from outlast.manager.ports import Acts, People, Reads
 from outlast.manager.web import (
     bulk,
+    equipment,
     factors,
     journal,
     live,
@@ -55,8 +58,8 @@ def attach(app: FastAPI, reads: Reads, acts: Acts, people_: People) -> None:
     app.state.web = Room(manager)
     router = APIRouter(include_in_schema=False)
     for part in (
-        sign_in, factors, pools, views, bulk, vms, terminal, wishes, journal, moments, people, live,
-        static,
+        sign_in, factors, pools, views, bulk, vms, equipment, terminal, wishes, journal, moments,
+        people, live, static,
     ):  # fmt: skip
         router.include_router(part.router)
     app.include_router(router)

@@ -44,7 +44,7 @@ Act = Callable[[Aim, Form], Awaitable[Task]]
 
 @dataclass(frozen=True, slots=True)
 class Button:
-    kind: str  # pool | host | vm
+    kind: str  # of what it is about; see wishes.PLACES
     verb: str  # last part of its address
     action: str  # one of ports.ACTIONS
     label: str
@@ -56,6 +56,8 @@ class Button:
     title: str = ""  # of the dialog; {name} is filled in
     tone: str = ""  # "bad": what it does hurts
     first: Form = NO_FORM  # what the form says at the beginning
+    fields: tuple[edits.Field, ...] = ()  # of a form that is nothing but these
+    main: bool = False  # what people come to its page for
 
 
 def span_of(form: Form) -> int | None:
@@ -83,7 +85,7 @@ def _switch(form: Form, on: bool) -> HaSwitch:
     return make(HaSwitch, on=False, why=form["why"], for_s=span_of(form))
 
 
-def _plain(method: str) -> Act:
+def plain(method: str) -> Act:
     """A wish that has nothing but its object."""
 
     async def act(to: Aim, form: Form) -> Task:
@@ -182,20 +184,20 @@ def _is_pool(test: Callable[[PoolEntry], bool]) -> Callable[[object], bool]:
 
 BUTTONS: tuple[Button, ...] = (
     Button("vm", "start", "start", "Start", "player-play", DIRECT,
-           _vm_state("stopped", "down", "waiting"), _vm("start"), _plain("start")),
+           _vm_state("stopped", "down", "waiting"), _vm("start"), plain("start")),
     Button("vm", "migrate", "migrate", "Migrate", "arrows-right-left", ASK,
            _is_vm(lambda v: v.state == "running" and (v.move is None or v.move.failed != "")),
            lambda name, f: f"outlast vm migrate {name}" + (f" --to {f['to']}" if f["to"] else ""),
            _with("migrate", lambda f: {"to": f["to"]}), "Migrate {name}"),
     Button("vm", "stay", "migrate", "Cancel the move", "x", DIRECT,
            _is_vm(lambda v: v.move is not None and v.move.failed == ""),
-           lambda name, f: f"outlast vm migrate {name} --cancel", _plain("stay")),
+           lambda name, f: f"outlast vm migrate {name} --cancel", plain("stay")),
     Button("vm", "stop", "stop", "Shut down", "power", ASK,
-           _vm_state("running", "starting", "paused"), _vm("stop"), _plain("stop"),
+           _vm_state("running", "starting", "paused"), _vm("stop"), plain("stop"),
            "Shut down {name}?"),
     Button("vm", "kill", "kill", "End at once", "bolt", ASK,
            _vm_state("running", "starting", "paused", "stopping", "unconfirmed"), _vm("kill"),
-           _plain("kill"), "End {name} at once?", "bad"),
+           plain("kill"), "End {name} at once?", "bad"),
     Button("vm", "ha-off", "ha", "Switch HA off", "shield-off", ASK,
            _is_vm(lambda v: v.ha and v.ha_off is None),
            lambda name, f: f"outlast vm ha {name} off{_options(f)}",
@@ -228,12 +230,12 @@ BUTTONS: tuple[Button, ...] = (
            _with("drill", lambda f: {"kind": _kind(f)}), "Let {name} fail, on purpose?", "bad"),
     Button("host", "power-off", "power-off", "Power off", "plug-off", TYPE,
            _is_host(lambda h: h.state == "member"),
-           lambda name, f: f"outlast host power-off {name}", _plain("power_off"),
+           lambda name, f: f"outlast host power-off {name}", plain("power_off"),
            "Power off {name}?", "bad"),
     Button("pool", "new-vm", "create", "New VM", "plus", ASK,
            _is_pool(lambda p: not p.stale), _create_command,
            _create, "New VM",
-           first=Form([("start", "1")])),
+           first=Form([("start", "1")]), main=True),
     Button("pool", "settings", "pool-set", "Settings", "adjustments", ASK,
            _is_pool(lambda p: not p.stale),
            lambda name, f: edits.command("outlast pool set", edits.POOL_FIELDS, f),

@@ -13,10 +13,13 @@ from outlast.manager.ports import PoolEntry
 from outlast.manager.web import edits
 from outlast.manager.web.buttons import SPANS, Button
 from outlast.manager.web.edits import Thing
+from outlast.manager.web.equipment_buttons import CARDS, values_of
 from outlast.manager.web.gate import View
 from outlast.placement.choose import Answer
 from outlast.placement.plan import Plan
 from outlast.readiness.drills import Rehearsal
+from outlast.wire.equipment import NetworkInfo, StorageInfo
+from outlast.wire.images import ImageInfo
 from outlast.wire.shapes import HostStatus, VmStatus
 from outlast.wire.templates import TemplateInfo
 
@@ -39,6 +42,8 @@ class Foreseen:
     spans: tuple[str, ...] = field(default=tuple(SPANS))
 
 
+USED = (NetworkInfo, StorageInfo, TemplateInfo)
+CHANGES = ("Every host changes it within seconds; VMs on it lose the network for a moment.",)
 SETS_VM = (
     "What runs stays where it is; where it may run counts from its next start on.",
     "More memory and vCPUs come at once if it has room to grow; else with its next start.",
@@ -48,6 +53,8 @@ SETS_POOL = ("All hosts take it over while everything runs; no VM notices.",)
 
 async def of(view: View, button: Button, thing: Thing) -> Foreseen:
     entry = view.manager.reads.pool(view.caller.pool_id)
+    if button.fields or isinstance(thing, edits.Listed):
+        return _equipment(button.verb, thing)
     if isinstance(thing, VmStatus):
         return await _vm(view, button.verb, thing, entry)
     if isinstance(thing, HostStatus):
@@ -55,6 +62,27 @@ async def of(view: View, button: Button, thing: Thing) -> Foreseen:
     if button.verb == "new-vm":
         return await _new_vm(view, entry)
     return _pool(button.verb, entry)
+
+
+def _equipment(verb: str, thing: Thing) -> Foreseen:
+    """What is new is told by its form; steady is what was there when the dialog was made."""
+    if verb != "remove":
+        steady = tuple(f"{k} {v}" for k, v in values_of(CARDS, thing).items())
+        lines = CHANGES if isinstance(thing, NetworkInfo) else ()
+        return Foreseen(lines, steady=steady)
+    using = ", ".join(thing.vms[:8]) if isinstance(thing, USED) else ""
+    if isinstance(thing, NetworkInfo):
+        warning = f"these VMs are on it: {using}" if using else ""
+        lines = ("Each host removes its bridge as soon as no VM uses it there.",)
+        return Foreseen(lines, warning, (thing.name, using))
+    if isinstance(thing, ImageInfo):
+        lines = ("Its files are deleted. Templates that were made of it keep what they need.",)
+        return Foreseen(lines, steady=(thing.name,))
+    warning = f"it is needed, and stays: disks of {using} are on it" if using else ""
+    lines = ("What is on it stays. Each host unmounts it when nothing uses it there.",)
+    if isinstance(thing, TemplateInfo):
+        lines = ("Its files are deleted.",)
+    return Foreseen(lines, warning, (using,), impossible=bool(using))
 
 
 async def _new_vm(view: View, entry: PoolEntry) -> Foreseen:

@@ -9,25 +9,30 @@ Rules:
 
 from __future__ import annotations
 
+import json
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from outlast.errors import InvalidInput
 from outlast.manager.ports import PoolEntry
 from outlast.manager.web.forms import Form
 from outlast.settings import PRESETS, S
+from outlast.wire.equipment import NetworkInfo, StorageInfo
+from outlast.wire.images import ImageInfo
 from outlast.wire.shapes import BadField, HostStatus, PoolChange, VmChange, VmStatus, make
 from outlast.wire.sizes import MIB, size_text
+from outlast.wire.templates import TemplateInfo
 
-Thing = PoolEntry | HostStatus | VmStatus
+Listed = NetworkInfo | StorageInfo | ImageInfo | TemplateInfo  # things without pages of their own
+Thing = PoolEntry | HostStatus | VmStatus | Listed
 
 
 def _text(name: str, said: str) -> object:
     return said
 
 
-def _number(name: str, said: str) -> object:
+def as_number(name: str, said: str) -> int | float:
     """Raises BadField."""
     for kind in (int, float):
         try:
@@ -37,7 +42,7 @@ def _number(name: str, said: str) -> object:
     raise BadField(f"{name}: {said[:40]!r} is no number", field=name)
 
 
-def _words(name: str, said: str) -> object:
+def as_words(name: str, said: str) -> object:
     return said.split()
 
 
@@ -64,6 +69,9 @@ class Field:
     empty: str = ""  # what the command calls nothing
     unit: str = ""
     hint: str = ""
+    initial: str = ""  # of something new; the command says the others
+    required: bool = False
+    lines: bool = False  # a text of several
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +95,15 @@ VM_FIELDS = (
         ("high", "high: gets a place first"), ("normal", "normal"), ("low", "low"),
         ("best-effort", "best-effort: only where room is left"))),
     Field("memory", "Memory", "--memory", hint="like 8GiB"),
-    Field("vcpus", "vCPUs", "--vcpus", _number),
-    Field("start_order", "Start order", "--start-order", _number, hint="0 starts first"),
-    Field("start_delay_s", "Starts later by", "--start-delay", _number, unit="s", hint="seconds"),
+    Field("vcpus", "vCPUs", "--vcpus", as_number),
+    Field("start_order", "Start order", "--start-order", as_number, hint="0 starts first"),
+    Field("start_delay_s", "Starts later by", "--start-delay", as_number, unit="s", hint="seconds"),
     Field("ready", "Those after it start when", "--ready", empty="runs",
           hint="agent, tcp:5432 or delay:30s answers; nothing: it runs"),
     Field("groups", "Groups", "--group", _groups, empty="none",
           hint="like apart:db; a ? behind it: if possible"),
-    Field("preferred", "Only on these hosts", "--prefer", _words, many=True, empty="any"),
-    Field("likes", "Rather on these hosts", "--like", _words, many=True, empty="any"),
+    Field("preferred", "Only on these hosts", "--prefer", as_words, many=True, empty="any"),
+    Field("likes", "Rather on these hosts", "--like", as_words, many=True, empty="any"),
 )  # fmt: skip
 POOL_FIELDS = (
     Field("timing", "Timing", "--timing",
@@ -106,20 +114,21 @@ POOL_FIELDS = (
     Field("balance", "Balance", "--balance", choices=(
         ("off", "off: VMs move when somebody says so"),
         ("auto", "auto: the master evens the pool out, while it is quiet"))),
-    Field("balance_moves_h", "At most so many of these moves an hour", "--balance-moves", _number),
+    Field("balance_moves_h", "At most so many of these moves an hour", "--balance-moves",
+          as_number),
     Field("moves_at_once", "Moves that a host sends, and takes, at once", "--moves-at-once",
-          _number),
-    Field("move_mib_s", "MiB a second of each", "--move-rate", _number, hint="0: no limit"),
-    Field("move_connections", "Connections of each", "--move-connections", _number),
+          as_number),
+    Field("move_mib_s", "MiB a second of each", "--move-rate", as_number, hint="0: no limit"),
+    Field("move_connections", "Connections of each", "--move-connections", as_number),
     Field("cpu_mode", "Processor that VMs see", "--cpu", choices=(
         ("auto", "auto: what all hosts have, if all have KVM"),
         ("baseline", "baseline: what all hosts have"),
         ("host", "host: all of their own host's; they may not be able to move"))),
-    Field("vcpu_ratio", "vCPUs that a processor may carry", "--vcpu-ratio", _number),
-    Field("memory_ratio", "Memory is promised", "--memory-ratio", _number,
+    Field("vcpu_ratio", "vCPUs that a processor may carry", "--vcpu-ratio", as_number),
+    Field("memory_ratio", "Memory is promised", "--memory-ratio", as_number,
           hint="times; 1: never twice"),
-    Field("restart_limit", "Restarts of one VM, then it stays down", "--restarts", _number),
-    Field("restart_window_s", "within so many seconds", "--restart-window", _number, unit="s"),
+    Field("restart_limit", "Restarts of one VM, then it stays down", "--restarts", as_number),
+    Field("restart_window_s", "within so many seconds", "--restart-window", as_number, unit="s"),
     Field("witness", "Witness of splits, such as the gateway", "--witness",
           hint="IP addresses with commas between; who reaches it stays"),
     Field("join", "Who may make a machine a host", "--join", choices=(
@@ -143,7 +152,7 @@ def now(thing: Thing) -> dict[str, str]:
             "groups": " ".join(groups),
             "preferred": " ".join(thing.preferred), "likes": " ".join(thing.likes),
         }  # fmt: skip
-    if isinstance(thing, HostStatus):
+    if not isinstance(thing, PoolEntry):
         return {}
     values = thing.status.settings.model_dump()
     known = {f.name: f"{values[f.name]:g}" if isinstance(values[f.name], float)
@@ -151,20 +160,29 @@ def now(thing: Thing) -> dict[str, str]:
     return known | {"timing": thing.status.preset}
 
 
-def inputs(thing: Thing, form: Form, hosts: Sequence[str]) -> tuple[Input, ...]:
+def inputs(
+    fields: Sequence[Field], known: Mapping[str, str], form: Form, hosts: Sequence[str] = ()
+) -> tuple[Input, ...]:
     """Fields with what is typed in them, or with what they are now."""
-    known = now(thing)
-    changed = _changed(fields_of(thing), form)
+    changed = _changed(fields, form)
     return tuple(
         Input(field, changed.get(field.name, known[field.name]), known[field.name],
               tuple(dict.fromkeys((*hosts, *known[field.name].split()))) if field.many else ())
-        for field in fields_of(thing) if field.name in known
+        for field in fields if field.name in known
     )  # fmt: skip
+
+
+def was(fields: Sequence[Field], form: Form) -> str:
+    """What the fields were when the form was made, for the audit."""
+    return json.dumps({f.name: form[f"was-{f.name}"] for f in fields})
 
 
 def _changed(fields: Sequence[Field], form: Form) -> dict[str, str]:
     """What the form says, for the fields in which it says something else than it did at first."""
-    said = {f.name: " ".join(form.all(f.name)) for f in fields if f"was-{f.name}" in form}
+    said = {
+        f.name: form.raw(f.name) if f.lines else " ".join(form.all(f.name))
+        for f in fields if f"was-{f.name}" in form
+    }  # fmt: skip
     return {
         f.name: said[f.name] for f in fields
         if f.name in said and said[f.name].split() != form[f"was-{f.name}"].split()
@@ -173,15 +191,16 @@ def _changed(fields: Sequence[Field], form: Form) -> dict[str, str]:
 
 def vm_change(form: Form) -> VmChange:
     """Raises BadField, InvalidInput when nothing is changed."""
-    return make(VmChange, **_parsed(VM_FIELDS, form))
+    return make(VmChange, **parsed(VM_FIELDS, form))
 
 
 def pool_change(form: Form) -> PoolChange:
     """Raises BadField, InvalidInput when nothing is changed."""
-    return make(PoolChange, **_parsed(POOL_FIELDS, form))
+    return make(PoolChange, **parsed(POOL_FIELDS, form))
 
 
-def _parsed(fields: Sequence[Field], form: Form) -> dict[str, object]:
+def parsed(fields: Sequence[Field], form: Form) -> dict[str, object]:
+    """What is changed, by field. Raises BadField, InvalidInput when nothing is."""
     changed = _changed(fields, form)
     if not changed:
         raise InvalidInput("nothing is changed", hint="change something, or cancel")
@@ -195,7 +214,7 @@ def command(start: str, fields: Sequence[Field], form: Form) -> str:
         if field.name not in changed:
             continue
         value = changed[field.name]
-        repeated = field.many or field.empty
+        repeated = field.many or field.empty or field.parse is as_words
         for word in (value.split() if repeated else [value]) or [field.empty]:
             said.append(f"{field.option} {shlex.quote(word)}{field.unit}")
     return " ".join(said)

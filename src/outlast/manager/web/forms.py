@@ -12,7 +12,7 @@ from fastapi import Request
 from outlast.errors import InvalidInput
 
 FIELDS_MAX = 300  # as many VMs or hosts as a page can tick, and more
-VALUE_MAX = 4000
+VALUE_MAX = 32_000  # user-data of a VM is the longest
 KIND = "application/x-www-form-urlencoded"
 
 

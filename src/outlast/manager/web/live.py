@@ -28,6 +28,7 @@ from starlette.responses import StreamingResponse
 from outlast.errors import NotFound, Refused
 from outlast.manager.hub import RESET, Batch
 from outlast.manager.ports import COOKIE, Person
+from outlast.manager.web.equipment import TITLES, stock_fragment
 from outlast.manager.web.gate import View, page
 from outlast.manager.web.journal import tasks_fragment, visible_tasks
 from outlast.manager.web.pools import head_fragment, host_parts, pool_fragments, rows_fragment
@@ -53,10 +54,11 @@ class Watch:
     vms: frozenset[tuple[str, str]] = frozenset()
     list_: tuple[str, str] = ("", "")  # its address, and how its rows lie
     tasks: bool = False
+    stock: tuple[str, str] = ("", "")  # pool id, and which of its pages
 
     @property
     def gauges(self) -> bool:
-        return bool(self.pool or self.host[1] or self.list_[1])
+        return bool(self.pool or self.host[1] or self.list_[1] or self.stock[1])
 
     def trembling(self) -> set[tuple[str, str, str]]:
         """What changes without anything having happened."""
@@ -64,6 +66,8 @@ class Watch:
             return set()
         if self.list_[1]:
             return {("moved", *self.list_)}
+        if self.stock[1]:
+            return {("stock", *self.stock)}
         return {("gauges", self.pool or self.host[0], self.host[1])}
 
     def all(self) -> set[tuple[str, str, str]]:
@@ -74,6 +78,7 @@ class Watch:
         found |= {("pool", self.pool, "")} if self.pool else set()
         found |= {("host", *self.host)} if self.host[1] else set()
         found |= {("one", *self.one)} if self.one[1] else set()
+        found |= {("stock", *self.stock)} if self.stock[1] else set()
         return found | ({("tasks", "", "")} if self.tasks else set())
 
     def touched(self, batch: Batch) -> set[tuple[str, str, str]]:
@@ -84,7 +89,9 @@ class Watch:
                 return self.all()
             if kind == "task":
                 found |= {("count", "", "")} | ({("tasks", "", "")} if self.tasks else set())
-                found |= {w for w in self.all() if w[0] in ("one", "host") and w[1] == pool_id}
+                found |= {
+                    w for w in self.all() if w[0] in ("one", "host", "stock") and w[1] == pool_id
+                }
             if self.pools and kind in ("pool", "host", "vm"):
                 found.add(("pools", "", ""))
             if self.pool and pool_id == self.pool:
@@ -102,13 +109,15 @@ class Watch:
 async def live(
     view: Annotated[View, page()], pools: bool = False, pool: Text = "", host: Text = "",
     one: Text = "", vm: Words = [],  # noqa: B006
-    tasks: bool = False, list_: Annotated[str, Query(alias="list", max_length=2000)] = "",
+    tasks: bool = False, stock: Text = "",
+    list_: Annotated[str, Query(alias="list", max_length=2000)] = "",
     order: Text = "",
     after: Annotated[int, Query(ge=0, lt=1 << 62)] = 0,
     last_event_id: Annotated[str, Header(alias="Last-Event-ID", max_length=40)] = "",
 ) -> StreamingResponse:  # fmt: skip
     """Fragments of what the address names, for as long as the page is open."""
-    watch = Watch(pools, pool, _pair(host), _pair(one), frozenset(_vms(vm)), (list_, order), tasks)
+    watch = Watch(pools, pool, _pair(host), _pair(one), frozenset(_vms(vm)), (list_, order), tasks,
+                  _pair(stock))  # fmt: skip
     _check(view, watch)
     since = view.manager.reads.hub.last
     behind = bool(last_event_id) or after != since
@@ -136,6 +145,8 @@ def _check(view: View, watch: Watch) -> None:
     scope = view.scope
     pools = {watch.pool, watch.host[0]} - {""}
     vms = {v for v in (*watch.vms, watch.one) if v[1]}
+    if watch.stock[1] and not (watch.stock[1] in TITLES and view.may("catalog", watch.stock[0])):
+        raise Refused(f"{view.who} may not see all of this", hint="load the page again")
     if not all(map(scope.sees_pool, pools)) or not all(scope.sees_vm(*v) for v in vms):
         raise Refused(f"{view.who} may not see all of this", hint="load the page again")
 
@@ -222,6 +233,8 @@ def _made(view: View, thing: tuple[str, str, str]) -> dict[str, str]:
         return {"tasks": tasks_fragment(view)}
     if what == "moved":
         return moved_fragment(view, pool_id, name)
+    if what == "stock":
+        return stock_fragment(view, pool_id, name)
     if what == "pools":
         shown, last = ("pools", view.person.roles), view.manager.reads.hub.last
         return view.room.fragments(shown, last, lambda: {"pool-rows": rows_fragment(view)})

@@ -19,6 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from outlast.errors import OutlastError
+from outlast.manager.api.tasks import sees_task
 from outlast.manager.errors import NotLoggedIn
 from outlast.manager.ports import PoolEntry
 from outlast.manager.web import health
@@ -56,8 +57,7 @@ def page(view: View, template: str, /, *, at: int = 200, live: str = "", **value
 def frame(view: View, live: str = "") -> Gathered:
     """What every page has: who looks, where to, how many tasks run."""
     hub = view.manager.reads.hub
-    open_ = [t for t in view.manager.acts.tasks(open_only=True)
-             if view.scope.sees_vm(t.pool_id, t.object)]  # fmt: skip
+    open_ = [t for t in view.manager.acts.tasks(open_only=True) if sees_task(view.caller, t)]
     return {
         "view": view, "csrf": view.csrf, "path": view.request.url.path,
         "theme": theme(view.request), "open_tasks": len(open_), "live": live, "after": hub.last,
@@ -187,6 +187,14 @@ def size(mib: int | None) -> str:
     return "—" if mib is None else size_text(mib * MIB)
 
 
+def room(size_bytes: int) -> str:
+    """Rounded, as people speak of space."""
+    for unit, factor in (("TiB", MIB << 20), ("GiB", MIB << 10)):
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:.1f} {unit}"
+    return f"{size_bytes / MIB:.0f} MiB"
+
+
 def cap(sentence: str) -> str:
     """With a capital letter, unless it begins with what is a name or a value."""
     first = sentence.partition(" ")[0]
@@ -228,7 +236,8 @@ def _environment() -> Environment:
         "host_path": host_path, "moment_path": moment_path, "vm_id": vm_id, "host_id": host_id,
         "health": health,
     }  # fmt: skip
-    made.filters |= {"ago": ago, "clock": clock, "size": size, "cap": cap, "span": ago_text}
+    made.filters |= {"ago": ago, "clock": clock, "size": size, "room": room, "cap": cap,
+                     "span": ago_text}  # fmt: skip
     made.globals["p"] = made.get_template("parts.html").module
     return made
 

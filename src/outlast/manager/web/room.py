@@ -14,6 +14,7 @@ from outlast.manager.service import Manager
 from outlast.manager.web.foresight import Foresight
 from outlast.manager.web.pictures.strip import TICKS
 from outlast.manager.web.runs import Runs
+from outlast.manager.web.stock import Stock
 from outlast.manager.web.tunnel import Tickets, dial
 from outlast.wire.shapes import HostStatus
 
@@ -30,6 +31,7 @@ class Room:
         self.tickets = Tickets()
         self.dial = dial
         self.runs = Runs()
+        self.stock = Stock(manager.reads)
         self._fragments: dict[tuple[object, ...], tuple[object, dict[str, str]]] = {}
 
     def fragments(

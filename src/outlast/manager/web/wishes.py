@@ -14,11 +14,11 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Response
 
-from outlast.errors import Conflict, InvalidInput, OutlastError, TimedOut, Unreachable
+from outlast.errors import Conflict, InvalidInput, NotFound, OutlastError, TimedOut, Unreachable
 from outlast.manager.ports import Task
 from outlast.manager.web import consequences, edits
 from outlast.manager.web.buttons import (
@@ -31,19 +31,32 @@ from outlast.manager.web.buttons import (
     Button,
 )
 from outlast.manager.web.edits import Thing
+from outlast.manager.web.equipment_buttons import EQUIPMENT, values_of
 from outlast.manager.web.forms import Form, form_of
 from outlast.manager.web.gate import View, page
 from outlast.manager.web.render import dialog as shown
 from outlast.manager.web.render import (
     fragment,
-    host_path,
     html,
     redirect,
     toast,
-    vm_path,
 )
+from outlast.manager.web.stock import IMAGES, NETWORKS, STORAGE
 
 router = APIRouter()
+PLACES = {
+    "pool": "/pools/{pool}", "vm": "/pools/{pool}/vms/{vm}", "host": "/pools/{pool}/hosts/{host}",
+    "networks": "/pools/{pool}/networks", "network": "/pools/{pool}/networks/{network}",
+    "storages": "/pools/{pool}/storage", "storage": "/pools/{pool}/storage/{storage}",
+    "images": "/pools/{pool}/images", "image": "/pools/{pool}/images/{image}",
+    "template": "/pools/{pool}/templates/{template}",
+}  # fmt: skip
+# things without a page of their own: where they are listed, what the stock is asked, and its part
+LISTED = {
+    "network": ("networks", NETWORKS, NETWORKS), "storage": ("storages", STORAGE, STORAGE),
+    "image": ("images", IMAGES, IMAGES), "template": ("images", IMAGES, "templates"),
+}  # fmt: skip
+ALL = (*BUTTONS, *EQUIPMENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +90,8 @@ class Dialog:
 
     @property
     def command(self) -> str:
-        return self.button.command(self.name, self.form)
+        first = values_of(self.button.fields, self.thing) if not self.form else {}
+        return self.button.command(self.name, self.form or Form(list(first.items())))
 
     @property
     def seen(self) -> str:
@@ -86,44 +100,63 @@ class Dialog:
 
     @property
     def inputs(self) -> tuple[edits.Input, ...]:
-        return edits.inputs(self.thing, self.form, self.foreseen.hosts)
+        if fields := self.button.fields:
+            return edits.inputs(fields, values_of(fields, self.thing), self.form)
+        fields, known = edits.fields_of(self.thing), edits.now(self.thing)
+        return edits.inputs(fields, known, self.form, self.foreseen.hosts)
 
     @property
     def typed(self) -> bool:
         return self.button.level == TYPE
 
 
-def dialogs_for(view: View, kind: str, pool_id: str, name: str = "") -> list[Shown]:
-    """The buttons that make sense now and that this person may press."""
-    thing = _thing(view, kind, pool_id, name)
-    vm = name if kind == "vm" else ""
+def dialogs_for(
+    view: View, kind: str, pool_id: str, name: str = "", thing: Thing | None = None
+) -> list[Shown]:
+    """The buttons that make sense now and that this person may press. thing: if it is known."""
+    thing = thing or _known(view, kind, pool_id, name)
+    vm, place = name if kind == "vm" else "", _place(kind, pool_id, name)
     return [
-        Shown(b, f"{_place(kind, pool_id, name)}/{b.verb}", b.command(name, b.first))
-        for b in BUTTONS
+        Shown(b, f"{place}/{b.verb}", b.command(name, b.first))
+        for b in ALL
         if b.kind == kind and b.fits(thing) and view.may(b.action, pool_id, vm)
     ]
 
 
-def _thing(view: View, kind: str, pool_id: str, name: str) -> Thing:
+def _known(view: View, kind: str, pool_id: str, name: str) -> Thing:
+    """Raises NotFound."""
     reads = view.manager.reads
     if kind == "vm":
         return reads.vm(pool_id, name).vm
     return reads.host(pool_id, name) if kind == "host" else reads.pool(pool_id)
 
 
+async def _thing(view: View, kind: str, pool_id: str, name: str) -> Thing:
+    """Raises NotFound, and what agents say of what they are asked for."""
+    if kind not in LISTED:
+        return _known(view, kind, pool_id, name)
+    _, what, part = LISTED[kind]
+    said = await view.room.stock.now(pool_id, what)
+    for one in said.parts.get(part, ()):
+        if one.name == name:
+            found: Thing = one
+            return found
+    raise said.error or NotFound(f"there is no {kind} {name[:80]!r} in this pool")
+
+
 def _place(kind: str, pool_id: str, name: str) -> str:
-    if kind == "vm":
-        return vm_path(pool_id, name)
-    return host_path(pool_id, name) if kind == "host" else f"/pools/{pool_id}"
+    return PLACES[kind].format(**{kind: quote(name, safe=""), "pool": quote(pool_id)})
 
 
 async def _dialog(view: View, button: Button, form: Form, error: OutlastError | None) -> Dialog:
-    caller = view.caller
-    name = {"vm": caller.vm, "host": caller.host}.get(button.kind, "")
-    thing = _thing(view, button.kind, caller.pool_id, name)
+    caller, kind = view.caller, button.kind
+    named = view.request.path_params.get(kind, "") if kind != "pool" else ""
+    name = {"vm": caller.vm, "host": caller.host}.get(kind, named)
+    thing = await _thing(view, kind, caller.pool_id, name)
     foreseen = await consequences.of(view, button, thing)
-    back = _place(button.kind, caller.pool_id, name)
-    return Dialog(button, name, f"{back}/{button.verb}", back, foreseen, thing, form, error)
+    path = f"{_place(kind, caller.pool_id, name)}/{button.verb}"
+    back = _place(LISTED.get(kind, (kind,))[0], caller.pool_id, name)
+    return Dialog(button, name, path, back, foreseen, thing, form, error)
 
 
 def _shown(view: View, dialog: Dialog, status: int = 200) -> Response:
@@ -135,7 +168,7 @@ async def _wish(view: View, button: Button) -> Response:
     form = await form_of(view.request)
     dialog = await _dialog(view, button, form, None)
     try:
-        if not button.fits(_thing(view, button.kind, view.caller.pool_id, dialog.name)):
+        if not button.fits(dialog.thing):
             raise Conflict(f"{dialog.name or 'the pool'} has changed meanwhile", hint="look again")
         if button.level in (ASK, TYPE) and not hmac.compare_digest(form["seen"], dialog.seen):
             raise Conflict("what would happen has changed meanwhile", hint="this is the new list")
@@ -155,13 +188,14 @@ async def _wish(view: View, button: Button) -> Response:
 
 def _taken(view: View, button: Button, dialog: Dialog, task: Task, form: Form) -> Response:
     to = dialog.back
-    if button.verb == "delete":
+    view.room.stock.forget(view.caller.pool_id)
+    if (button.kind, button.verb) == ("vm", "delete"):
         to = "/vms"
     elif button.verb == "new-vm":
         to = "/vms?" + urlencode({"search": form["name"]})
     if not view.scripted:
         return redirect(to)
-    if button.verb in ("delete", "new-vm"):
+    if to != dialog.back:
         return redirect(to, view)
     said = toast(words(task), hint=task.sentence, link=f"/tasks#task-{task.id}", at=task.id)
     return html(said, HX_Trigger="o-close-dialog")
@@ -172,7 +206,12 @@ VERBS = {
     "stay": "Keeping", "delete": "Deleting", "create": "Creating", "ha": "Switching HA of",
     "pool-ha": "Switching HA of", "set": "Changing", "pool-set": "Changing",
     "maintain": "Emptying", "resume": "Taking back", "power-off": "Powering off",
-    "drill": "Drilling",
+    "drill": "Drilling", "network-create": "Making the network",
+    "network-change": "Changing the network", "network-remove": "Removing the network",
+    "storage-add": "Adding the storage", "storage-remove": "Taking away the storage",
+    "image-import": "Importing the image", "image-give-up": "Breaking off the import of",
+    "image-remove": "Deleting the image", "template-create": "Making the template",
+    "template-remove": "Deleting the template",
 }  # fmt: skip
 
 
@@ -187,18 +226,14 @@ def _routes(buttons: Sequence[Button]) -> None:
 
 
 def _route(button: Button) -> None:
-    path = {
-        "vm": "/pools/{pool}/vms/{vm}", "host": "/pools/{pool}/hosts/{host}",
-        "pool": "/pools/{pool}",
-    }[button.kind] + f"/{button.verb}"  # fmt: skip
-
+    path = f"{PLACES[button.kind]}/{button.verb}"
     gate = page(button.action)
 
     async def ask(view: View = gate) -> Response:
         given = Form(list(view.request.query_params.multi_items())) or button.first
         if view.partial == "cli":  # somebody fills the form: what would the command be now
             caller = view.caller
-            name = caller.vm or caller.host
+            name = caller.vm or caller.host or view.request.path_params.get(button.kind, "")
             values = {"path": view.request.url.path, "command": button.command(name, given)}
             return html(fragment("_cli.html", **values))
         return _shown(view, await _dialog(view, button, given, None))
@@ -211,4 +246,4 @@ def _route(button: Button) -> None:
     router.add_api_route(path, wish, methods=["POST"])
 
 
-_routes(BUTTONS)
+_routes(ALL)

@@ -1,0 +1,44 @@
+"""Run in a machine: a Ceph of that one machine, as the tests have it, and a CephFS in it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, "/mnt/lab/tests/contract")
+import ceph_process
+
+ADDRESS, START_S = "10.77.0.3", 120
+KEYRING = Path("/root/ceph/mds.keyring")
+
+
+def run(*words: str) -> str:
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{words}: {done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def main() -> None:
+    ceph_process.MONITOR = f"[v2:{ADDRESS}:3300,v1:{ADDRESS}:6789]"
+    etc = Path("/etc/ceph")
+    etc.mkdir(exist_ok=True)
+    ceph = ceph_process.CephProcess(run, etc, KEYRING.parent).ceph
+    everything = ("mon", "allow *", "osd", "allow *", "mds", "allow *")
+    ceph("auth", "caps", "client.admin", *everything)
+    for pool in ("meta", "data"):
+        ceph("osd", "pool", "create", pool)
+    ceph("fs", "new", "pool", "meta", "data")
+    ceph("auth", "get-or-create", "mds.a", *everything, "-o", str(KEYRING))
+    run("ceph-mds", "-i", "a", "--keyring", str(KEYRING))
+    end = time.monotonic() + START_S
+    while "up:active" not in ceph("mds", "stat"):
+        if time.monotonic() > end:
+            raise SystemExit("its MDS does not come up")
+        time.sleep(1)
+
+
+if __name__ == "__main__":
+    main()

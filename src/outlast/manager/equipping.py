@@ -1,0 +1,135 @@
+"""What people may wish of a pool's networks, storage, images and templates (ports.Acts).
+
+All but an import is done as soon as the pool has written it; hosts carry it out by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from outlast.errors import Conflict
+from outlast.manager.ports import Task
+from outlast.manager.tasks import Tasks
+from outlast.wire.client import AgentClient
+from outlast.wire.equipment import EquipmentClient, NetworkChange, NetworkWish, StorageWish
+from outlast.wire.images import ImageClient, ImageImport
+from outlast.wire.shapes import PoolWish, VmWish
+from outlast.wire.templates import TemplateClient, TemplateWish
+
+
+class Equipping:
+    """Its part of Acts."""
+
+    def __init__(self, tasks: Tasks) -> None:
+        self._tasks = tasks
+
+    async def create_network(
+        self, pool_id: str, who: str, wish: NetworkWish, *, address: str = ""
+    ) -> Task:
+        return await self._equip(
+            "network-create", pool_id, wish.name, who, address,
+            lambda c: EquipmentClient(c).create_network(wish),
+            wish.model_dump_json(exclude_unset=True),
+        )  # fmt: skip
+
+    async def change_network(
+        self, pool_id: str, network: str, who: str, change: NetworkChange, *, before: str = "",
+        address: str = "",
+    ) -> Task:  # fmt: skip
+        """before: what it was, for the audit."""
+        return await self._equip(
+            "network-change", pool_id, network, who, address,
+            lambda c: EquipmentClient(c).change_network(network, change),
+            change.model_dump_json(exclude_unset=True), before,
+        )  # fmt: skip
+
+    async def remove_network(
+        self, pool_id: str, network: str, who: str, *, address: str = ""
+    ) -> Task:
+        return await self._equip(
+            "network-remove", pool_id, network, who, address,
+            lambda c: EquipmentClient(c).remove_network(network),
+        )  # fmt: skip
+
+    async def add_storage(
+        self, pool_id: str, who: str, wish: StorageWish, *, address: str = ""
+    ) -> Task:
+        return await self._equip(
+            "storage-add", pool_id, wish.name, who, address,
+            lambda c: EquipmentClient(c).add_storage(wish),
+            wish.model_dump_json(exclude_unset=True),
+        )  # fmt: skip
+
+    async def remove_storage(
+        self, pool_id: str, storage: str, who: str, *, address: str = ""
+    ) -> Task:
+        return await self._equip(
+            "storage-remove", pool_id, storage, who, address,
+            lambda c: EquipmentClient(c).remove_storage(storage),
+        )  # fmt: skip
+
+    async def import_image(
+        self, pool_id: str, image: str, who: str, wish: ImageImport, *, address: str = ""
+    ) -> Task:
+        """By the host whose agent takes it; the task shows how far it is."""
+
+        def ask(c: AgentClient) -> PoolWish:
+            begun = ImageClient(c).import_(image, wish)
+            return PoolWish(changed=True, sentence=begun.sentence)
+
+        said = wish.model_dump_json(exclude_unset=True)
+        return await self._equip("image-import", pool_id, image, who, address, ask, said)
+
+    async def remove_image(self, pool_id: str, image: str, who: str, *, address: str = "") -> Task:
+        return await self._equip(
+            "image-remove", pool_id, image, who, address, lambda c: ImageClient(c).remove(image)
+        )
+
+    async def create_template(
+        self, pool_id: str, who: str, wish: TemplateWish, *, address: str = ""
+    ) -> Task:
+        return await self._equip(
+            "template-create", pool_id, wish.name, who, address,
+            lambda c: TemplateClient(c).create(wish), wish.model_dump_json(exclude_unset=True),
+        )  # fmt: skip
+
+    async def remove_template(
+        self, pool_id: str, template: str, who: str, *, address: str = ""
+    ) -> Task:
+        return await self._equip(
+            "template-remove", pool_id, template, who, address,
+            lambda c: TemplateClient(c).remove(template),
+        )  # fmt: skip
+
+    async def cancel(self, task: Task, who: str, *, address: str = "") -> Task:
+        """Have a move or an import not go on; the new task is that wish. Raises Conflict."""
+        if task.done:
+            raise Conflict(f"it has ended: {task.sentence}")
+        if task.verb == "migrate":
+            return await self._tasks.wish(
+                "stay", task.pool_id, task.object, who, lambda c: c.stay(task.object),
+                address=address, after="stays there",
+            )  # fmt: skip
+        if task.verb != "image-import":
+            raise Conflict(
+                f"a task '{task.verb}' cannot be cancelled", hint="wish the opposite, like stop"
+            )
+
+        def ask(c: AgentClient) -> PoolWish:
+            ImageClient(c).give_up(task.object)
+            return PoolWish(changed=True, sentence=f"the import of {task.object} is broken off")
+
+        return await self._equip(
+            "image-give-up", task.pool_id, task.object, who, address, ask,
+            agent=self._tasks.agent_of(task.id),
+        )  # fmt: skip
+
+    async def _equip(
+        self, verb: str, pool_id: str, name: str, who: str, address: str,
+        ask: Callable[[AgentClient], PoolWish | VmWish], after: str = "", before: str = "", *,
+        agent: str = "",
+    ) -> Task:  # fmt: skip
+        return await self._tasks.wish(
+            verb, pool_id, name, who, ask, address=address, before=before,
+            after=after or ("removed" if verb.endswith("-remove") else ""), agent=agent,
+        )  # fmt: skip

@@ -1,0 +1,65 @@
+"""The port to power switches with fence_ipmilan, against a simulator of a BMC that speaks IPMI."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from ipmi import PASSWORD, IpmiBmc, missing
+
+from outlast.equipment import PowerSwitch
+from outlast.power.fencing import FencePower
+from outlast.power.port import Outcome, Power
+from outlast.power.switches import store
+from outlast.storage.memory import MemoryRegister
+
+pytestmark = pytest.mark.skipif(bool(missing()), reason=f"needs {missing()}")
+UUID = "00000001-0000-4000-8000-000000000000"
+LIMIT_S = 60.0
+
+
+@pytest.fixture
+def told() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def bmc(tmp_path: Path, told: list[str]) -> Iterator[IpmiBmc]:
+    with IpmiBmc(tmp_path, act=told.append) as made:
+        yield made
+
+
+@pytest.fixture
+def fence(bmc: IpmiBmc, tmp_path: Path) -> FencePower:
+    register = MemoryRegister()
+    switch = PowerSwitch(1, UUID, "fence_ipmilan", bmc.options())
+    store(register, tmp_path, switch, {"password": PASSWORD})
+    return FencePower(register, tmp_path)
+
+
+def test_a_machine_is_switched_off_once(bmc: IpmiBmc, fence: FencePower, told: list[str]) -> None:
+    assert fence.test(1, UUID, LIMIT_S).power is Power.ON
+    done = fence.fence(1, UUID, LIMIT_S)
+    assert (done.outcome, done.proven, bmc.power) == (Outcome.OFF, True, "off"), done
+    assert bmc.asked[-1] == "get power", "looked at after the command"
+    done = fence.fence(1, UUID, LIMIT_S)
+    assert (done.outcome, done.proven) == (Outcome.ALREADY_OFF, True)
+    assert told == ["off"], "one that is off is left alone"
+
+
+def test_a_button_that_does_nothing_and_a_bmc_without_power_prove_nothing(
+    bmc: IpmiBmc, fence: FencePower
+) -> None:
+    bmc.break_button()
+    done = fence.fence(1, UUID, 5.0)
+    assert (done.outcome, done.proven) == (Outcome.UNKNOWN, False)
+    assert "set power 0" in bmc.asked and bmc.power == "on"
+    bmc.lose_power()
+    done = fence.fence(1, UUID, 2.0)
+    assert not done.proven and PASSWORD not in done.reason
+    assert fence.test(1, UUID, 2.0).power is Power.UNKNOWN
