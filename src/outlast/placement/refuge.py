@@ -56,7 +56,7 @@ class Refuges:
         be without a refuge between the moves, and have it again after the last.
         """
         self._log.clear()
-        unsafe = self.unsafe()
+        unsafe = self.unsafe() if len(steps) > 1 else set()
         self._waiting = []
         back: list[tuple[int, int, int, int]] = []
         for vm, target in steps:
