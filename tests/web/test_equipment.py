@@ -112,6 +112,21 @@ def test_an_image_is_imported_and_becomes_vms(own_site: Site) -> None:
     assert "1 of 4 are being made; shop-1" in twice.body.decode()
 
 
+def test_an_import_is_cancelled_by_who_may_import(own_site: Site) -> None:
+    path = f"{POOL}/images/import"
+    form = form_of(own_site, path) | {"name": "alma", "source": "https://images.example/a.qcow2"}
+    own_site.post(path, form)
+    page = own_site.until(f"{POOL}/images", "fetching alma")
+    assert "outlast image cancel alma" in page
+    found = re.search(r'action="(/tasks/[0-9a-f]+/cancel)"', page)
+    assert found and "Cancel the import" not in own_site.get(f"{POOL}/images", "vera").body.decode()
+    assert own_site.post(found[1], {}, "vera").status == 403
+    assert own_site.post(found[1]).status == 303
+    own_site.tell()
+    own_site.until("/tasks", "broken off by wish")
+    assert own_site.post(found[1]).status == 409
+
+
 def test_what_cannot_be_undone_wants_the_name_and_what_is_needed_stays(own_site: Site) -> None:
     path = f"{POOL}/images/debian-12/remove"
     form = form_of(own_site, path)

@@ -27,6 +27,7 @@ OPEN = {
 }  # fmt: skip
 # pages for everybody who is signed in: they show and change what is the viewer's own
 OWN = {
+    ("POST", "/tasks/{task}/cancel"),  # asks for what the task is about
     ("GET", "/networks"), ("GET", "/storage"), ("GET", "/images"),  # lead to a pool's own page
     ("GET", "/"), ("GET", "/vms"), ("GET", "/failovers"), ("GET", "/tasks"), ("GET", "/live"),
     ("GET", "/me"), ("POST", "/me/tokens"), ("POST", "/me/tokens/{token}/remove"),

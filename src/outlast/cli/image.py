@@ -147,6 +147,20 @@ def upload(
     print_json(done) if chosen.json else say(done.sentence)
 
 
+@app.command()
+def cancel(ctx: typer.Context, name: Name) -> None:
+    """Break off an import that the manager wished, on the host that carries it out.
+
+    \b
+    Example, from a machine that is no host:
+      outlast --agent https://10.0.0.5:7791 image cancel debian-12
+    """
+    from outlast.wire.images import ImageClient
+
+    done = ImageClient(options(ctx).client()).give_up(name)
+    print_json(done) if options(ctx).json else say(f"the import of {done.name} is broken off")
+
+
 @app.command("list")
 def list_(ctx: typer.Context, pool: PoolDir = None) -> None:
     """All images of the pool."""
