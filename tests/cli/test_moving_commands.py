@@ -51,7 +51,7 @@ def test_cancel_takes_the_wish_back(web: MemoryService, outlast: Outlast) -> Non
 def test_maintenance_shows_its_plan_and_asks(web: MemoryService, outlast: Outlast) -> None:
     said = outlast("host", "maintain", "a")
     assert said.code != 0
-    assert "1 VMs move away from a" in said.out
+    assert "1 VM moves away from a" in said.out
     assert "--yes" in said.err
     assert web.slots[1].maintenance == ""
     said = outlast("host", "maintain", "b", "--why", "new memory", "--yes")
