@@ -95,7 +95,7 @@ def test_no_room_names_what_each_host_lacks(service: MemoryService) -> None:
     wish(service, spec=VmSpec("web", "u", 99999, 1))
     said = vm(service)
     assert said.state == "waiting"
-    assert "no host can take it: a has 4096 MiB free of the 99999 needed" in said.sentence
+    assert "no host can take it: a has 4096 MiB free of the 99999 MiB needed" in said.sentence
     assert "b has 2000 MiB free" in said.sentence
     wish(service, preferred=("b",))
     service.seen[2] = Seen(block(2, agent_away_ms=9000), S)

@@ -104,7 +104,7 @@ def test_a_start_that_leaves_no_reserve_is_told_or_refused(
     tight(service)
     create(wishes, "big", "4000MiB")
     said = wishes.start("big").sentence
-    assert "careful: after this the pool does not survive a" in said
+    assert "careful: after this the pool does not survive the failure of a" in said
     assert "big does not fit" in said
     wishes.kill("big")
     service.settings = replace(service.settings, admission="refuse")
@@ -126,7 +126,7 @@ def test_what_is_not_ha_takes_room_as_well(wishes: Wishes, service: MemoryServic
     service.hold("plain", 2)
     service.seen[2] = Seen(block(2, free_mib=100), S)
     create(wishes, "more", "1900MiB", ha=False, preferred=["c"])
-    with pytest.raises(PoolTrouble, match=r"does not survive a: .* ours does not fit"):
+    with pytest.raises(PoolTrouble, match=r"the failure of a: .* ours does not fit"):
         wishes.start("more")
 
 
@@ -148,7 +148,7 @@ def test_a_new_size_is_judged_like_a_start(wishes: Wishes, service: MemoryServic
     wishes.start("ours")
     service.hold("ours", 1)
     said = wishes.place("ours", larger).sentence
-    assert "careful: after this the pool does not survive a" in said
+    assert "careful: after this the pool does not survive the failure of a" in said
     service.settings = replace(service.settings, admission="refuse")
     wishes.place("ours", make(VmChange, memory="1800MiB"))
     with pytest.raises(PoolTrouble, match="ours does not fit"):

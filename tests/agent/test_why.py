@@ -19,7 +19,7 @@ from outlast.wire.client import AgentClient
 
 BEGAN_S = round(time.time()) - 100
 OFFERS = [{"host": h, "score": 0.9, "memory": 0.9} for h in "ba"]
-CHOSEN = "c lost it, proof: silent; most is left on b: memory 90%, 0.94; then a 0.88"
+CHOSEN = "c lost it, proof: silent; b has the most left: 90% of it (0.94); then a (0.88)"
 TOLD = (
     ("a", note("host-silent", host="c", still_s=61.0, limit_s=60.0)),
     ("b", note("host-silent", host="c", still_s=62.0, limit_s=60.0)),
@@ -40,7 +40,7 @@ TOLD = (
 ACCOUNT = (
     ("c wrote its last block", -61),
     ("a and b saw it silent for 62.0 s", None),
-    ("b was chosen of 2 candidates: most is left on b: memory 90%, 0.94, then a 0.88", 2),
+    ("b was chosen of 2 candidates: b has the most left: 90% of it (0.94), then a (0.88)", 2),
     ("lease taken with proof 'silent'", 3),
     ("view 4 (a, b)", 5),
     ("QEMU running", 8),

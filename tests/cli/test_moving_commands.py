@@ -51,7 +51,7 @@ def test_cancel_takes_the_wish_back(web: MemoryService, outlast: Outlast) -> Non
 def test_maintenance_shows_its_plan_and_asks(web: MemoryService, outlast: Outlast) -> None:
     said = outlast("host", "maintain", "a")
     assert said.code != 0
-    assert "1 VMs move away from a" in said.out
+    assert "1 VM moves away from a" in said.out
     assert "--yes" in said.err
     assert web.slots[1].maintenance == ""
     said = outlast("host", "maintain", "b", "--why", "new memory", "--yes")
@@ -85,9 +85,9 @@ def test_maintenance_that_leaves_no_reserve_is_told_or_refused(
     web.seen = {2: Seen(block(2, free_mib=600), S), 3: Seen(block(3, free_mib=100), S)}
     said = outlast("host", "maintain", "a")
     assert "web: a -> b" in said.out
-    assert "careful: after this the pool does not survive b" in said.out
+    assert "careful: after this the pool does not survive the failure of b" in said.out
     web.settings = replace(web.settings, admission="refuse")
     refused = outlast("host", "maintain", "a", "--yes")
     assert refused.code != 0
-    assert "refused: after this the pool does not survive b" in refused.err
+    assert "refused: after this the pool does not survive the failure of b" in refused.err
     assert web.slots[1].maintenance == ""

@@ -14,7 +14,7 @@ from outlast.errors import InvalidInput
 from outlast.placement.picture import Group, GroupKind, Host, HostState, Picture, Policy, Vm
 from outlast.placement.snapshot import read, write
 
-TIGHT = str(Path(__file__).parent.parent / "placement/golden/tight.json")
+TIGHT = str(Path(__file__).parent.parent / "placement/reported/tight.json")
 
 
 @pytest.fixture
@@ -59,11 +59,11 @@ def test_soft_groups_are_pulled_apart_only_when_asked(alone: Outlast, tmp_path: 
 def test_a_vm_is_placed_with_reasons_or_refused_with_them(alone: Outlast) -> None:
     said = alone("plan", "--from", TIGHT, "--place", "memory=8GiB,vcpus=2,priority=high")
     assert said.code == 0
-    assert said.out.startswith("new goes to c: most is left on c: ")
+    assert said.out.startswith("new goes to c: c has the most left: ")
     assert "d is closed: new memory arrives" in said.out
     refused = alone("plan", "--from", TIGHT, "--place", "memory=1TiB")
     assert (refused.code, refused.out) == (7, "")
-    assert "MiB free of the 1048576 needed" in refused.err
+    assert "MiB free of the 1048576 MiB needed" in refused.err
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console, RenderableType
 
-from outlast.cli.render import age_text, hosts_table, status_view, vm_view, vms_table
+from outlast.cli.render import age_text, choice_lines, hosts_table, status_view, vm_view, vms_table
 from outlast.wire.shapes import (
     DiskInfo,
     HostStatus,
@@ -35,7 +35,7 @@ HOSTS = [
 VMS = [
     VmStatus(
         name="db", uuid="u", state="waiting", desired="running", memory_mib=8192, vcpus=4, ha=True,
-        sentence="no host can take it: a has 4096 MiB free of the 8192 needed",
+        sentence="no host can take it: a has 4096 MiB free of the 8192 MiB needed",
     ),
     VmStatus(
         name="web", uuid="u", state="running", desired="running", host="a", memory_mib=512,
@@ -71,9 +71,19 @@ def test_vms() -> None:
         == """\
 VM   STATE    HOST  SINCE      MIB   VCPUS  HA   WHAT
 db   waiting  -     -          8192  4      yes  no host can take it: a has 4096 MiB free of the \
-8192 needed
+8192 MiB needed
 web  running  a     2 h 5 min  512   1      no   it runs on a"""
     )
+
+
+def test_what_a_host_had_to_offer_is_never_less_than_nothing() -> None:
+    offer = {"host": "a", "score": -0.1, "memory": 0.8, "cpu": -0.13, "vcpus": 0.5, "wishes": -1.0}
+    entry = TimelineEntry(
+        wall_s=1, host="a", code="order-given", sentence="s", fields={"candidates": [offer]}
+    )
+    assert choice_lines(entry) == [
+        "a -0.10: free memory 80%, CPU 0%, vCPUs 50%, 1 of its wishes not met"
+    ]
 
 
 def test_long_sentences_are_folded_not_cut() -> None:

@@ -148,7 +148,7 @@ def test_waiting_tells_what_happens_and_gives_up_in_words(
     said = outlast("vm", "start", "big", "--timeout", "0.6")
     assert (said.code, said.out) == (8, "")
     first, error, hint = said.err.splitlines()
-    assert first.startswith("big: no host can take it: a has 4096 MiB free of the 92160 needed")
+    assert first.startswith("big: no host can take it: a has 4096 MiB free of the 92160 MiB needed")
     assert error.startswith("outlast: not done after 0.6 s: big: no host can take it")
     assert "the wish stands" in hint
 

@@ -32,9 +32,9 @@ def rejected(picture: Picture, vm: Vm) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("host", "vm", "said"),
     [
-        (Host("a", 8, 4), Vm("x", 9, 1), "a has 8 MiB free of the 9 needed"),
-        (Host("a", 8, 4, reserved_mib=3), Vm("x", 6, 1), "a has 5 MiB free of the 6 needed"),
-        (Host("a", 99, 1), Vm("x", 1, 9), "a has 8 vCPUs free of the 9 needed (1 cores carry 8)"),
+        (Host("a", 8, 4), Vm("x", 9, 1), "a has 8 MiB free of the 9 MiB needed"),
+        (Host("a", 8, 4, reserved_mib=3), Vm("x", 6, 1), "a has 5 MiB free of the 6 MiB needed"),
+        (Host("a", 99, 1), Vm("x", 1, 9), "a has 8 vCPUs free of the 9 needed (1 core carries 8)"),
         (Host("a", 8, 4, HostState.DOWN), Vm("x", 1, 1), "a is down"),
         (Host("a", 8, 4, HostState.CLOSED, why="repair"), Vm("x", 1, 1), "a is closed: repair"),
         (Host("a", 8, 4, networks=()), Vm("x", 1, 1, networks=("n",)),
@@ -76,8 +76,19 @@ def test_the_emptiest_host_is_chosen_with_the_score_of_each() -> None:
     assert found.scores[0].memory == 0.75
     assert found.scores[0].cpu == 0.875
     assert found.why.startswith(
-        "most is left on b: memory 75%, CPU 88%, vCPUs 97% free, 0.83; then a"
+        "b has the most left: 75% of its memory, 88% of its CPU and 97% of its vCPUs (score 0.83); "
+        "then a (0.71)"
     )
+
+
+def test_a_host_without_anything_left_is_told_in_plain_words() -> None:
+    busy = replace(hosts(8)[0], other_cores=99.0, over_mib=8)
+    said = best(Picture((busy,)), Vm("x", 4, 2, likes=("gone",))).why
+    assert said == (
+        "only a can take it: 50% of its memory, none of its CPU and 97% of its vCPUs "
+        "(score -4.04), none of its memory is not in use, "
+        "although 1 wish of the VM is not met there"
+    ), said
 
 
 @given(pools(), st.data())

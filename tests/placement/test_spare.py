@@ -58,7 +58,7 @@ def test_the_sentence_names_targets_in_order_and_who_does_not_fit() -> None:
     assert found.proven
     assert found.sentence == (
         "if b dies: 2 of 3 VMs restart (web on a, ci on a); "
-        "db7 does not fit because a has 3 MiB free of the 9 needed"
+        "db7 does not fit because a has 3 MiB free of the 9 MiB needed"
     )
 
 

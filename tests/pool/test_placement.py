@@ -134,7 +134,7 @@ def test_a_target_is_another_host_or_the_one_that_was_named() -> None:
     assert stage.target("web", "c").host == "c"
     assert stage.target("web", "d").why == "d is no member of the pool"
     full = Stage(seen(story().wants(record("web")).leased("web", 1).shows(3, free_mib=100).facts))
-    assert full.target("web", "c").why == "c has 100 MiB free of the 512 needed"
+    assert full.target("web", "c").why == "c has 100 MiB free of the 512 MiB needed"
     for _ in range(8):
         stage.reserve("web", "b")
     assert stage.target("web", "b").host == "", "its room is promised"
@@ -144,7 +144,7 @@ def test_every_candidate_is_in_the_evidence() -> None:
     facts = story().wants(record("web")).shows(2, free_mib=10).facts
     said = evidence(Stage(seen(facts)).why("web"))
     assert [c["host"] for c in said["candidates"]] == ["a", "c"]  # type: ignore[index,union-attr]
-    assert said["rejected"] == {"b": "b has 10 MiB free of the 512 needed"}
+    assert said["rejected"] == {"b": "b has 10 MiB free of the 512 MiB needed"}
 
 
 # ---- the order of starts

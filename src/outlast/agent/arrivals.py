@@ -75,7 +75,7 @@ def _unfit(facts: Facts, vm: str) -> str:
         return "something of it is here already"
     if record is not None and facts.resources.free_mib < record.value.spec.memory_mib:
         need = record.value.spec.memory_mib
-        return f"{facts.resources.free_mib} MiB are free of the {need} needed"
+        return f"{facts.resources.free_mib} MiB are free of the {need} MiB needed"
     if facts.block_state.value != "member":
         return f"it is {facts.block_state.value}"
     return ""

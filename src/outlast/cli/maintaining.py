@@ -46,7 +46,8 @@ def plan_of(client: AgentClient, status: PoolStatus, host: str) -> list[str]:
     warned = [verdict.warning] if verdict.warning else []
     lines = [f"  {move}" for move in found.moves]
     lines += [f"  {vm} stays: {why}" for vm, why in found.left]
-    head = f"{len(found.moves)} VMs move away from {host}, {found.mib} MiB, "
+    count = len(found.moves)
+    head = f"{count} VM{' moves' if count == 1 else 's move'} away from {host}, {found.mib} MiB, "
     head += f"about {found.copy_s:.0f} s of copying"
     return [
         f"{head}:" if lines else f"{host} runs no VMs",

@@ -83,16 +83,22 @@ def plan(
         _print_every(chosen, picture)
 
 
-def snapshot(ctx: typer.Context) -> None:
+def snapshot(
+    ctx: typer.Context,
+    mask: Annotated[bool, typer.Option(help="Numbers instead of names, for bug reports.")] = False,
+) -> None:
     """The pool as placement sees it, as JSON: for `outlast plan --from`, and bug reports.
 
     \b
-    Example:
+    Examples:
       outlast pool snapshot > p.json
+      outlast pool snapshot --mask > report.json
     """
+    from outlast.placement.masking import masked
     from outlast.placement.snapshot import write
 
-    print(write(picture_now(options(ctx).client())), end="")
+    picture = picture_now(options(ctx).client())
+    print(write(masked(picture) if mask else picture), end="")
 
 
 def what_if(ctx: typer.Context, fail: Annotated[str, HOSTS]) -> None:

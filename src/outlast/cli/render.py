@@ -172,16 +172,19 @@ def why_lines(why: Why) -> list[str]:
 
 
 def choice_lines(entry: TimelineEntry) -> list[str]:
-    """What each host had to offer when one was chosen, best first, and what kept others out."""
+    """What each host had to offer when one was chosen, best first, and what kept others out.
+
+    A load may leave less than nothing: there is nothing to offer then.
+    """
     candidates, rejected = entry.fields.get("candidates"), entry.fields.get("rejected")
     lines = []
     for one in candidates if isinstance(candidates, list) else ():
         parts = ", ".join(
-            f"{said} {one[key]:.0%}"
+            f"{said} {max(0.0, one[key]):.0%}"
             for key, said in (("memory", "memory"), ("used", "memory not in use"), ("cpu", "CPU"),
                               ("vcpus", "vCPUs")) if key in one
         )  # fmt: skip
-        wishes = f", {-one['wishes']:.0f} of its wishes missed" if one.get("wishes") else ""
+        wishes = f", {-one['wishes']:.0f} of its wishes not met" if one.get("wishes") else ""
         guessed = "" if one.get("load_measured", True) else " (load not measured)"
         lines.append(f"{one['host']} {one['score']:.2f}: free {parts}{wishes}{guessed}")
     return lines + [f"{why}" for why in (rejected.values() if isinstance(rejected, dict) else ())]

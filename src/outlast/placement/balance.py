@@ -6,7 +6,8 @@ Rules:
    moves from the most pressed host the one with the most gain for its MiB is made.
 2. No step makes its target fuller than the fullest host was before the move (of an exchange: the
    first of both), breaks a hard rule, misses a wish
-   that was met, or takes a refuge from a VM (refuge.py): N-1 never gets worse.
+   that was met, or makes a safe host unsafe; of an exchange each move is judged. No VM has lost its
+   refuge when a step or an exchange is over (refuge.py): N-1 never gets worse.
 3. A pass goes down until no move pays. When the pool is not even then (EVEN), passes with other
    first moves are tried, as many as the size of the pool allows (EFFORT); opening.py has them.
 4. The best pass is kept and the next begins where it ended, until one lowers the deviation by less

@@ -38,11 +38,17 @@ class Score:
     measured: bool = False  # its load was
 
     def __str__(self) -> str:
-        parts = f"memory {self.memory:.0%}, CPU {self.cpu:.0%}, vCPUs {self.vcpus:.0%} free"
+        """What is left there, in words."""
+        parts = [f"{_share(self.memory)} of its memory", f"{_share(self.cpu)} of its CPU"]
+        parts.append(f"{_share(self.vcpus)} of its vCPUs")
+        said = f"{', '.join(parts[:-1])} and {parts[-1]} (score {self.total:.2f})"
         if self.used != self.memory:
-            parts += f", memory not in use {self.used:.0%}"
-        wishes = f", {-self.wishes:.0f} of its wishes missed" if self.wishes else ""
-        return f"{self.host}: {parts}{wishes}, {self.total:.2f}"
+            said += f", {_share(self.used)} of its memory is not in use"
+        if self.wishes:
+            count = round(-self.wishes)
+            said += f", although {count} wish{'' if count == 1 else 'es'} of the VM "
+            said += f"{'is' if count == 1 else 'are'} not met there"
+        return said
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +67,12 @@ class Answer:
             said[NAMED:] = [f"and {len(said) - NAMED} more hosts refuse it"]
         if self.scores:
             first, others = self.scores[0], self.scores[1:]
-            ranked = [f"{s.host} {s.total:.2f}" for s in others[:NAMED]]
+            ranked = [f"{s.host} ({s.total:.2f})" for s in others[:NAMED]]
             if len(others) > NAMED:
                 ranked.append(f"{len(others) - NAMED} more")
             then = f"; then {', '.join(ranked)}" if ranked else ""
-            said.insert(0, f"most is left on {first}{then}{self._unmeasured}")
+            best = f"{first.host} has the most left" if others else f"only {first.host} can take it"
+            said.insert(0, f"{best}: {first}{then}{self._unmeasured}")
         return "; ".join(said) or "the pool has no host"
 
     @property
@@ -110,6 +117,11 @@ def score(layout: Layout, vm: int, host: int) -> Score:
     wishes = wishes_missed(layout, vm, host)
     measured = h.other_cores is not None
     return Score(h.name, _total(left) + wishes, memory, used, cpu, vcpus, wishes, measured)
+
+
+def _share(left: float) -> str:
+    """Of what is free; load may promise more than there is."""
+    return f"{left:.0%}" if left >= 0.005 else "none"
 
 
 def _left(layout: Layout, vm: int, host: int) -> tuple[float, float, float, float]:

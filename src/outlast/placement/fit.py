@@ -44,9 +44,10 @@ def refusal(layout: Layout, vm: int, host: int, leaving: Collection[int] = NONE)
     here = layout.where[vm] == host
     if not here and layout.free_mib[host] < layout.mib[vm]:
         free = max(0, layout.free_mib[host])
-        return f"{name} has {free} MiB free of the {layout.mib[vm]} needed"
+        return f"{name} has {free} MiB free of the {layout.mib[vm]} MiB needed"
     if not here and layout.free_vcpus[host] < layout.vcpus[vm]:
-        ratio = f"{h.cores} cores carry {int(h.cores * layout.picture.policy.vcpu_ratio)}"
+        cores = "1 core carries" if h.cores == 1 else f"{h.cores} cores carry"
+        ratio = f"{cores} {int(h.cores * layout.picture.policy.vcpu_ratio)}"
         free = max(0, layout.free_vcpus[host])
         return f"{name} has {free} vCPUs free of the {layout.vcpus[vm]} needed ({ratio})"
     for g in layout.apart.get(vm, ()):

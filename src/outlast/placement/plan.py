@@ -47,7 +47,8 @@ class Plan:
     def sentence(self) -> str:
         if not self.moves and not self.left:
             return f"nothing to move (deviation {self.before:.3f})"
-        said = f"{len(self.moves)} moves, {self.mib / 1024:.1f} GiB to copy, {self.copy_s:.0f} s; "
+        count = f"{len(self.moves)} move{'' if len(self.moves) == 1 else 's'}"
+        said = f"{count}, {self.mib / 1024:.1f} GiB to copy, {self.copy_s:.0f} s; "
         said += f"deviation {self.before:.3f} -> {self.after:.3f}"
         if self.emptied:
             said += f"; empty afterwards: {', '.join(self.emptied)}"

@@ -6,6 +6,8 @@ Rules:
 2. A move is allowed only if every VM that has a refuge before it has one after it, and no host
    that was safe gets a VM without one. Refuges that the move breaks are found anew; when one
    cannot be, the move is undone as if it had not been tried.
+   Of several moves that belong together this is judged at each as far as hosts go (none that was
+   safe is unsafe for a moment), and of each VM after the last.
 3. Refuges prove that a failure would be survived. The order of restart is spare.py's business.
 """
 
@@ -34,6 +36,8 @@ class Refuges:
         self._promised = [v.ha and v.priority is not Priority.BEST_EFFORT for v in
                           layout.picture.vms]  # fmt: skip
         self._roomy: list[int] = []
+        self._excused: set[int] = set()  # hosts whose VMs may wait for a refuge
+        self._waiting: list[int] = []
         self._age = 0
         self._thorough = THOROUGH
         self._sort()
@@ -46,30 +50,34 @@ class Refuges:
         return {h for h, n in enumerate(self._homeless) if n}
 
     def move(self, *steps: tuple[int, int]) -> bool:
-        """Makes (vm, target) moves in the layout, and refuges with them, judged when all are made.
+        """Makes (vm, target) moves in the layout, and refuges with them, judged after each.
 
-        False: not allowed, and nothing was done. Each VM at most once.
+        False: one is not allowed, and nothing was done. VMs of a host that was not safe before may
+        be without a refuge between the moves, and have it again after the last.
         """
-        layout = self.layout
-        back = [(vm, layout.where[vm]) for vm, _ in steps]
-        must = [vm for vm, to in steps if self.of[vm] != NOWHERE or not self._homeless[to]]
         self._log.clear()
-        for vm, _ in steps:
+        unsafe = self.unsafe() if len(steps) > 1 else set()
+        self._waiting = []
+        back: list[tuple[int, int, int, int]] = []
+        for vm, target in steps:
+            begin, source = len(self._log), self.layout.where[vm]
+            must = self._promised[vm] and (self.of[vm] != NOWHERE or not self._homeless[target])
             if self._promised[vm]:
                 self._set(vm, NOWHERE)
-        mark = len(self._log)
-        for vm, target in steps:
+            back.append((len(self._log), vm, source, begin))
             self._carry(vm, target)
-        if self._mend(steps, [vm for vm in must if self._promised[vm]]):
-            self._age += len(steps)
-            if self._age % 40 < len(steps):
-                self._sort()
-            return True
-        self._back(mark)
-        for vm, source in reversed(back):
-            self._carry(vm, source)
-        self._back(0)
-        return False
+            last = len(back) == len(steps)
+            self._excused = set() if last else unsafe
+            if not self._mend(vm, target, must=must) or (last and not self._house(self._waiting)):
+                for mark, vm, source, begin in reversed(back):
+                    self._back(mark)
+                    self._carry(vm, source)
+                    self._back(begin)
+                return False
+        self._age += len(steps)
+        if self._age % 40 < len(steps):
+            self._sort()
+        return True
 
     def _carry(self, vm: int, target: int) -> None:
         """Moves it in the layout; it has no refuge at that moment."""
@@ -78,24 +86,24 @@ class Refuges:
             self._homeless[target] += 1
         self.layout.move(vm, target)
 
-    def _mend(self, steps: tuple[tuple[int, int], ...], must: list[int]) -> bool:
+    def _mend(self, vm: int, target: int, *, must: bool) -> bool:
+        """Finds anew what this move broke. must: it has to have a refuge itself."""
         layout = self.layout
-        for vm, target in steps:
-            for g in layout.apart.get(vm, ()):
-                must += [p for p in layout.members[g] if p != vm and self.of[p] == target]
-        for vm in must:
-            self._set(vm, NOWHERE)
-        if not self._house(must):
+        broken = [vm] if must else []
+        for g in layout.apart.get(vm, ()):
+            broken += [p for p in layout.members[g] if p != vm and self.of[p] == target]
+        for p in broken:
+            self._set(p, NOWHERE)
+        if not self._house(broken):
             return False
-        for _, target in steps:
-            free_mib, free_vcpus = layout.free_mib[target], layout.free_vcpus[target]
-            # the most crowded first: where a refuge is missing, that is found out soonest
-            for dying, mib in sorted(self._mib[target].items(), key=lambda i: (-i[1], i[0])):
-                vcpus = self._vcpus[target][dying]
-                if mib > free_mib or vcpus > free_vcpus:
-                    gone = self._evict(dying, target, mib - free_mib, vcpus - free_vcpus)
-                    if not self._house(gone):
-                        return False
+        free_mib, free_vcpus = layout.free_mib[target], layout.free_vcpus[target]
+        # the most crowded first: where a refuge is missing, that is found out soonest
+        for dying, mib in sorted(self._mib[target].items(), key=lambda i: (-i[1], i[0])):
+            vcpus = self._vcpus[target][dying]
+            if mib > free_mib or vcpus > free_vcpus:
+                gone = self._evict(dying, target, mib - free_mib, vcpus - free_vcpus)
+                if not self._house(gone):
+                    return False
         return True
 
     def _house(self, vms: list[int]) -> bool:
@@ -103,8 +111,13 @@ class Refuges:
         for vm in sorted(vms, key=lambda p: (-self.layout.mib[p], p)):
             if self.of[vm] != NOWHERE or self._find(vm) or self._eject(vm):
                 continue
-            if not self._again(vm):
+            mark = len(self._log)
+            if self._again(vm):
+                continue
+            if self.layout.where[vm] not in self._excused:
                 return False
+            self._back(mark)
+            self._waiting.append(vm)
         return True
 
     def _again(self, vm: int) -> bool:

@@ -57,7 +57,10 @@ class Failure:
         off = [r for r in self.restarts if not r.target]
         verb = "dies" if len(self.hosts) == 1 else "die"
         said = f"if {' and '.join(self.hosts)} {verb}: "
-        said += f"{len(placed)} of {len(self.restarts)} VMs restart"
+        if not self.restarts:
+            return said + "no VM runs there"
+        said += f"{len(placed)} of {len(self.restarts)} "
+        said += "VM restarts" if len(self.restarts) == 1 else "VMs restart"
         if placed:
             said += f" ({', '.join(f'{r.vm} on {r.target}' for r in placed[:NAMED])}"
             said += ", ...)" if len(placed) > NAMED else ")"
@@ -120,8 +123,8 @@ def admit(before: Picture, after: Picture) -> Verdict:
         known = set(was[name].homeless) if name in was else set()
         if set(found.homeless) - known:
             word = "refused" if policy is Admission.REFUSE else "careful"
-            said = f"{word}: after this the pool does not survive {name}: {found.sentence}"
-            return Verdict(policy is not Admission.REFUSE, said)
+            said = f"{word}: after this the pool does not survive the failure of {name}: "
+            return Verdict(policy is not Admission.REFUSE, said + found.sentence)
     return Verdict(True, "")
 
 
@@ -328,6 +331,9 @@ def why_nowhere(layout: Layout, vm: int, gone: frozenset[int]) -> str:
     if short:
         most = max(short, key=lambda h: (layout.free_mib[h], -h))
         name, free = layout.picture.hosts[most].name, max(0, layout.free_mib[most])
-        who = f"{name} has" if len(short) == 1 else f"{name} has most of {len(short)} hosts,"
-        said.insert(0, f"{who} {free} MiB free of the {layout.mib[vm]} needed")
+        told = f"{name} has {free} MiB free of the {layout.mib[vm]} MiB needed"
+        if len(short) > 1:
+            told = f"{layout.mib[vm]} MiB are needed, and none of {len(short)} hosts has as much: "
+            told += f"the most is {free} MiB, on {name}"
+        said.insert(0, told)
     return "; ".join(said) or "no host is left"

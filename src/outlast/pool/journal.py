@@ -97,7 +97,7 @@ SENTENCES: Mapping[str, str] = {
     "move-failed": "{vm} stays on {host}: {why}",
     "lease-given": "lease of {vm} given to {to}: it ended on {host} with its copy there complete",
     "vm-moved": "{vm} came from {other} without a stop and runs on {host}",
-    "balancing": "{moves}: that evens out the pool; the plan has {count} moves, "
+    "balancing": "{moves}: that evens out the pool; moves in the plan: {count}, "
     "deviation {before:.3f} -> {after:.3f}",
     "maintenance": "{host} is in maintenance: {why}; its VMs move away",
     "host-leaves": "{host} {what}: what it still runs is started elsewhere",

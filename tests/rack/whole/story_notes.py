@@ -41,7 +41,7 @@ OUTSIDE: Mapping[str, str] = {
     "agent-away": "told after 0.3 s in a lab; no real program begins within that",
 }
 _LINE = re.compile(r"^(\S+): (.*) \[([a-z-]+)\]$")
-_RANKING = re.compile(r"(most is left on \S+): .*")
+_RANKING = re.compile(r"(?:only (\S+) can take it|(\S+) has the most left): .*")
 _EVIDENCE = re.compile(r"(proof: [a-z]+) \([^)]*\)")
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 _REPORT = re.compile(r"^whether report/\d+ was written is not known")
@@ -85,7 +85,7 @@ def _block(told: Sequence[str], about: Circumstances, views: set[int]) -> Iterat
         link = _LINK.match(sentence) if code.startswith("link-") else None
         if link and set(link.groups()) & set(about.went_down):
             continue
-        sentence = _EVIDENCE.sub(r"\1", _RANKING.sub(r"\1", sentence))
+        sentence = _EVIDENCE.sub(r"\1", _RANKING.sub(r"\1\2 is best", sentence))
         words = f"{_NUMBER.sub('#', sentence)} [{code}]"
         if code not in ONCE:
             yield f"{host}: {words}"

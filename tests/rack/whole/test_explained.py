@@ -24,7 +24,7 @@ ACCOUNT = (
     rf": (\w+) wrote its last block{AT}; ",
     r"; \w+ and \w+ saw it silent for \d+\.\d s; ",
     rf"; view \d+ \(\w+, \w+\){AT}",
-    rf"; \w+ was chosen of 2 candidates: most is left on \w+: memory .*{AT}; ",
+    rf"; \w+ was chosen of 2 candidates: \w+ has the most left: .*{AT}; ",
     rf"; lease taken with proof 'silent'{AT}; ",
     rf"; QEMU running{AT}; ",
     rf"; first sign of life from the guest \(.*\){AT}",

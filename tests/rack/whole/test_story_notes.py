@@ -9,8 +9,8 @@ STORY = [
     "a: a and c do not hear each other [link-down]",
     "b: c is silent: its block is unchanged for 3.2 s, limit 3 s [host-silent]",
     "a: view 4 is a b, master a: c is silent [view-changed]",
-    "a: a shall run web: c lost it, proof: silent (block N unchanged for 3.2 s); most is left "
-    "on a: memory 80% free, 0.88; then b 0.88; c is down: it is dead [order-given]",
+    "a: a shall run web: c lost it, proof: silent (block N unchanged for 3.2 s); a has the "
+    "most left: 80% of its memory (score 0.88); then b (0.88); c is down: it is dead [order-given]",
     "c: c gets no more time without storage: a has storage [time-refused]",
     "a: web runs on a [vm-runs]",
 ]
@@ -20,7 +20,7 @@ SAME = [
     ("a view's number", "view 4 is", "view 17 is"),
     ("who tells a view", "a: view 4", "b: view 4"),
     ("why others cannot", "; c is down: it is dead", ""),
-    ("what is left", "memory 80% free, 0.88; then b 0.88", "CPU 3% free, 0.12; then b 0.11"),
+    ("what is left", "80% of its memory (score 0.88)", "3% of its memory (score 0.12)"),
     ("what a block showed", "(block N unchanged for 3.2 s)", "(block N shows term T)"),
 ]
 OTHER = [
@@ -28,7 +28,7 @@ OTHER = [
     ("the VM", "web runs on a", "db runs on a"),
     ("who runs it", "a: web runs", "b: web runs"),
     ("the proof", "proof: silent", "proof: closed"),
-    ("where most is left", "left on a", "left on b"),
+    ("where most is left", "a has the most", "b has the most"),
     ("the reason", "c lost it", "b lost it"),
     ("the members", "is a b,", "is b,"),
     ("the code", "[vm-runs]", "[vm-adopted]"),
