@@ -109,7 +109,7 @@ def _members(pool: SimPool) -> set[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--hosts", type=int, default=64)
-    parser.add_argument("--hours", type=float, default=1.0, help="24 take hours of CPU time")
+    parser.add_argument("--hours", type=float, default=1.0, help="24 take half an hour of CPU time")
     parser.add_argument("--loss", type=float, default=0.2)
     parser.add_argument("--cuts", type=int, default=200)
     args = parser.parse_args()

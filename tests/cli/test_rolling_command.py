@@ -43,7 +43,7 @@ def test_it_asks_and_a_no_changes_nothing(
     monkeypatch.setattr("sys.stdin", Terminal("n\n"))
     said = outlast("pool", "maintain-all")
     assert said.code != 0
-    assert "a: 1 VMs move away" in said.out
+    assert "a: 1 VM moves away" in said.out
     monkeypatch.setattr("sys.stdin", Terminal("n\n"))
     said = outlast("pool", "maintain-all", "b", "c", "--yes")
     assert said.code != 0

@@ -82,7 +82,7 @@ def test_host_after_host_is_emptied_worked_on_and_taken_back() -> None:
         assert (found.host, found.phase) == (host, "empties")
         if vm:
             found = world.go(found)
-            assert found.sentence == f"1 VMs are still on {host}"
+            assert found.sentence == f"1 VM is still on {host}"
             world.vms[vm] = "a"
         if host == "a":
             world.vms |= {"web": "b", "db": "b"}
@@ -120,7 +120,7 @@ def test_a_reboot_is_seen_and_vms_come_back_before_the_next() -> None:
     found = world.go(found)
     assert (found.phase, world.wishes[-1]) == ("returns", "resume b")
     found = world.go(found)
-    assert found.sentence == "waits: 1 VMs are still to come back to b"
+    assert found.sentence == "waits: 1 VM is still to come back to b"
     world.vms["web"], world.away = "b", {}
     found = world.go(found)
     assert (found.host, found.phase, found.away) == ("c", "begins", False)

@@ -152,7 +152,7 @@ def test_hosts_are_maintained_one_after_the_other(opened: Opener, stage: Stage) 
     expect(page.locator("#cli code")).to_contain_text(command)
     page.click("button:has-text('Begin')")
     for host in ("lab-kvm-01", "lab-kvm-02"):
-        expect(page.locator("#rolling")).to_contain_text(f"VMs are still on {host}")
+        expect(page.locator("#rolling")).to_contain_text(f"still on {host}")
         stage.do("step")
         done = page.locator("button:has-text('The work on')")
         expect(done).to_have_text(f"The work on {host} is done")
@@ -191,7 +191,7 @@ def test_maintenance_shows_its_plan_first(opened: Opener, stage: Stage) -> None:
     live(page)
     page.click("text=Maintenance")
     dialog = page.locator("dialog[open]")
-    expect(dialog).to_contain_text("VMs move away while they run")
+    expect(dialog).to_contain_text("away while they run")
     assert dialog.locator("tbody tr").count() > 10
     dialog.locator("[name=why]").fill("more memory")
     command = "outlast host maintain fra-kvm-04 --why 'more memory'"

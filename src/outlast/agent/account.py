@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from outlast.pool.causes import DEATHS
 from outlast.wire.shapes import TimelineEntry
 from outlast.wire.why import Moment
+from outlast.words import plural
 
 TOGETHER_S = 120.0  # hosts that say the same of a host within this time speak of the same death
 PROVEN = " lost it, proof: silent"  # behind a host's name, in the reason of an order
@@ -81,7 +82,7 @@ def _silent(step: TimelineEntry, entries: Entries) -> list[Moment]:
 def _chosen(step: TimelineEntry, _: Entries) -> list[Moment]:
     candidates = step.fields.get("candidates")
     count = len(candidates) if isinstance(candidates, list) else 0
-    of = f" of {count} candidate{'' if count == 1 else 's'}" if count else ""
+    of = f" of {plural(count, 'candidate')}" if count else ""
     reason = str(step.fields.get("why", "")).partition("; ")[2]
     told = f": {reason.replace('; ', ', ')}" if reason else ""
     return [Moment(words=f"{step.fields.get('host')} was chosen{of}{told}", wall_s=step.wall_s)]

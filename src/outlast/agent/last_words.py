@@ -26,6 +26,7 @@ from outlast.model import GuardState
 from outlast.pool.facts import Facts
 from outlast.pool.journal import Note, note
 from outlast.settings import S, Timing
+from outlast.words import plural
 
 KEEP_S = 5.0
 NEW_TERM = "a new term is open since, and journalctl -u outlast-guard says why the old one ended"
@@ -128,7 +129,7 @@ def load(path: Path) -> Words | None:
 def post_mortem(words: Words) -> str:
     """Why the host went down, from its last words."""
     vms, away_s = int(_number(words, "vms")), _number(words, "unconfirmed_s")
-    held = f"{vms} VM{'' if vms == 1 else 's'} ran there"
+    held = f"{plural(vms, 'VM')} ran there"
     if words.get("drill"):
         return f"a drill of its {words['drill']} was under way; {held}"
     if words.get("state") != GuardState.OPEN.value:

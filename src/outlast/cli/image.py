@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from outlast.cli.context import options, print_json, say, stdout
+from outlast.words import plural
 
 if TYPE_CHECKING:
     from outlast.images.library import Image, Library
@@ -275,8 +276,7 @@ def _plain(image: Image) -> dict[str, Any]:
 
 
 def _sizes(image: Image) -> str:
-    disks = "1 disk" if len(image.disks) == 1 else f"{len(image.disks)} disks"
-    return f"{disks}, {_mib(image.virtual_bytes)}"
+    return f"{plural(len(image.disks), 'disk')}, {_mib(image.virtual_bytes)}"
 
 
 def _mib(size_bytes: int) -> str:

@@ -18,6 +18,7 @@ from outlast.cli.context import Options, say
 from outlast.cli.moving import told
 from outlast.cli.waiting import telling
 from outlast.errors import InvalidInput, NotFound, OutlastError, PoolTrouble, TimedOut, Unreachable
+from outlast.words import plural
 
 if TYPE_CHECKING:
     from outlast.wire.client import AgentClient
@@ -46,8 +47,8 @@ def plan_of(client: AgentClient, status: PoolStatus, host: str) -> list[str]:
     warned = [verdict.warning] if verdict.warning else []
     lines = [f"  {move}" for move in found.moves]
     lines += [f"  {vm} stays: {why}" for vm, why in found.left]
-    count = len(found.moves)
-    head = f"{count} VM{' moves' if count == 1 else 's move'} away from {host}, {found.mib} MiB, "
+    moves = plural(len(found.moves), "VM moves", "VMs move")
+    head = f"{moves} away from {host}, {found.mib} MiB, "
     head += f"about {found.copy_s:.0f} s of copying"
     return [
         f"{head}:" if lines else f"{host} runs no VMs",

@@ -15,6 +15,7 @@ import typer
 from outlast.cli.completing import hosts
 from outlast.cli.context import Options, options, print_json, say
 from outlast.errors import InvalidInput, PoolTrouble, Unreachable
+from outlast.words import plural
 
 if TYPE_CHECKING:
     from outlast.readiness.rolling import Foreseen, Round
@@ -77,7 +78,8 @@ def maintain_all(
 
 
 def _lines(one: Foreseen) -> list[str]:
-    found = [f"{one.host}: {len(one.plan.moves)} VMs move away, {one.plan.copy_s:.0f} s of copying"]
+    moves = plural(len(one.plan.moves), "VM moves", "VMs move")
+    found = [f"{one.host}: {moves} away, {one.plan.copy_s:.0f} s of copying"]
     found += [f"  {vm} cannot leave: {why}" for vm, why in one.plan.left]
     return found + ([f"  {one.warning}"] if one.warning else [])
 

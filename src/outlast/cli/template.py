@@ -13,6 +13,7 @@ import typer
 from outlast.cli.context import Options, options, print_json, say, stdout
 from outlast.cli.image import RATE, Limit, On, PoolDir, folder_on, pool_dir_of, rate_of
 from outlast.errors import Conflict, InvalidInput, OutlastError
+from outlast.words import plural
 
 if TYPE_CHECKING:
     from outlast.images.clones import Wanted
@@ -208,7 +209,7 @@ def deploy(
     elif chosen.json:
         print_json(done)
     else:
-        say(f"{len(done)} {'VM is' if len(done) == 1 else 'VMs are'} made of {name}")
+        say(f"{plural(len(done), 'VM is', 'VMs are')} made of {name}")
 
 
 def _for_one(told: Seed, vm: str, address: str) -> Seed:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from outlast.manager.ports import Task
 from outlast.wire.shapes import HostStatus, MoveProgress, PoolStatus, VmStatus
+from outlast.words import plural
 
 DOUBT_S = 30.0
 # done as soon as the pool has written it
@@ -177,7 +178,7 @@ def _emptied(task: Task, wish: Wish, status: PoolStatus, host: HostStatus, late:
     if not here:
         return done(task, f"{host.name} runs no VMs any more")
     stuck = [vm.name for vm in here if vm.move is not None and vm.move.failed]
-    sentence = f"{len(here)} VMs are still on {host.name}"
+    sentence = f"{plural(len(here), 'VM is', 'VMs are')} still on {host.name}"
     if stuck:
         sentence += f"; {', '.join(stuck[:5])} could not move"
     total = max(wish.count, len(here))

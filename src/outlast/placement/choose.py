@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from outlast.placement import fit
 from outlast.placement.layout import Layout
 from outlast.placement.picture import Picture, Vm, checked
+from outlast.words import plural
 
 NAMED = 4  # hosts named in a sentence
 MEMORY, USED, CPU, VCPUS = 0.4, 0.1, 0.3, 0.2  # weights of the parts; a wish weighs 1
@@ -46,7 +47,7 @@ class Score:
             said += f", {_share(self.used)} of its memory is not in use"
         if self.wishes:
             count = round(-self.wishes)
-            said += f", although {count} wish{'' if count == 1 else 'es'} of the VM "
+            said += f", although {plural(count, 'wish', 'wishes')} of the VM "
             said += f"{'is' if count == 1 else 'are'} not met there"
         return said
 

@@ -15,6 +15,7 @@ from collections.abc import Collection
 
 from outlast.placement.layout import Layout
 from outlast.placement.picture import HostState
+from outlast.words import plural
 
 NONE: frozenset[int] = frozenset()
 
@@ -46,7 +47,7 @@ def refusal(layout: Layout, vm: int, host: int, leaving: Collection[int] = NONE)
         free = max(0, layout.free_mib[host])
         return f"{name} has {free} MiB free of the {layout.mib[vm]} MiB needed"
     if not here and layout.free_vcpus[host] < layout.vcpus[vm]:
-        cores = "1 core carries" if h.cores == 1 else f"{h.cores} cores carry"
+        cores = plural(h.cores, "core carries", "cores carry")
         ratio = f"{cores} {int(h.cores * layout.picture.policy.vcpu_ratio)}"
         free = max(0, layout.free_vcpus[host])
         return f"{name} has {free} vCPUs free of the {layout.vcpus[vm]} needed ({ratio})"

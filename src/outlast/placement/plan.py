@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from outlast.placement import fit
 from outlast.placement.layout import Layout
 from outlast.placement.picture import Picture
+from outlast.words import plural
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,8 @@ class Plan:
     def sentence(self) -> str:
         if not self.moves and not self.left:
             return f"nothing to move (deviation {self.before:.3f})"
-        count = f"{len(self.moves)} move{'' if len(self.moves) == 1 else 's'}"
-        said = f"{count}, {self.mib / 1024:.1f} GiB to copy, {self.copy_s:.0f} s; "
+        said = f"{plural(len(self.moves), 'move')}, {self.mib / 1024:.1f} GiB to copy, "
+        said += f"{self.copy_s:.0f} s; "
         said += f"deviation {self.before:.3f} -> {self.after:.3f}"
         if self.emptied:
             said += f"; empty afterwards: {', '.join(self.emptied)}"

@@ -23,6 +23,7 @@ from outlast.placement import fit
 from outlast.placement.choose import best_host
 from outlast.placement.layout import NOWHERE, Layout
 from outlast.placement.picture import Admission, HostState, Picture, Priority
+from outlast.words import plural
 
 SEARCH_STEPS = 20_000
 NAMED = 12  # VMs named in a sentence
@@ -59,8 +60,8 @@ class Failure:
         said = f"if {' and '.join(self.hosts)} {verb}: "
         if not self.restarts:
             return said + "no VM runs there"
-        said += f"{len(placed)} of {len(self.restarts)} "
-        said += "VM restarts" if len(self.restarts) == 1 else "VMs restart"
+        restart = plural(len(self.restarts), "VM restarts", "VMs restart")
+        said += f"{len(placed)} of {restart}"
         if placed:
             said += f" ({', '.join(f'{r.vm} on {r.target}' for r in placed[:NAMED])}"
             said += ", ...)" if len(placed) > NAMED else ")"

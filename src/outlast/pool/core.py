@@ -19,6 +19,7 @@ from outlast.pool.membership import Members, Membership
 from outlast.pool.plan import Plan
 from outlast.pool.reporting import Reporting
 from outlast.settings import PoolSettings, S
+from outlast.words import plural
 
 
 class PoolCore:
@@ -140,8 +141,7 @@ class PoolCore:
         if not membership.member or view is None:
             return f"{host} is {facts.block_state.value} and runs nothing"
         master = view.members[view.master].host if view.master in view.members else "nobody"
-        count = len(facts.local)
         return (
             f"{host} is a member of view {view.version}; master is {master}; "
-            f"{count} VM{'' if count == 1 else 's'} here"
+            f"{plural(len(facts.local), 'VM')} here"
         )

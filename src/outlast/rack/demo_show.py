@@ -26,6 +26,7 @@ from outlast.rack.demo_view import View
 from outlast.rack.demo_watch import Scene, Watch
 from outlast.rack.lab import Lab
 from outlast.settings import S, preset
+from outlast.words import plural
 
 LOOK_S = 0.03
 START_S, RETURN_S, FAILOVER_S, REJOIN_S, STOP_S = 60.0, 30.0, 60.0, 40.0, 40.0
@@ -66,7 +67,7 @@ class Show:
     # ---- before
 
     def introduce(self) -> None:
-        self._view.text(INTRODUCTION.format(hosts=self._hosts, vms=_count(self._vms, "VM")))
+        self._view.text(INTRODUCTION.format(hosts=self._hosts, vms=plural(self._vms, "VM")))
         time.sleep(self._pace.read_s)
 
     def set_up(self, linux: LinuxGuest | None) -> None:
@@ -76,7 +77,7 @@ class Show:
         lab.begin(self._hosts, say=step, leashed=True)
         why_not = self._fetch_linux(linux)
         tiny = [f"vm{n}" for n in range(1, self._vms + (1 if linux is None or why_not else 0))]
-        step(f"starting {_count(len(tiny), 'VM')} with a tiny kernel that only signs its disk")
+        step(f"starting {plural(len(tiny), 'VM')} with a tiny kernel that only signs its disk")
         lab.create(tiny)
         if linux is not None and not why_not:
             step(f"starting a VM with a whole Linux in it, named {LINUX}")
@@ -120,7 +121,7 @@ class Show:
             said = f" The shell on the console of {LINUX} answers: {answer}." if answer else ""
         self._act(
             "All is well",
-            f"{_count(len(self._lab.vms), 'VM')} on {self._hosts} hosts sign their disks, record "
+            f"{plural(len(self._lab.vms), 'VM')} on {self._hosts} hosts sign their disks, record "
             f"after record. Each host renews its heartbeat five times a second.{said}",
             picture=True,
         )
@@ -346,10 +347,6 @@ class Show:
         self._look()
         counted = {vm: log.boots - expected[vm] for vm, log in self._watch.logs.items()}
         return {vm: more for vm, more in counted.items() if more > 0}
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _list(names: list[str]) -> str:

@@ -37,6 +37,7 @@ from outlast.rack.guest.record import (
     Record,
     parse,
 )
+from outlast.words import plural
 
 
 class Fault(Enum):
@@ -149,9 +150,6 @@ def judge(disk: Iterable[bytes], logs: Iterable[str] = ()) -> Verdict:
 def summary(verdicts: Mapping[str, Verdict]) -> str:
     """A pool in one sentence; `verdicts` by VM name."""
 
-    def count(number: int, noun: str) -> str:
-        return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
     def named(names: list[str]) -> str:
         return f" on {', '.join(names)}" if len(verdicts) > 1 else ""
 
@@ -160,9 +158,9 @@ def summary(verdicts: Mapping[str, Verdict]) -> str:
     twice = sorted(name for name, v in verdicts.items() if v.two_writers)
     other = {n for n, v in verdicts.items() if any(p.fault not in _WORST for p in v.problems)}
     parts = [
-        count(len(verdicts), "VM"),
-        count(sum(len(v.boots) for v in all_of), "boot"),
-        count(sum(v.acknowledged for v in all_of), "acknowledged write"),
+        plural(len(verdicts), "VM"),
+        plural(sum(len(v.boots) for v in all_of), "boot"),
+        plural(sum(v.acknowledged for v in all_of), "acknowledged write"),
         f"{lost:,} LOST" if lost else "none lost",
         f"TWO WRITERS{named(twice)}" if twice else "never two writers",
     ]

@@ -21,6 +21,7 @@ from outlast.placement.spare import Failure, what_if
 from outlast.settings import S, Timing
 from outlast.storage.drills import DrillRecord, Foreseen
 from outlast.wire.shapes import HostStatus, PoolStatus, TimelineEntry, VmStatus
+from outlast.words import plural
 
 ENDING = ("power", "network", "storage")  # kinds that end the VMs of a host
 HOST_KINDS = (*ENDING, "agent")
@@ -89,7 +90,7 @@ def rehearse(
         "no start was measured yet"
     )  # fmt: skip
     foreseen = tuple(Foreseen(r.vm, r.target) for r in failure.restarts if r.target)
-    many = "1 VM is" if len(foreseen) == 1 else f"{len(foreseen)} VMs are"
+    many = plural(len(foreseen), "VM is", "VMs are") if foreseen else "no VM is"
     steps.append(f"{many} started elsewhere within {latest:.0f} s; {measured}")
     return Rehearsal(
         host, kind, failure.sentence, tuple(steps), earliest, latest, failure, foreseen

@@ -26,6 +26,7 @@ from outlast.placement.evacuate import evacuate, meanwhile
 from outlast.placement.picture import Picture
 from outlast.placement.plan import Plan
 from outlast.wire.shapes import HostStatus, PoolStatus, VmStatus
+from outlast.words import plural
 
 PATIENCE_S = 600.0  # for hosts to be members again
 READ_S = 60.0  # until every agent has read a wish
@@ -184,7 +185,8 @@ def _begins(
     if verdict.warning and not (round_.at_risk and verdict.allowed):
         return _stop(round_, f"{host.name} cannot be away now: {_bare(verdict.warning)}",
                      "make room, or begin a round that takes the risk")  # fmt: skip
-    said = f"{host.name} is being emptied: {len(plan.moves)} VMs move away"
+    said = f"{host.name} is being emptied: "
+    said += plural(len(plan.moves), "VM moves away", "VMs move away")
     return Step(_phase(round_, "empties", wall_s, said), "maintain")
 
 
@@ -201,7 +203,7 @@ def _empties(round_: Round, host: HostStatus, here: list[VmStatus], wall_s: floa
     if since_s and wall_s - since_s > STUCK_S and failed[0].move is not None:
         return _stop(round_, f"{failed[0].name} stays on {host.name}: {failed[0].move.failed}",
                      "make room, shut it down, or end the round")  # fmt: skip
-    said = f"{len(here)} VMs are still on {host.name}"
+    said = f"{plural(len(here), 'VM is', 'VMs are')} still on {host.name}"
     return Step(round_.model_copy(update={"sentence": said, "stuck_wall_s": since_s}))
 
 
@@ -224,7 +226,11 @@ def _returns(round_: Round, status: PoolStatus, host: HostStatus, wall_s: float)
         return _wait(round_, f"{host.name} is not back in service: {host.sentence}", wall_s)
     coming = [vm.name for vm in status.vms if vm.away_from == host.name]
     if round_.bring_back and coming:
-        return _wait(round_, f"{len(coming)} VMs are still to come back to {host.name}", wall_s)
+        return _wait(
+            round_,
+            f"{plural(len(coming), 'VM is', 'VMs are')} still to come back to {host.name}",
+            wall_s,
+        )
     if round_.at + 1 == len(round_.hosts):
         said = f"all {len(round_.hosts)} hosts are done"
         return Step(_now(round_, wall_s, phase="done", sentence=said))

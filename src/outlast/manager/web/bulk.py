@@ -30,6 +30,7 @@ from outlast.manager.web.render import dialog, fragment, html, redirect
 from outlast.manager.web.render import page as whole
 from outlast.manager.web.runs import Item, Run, told
 from outlast.wire.shapes import VmStatus
+from outlast.words import plural
 
 log = logging.getLogger("outlast.manager.web")
 router = APIRouter()
@@ -58,7 +59,7 @@ class Plan:
 
     @property
     def effect(self) -> str:
-        return EFFECTS[self.button.verb].format(count=_count(len(self.items)))
+        return EFFECTS[self.button.verb].format(count=plural(len(self.items), "VM"))
 
     @property
     def command(self) -> str:
@@ -71,10 +72,6 @@ def bulk_verbs(view: View) -> list[Button]:
     """Those that this person may wish of anything."""
     roles = {grant.role for grant in view.person.roles}
     return list(VERBS.values()) if roles - {"viewer"} else []
-
-
-def _count(n: int) -> str:
-    return "1 VM" if n == 1 else f"{n:,} VMs"
 
 
 def _matching(view: View, where: str) -> Iterator[VmItem]:
@@ -126,7 +123,7 @@ def _why_not(verb: str, vm: VmStatus) -> str:
 
 def _shown(view: View, made: Plan, status: int = 200) -> Response:
     body = fragment("_bulk.html", plan=made, csrf=view.csrf, view=view)
-    title = f"{made.button.label}: {_count(len(made.items))}"
+    title = f"{made.button.label}: {plural(len(made.items), 'VM')}"
     return dialog(view, title, body, status)
 
 

@@ -22,6 +22,7 @@ from outlast.wire.equipment import NetworkInfo, StorageInfo
 from outlast.wire.images import ImageInfo
 from outlast.wire.shapes import HostStatus, VmStatus
 from outlast.wire.templates import TemplateInfo
+from outlast.words import plural
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,8 @@ async def _maintain(view: View, host: HostStatus, entry: PoolEntry) -> Foreseen:
     except OutlastError as error:
         return Foreseen((), _unknown(error), (host.name,), fields="why")
     if plan.moves:
-        line = (f"{len(plan.moves)} VMs move away while they run, {plan.mib / 1024:.1f} GiB, "
+        moves = plural(len(plan.moves), "VM moves", "VMs move")
+        line = (f"{moves} away while they run, {plan.mib / 1024:.1f} GiB, "
                 f"about {plan.copy_s:.0f} s.")  # fmt: skip
     else:
         line = f"{host.name} runs no VM that would move." if not plan.left else "No VM can move."

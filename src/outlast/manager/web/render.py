@@ -26,6 +26,7 @@ from outlast.manager.web import health
 from outlast.manager.web.gate import View
 from outlast.manager.web.static import address
 from outlast.wire.sizes import MIB, size_text
+from outlast.words import plural
 
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -234,7 +235,7 @@ def _environment() -> Environment:
     made.globals |= {
         "icon": icon, "asset": address, "pool_path": pool_path, "vm_path": vm_path,
         "host_path": host_path, "moment_path": moment_path, "vm_id": vm_id, "host_id": host_id,
-        "health": health,
+        "health": health, "plural": plural,
     }  # fmt: skip
     made.filters |= {"ago": ago, "clock": clock, "size": size, "room": room, "cap": cap,
                      "span": ago_text}  # fmt: skip
