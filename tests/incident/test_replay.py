@@ -31,7 +31,7 @@ CHOSEN = (
 )  # fmt: skip
 
 # of the pool room, and in no core: about written notes, and the whole pool seen from outside
-NOT_HELD = {"causes", "evidence", "invariants", "landscape", "measured", "stage"}
+NOT_HELD = {"causes", "evidence", "invariants", "landscape", "measured", "stage", "traces"}
 
 
 @pytest.fixture(scope="module")

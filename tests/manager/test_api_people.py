@@ -78,7 +78,7 @@ def test_tokens_are_made_shown_once_and_taken_away(desk: Desk, admin: str) -> No
     made = desk.call("POST", f"{V}/tokens", body, **sent)
     assert made.status == 201
     token = made.json["token"]
-    assert desk.call("GET", f"{V}/me", token=token).json["actions"] == ["see", "tasks"]
+    assert desk.call("GET", f"{V}/me", token=token).json["actions"] == ["see", "catalog", "tasks"]
     assert token not in desk.call("GET", f"{V}/tokens", **sent).body.decode()
     assert desk.call("DELETE", f"{V}/tokens/{made.json['id']}", **sent).status == 204
     assert desk.call("GET", f"{V}/me", token=token).status == 401
