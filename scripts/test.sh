@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 FEW=4
-NEVER_TWICE='chaos|soak|stories|sim/|model/|mutants'
+NEVER_TWICE='chaos|soak|sim/|model/|mutants'
 
 sources=(src tests packaging)
 for room in bench lab; do [ -d "$room" ] && sources+=("$room"); done
