@@ -60,7 +60,7 @@ class Timing:
     def hang_ns(self) -> int:
         """H: a good read that ends later than this after the begin of the one before: storage may
         have stood still between them, and X begins anew."""
-        return self.beat_ns + self.settle_ns // 4
+        return hang_ns(self.beat_ns, self.settle_ns)
 
     @property
     def link_lost_ns(self) -> int:
@@ -70,6 +70,11 @@ class Timing:
     def tick_ns(self) -> int:
         """How often an agent looks when nothing wakes it."""
         return min(self.beat_ns, 1 * S)
+
+
+def hang_ns(every_ns: int, settle_ns: int) -> int:
+    """H of a storage that is asked so often; X = settle_ns."""
+    return every_ns + settle_ns // 4
 
 
 def _timing(

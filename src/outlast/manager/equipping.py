@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pydantic import BaseModel
+
 from outlast.errors import Conflict
 from outlast.manager.ports import Task
 from outlast.manager.tasks import Tasks
@@ -29,7 +31,7 @@ class Equipping:
         return await self._equip(
             "network-create", pool_id, wish.name, who, address,
             lambda c: EquipmentClient(c).create_network(wish),
-            wish.model_dump_json(exclude_unset=True),
+            wish,
         )  # fmt: skip
 
     async def change_network(
@@ -40,7 +42,7 @@ class Equipping:
         return await self._equip(
             "network-change", pool_id, network, who, address,
             lambda c: EquipmentClient(c).change_network(network, change),
-            change.model_dump_json(exclude_unset=True), before,
+            change, before,
         )  # fmt: skip
 
     async def remove_network(
@@ -57,7 +59,7 @@ class Equipping:
         return await self._equip(
             "storage-add", pool_id, wish.name, who, address,
             lambda c: EquipmentClient(c).add_storage(wish),
-            wish.model_dump_json(exclude_unset=True),
+            wish,
         )  # fmt: skip
 
     async def remove_storage(
@@ -77,8 +79,7 @@ class Equipping:
             begun = ImageClient(c).import_(image, wish)
             return PoolWish(changed=True, sentence=begun.sentence)
 
-        said = wish.model_dump_json(exclude_unset=True)
-        return await self._equip("image-import", pool_id, image, who, address, ask, said)
+        return await self._equip("image-import", pool_id, image, who, address, ask, wish)
 
     async def remove_image(self, pool_id: str, image: str, who: str, *, address: str = "") -> Task:
         return await self._equip(
@@ -90,7 +91,7 @@ class Equipping:
     ) -> Task:
         return await self._equip(
             "template-create", pool_id, wish.name, who, address,
-            lambda c: TemplateClient(c).create(wish), wish.model_dump_json(exclude_unset=True),
+            lambda c: TemplateClient(c).create(wish), wish,
         )  # fmt: skip
 
     async def remove_template(
@@ -126,10 +127,13 @@ class Equipping:
 
     async def _equip(
         self, verb: str, pool_id: str, name: str, who: str, address: str,
-        ask: Callable[[AgentClient], PoolWish | VmWish], after: str = "", before: str = "", *,
-        agent: str = "",
+        ask: Callable[[AgentClient], PoolWish | VmWish], wish: BaseModel | None = None,
+        before: str = "", *, agent: str = "",
     ) -> Task:  # fmt: skip
+        """wish, before: for the audit."""
+        after = "removed" if verb.endswith("-remove") else ""
+        if wish is not None:
+            after = wish.model_dump_json(exclude_unset=True)
         return await self._tasks.wish(
-            verb, pool_id, name, who, ask, address=address, before=before,
-            after=after or ("removed" if verb.endswith("-remove") else ""), agent=agent,
-        )  # fmt: skip
+            verb, pool_id, name, who, ask, address=address, before=before, after=after, agent=agent
+        )

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from outlast.errors import OutlastError, StorageTrouble
+from outlast.settings import hang_ns
 
 PIECE = 4096
 FOLDER = ".outlast"
@@ -43,7 +44,7 @@ class Pace:
 
     @property
     def hang_ns(self) -> int:
-        return self.every_ns + self.settle_ns // 4
+        return hang_ns(self.every_ns, self.settle_ns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ Rules:
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, TypeVar
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Header, Response
 
@@ -56,11 +57,7 @@ async def list_networks(
     """Networks for VMs, and how each stands on every host."""
     found = [_seen(caller, one) for one in await caller.manager.reads.networks(caller.pool_id)]
     keys = {"name": lambda n: n.name, "vlan": lambda n: n.vlan, "vms": lambda n: len(n.vms)}
-    rows, total, next_cursor = page_of(
-        [n for n in found if search.lower() in n.name], keys, lambda n: n.name, sort=sort,
-        descending=descending, limit=limit, cursor=cursor,
-    )  # fmt: skip
-    return Page(items=rows, total=total, next_cursor=next_cursor)
+    return _page(found, keys, search, sort, descending=descending, limit=limit, cursor=cursor)
 
 
 @router.get("/pools/{pool}/networks/{network}", tags=["networks"])
@@ -147,11 +144,7 @@ async def list_storage(
     found = [_seen(caller, one) for one in await caller.manager.reads.storage(caller.pool_id)]
     keys = {"name": lambda s: "" if s.own else s.name, "kind": lambda s: s.kind,
             "vms": lambda s: len(s.vms)}  # fmt: skip
-    rows, total, next_cursor = page_of(
-        [s for s in found if search.lower() in s.name], keys, lambda s: s.name, sort=sort,
-        descending=descending, limit=limit, cursor=cursor,
-    )  # fmt: skip
-    return Page(items=rows, total=total, next_cursor=next_cursor)
+    return _page(found, keys, search, sort, descending=descending, limit=limit, cursor=cursor)
 
 
 @router.get("/pools/{pool}/storage/{storage}", tags=["storage"])
@@ -195,11 +188,7 @@ async def list_images(
     found = await caller.manager.reads.images(caller.pool_id)
     keys = {"name": lambda i: i.name, "size": lambda i: i.virtual_bytes,
             "created": lambda i: i.created_wall_s}  # fmt: skip
-    rows, total, next_cursor = page_of(
-        [i for i in found if search.lower() in i.name], keys, lambda i: i.name, sort=sort,
-        descending=descending, limit=limit, cursor=cursor,
-    )  # fmt: skip
-    return Page(items=rows, total=total, next_cursor=next_cursor)
+    return _page(found, keys, search, sort, descending=descending, limit=limit, cursor=cursor)
 
 
 @router.get("/pools/{pool}/images/{image}", tags=["images"])
@@ -297,6 +286,18 @@ def named(found: list[Named], name: str, noun: str) -> Named:
         if one.name == name:
             return one
     raise NotFound(f"there is no {noun} {name[:80]!r} in this pool")
+
+
+def _page(
+    found: list[Named], keys: dict[str, Callable[[Named], Any]], search: str, sort: str, *,
+    descending: bool, limit: int, cursor: str,
+) -> Page[Named]:  # fmt: skip
+    """Of those whose name has the words."""
+    rows, total, next_cursor = page_of(
+        [one for one in found if search.lower() in one.name], keys, lambda one: one.name,
+        sort=sort, descending=descending, limit=limit, cursor=cursor,
+    )  # fmt: skip
+    return Page(items=rows, total=total, next_cursor=next_cursor)
 
 
 def _seen(caller: Caller, info: Used) -> Used:
