@@ -14,6 +14,7 @@ Rules:
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from collections import deque
@@ -176,7 +177,9 @@ def _wall_s(line: bytes) -> float:
     return 0.0
 
 
-def read(folder: Path, since_wall_s: float, limit: int) -> list[Mapping[str, object]]:
+def read(
+    folder: Path, since_wall_s: float, limit: int, until_wall_s: float = math.inf
+) -> list[Mapping[str, object]]:
     """The notes of all hosts in a pool's journal folder, oldest first, at most the newest `limit`.
 
     Causes that another host told are added here. A line that is not a whole JSON object (torn by
@@ -188,7 +191,9 @@ def read(folder: Path, since_wall_s: float, limit: int) -> list[Mapping[str, obj
             for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 with suppress(ValueError, TypeError):
                     entry = json.loads(line)
-                    if isinstance(entry, dict) and float(entry.get("wall_s", 0)) >= since_wall_s:
+                    if not isinstance(entry, dict):
+                        continue
+                    if since_wall_s <= float(entry.get("wall_s", 0)) <= until_wall_s:
                         entries.append(entry)
     entries.sort(key=lambda e: float(str(e["wall_s"])))
     return list(linked(entries)[-limit:])
