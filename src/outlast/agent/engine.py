@@ -382,9 +382,11 @@ class Engine:
         self._told.append(told)
         self._wake.set()
 
-    def timeline(self, since_wall_s: float, limit: int) -> list[Mapping[str, object]]:
+    def timeline(
+        self, since_wall_s: float, limit: int, until_wall_s: float
+    ) -> list[Mapping[str, object]]:
         folder = self._parts.pool_dir / "journal"
-        return in_time(lambda: notebook.read(folder, since_wall_s, limit))
+        return in_time(lambda: notebook.read(folder, since_wall_s, limit, until_wall_s))
 
     def open_line(self, vm: str, what: Line) -> Console:
         facts, driver = self._picture.facts, self._parts.driver

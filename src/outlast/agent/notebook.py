@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -90,7 +91,9 @@ class Notebook:
             file.close(max(0.0, until - time.monotonic()))
 
 
-def read(folder: Path, since_wall_s: float, limit: int) -> list[Mapping[str, object]]:
+def read(
+    folder: Path, since_wall_s: float, limit: int, until_wall_s: float = math.inf
+) -> list[Mapping[str, object]]:
     """The notes of all hosts in a pool's journal folder, oldest first, at most the newest `limit`.
 
     Causes that another host told are added here. A line that is not a whole JSON object (torn by
@@ -107,7 +110,9 @@ def read(folder: Path, since_wall_s: float, limit: int) -> list[Mapping[str, obj
         for number, line in enumerate(lines):
             with suppress(ValueError, TypeError):
                 told = json.loads(line)
-                if isinstance(told, dict) and float(told.get("wall_s", 0)) >= since_wall_s:
+                if not isinstance(told, dict):
+                    continue
+                if since_wall_s <= float(told.get("wall_s", 0)) <= until_wall_s:
                     found[str(told.get("id") or f"{path.stem}/{number}")] = told
     entries = sorted(found.values(), key=lambda e: float(str(e["wall_s"])))
     return list(linked(entries)[-limit:])
