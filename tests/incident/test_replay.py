@@ -172,6 +172,8 @@ def test_a_masked_incident_replays_and_names_nobody(death: Recorded, tmp_path: P
     archive.export(path, recorded, [*death.notes, asked], masked=True)
     incident = archive.load(path)
     assert incident.notes[-1]["sentence"] == "person-01 ended vm-003 on host-03"
+    said = {str(n["sentence"]) for n in incident.notes}
+    assert "host-01 is a member of view 1, slot 1" in said, "the article is no host"
     outcome = replay(incident.recorded)
     assert outcome.same, outcome.difference
     assert outcome.notes == replay(recorded).notes
