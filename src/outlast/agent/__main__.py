@@ -42,7 +42,7 @@ from outlast.storage.etcd import Etcd
 from outlast.storage.etcd_access import read_access
 from outlast.storage.format import pool_from
 from outlast.storage.register import Register
-from outlast.wire.seal import client_context
+from outlast.wire.seal import CA_CERT, QEMU_CA, client_context, qemu_folder
 
 log = logging.getLogger("outlast.agent")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -97,7 +97,8 @@ def make_driver(host: HostFile) -> LibvirtDriver:
     try:
         emulator.install(
             wrapper, socket=str(run_dir() / "guard.sock"), qemu=host.qemu,
-            tcg_pad=chosen.name == "tcg",
+            tcg_pad=chosen.name == "tcg", pool_ca=str(etc_dir() / "pki" / CA_CERT),
+            qemu_ca=str(qemu_folder() / QEMU_CA),
         )  # fmt: skip
     except OSError as error:
         raise HypervisorTrouble(
