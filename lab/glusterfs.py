@@ -22,7 +22,7 @@ def trial(site: Site, found: Findings) -> None:
     found.add("machines", site["c"].check("uname -r; dpkg-query -W -f '${Package} ${Version}' "
               "glusterfs-server").replace("\n", ", "))  # fmt: skip
     site.lend(*NAMES)
-    site.both(NAMES, lambda name: site[name].check("systemctl start glusterd"))
+    site.both(NAMES, lambda name: site[name].check("systemctl enable --now glusterd"))
     for other in ("b", "c"):
         site["a"].check(f"gluster peer probe {other}")
     site["a"].until("test $(gluster pool list | grep -c Connected) = 3", 120)
