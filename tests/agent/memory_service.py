@@ -266,8 +266,11 @@ class MemoryService:
     def tell(self, told: Note) -> None:
         self.told.append(told)
 
-    def timeline(self, since_wall_s: float, limit: int) -> list[Mapping[str, object]]:
-        return [n for n in self.notes if float(str(n["wall_s"])) >= since_wall_s][-limit:]
+    def timeline(
+        self, since_wall_s: float, limit: int, until_wall_s: float
+    ) -> list[Mapping[str, object]]:
+        found = [n for n in self.notes if since_wall_s <= float(str(n["wall_s"])) <= until_wall_s]
+        return found[-limit:]
 
     def open_line(self, vm: str, what: str) -> Any:
         if vm not in self.local:

@@ -10,14 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from recorded_pool import Recorded, record
+from recorded_pool import Recorded, lines, record
 
 from outlast import pool
 from outlast.errors import InvalidInput, NotFound
 from outlast.incident import archive
 from outlast.incident.codec import NAMES, decode, encode, text
 from outlast.incident.replay import replay
-from outlast.incident.steps import Start, Step, Writer, read
+from outlast.incident.steps import Start, Step, read
 from outlast.incident.story import story
 from outlast.pool.core import PoolCore
 from outlast.pool.facts import Answering
@@ -37,16 +37,6 @@ NOT_HELD = {"causes", "evidence", "invariants", "landscape", "measured", "stage"
 @pytest.fixture(scope="module")
 def death() -> Recorded:
     return record(SCENARIOS / "hosts/one_host_dies.txt")
-
-
-def lines(recorded: list[Start | Step]) -> list[str]:
-    writer = Writer()
-    return [
-        writer.start(o.version, o.host, o.wall_s, o.settings, o.core)
-        if isinstance(o, Start)
-        else writer.step(o.now_ns, o.wall_s, o.facts, o.decision)
-        for o in recorded
-    ]
 
 
 @pytest.mark.parametrize("name", CHOSEN)

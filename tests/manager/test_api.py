@@ -120,11 +120,11 @@ def test_a_pool_that_does_not_answer(desk: Desk, real: RealPool, admin: str) -> 
 def test_a_vm_of_a_template(desk: Desk, real: RealPool, admin: str, tmp_path: Path) -> None:
     """Real files: an image, a template of it, a clone that lies over it."""
     at = f"{V}/pools/{real.id}/templates"
-    assert desk.call("GET", at, token=admin).json == []
+    assert desk.call("GET", at, token=admin).json["items"] == []
     (tmp_path / "disk.img").write_bytes(os.urandom(1 << 16))
     Library(real.root).take("deb", str(tmp_path / "disk.img"))
     Templates(real.root).create("small", "deb", 512, 2, ("br0",), "for all")
-    assert desk.call("GET", at, token=admin).json[0]["note"] == "for all"
+    assert desk.call("GET", at, token=admin).json["items"][0]["note"] == "for all"
     bad = {"name": "web", "ssh_keys": ["/etc/shadow"]}
     said = desk.call("POST", f"{at}/small/deploy", bad, token=admin)
     assert said.status == 422 and "not a public SSH key" in said.error["sentence"]

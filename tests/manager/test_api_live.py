@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from calling import V, create, ended, wait
 from desk import Desk, _messages
 from pretend import RealPool
@@ -80,8 +81,8 @@ def test_streams_end_when_the_manager_stops(tmp_path: Path, real: RealPool) -> N
 
     streams = [asyncio.run_coroutine_threadsafe(follow(), desk._loop) for _ in range(5)]
     wait(lambda: desk.manager.reads.hub.readers == 5)
-    desk.close()
-    assert all(s.result(1) >= 2 for s in streams)
+    desk.run(desk.manager.stop())
+    assert all(s.result(60) >= 2 for s in streams)
 
 
 # ---- history, metrics, the document
@@ -105,6 +106,29 @@ def test_history_is_copied_from_the_pools(desk: Desk, real: RealPool, admin: str
     assert desk.call("GET", f"{V}/events?pool=lab&vm=web", token=web).json["total"] == 5
     asked = desk.call("GET", f"{V}/pools/lab/timeline?limit=1", token=admin).json
     assert [e["sentence"] for e in asked] == ["n4"]
+
+
+def test_notes_of_a_long_absence_are_all_copied(
+    desk: Desk, real: RealPool, admin: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Agents give so many at once; what lies before those is asked for too, up to a bound."""
+    now_s, background = time.time(), desk.manager.background
+    monkeypatch.setattr("outlast.manager.background.COPY_MAX", 10)
+    real.a.notes = real.b.notes = [
+        {"wall_s": now_s - 200 + n, "host": "a", "code": "vm-runs", "sentence": f"n{n}",
+         "fields": {"vm": "web"}, "id": f"a-{n}"}
+        for n in range(45)
+    ]  # fmt: skip
+    desk.run(background.copy(real.id))
+    at = f"{V}/events?vm=web&limit=100"
+    said = desk.call("GET", at, token=admin).json["items"]
+    assert [e["sentence"] for e in said] == [f"n{n}" for n in reversed(range(45))]
+    monkeypatch.setattr("outlast.manager.background.PAGES_MAX", 2)
+    real.a.notes = real.b.notes = [
+        note | {"id": f"b-{n}", "wall_s": now_s - 90 + n} for n, note in enumerate(real.a.notes)
+    ]
+    assert desk.run(background.copy(real.id)) in (0, 19), "two pages that share a moment"
+    assert desk.call("GET", at, token=admin).json["total"] == 45 + 19
 
 
 def test_metrics_have_their_documented_names(desk: Desk, real: RealPool, admin: str) -> None:
@@ -169,3 +193,58 @@ def test_a_database_that_is_away_is_said_and_comes_back_without_a_restart(
     wait(lambda: desk.call("GET", f"{V}/health").status == 200)
     said = desk.call("POST", f"{V}/pools/lab/vms/web/start", token=admin)
     assert not ended(desk, said, admin)["failed"]
+
+
+def test_one_shape_everywhere(shared: tuple[Desk, RealPool, str]) -> None:
+    """Lists have pages, wishes have keys, and what people wished of a thing has an ETag."""
+    desk, _, _ = shared
+    paths = desk.call("GET", f"{V}/openapi.json").json["paths"]
+    never_changed = {f"{V}/tokens/{{token}}", f"{V}/webhooks/{{webhook}}",
+                     f"{V}/users/{{user}}/second-factor"}  # fmt: skip
+    lists = keys = matches = 0
+    for path, methods in paths.items():
+        for method, told in methods.items():
+            given = {one["name"] for one in told.get("parameters", ())}
+            answer = told["responses"].get("200", {}).get("content", {})
+            schema = answer.get("application/json", {}).get("schema", {})
+            if schema.get("type") == "array":
+                assert path.endswith("/timeline"), f"{path} has no pages"
+            if schema.get("$ref", "").rpartition("/")[2].startswith("Page_"):
+                lists += 1
+                assert {"limit", "cursor"} <= given, path
+            if "202" in told["responses"]:
+                keys += 1
+                assert "Idempotency-Key" in given, (method, path)
+            if method in ("patch", "delete") and path.count("{") and path not in never_changed:
+                matches += 1
+                assert "If-Match" in given, (method, path)
+    assert (lists >= 14, keys >= 25, matches >= 9) == (True, True, True)
+
+
+def test_a_wish_for_what_was_seen_is_refused_when_that_was_changed(
+    desk: Desk, real: RealPool, admin: str
+) -> None:
+    """Users, hosts and the pool's settings; networks, VMs and images elsewhere."""
+    desk.user("zoe", Grant("viewer"))
+    pool = f"{V}/pools/{real.id}"
+    for at, method, wish, other in (
+        (f"{V}/users/zoe", "PATCH", {"disabled": True}, {"disabled": False}),
+        (f"{pool}/settings", "PATCH", {"moves_at_once": 5}, {"moves_at_once": 6}),
+    ):
+        etag = desk.call("GET", at, token=admin).headers["etag"]
+        assert desk.call(method, at, wish, token=admin, If_Match=f'"x", {etag}').status in (
+            200,
+            202,
+        )
+        late = desk.call(method, at, other, token=admin, If_Match=etag)
+        assert (late.status, "changed meanwhile" in late.error["sentence"]) == (412, True)
+    etag = desk.call("GET", f"{pool}/hosts/b", token=admin).headers["etag"]
+    assert (
+        desk.call("POST", f"{pool}/hosts/b/maintenance", {}, token=admin, If_Match=etag).status
+        == 202
+    )
+    wait(lambda: desk.call("GET", f"{pool}/hosts/b", token=admin).headers["etag"] != etag)
+    late = desk.call("POST", f"{pool}/hosts/b/power-off", token=admin, If_Match=etag)
+    assert late.status == 412
+    gone = desk.call("DELETE", f"{V}/users/zoe", token=admin, If_Match=etag)
+    assert gone.status == 412

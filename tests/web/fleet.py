@@ -225,9 +225,12 @@ class PretendAgent:
     def picture(self) -> str:
         return self._pool.picture()
 
-    def timeline(self, since_wall_s: float = 0, limit: int = 200) -> list[TimelineEntry]:
+    def timeline(
+        self, since_wall_s: float = 0, limit: int = 200, until_wall_s: float | None = None
+    ) -> list[TimelineEntry]:
         self._pool._must_answer()
-        return [n for n in self._pool.notes if n.wall_s >= since_wall_s][-limit:]
+        until_s = time.time() if until_wall_s is None else until_wall_s
+        return [n for n in self._pool.notes if since_wall_s <= n.wall_s <= until_s][-limit:]
 
     def why_vm(self, name: str) -> Why:
         self._pool._must_answer()

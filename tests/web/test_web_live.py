@@ -101,6 +101,32 @@ def now(site: Site) -> str:
     return f"after={site.run(settled())}"
 
 
+def test_what_is_written_down_is_seen_at_once(own_site: Site) -> None:
+    """Failovers, the audit and users live, each for whoever may see it."""
+    pool, query = own_site.pools["frankfurt-a"], f"page=failovers%3Fpool%3D{POOL}&{now(own_site)}"
+    streams = [Stream(own_site, query), Stream(own_site, f"page=audit&{now(own_site)}"),
+               Stream(own_site, f"page=users&{now(own_site)}")]  # fmt: skip
+    own_site.run(own_site.manager.notice())
+    pool.note(
+        "host-silent", "fra-kvm-01", "fra-kvm-03 has fallen silent for good", host="fra-kvm-03"
+    )
+    pool.change_host("fra-kvm-03", state="silent")
+    own_site.tell()
+    text = streams[0].next()
+    assert TARGET.findall(text) == ["failovers"] and "silent for good" in text
+    roles = (Grant("viewer"),)
+    own_site.run(own_site.manager.people.add_user(BOSS, "zoe", "correct horse battery", roles))
+    own_site.run(own_site.manager.notice())
+    assert 'id="user-zoe"' in streams[2].next()
+    assert "zoe" in streams[1].next()
+    for stream in streams:
+        stream.close()
+    for what in ("audit", "users"):
+        refused = own_site.get(f"/live?page={what}", "vera")
+        assert refused.status == 403
+    assert own_site.get("/live?page=elsewhere").status == 422
+
+
 def test_a_change_of_a_row_that_is_shown_is_sent_alone(own_site: Site) -> None:
     query = f"vm={POOL}:db-prod-0018,web-prod-0015&{now(own_site)}"
     stream = Stream(own_site, query)

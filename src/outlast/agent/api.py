@@ -8,6 +8,7 @@ Rules:
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -170,10 +171,13 @@ class Api:
         picture = self._service.picture
         return write(placing.picture(self._facts(picture), picture.settings))
 
-    def timeline(self, since_wall_s: float, limit: int) -> list[TimelineEntry]:
-        """Notes of all hosts, oldest first. Raises StorageTrouble."""
+    def timeline(
+        self, since_wall_s: float, limit: int, until_wall_s: float = math.inf
+    ) -> list[TimelineEntry]:
+        """Notes of all hosts, oldest first, at most the newest `limit`. Raises StorageTrouble."""
         entries = []
-        for raw in self._service.timeline(since_wall_s, min(max(limit, 1), TIMELINE_MAX)):
+        most = min(max(limit, 1), TIMELINE_MAX)
+        for raw in self._service.timeline(since_wall_s, most, until_wall_s):
             try:
                 entries.append(TimelineEntry.model_validate(raw))
             except ValidationError:

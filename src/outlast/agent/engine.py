@@ -124,11 +124,8 @@ class Engine:
             lambda: parts.findings.found, lambda: self._keepers.repositories,
             lambda: self._keepers.witness,
         )  # fmt: skip
-        self._notebook = Notebook(
-            parts.me.host,
-            (parts.notes_path, parts.pool_dir / "journal" / f"{parts.me.slot}.jsonl"),
-            parts.me.slot,
-        )
+        shared = parts.pool_dir / "journal" / f"{parts.me.slot}.jsonl"
+        self._notebook = Notebook(parts.me.host, parts.notes_path, shared, parts.me.slot)
         self._core = PoolCore(parts.settings)
         self._ring = Ring(parts.notes_path.parent / "record", parts.me.host, parts.settings)
         self._margin = Margin(timing)
@@ -146,7 +143,7 @@ class Engine:
             parts.me, parts.settings, parts.register, self, parts.power, parts.links, parts.mounts,
             boottime_ns, self.tell, parts.findings, self._registers,
             Means(parts.pulse.drill, parts.open_guard, self._words.drill), parts.ending,
-            lambda: self._senses.snapshot,
+            lambda: self._senses.snapshot, self._unwritten,
         )  # fmt: skip
         self._farewell = Farewell(parts.boot_id, parts.pulse.leave, parts.power_off)
         self._picture = Picture(parts.me, parts.settings, None, None, "the agent has just begun")
@@ -216,6 +213,10 @@ class Engine:
             print(one.sentence, file=sys.stderr, flush=True)  # noqa: T201 - the service's log
         self._publish()
         return bool(picture.decision.notes)
+
+    def _unwritten(self) -> dict[str, str]:
+        recording = {"the recording of its decisions": self._ring.trouble}
+        return self._notebook.troubles | {k: v for k, v in recording.items() if v}
 
     def _trouble(self) -> str:
         stores, unread = self._keepers.repositories, self._registers.known.troubles
@@ -379,9 +380,11 @@ class Engine:
         self._told.append(told)
         self._wake.set()
 
-    def timeline(self, since_wall_s: float, limit: int) -> list[Mapping[str, object]]:
+    def timeline(
+        self, since_wall_s: float, limit: int, until_wall_s: float
+    ) -> list[Mapping[str, object]]:
         folder = self._parts.pool_dir / "journal"
-        return in_time(lambda: notebook.read(folder, since_wall_s, limit))
+        return in_time(lambda: notebook.read(folder, since_wall_s, limit, until_wall_s))
 
     def open_line(self, vm: str, what: Line) -> Console:
         facts, driver = self._picture.facts, self._parts.driver

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import secrets
 import socket
@@ -293,7 +294,8 @@ class Server:
 
     async def _timeline(self, request: web.Request) -> web.Response:
         since, limit = number_of(request, "since", 0), int(number_of(request, "limit", 200))
-        return json_list(await self.blocking(lambda: self.api.timeline(since, limit)))
+        until = number_of(request, "until", 0) or math.inf
+        return json_list(await self.blocking(lambda: self.api.timeline(since, limit, until)))
 
     def _why(self, ask: Callable[[str], Why]) -> Handler:
         async def handler(request: web.Request) -> web.StreamResponse:

@@ -179,7 +179,9 @@ class Service(Protocol):
     def tell(self, told: Note) -> None:
         """Have a note of the API written down with those of the core. Never blocks."""
 
-    def timeline(self, since_wall_s: float, limit: int) -> list[Mapping[str, object]]:
+    def timeline(
+        self, since_wall_s: float, limit: int, until_wall_s: float
+    ) -> list[Mapping[str, object]]:
         """Notes of all hosts, oldest first: {"wall_s","host","code","sentence","fields"}."""
 
     def open_line(self, vm: str, what: Line) -> Console:

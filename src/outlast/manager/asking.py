@@ -16,7 +16,7 @@ from outlast.manager.hub import Hub
 from outlast.wire.client import AgentClient
 from outlast.wire.equipment import EquipmentClient, NetworkInfo, StorageInfo
 from outlast.wire.images import ImageClient, ImageInfo
-from outlast.wire.shapes import HostStatus, TimelineEntry, VmDetail
+from outlast.wire.shapes import HostStatus, PoolStatus, TimelineEntry, VmDetail
 from outlast.wire.templates import TemplateClient, TemplateInfo
 from outlast.wire.why import Why
 
@@ -43,9 +43,10 @@ class Pools(Fleet):
         return await self.ask(pool_id, lambda c: c.why_host(name))
 
     async def timeline(
-        self, pool_id: str, limit: int = 200, since_wall_s: float = 0
-    ) -> list[TimelineEntry]:
-        return await self.ask(pool_id, lambda c: c.timeline(since_wall_s, limit))
+        self, pool_id: str, limit: int = 200, since_wall_s: float = 0,
+        until_wall_s: float | None = None,
+    ) -> list[TimelineEntry]:  # fmt: skip
+        return await self.ask(pool_id, lambda c: c.timeline(since_wall_s, limit, until_wall_s))
 
     async def templates(self, pool_id: str) -> list[TemplateInfo]:
         return await self.ask(pool_id, lambda c: TemplateClient(c).all())
@@ -58,6 +59,10 @@ class Pools(Fleet):
 
     async def storage(self, pool_id: str) -> list[StorageInfo]:
         return joined(await self.each(pool_id, lambda c: EquipmentClient(c).storage()))
+
+    async def fresh_pool(self, pool_id: str) -> PoolStatus:
+        """A pool as an agent sees it now. Raises Unreachable."""
+        return await self.ask(pool_id, lambda c: c.status())
 
     async def fresh_vm(self, pool_id: str, vm: str) -> VmDetail:
         """A VM as an agent sees it now. Raises NotFound, Unreachable."""

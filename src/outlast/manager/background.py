@@ -13,6 +13,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -21,6 +22,7 @@ from outlast.manager.asking import Pools
 from outlast.manager.config import DAYS, Config
 from outlast.manager.repository import entries, hooks, moments, records, retention, rollups
 from outlast.manager.repository.store import Repository
+from outlast.wire.shapes import TimelineEntry
 
 log = logging.getLogger("outlast.manager.background")
 
@@ -30,7 +32,7 @@ FIRST_DAYS = 7.0  # how far back the history of a new pool is taken over
 FORGET_EVERY_S = 3600.0
 CALLS_KEPT_S = 86400.0
 MANAGERS_KEPT_S = 86400.0
-COPY_MAX = 5000
+COPY_MAX, PAGES_MAX = 5000, 8  # notes at once, and how often: what is gathered is in memory
 
 
 class Background:
@@ -76,8 +78,24 @@ class Background:
         days = (await self._repository.read(self._days))["events_days"]
         first_s = self._wall() - min(FIRST_DAYS, days) * 86400.0
         since_s = max(newest_s - OVERLAP_S, first_s) if newest_s else first_s
-        entries = await self._pools.timeline(pool_id, COPY_MAX, since_s)
-        return await self._repository.write(lambda c: moments.add_events(c, pool_id, entries))
+        pages = await self._pages(pool_id, since_s)
+        added = 0
+        while pages:  # oldest first: what a broken copy leaves out is newer than all it has
+            add = partial(moments.add_events, pool_id=pool_id, entries=pages.pop())
+            added += await self._repository.write(add)
+        return added
+
+    async def _pages(self, pool_id: str, since_s: float) -> list[list[TimelineEntry]]:
+        """All notes since then, the newest page first; agents give COPY_MAX of them at a time."""
+        pages, until_s = list[list[TimelineEntry]](), None
+        while len(pages) < PAGES_MAX:
+            page = await self._pools.timeline(pool_id, COPY_MAX, since_s, until_s)
+            pages.append(page)
+            if len(page) < COPY_MAX or page[0].wall_s == until_s:
+                return pages
+            until_s = page[0].wall_s
+        log.warning("the history of pool %s: notes before %s are left out", pool_id, until_s)
+        return pages
 
     async def forget(self) -> None:
         """Raises StorageTrouble."""

@@ -123,7 +123,8 @@ class VmPage:
 class Change:
     """Something is not as it was; read it again. No values: the newest ones are in Reads.
 
-    kind: pool | host | vm | task, or "reset": changes were missed, read everything again.
+    kind: pool | host | vm | task; events | audit: there are new lines, of any pool; or "reset":
+    changes were missed, read everything again.
     Ages of beats (HostStatus.beat_age_ms and the like) are not told: they change all the time.
     """
 
@@ -161,9 +162,13 @@ class Reads(Protocol):
         """The same of a host."""
 
     async def timeline(
-        self, pool_id: str, limit: int = 200, since_wall_s: float = 0
-    ) -> list[TimelineEntry]:
-        """What happened in a pool, oldest first. Raises NotFound, Unreachable, StorageTrouble."""
+        self, pool_id: str, limit: int = 200, since_wall_s: float = 0,
+        until_wall_s: float | None = None,
+    ) -> list[TimelineEntry]:  # fmt: skip
+        """What happened in a pool, oldest first, at most the newest `limit`; None: up to now.
+
+        Raises NotFound, Unreachable, StorageTrouble.
+        """
 
     async def templates(self, pool_id: str) -> list[TemplateInfo]:
         """Of which VMs can be made. Raises as `timeline` does."""

@@ -71,6 +71,7 @@ class Manager:
         self.started_wall_s = time.time()
         self._period_s = period_s
         self._loops: list[asyncio.Task[None]] = []
+        self._lines: dict[str, int] = {}
 
     async def start(self) -> None:
         """Raises OutlastError when the database cannot be used."""
@@ -134,6 +135,14 @@ class Manager:
                 )
                 followers[pool_id].start()
 
+    async def notice(self) -> None:
+        """Tell pages of new lines in the history and the audit, whichever manager wrote them."""
+        found = await self.repository.read(records.newest_lines)
+        for kind, newest in found.items():
+            if self._lines.get(kind, newest) != newest:
+                self.reads.hub.publish(kind)
+        self._lines = found
+
     # ---- loops
 
     async def _age(self) -> None:
@@ -147,6 +156,7 @@ class Manager:
             try:
                 await self.sync()
                 await self.tasks.sync()
+                await self.notice()
                 if self.trouble:
                     log.warning("the database works again")
                 self.trouble = ""

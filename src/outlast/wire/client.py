@@ -97,9 +97,15 @@ class AgentClient:
         """One VM, with its newest `recent` notes. Raises NotFound."""
         return self._get(f"{_vm(name)}?recent={recent}", VmDetail)
 
-    def timeline(self, since_wall_s: float = 0, limit: int = 200) -> list[TimelineEntry]:
-        """Notes of all hosts, oldest first, at most the newest `limit`."""
-        query = urlencode({"since": repr(since_wall_s), "limit": limit})
+    def timeline(
+        self, since_wall_s: float = 0, limit: int = 200, until_wall_s: float | None = None
+    ) -> list[TimelineEntry]:
+        """Notes of all hosts, oldest first, at most the newest `limit`.
+
+        until_wall_s: those of that moment included; None = up to now.
+        """
+        until = {} if until_wall_s is None else {"until": repr(until_wall_s)}
+        query = urlencode({"since": repr(since_wall_s), "limit": limit} | until)
         return self._list(f"/v1/timeline?{query}", TimelineEntry)
 
     def why_vm(self, name: str) -> Why:

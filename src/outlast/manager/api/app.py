@@ -22,6 +22,7 @@ from outlast.errors import InvalidInput, NotFound, OutlastError
 from outlast.manager.api import (
     equipment,
     hooks,
+    images,
     logins,
     people,
     pools,
@@ -52,7 +53,7 @@ def build(manager: Manager) -> FastAPI:
     )  # fmt: skip
     app.state.manager = manager
     for part in (
-        pools, series, rolling, vms, equipment, tasks, logins, people, hooks, settings,
+        pools, series, rolling, vms, equipment, images, tasks, logins, people, hooks, settings,
     ):  # fmt: skip
         app.include_router(part.router, prefix=PREFIX, responses=ERRORS)
     app.include_router(metrics_router)

@@ -15,8 +15,9 @@ from pydantic import Field
 from sqlalchemy import Connection
 
 from outlast.errors import Conflict, NotFound
-from outlast.manager.api.answers import ERRORS, Cursor, Limit, Page, Request, pack, unpack_id
+from outlast.manager.api.answers import ERRORS, Request
 from outlast.manager.api.gate import Caller, needs
+from outlast.manager.api.paging import Asked, Newest, Page, asked, newest
 from outlast.manager.mail import SCHEME
 from outlast.manager.repository import hooks, records
 from outlast.manager.repository.hooks import Hook
@@ -59,8 +60,12 @@ class TriedOut(Answer):
 
 
 @router.get("/webhooks")
-async def list_hooks(caller: Annotated[Caller, needs("webhooks")]) -> list[HookOut]:
-    return [_hook(hook) for hook in await caller.manager.repository.read(hooks.all_hooks)]
+async def list_hooks(
+    caller: Annotated[Caller, needs("webhooks")], how: Annotated[Asked, asked("url")]
+) -> Page[HookOut]:
+    found = await caller.manager.repository.read(hooks.all_hooks)
+    keys = {"url": lambda h: h.url, "created": lambda h: h.created_wall_s}
+    return how.page(found, keys, _hook, name=lambda h: h.url, id_=lambda h: h.id)
 
 
 @router.post("/webhooks", status_code=201)
@@ -102,18 +107,15 @@ async def try_hook(webhook: str, caller: Annotated[Caller, needs("webhooks")]) -
 
 @router.get("/webhooks/{webhook}/deliveries")
 async def list_deliveries(
-    webhook: str, caller: Annotated[Caller, needs("webhooks")], limit: Limit = 50,
-    cursor: Cursor = "",
-) -> Page[DeliveryOut]:  # fmt: skip
+    webhook: str, caller: Annotated[Caller, needs("webhooks")], how: Annotated[Newest, newest()]
+) -> Page[DeliveryOut]:
     """Newest first."""
-    repository, before = caller.manager.repository, unpack_id(cursor)
+    repository, before = caller.manager.repository, how.before_id
     await _find(repository, webhook)
     rows, total = await repository.read(
-        lambda c: hooks.list_deliveries(c, webhook, before, limit + 1)
+        lambda c: hooks.list_deliveries(c, webhook, before, how.ask)
     )
-    more = pack([rows[limit - 1].id]) if len(rows) > limit else ""
-    items = [DeliveryOut(**asdict(row)) for row in rows[:limit]]
-    return Page(items=items, total=total, next_cursor=more)
+    return how.page(rows, total, lambda row: DeliveryOut(**asdict(row)))
 
 
 async def _find(repository: Repository, hook_id: str) -> Hook:

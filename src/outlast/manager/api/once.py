@@ -48,11 +48,11 @@ def accepted() -> dict[str, Any]:
 class _Once:
     """One call with its key, if it has one."""
 
-    def __init__(self, request: HttpRequest) -> None:
-        self._request = request
+    def __init__(self, request: HttpRequest, key: str) -> None:
+        self._request, self._key = request, key
 
     async def __call__(self, act: Act) -> Response:
-        key = self._request.headers.get("idempotency-key", "")
+        key = self._key
         if not key:
             return task_answer(await act())
         if len(key) > KEY_MAX or not key.isprintable():
@@ -80,8 +80,8 @@ class _Once:
         return hashlib.sha256(said).hexdigest()
 
 
-def _once(request: HttpRequest) -> _Once:
-    return _Once(request)
+def _once(request: HttpRequest, key: KEY = "") -> _Once:
+    return _Once(request, key)
 
 
 Once = Annotated[_Once, Depends(_once)]

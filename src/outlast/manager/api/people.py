@@ -9,24 +9,15 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import Field
 
 from outlast.errors import NotFound, Refused
-from outlast.manager.api.answers import (
-    ERRORS,
-    AuditOut,
-    Cursor,
-    GrantBody,
-    Limit,
-    Page,
-    Request,
-    Text,
-    pack,
-    page_of,
-    unpack_id,
-)
+from outlast.manager.api import match
+from outlast.manager.api.answers import ERRORS, AuditOut, GrantBody, Request
 from outlast.manager.api.gate import Caller, logged_in, needs
+from outlast.manager.api.match import IfMatch
+from outlast.manager.api.paging import Asked, Newest, Page, Text, asked, newest
 from outlast.manager.ports import Grant
 from outlast.manager.repository import records
 from outlast.manager.repository.people import TokenRow, UserRow
@@ -95,17 +86,12 @@ class ManagerOut(Answer):
 
 @router.get("/users", tags=["people"])
 async def list_users(
-    caller: Annotated[Caller, needs("people")], search: Text = "", sort: Text = "name",
-    descending: bool = False, limit: Limit = 50, cursor: Cursor = "",
-) -> Page[UserOut]:  # fmt: skip
-    found = [u for u in await caller.manager.people.users() if search.lower() in u.name]
+    caller: Annotated[Caller, needs("people")], how: Annotated[Asked, asked()]
+) -> Page[UserOut]:
+    people = caller.manager.people
+    users, with_factor = await people.users(), await people.factors.names()
     keys = {"name": lambda u: u.name, "created": lambda u: u.created_wall_s}
-    rows, total, next_cursor = page_of(
-        found, keys, lambda u: u.name, sort=sort, descending=descending, limit=limit, cursor=cursor
-    )
-    with_factor = await caller.manager.people.factors.names()
-    items = [_user(row, row.name in with_factor) for row in rows]
-    return Page(items=items, total=total, next_cursor=next_cursor)
+    return how.page(users, keys, lambda row: _user(row, row.name in with_factor))
 
 
 @router.post("/users", tags=["people"], status_code=201)
@@ -117,16 +103,22 @@ async def add_user(body: UserBody, caller: Annotated[Caller, needs("people")]) -
 
 
 @router.get("/users/{user}", tags=["people"])
-async def one_user(user: str, caller: Annotated[Caller, needs("people")]) -> UserOut:
-    people = caller.manager.people
-    return _user(await people.user(user), (await people.factors.of(user)).on)
+async def one_user(
+    user: str, caller: Annotated[Caller, needs("people")], response: Response
+) -> UserOut:
+    """One user; the ETag serves If-Match."""
+    found = await _found(caller, user)
+    response.headers["ETag"] = match.etag(_wished(found))
+    return found
 
 
 @router.patch("/users/{user}", tags=["people"])
 async def change_user(
-    user: str, body: UserChange, caller: Annotated[Caller, needs("people")]
-) -> UserOut:
+    user: str, body: UserChange, caller: Annotated[Caller, needs("people")],
+    if_match: IfMatch = "",
+) -> UserOut:  # fmt: skip
     """A new password, other roles, switched off or on. The last administrator stays one."""
+    await _match(caller, user, if_match)
     roles = None if body.roles is None else tuple(role.grant() for role in body.roles)
     people = caller.manager.people
     changed = await people.change_user(
@@ -137,8 +129,11 @@ async def change_user(
 
 
 @router.delete("/users/{user}", tags=["people"], status_code=204)
-async def remove_user(user: str, caller: Annotated[Caller, needs("people")]) -> None:
+async def remove_user(
+    user: str, caller: Annotated[Caller, needs("people")], if_match: IfMatch = ""
+) -> None:
     """With all tokens and sessions of that user."""
+    await _match(caller, user, if_match)
     await caller.manager.people.remove_user(caller.person, user, caller.address)
 
 
@@ -154,18 +149,14 @@ async def remove_factor(user: str, caller: Annotated[Caller, needs("people")]) -
 
 @router.get("/tokens", tags=["people"])
 async def list_tokens(
-    caller: Annotated[Caller, logged_in()], owner: Text = "", sort: Text = "name",
-    descending: bool = False, limit: Limit = 50, cursor: Cursor = "",
-) -> Page[TokenOut]:  # fmt: skip
+    caller: Annotated[Caller, logged_in()], how: Annotated[Asked, asked()], owner: Text = ""
+) -> Page[TokenOut]:
     """Your own; those of all with the right `people`."""
     all_ = caller.manager.people.may(caller.person, "people")
     rows = await caller.manager.people.tokens(owner if all_ else owner_of(caller))
     keys = {"name": lambda t: t.name, "owner": lambda t: t.owner,
             "expires": lambda t: t.expires_wall_s, "used": lambda t: t.used_wall_s}  # fmt: skip
-    chosen, total, next_cursor = page_of(
-        rows, keys, lambda t: t.id, sort=sort, descending=descending, limit=limit, cursor=cursor
-    )
-    return Page(items=[_token(row) for row in chosen], total=total, next_cursor=next_cursor)
+    return how.page(rows, keys, _token, id_=lambda t: t.id)
 
 
 @router.post("/tokens", tags=["people"], status_code=201)
@@ -197,34 +188,55 @@ async def remove_token(token: str, caller: Annotated[Caller, logged_in()]) -> No
 
 @router.get("/audit", tags=["audit"])
 async def list_audit(
-    caller: Annotated[Caller, needs("audit")], who: Text = "", action: Text = "",
-    object: Text = "", limit: Limit = 50, cursor: Cursor = "",
+    caller: Annotated[Caller, needs("audit")], how: Annotated[Newest, newest()], who: Text = "",
+    action: Text = "", object: Text = "",
 ) -> Page[AuditOut]:  # fmt: skip
     """Who did what, newest first. Lines are only ever added."""
-    before = unpack_id(cursor)
+    before = how.before_id
     rows, total = await caller.manager.repository.read(
         lambda c: records.list_audit(
-            c, who=who, action=action, object_=object, before_id=before, limit=limit + 1
+            c, who=who, action=action, object_=object, before_id=before, limit=how.ask
         )
     )
-    more = pack([rows[limit - 1].id]) if len(rows) > limit else ""
-    items = [AuditOut(**asdict(row)) for row in rows[:limit]]
-    return Page(items=items, total=total, next_cursor=more)
+    return how.page(rows, total, lambda row: AuditOut(**asdict(row)))
 
 
 @router.get("/managers", tags=["managers"])
-async def list_managers(caller: Annotated[Caller, needs("pools")]) -> list[ManagerOut]:
+async def list_managers(
+    caller: Annotated[Caller, needs("pools")], how: Annotated[Asked, asked("id")]
+) -> Page[ManagerOut]:
     """Those that share this database and were there within the last day."""
     known = await caller.manager.repository.read(records.all_managers)
     me = caller.manager.tasks.manager
-    return [
+    found = [
         ManagerOut(id=id_, address=address, seen_wall_s=seen, this=id_ == me)
-        for id_, (address, seen) in sorted(known.items())
+        for id_, (address, seen) in known.items()
     ]
+    keys = {"id": lambda m: m.id, "seen": lambda m: m.seen_wall_s}
+    return how.page(found, keys, lambda m: m, name=lambda m: m.address, id_=lambda m: m.id)
 
 
 def owner_of(caller: Caller) -> str:
     return caller.person.name.partition("/")[0]
+
+
+async def _found(caller: Caller, user: str) -> UserOut:
+    """Raises NotFound."""
+    people = caller.manager.people
+    return _user(await people.user(user), (await people.factors.of(user)).on)
+
+
+async def _match(caller: Caller, user: str, if_match: str) -> None:
+    """Raises Changed."""
+
+    async def now() -> str:
+        return _wished(await _found(caller, user))
+
+    await match.check(if_match, user, now)
+
+
+def _wished(user: UserOut) -> str:
+    return user.model_dump_json(exclude={"seen_wall_s"})
 
 
 def bodies(roles: tuple[Grant, ...]) -> list[GrantBody]:

@@ -6,20 +6,21 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from outlast.manager.api.answers import (
-    Cursor,
-    HostOut,
-    Limit,
-    Page,
-    PoolOut,
-    Request,
-    Text,
-    page_of,
-)
+from outlast.manager.api import match
+from outlast.manager.api.answers import HostOut, PoolOut, Request
 from outlast.manager.api.gate import Caller, logged_in, needs
-from outlast.manager.api.once import KEY, Once, accepted
+from outlast.manager.api.match import IfMatch
+from outlast.manager.api.once import Once, accepted
+from outlast.manager.api.paging import Asked, Page, Text, asked
 from outlast.manager.ports import PoolEntry
-from outlast.wire.shapes import HaSwitch, HostMaintain, HostStatus, PoolChange, TimelineEntry
+from outlast.wire.shapes import (
+    HaSwitch,
+    HostMaintain,
+    HostStatus,
+    PoolChange,
+    PoolSettingsInfo,
+    TimelineEntry,
+)
 from outlast.wire.why import Why
 
 router = APIRouter()
@@ -35,22 +36,19 @@ class HostServeBody(Request):
 
 @router.get("/pools", tags=["pools"])
 async def list_pools(
-    caller: Annotated[Caller, logged_in()], search: Text = "", stale: bool | None = None,
-    sort: Text = "name", descending: bool = False, limit: Limit = 50, cursor: Cursor = "",
+    caller: Annotated[Caller, logged_in()], how: Annotated[Asked, asked()],
+    stale: bool | None = None,
 ) -> Page[PoolOut]:  # fmt: skip
     """All pools that the caller sees anything of."""
     may = caller.manager.people.may
     found = [
         entry for entry in caller.manager.reads.pools()
         if (caller.scope.touches(entry.id) or may(caller.person, "create", entry.id))
-        and search.lower() in entry.name.lower() and stale in (None, entry.stale)
+        and stale in (None, entry.stale)
     ]  # fmt: skip
     keys = {"name": lambda e: e.name, "seen": lambda e: e.seen_wall_s,
             "vms": lambda e: len(e.status.vms)}  # fmt: skip
-    rows, total, next_cursor = page_of(
-        found, keys, lambda e: e.id, sort=sort, descending=descending, limit=limit, cursor=cursor
-    )
-    return Page(items=[_pool(e, caller) for e in rows], total=total, next_cursor=next_cursor)
+    return how.page(found, keys, lambda e: _pool(e, caller), id_=lambda e: e.id)
 
 
 @router.get("/pools/{pool}", tags=["pools"])
@@ -75,11 +73,20 @@ async def switch_pool_ha(
     wish: HaSwitch,
     caller: Annotated[Caller, needs("pool-ha")],
     once: Once,
-    key: KEY = "",
 ) -> Response:
     """High availability of all VMs, on or off for a while."""
     acts, who = caller.manager.acts, caller.person.name
     return await once(lambda: acts.pool_ha(caller.pool_id, who, wish, address=caller.address))
+
+
+@router.get("/pools/{pool}/settings", tags=["pools"])
+async def pool_settings(
+    pool: str, caller: Annotated[Caller, needs("see")], response: Response
+) -> PoolSettingsInfo:
+    """What is set for the whole pool, and what that comes to; its ETag serves If-Match."""
+    found = caller.manager.reads.pool(caller.pool_id).status.settings
+    response.headers["ETag"] = match.etag(found.model_dump_json())
+    return found
 
 
 @router.patch("/pools/{pool}/settings", tags=["pools"], **accepted())
@@ -88,37 +95,39 @@ async def change_pool(
     wish: PoolChange,
     caller: Annotated[Caller, needs("pool-set")],
     once: Once,
-    key: KEY = "",
+    if_match: IfMatch = "",
 ) -> Response:
     """Settings of the whole pool; what is not given stays as it is."""
+
+    async def now() -> str:
+        return (await caller.manager.reads.fresh_pool(caller.pool_id)).settings.model_dump_json()
+
+    await match.check(if_match, "the pool's settings", now)
     acts, who = caller.manager.acts, caller.person.name
     return await once(lambda: acts.pool_set(caller.pool_id, who, wish, address=caller.address))
 
 
 @router.get("/pools/{pool}/hosts", tags=["hosts"])
 async def list_hosts(
-    pool: str, caller: Annotated[Caller, needs("see")], search: Text = "", state: Text = "",
-    sort: Text = "name", descending: bool = False, limit: Limit = 100, cursor: Cursor = "",
+    pool: str, caller: Annotated[Caller, needs("see")],
+    how: Annotated[Asked, asked(limit=100)], state: Text = "",
 ) -> Page[HostOut]:  # fmt: skip
     """The hosts of a pool."""
     entry = caller.manager.reads.pool(caller.pool_id)
-    found = [
-        host for host in entry.status.hosts
-        if search.lower() in host.name and state in ("", host.state)
-    ]  # fmt: skip
+    found = [host for host in entry.status.hosts if state in ("", host.state)]
     keys = {"name": lambda h: h.name, "state": lambda h: h.state, "slot": lambda h: h.slot,
             "free": lambda h: h.free_mib or 0, "vms": lambda h: h.vm_count or 0}  # fmt: skip
-    rows, total, next_cursor = page_of(
-        found, keys, lambda h: h.name, sort=sort, descending=descending, limit=limit, cursor=cursor
-    )
-    items = [_host(entry, host) for host in rows]
-    return Page(items=items, total=total, next_cursor=next_cursor)
+    return how.page(found, keys, lambda host: _host(entry, host))
 
 
 @router.get("/pools/{pool}/hosts/{host}", tags=["hosts"])
-async def one_host(pool: str, host: str, caller: Annotated[Caller, needs("see")]) -> HostOut:
+async def one_host(
+    pool: str, host: str, caller: Annotated[Caller, needs("see")], response: Response
+) -> HostOut:
+    """One host; its ETag serves If-Match."""
     reads = caller.manager.reads
     found = reads.host(caller.pool_id, caller.host)
+    response.headers["ETag"] = match.etag(_wished(found))
     return _host(reads.pool(caller.pool_id), found)
 
 
@@ -131,9 +140,10 @@ async def why_host(pool: str, host: str, caller: Annotated[Caller, needs("see")]
 @router.post("/pools/{pool}/hosts/{host}/maintenance", tags=["hosts"], **accepted())
 async def maintain(
     pool: str, host: str, wish: HostMaintain, caller: Annotated[Caller, needs("maintain")],
-    once: Once, key: KEY = "",
+    once: Once, if_match: IfMatch = "",
 ) -> Response:  # fmt: skip
     """Empty a host while its VMs run, and give it none until it resumes."""
+    await _match(caller, if_match)
     acts, who = caller.manager.acts, caller.person.name
     return await once(
         lambda: acts.maintain(caller.pool_id, caller.host, who, wish.why, address=caller.address)
@@ -143,9 +153,10 @@ async def maintain(
 @router.post("/pools/{pool}/hosts/{host}/resume", tags=["hosts"], **accepted())
 async def resume(
     pool: str, host: str, wish: HostServeBody, caller: Annotated[Caller, needs("resume")],
-    once: Once, key: KEY = "",
+    once: Once, if_match: IfMatch = "",
 ) -> Response:  # fmt: skip
     """End a host's maintenance."""
+    await _match(caller, if_match)
     acts, who = caller.manager.acts, caller.person.name
     return await once(
         lambda: acts.resume(
@@ -156,9 +167,11 @@ async def resume(
 
 @router.post("/pools/{pool}/hosts/{host}/power-off", tags=["hosts"], **accepted())
 async def power_off(
-    pool: str, host: str, caller: Annotated[Caller, needs("power-off")], once: Once, key: KEY = ""
-) -> Response:
+    pool: str, host: str, caller: Annotated[Caller, needs("power-off")], once: Once,
+    if_match: IfMatch = "",
+) -> Response:  # fmt: skip
     """Switch a host off."""
+    await _match(caller, if_match)
     acts, who = caller.manager.acts, caller.person.name
     return await once(
         lambda: acts.power_off(caller.pool_id, caller.host, who, address=caller.address)
@@ -168,7 +181,6 @@ async def power_off(
 @router.post("/pools/{pool}/hosts/{host}/drill", tags=["hosts"], **accepted())
 async def drill(
     pool: str, host: str, wish: DrillBody, caller: Annotated[Caller, needs("drill")], once: Once,
-    key: KEY = "",
 ) -> Response:  # fmt: skip
     """Have a failure of a host take place, on purpose; its report is an event."""
     acts, who = caller.manager.acts, caller.person.name
@@ -191,6 +203,20 @@ def _pool(entry: PoolEntry, caller: Caller) -> PoolOut:
         members=sum(h.state == "member" for h in hosts), vms=len(vms),
         running=sum(v.state == "running" for v in vms),
     )  # fmt: skip
+
+
+async def _match(caller: Caller, if_match: str) -> None:
+    """Raises Changed when somebody wished something else of the host than the caller saw."""
+
+    async def now() -> str:
+        hosts = (await caller.manager.reads.fresh_pool(caller.pool_id)).hosts
+        return next((_wished(host) for host in hosts if host.name == caller.host), "gone")
+
+    await match.check(if_match, caller.host, now)
+
+
+def _wished(host: HostStatus) -> str:
+    return host.model_dump_json(include={"name", "slot", "maintenance"})
 
 
 def _host(entry: PoolEntry, host: HostStatus) -> HostOut:

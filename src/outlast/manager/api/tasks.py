@@ -12,20 +12,10 @@ from fastapi import APIRouter, Header, Query, Response
 from starlette.responses import StreamingResponse
 
 from outlast.errors import InvalidInput, NotFound, Refused
-from outlast.manager.api.answers import (
-    ERRORS,
-    Cursor,
-    EventOut,
-    Limit,
-    Page,
-    TaskOut,
-    Text,
-    pack,
-    page_of,
-    unpack_id,
-)
+from outlast.manager.api.answers import ERRORS, EventOut, TaskOut
 from outlast.manager.api.gate import Caller, logged_in
-from outlast.manager.api.once import KEY, Once, accepted
+from outlast.manager.api.once import Once, accepted
+from outlast.manager.api.paging import Asked, Newest, Page, Text, asked, newest
 from outlast.manager.hub import RESET, Batch, Hub
 from outlast.manager.ports import Change, Scope, Task
 from outlast.manager.repository import records
@@ -41,9 +31,9 @@ VM_VERBS = frozenset(
 
 @router.get("/tasks", tags=["tasks"])
 async def list_tasks(
-    caller: Annotated[Caller, logged_in()], open: bool | None = None, pool: Text = "",
-    object: Text = "", verb: Text = "", sort: Text = "started", descending: bool = True,
-    limit: Limit = 50, cursor: Cursor = "",
+    caller: Annotated[Caller, logged_in()],
+    how: Annotated[Asked, asked("started", descending=True)], open: bool | None = None,
+    pool: Text = "", object: Text = "", verb: Text = "",
 ) -> Page[TaskOut]:  # fmt: skip
     """Wishes on their way, and those that ended within the last hour."""
     found = [
@@ -53,11 +43,8 @@ async def list_tasks(
     ]  # fmt: skip
     keys = {"started": lambda t: t.started_wall_s, "verb": lambda t: t.verb,
             "object": lambda t: t.object, "who": lambda t: t.who}  # fmt: skip
-    rows, total, next_cursor = page_of(
-        found, keys, lambda t: t.id, sort=sort, descending=descending, limit=limit, cursor=cursor
-    )
-    items = [TaskOut(**asdict(task)) for task in rows]
-    return Page(items=items, total=total, next_cursor=next_cursor)
+    show = lambda task: TaskOut(**asdict(task))  # noqa: E731
+    return how.page(found, keys, show, name=lambda t: t.object, id_=lambda t: t.id)
 
 
 @router.get("/tasks/{task}", tags=["tasks"])
@@ -76,9 +63,7 @@ async def one_task(
 
 
 @router.post("/tasks/{task}/cancel", tags=["tasks"], **accepted())
-async def cancel_task(
-    task: str, caller: Annotated[Caller, logged_in()], once: Once, key: KEY = ""
-) -> Response:
+async def cancel_task(task: str, caller: Annotated[Caller, logged_in()], once: Once) -> Response:
     """Have a move or an import not go on; answers with the task of this wish."""
     found, acts = await _task(caller, task), caller.manager.acts
     if not sees_task(caller, found):
@@ -136,8 +121,8 @@ def sees_task(caller: Caller, task: Task) -> bool:
 
 @router.get("/events", tags=["events"], responses=ERRORS)
 async def list_events(
-    caller: Annotated[Caller, logged_in()], pool: Text = "", vm: Text = "", host: Text = "",
-    code: Text = "", limit: Limit = 50, cursor: Cursor = "",
+    caller: Annotated[Caller, logged_in()], how: Annotated[Newest, newest()], pool: Text = "",
+    vm: Text = "", host: Text = "", code: Text = "",
 ) -> Page[EventOut]:  # fmt: skip
     """What happened in all pools, newest first. Somebody who sees single VMs only names one."""
     manager, scope = caller.manager, caller.scope
@@ -145,16 +130,14 @@ async def list_events(
     seen = None if scope.everything else sorted(scope.pools)
     if pool_id and vm and scope.sees_vm(pool_id, vm):
         seen = [pool_id]
-    before = unpack_id(cursor)
+    before = how.before_id
     rows, total = await manager.repository.read(
         lambda c: records.list_events(
             c, pools_seen=seen, pool_id=pool_id, vm=vm, host=host, code=code, before_id=before,
-            limit=limit + 1,
+            limit=how.ask,
         )
     )  # fmt: skip
-    more = pack([rows[limit - 1].id]) if len(rows) > limit else ""
-    items = [EventOut(**asdict(row)) for row in rows[:limit]]
-    return Page(items=items, total=total, next_cursor=more)
+    return how.page(rows, total, lambda row: EventOut(**asdict(row)))
 
 
 # ---- live
@@ -224,6 +207,8 @@ def _text(batch: Batch, scope: Scope, caller: Caller | None) -> bytes:
 def _sees(change: Change, scope: Scope, caller: Caller | None) -> bool:
     if change.kind in (RESET, "pool"):
         return change.kind == RESET or scope.touches(change.pool_id)
+    if change.kind in ("events", "audit"):
+        return False  # of any pool
     if change.kind == "host":
         return scope.sees_pool(change.pool_id)
     if change.kind == "task":

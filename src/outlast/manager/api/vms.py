@@ -2,33 +2,29 @@
 
 Rules:
 1. A VM is named by its pool (id, or a name that only one has) and its own name or uuid.
-2. ETag: "DEFINITION.HASH". If-Match on a wish compares the definition, that is the version of the
-   VM's record: another wish in between is noticed, a changed gauge is not. It is read anew from an
-   agent for this, so that an old list does not count.
+2. A VM's ETag is of the version of its record, and behind it of all that is shown: If-Match holds
+   the first against what an agent says now (match.py), If-None-Match both.
 3. The list is built from texts that were made when a VM changed, not when somebody asks.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
-from fastapi import Request as HttpRequest
 
-from outlast.manager.api.answers import ERRORS, Cursor, Limit, Page, Request, Text, VmOut
+from outlast.manager.api import match
+from outlast.manager.api.answers import ERRORS, VmOut
 from outlast.manager.api.gate import Caller, logged_in, needs
-from outlast.manager.api.once import KEY, Once, accepted
-from outlast.manager.errors import Changed
+from outlast.manager.api.match import IfMatch
+from outlast.manager.api.once import Once, accepted
+from outlast.manager.api.paging import Cursor, Limit, Page, Text
 from outlast.manager.ports import PoolEntry, VmItem, VmQuery
 from outlast.wire.shapes import HaSwitch, VmChange, VmCreate, VmDelete, VmMigrate
 from outlast.wire.why import Why
 
 router = APIRouter(tags=["VMs"])
-IfMatch = Annotated[
-    str, Header(alias="If-Match", max_length=200, description="the VM's ETag as you saw it")
-]
 _KEPT_MAX = 300_000
 
 
@@ -53,10 +49,6 @@ class _Texts:
 
 
 _texts = _Texts()
-
-
-class _NoBody(Request):
-    """For wishes that say all in their path."""
 
 
 @router.get("/vms", response_model=Page[VmOut], responses=ERRORS)
@@ -109,7 +101,6 @@ async def why_vm(pool: str, vm: str, caller: Annotated[Caller, needs("see")]) ->
 @router.post("/pools/{pool}/vms", **accepted())
 async def create_vm(
     pool: str, wish: VmCreateBody, caller: Annotated[Caller, needs("create")], once: Once,
-    key: KEY = "",
 ) -> Response:  # fmt: skip
     """A new VM; stopped, unless `start` is true."""
     acts, plain = caller.manager.acts, wish.model_dump(exclude={"start"}, exclude_unset=True)
@@ -123,8 +114,9 @@ async def create_vm(
 
 @router.post("/pools/{pool}/vms/{vm}/start", **accepted())
 async def start_vm(
-    pool: str, vm: str, request: HttpRequest, caller: Annotated[Caller, needs("start")],
-    once: Once, key: KEY = "", if_match: IfMatch = "",
+    pool: str, vm: str, caller: Annotated[Caller, needs("start")],
+    once: Once,
+    if_match: IfMatch = "",
 ) -> Response:  # fmt: skip
     await _match(caller, if_match)
     acts = caller.manager.acts
@@ -135,7 +127,7 @@ async def start_vm(
 
 @router.post("/pools/{pool}/vms/{vm}/stop", **accepted())
 async def stop_vm(
-    pool: str, vm: str, caller: Annotated[Caller, needs("stop")], once: Once, key: KEY = "",
+    pool: str, vm: str, caller: Annotated[Caller, needs("stop")], once: Once,
     if_match: IfMatch = "",
 ) -> Response:  # fmt: skip
     """Ask the system inside to shut down."""
@@ -148,7 +140,7 @@ async def stop_vm(
 
 @router.post("/pools/{pool}/vms/{vm}/kill", **accepted())
 async def kill_vm(
-    pool: str, vm: str, caller: Annotated[Caller, needs("kill")], once: Once, key: KEY = "",
+    pool: str, vm: str, caller: Annotated[Caller, needs("kill")], once: Once,
     if_match: IfMatch = "",
 ) -> Response:  # fmt: skip
     """End it at once."""
@@ -162,7 +154,7 @@ async def kill_vm(
 @router.post("/pools/{pool}/vms/{vm}/migrate", **accepted())
 async def migrate_vm(
     pool: str, vm: str, wish: VmMigrate, caller: Annotated[Caller, needs("migrate")], once: Once,
-    key: KEY = "", if_match: IfMatch = "",
+    if_match: IfMatch = "",
 ) -> Response:  # fmt: skip
     """Move it while it runs, to a host or where there is room."""
     await _match(caller, if_match)
@@ -176,9 +168,11 @@ async def migrate_vm(
 
 @router.post("/pools/{pool}/vms/{vm}/stay", **accepted())
 async def stay_vm(
-    pool: str, vm: str, caller: Annotated[Caller, needs("migrate")], once: Once, key: KEY = ""
-) -> Response:
+    pool: str, vm: str, caller: Annotated[Caller, needs("migrate")], once: Once,
+    if_match: IfMatch = "",
+) -> Response:  # fmt: skip
     """Take back the wish to move it."""
+    await _match(caller, if_match)
     acts = caller.manager.acts
     return await once(
         lambda: acts.stay(caller.pool_id, caller.vm, caller.person.name, address=caller.address)
@@ -188,7 +182,7 @@ async def stay_vm(
 @router.post("/pools/{pool}/vms/{vm}/ha", **accepted())
 async def switch_vm_ha(
     pool: str, vm: str, wish: HaSwitch, caller: Annotated[Caller, needs("ha")], once: Once,
-    key: KEY = "", if_match: IfMatch = "",
+    if_match: IfMatch = "",
 ) -> Response:  # fmt: skip
     """Its high availability, on or off for a while."""
     await _match(caller, if_match)
@@ -201,7 +195,7 @@ async def switch_vm_ha(
 @router.patch("/pools/{pool}/vms/{vm}", **accepted())
 async def change_vm(
     pool: str, vm: str, wish: VmChange, caller: Annotated[Caller, needs("set")], once: Once,
-    key: KEY = "", if_match: IfMatch = "",
+    if_match: IfMatch = "",
 ) -> Response:  # fmt: skip
     """Where and when it runs, and its size; what is not given stays as it is."""
     await _match(caller, if_match)
@@ -228,17 +222,17 @@ async def delete_vm(
 
 
 def etag_of(item: VmItem) -> str:
-    raw = _texts.of(item).encode()
-    return f'"{item.vm.definition}.{hashlib.blake2b(raw, digest_size=6).hexdigest()}"'
+    return match.etag(str(item.vm.definition), _texts.of(item))
 
 
 async def _match(caller: Caller, if_match: str) -> None:
     """Raises Changed when the VM's record is not the one that the caller saw."""
-    if not if_match or if_match == "*":
-        return
-    now = await caller.manager.reads.fresh_vm(caller.pool_id, caller.vm)
-    if if_match.strip('"').partition(".")[0] != str(now.definition):
-        raise Changed(f"{caller.vm} was changed meanwhile: {now.sentence}", hint="look at it again")
+
+    async def now() -> str:
+        found = await caller.manager.reads.fresh_vm(caller.pool_id, caller.vm)
+        return str(found.definition)
+
+    await match.check(if_match, caller.vm, now)
 
 
 def _front(entry: PoolEntry) -> str:

@@ -143,6 +143,12 @@ def events_since(
     return [event_of(row) for row in rows]
 
 
+def newest_lines(c: Connection) -> dict[str, int]:
+    """The newest id of the history and of the audit, by the kind of change that new ones are."""
+    newest = c.execute(select(func.max(audit.c.id))).scalar()
+    return {"events": newest_event_id(c), "audit": int(newest or 0)}
+
+
 def newest_event_id(c: Connection) -> int:
     return int(c.execute(select(func.max(events.c.id))).scalar() or 0)
 

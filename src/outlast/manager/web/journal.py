@@ -4,16 +4,19 @@ Rules:
 1. The history is the manager's own copy of the pools' journals: it answers while a pool does not.
 2. Events that belong to one failure are told together (stories.py), and each step leads to its
    moment (moments.py).
+3. The newest page of each is live; older ones do not change, but for what is forgotten.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Response
 
-from outlast.manager.api.answers import pack, unpack_id
+from outlast.manager.api.paging import Newest
 from outlast.manager.api.tasks import sees_task
 from outlast.manager.ports import Task
 from outlast.manager.repository import records
@@ -26,28 +29,44 @@ from outlast.manager.web.wishes import words
 
 router = APIRouter()
 Text = Annotated[str, Query(max_length=200)]
+Cursor = Annotated[str, Query(max_length=2000)]
 SPANS_S = {"15m": 900, "1h": 3600, "6h": 21600, "1d": 86400, "7d": 604800}
-READ_MAX = 500
+READ_MAX, LINES = 500, 50
 
 
 @router.get("/failovers")
 async def failovers(
     view: Annotated[View, page()], pool: Text = "", host: Text = "", vm: Text = "",
-    span: Text = "1h", cursor: Annotated[str, Query(max_length=2000)] = "",
+    span: Text = "1h", cursor: Cursor = "",
 ) -> Response:  # fmt: skip
     """What happened: drawn along time for one pool, and step by step for all."""
+    looked = {"pool": pool, "host": host, "vm": vm, "span": span}
+    values = await _happened(view, looked, cursor)
+    return whole(view, "failovers.html", live=_live("failovers", looked, cursor), **values)
+
+
+async def failovers_fragment(view: View, looked: Mapping[str, str]) -> dict[str, str]:
+    values = await _happened(view, looked)
+    return {"failovers": fragment("_failovers.html", view=view, **values)}
+
+
+async def _happened(view: View, looked: Mapping[str, str], cursor: str = "") -> dict[str, Any]:
     reads, scope = view.manager.reads, view.scope
+    pool, host, vm, span = (looked.get(name, "") for name in ("pool", "host", "vm", "span"))
     known = [e for e in reads.pools() if scope.touches(e.id)]
     entry = next((e for e in known if pool in (e.id, e.name)), None)
     seen = None if scope.everything else sorted(scope.pools)
     if entry is not None and vm and scope.sees_vm(entry.id, vm):
         seen = [entry.id]
+    how = Newest(READ_MAX, cursor)
+    before = how.before_id
     rows, total = await view.manager.repository.read(
         lambda c: records.list_events(
             c, pools_seen=seen, pool_id=entry.id if entry else "", vm=vm, host=host,
-            before_id=unpack_id(cursor), limit=READ_MAX,
+            before_id=before, limit=how.ask,
         )
     )  # fmt: skip
+    more, rows = how.more(rows), rows[:READ_MAX]
     shown = entry if entry is not None else (known[0] if len(known) == 1 else None)
     length = SPANS_S.get(span, 3600)
     picture = None
@@ -56,16 +75,14 @@ async def failovers(
         mine = [r for r in rows if r.pool_id == shown.id]
         now_s = time.time()
         picture = drawn(lanes_of(shown.id, names, mine, now_s - length, now_s))
-    more = pack([rows[-1].id]) if len(rows) == READ_MAX else ""
     told = stories(rows)
-    values: dict[str, Any] = {
+    return {
         "stories": told, "first": next((s for s in told if len(s.events) > 1), None),
         "total": total, "known": known, "entry": entry, "drawn": shown,
         "picture": picture, "span": span if span in SPANS_S else "1h", "spans": tuple(SPANS_S),
         "host": host, "vm": vm, "more": more, "tone": tone,
         "names": {e.id: e.name for e in known},
     }  # fmt: skip
-    return whole(view, "failovers.html", **values)
 
 
 # ---- tasks
@@ -91,19 +108,36 @@ def tasks_fragment(view: View) -> str:
 @router.get("/audit")
 async def audit(
     view: Annotated[View, page("audit")], who: Text = "", action: Text = "", object: Text = "",
-    cursor: Annotated[str, Query(max_length=2000)] = "",
+    cursor: Cursor = "",
 ) -> Response:  # fmt: skip
     """Who did what, newest first. Lines are only ever added."""
-    limit = 50
+    looked = {"who": who, "action": action, "object": object}
+    values = await _done(view, looked, cursor)
+    return whole(view, "audit.html", live=_live("audit", looked, cursor), **values)
+
+
+async def audit_fragment(view: View, looked: Mapping[str, str]) -> dict[str, str]:
+    return {"audit": fragment("_audit.html", view=view, **(await _done(view, looked)))}
+
+
+async def _done(view: View, looked: Mapping[str, str], cursor: str = "") -> dict[str, Any]:
+    who, action, object_ = (looked.get(name, "") for name in ("who", "action", "object"))
+    how = Newest(LINES, cursor)
+    before = how.before_id
     rows, total = await view.manager.repository.read(
         lambda c: records.list_audit(
-            c, who=who, action=action, object_=object, before_id=unpack_id(cursor), limit=limit + 1
+            c, who=who, action=action, object_=object_, before_id=before, limit=how.ask
         )
     )
-    more = pack([rows[limit - 1].id]) if len(rows) > limit else ""
-    names = {e.id: e.name for e in view.manager.reads.pools()}
-    values: dict[str, Any] = {"who": who, "action": action, "object": object, "names": names}
-    return whole(view, "audit.html", rows=rows[:limit], total=total, more=more, **values)
+    return {
+        "who": who, "action": action, "object": object_, "rows": rows[:LINES], "total": total,
+        "more": how.more(rows), "names": {e.id: e.name for e in view.manager.reads.pools()},
+    }  # fmt: skip
+
+
+def _live(what: str, looked: Mapping[str, str], cursor: str) -> str:
+    """Rule 3."""
+    return "" if cursor else urlencode({"page": f"{what}?{urlencode(looked)}"})
 
 
 def about(object_: str, names: dict[str, str]) -> str:

@@ -18,19 +18,26 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated
+from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Header, Query
 from starlette.responses import StreamingResponse
 
-from outlast.errors import NotFound, Refused
+from outlast.errors import InvalidInput, NotFound, OutlastError, Refused
 from outlast.manager.hub import RESET, Batch
 from outlast.manager.ports import COOKIE, Person
 from outlast.manager.web.equipment import TITLES, stock_fragment
 from outlast.manager.web.gate import View, page
-from outlast.manager.web.journal import tasks_fragment, visible_tasks
+from outlast.manager.web.journal import (
+    audit_fragment,
+    failovers_fragment,
+    tasks_fragment,
+    visible_tasks,
+)
+from outlast.manager.web.people import users_fragment
 from outlast.manager.web.pools import head_fragment, host_parts, pool_fragments, rows_fragment
 from outlast.manager.web.render import fragment, partial, vm_id
 from outlast.manager.web.vms import moved_fragment, row_fragment, vm_parts
@@ -41,6 +48,22 @@ PING_S = 15.0
 VMS_MAX = 500
 Words = Annotated[list[str], Query(max_length=64)]
 Text = Annotated[str, Query(max_length=200)]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A page of what is written in the database."""
+
+    action: str  # the right for it; "" = whoever is signed in
+    kind: str  # of the change that new lines are
+    make: Callable[[View, Mapping[str, str]], Awaitable[dict[str, str]]]
+
+
+WRITTEN = {
+    "failovers": Written("", "events", failovers_fragment),
+    "audit": Written("audit", "audit", audit_fragment),
+    "users": Written("people", "audit", users_fragment),  # whatever changes users is in the audit
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +78,7 @@ class Watch:
     list_: tuple[str, str] = ("", "")  # its address, and how its rows lie
     tasks: bool = False
     stock: tuple[str, str] = ("", "")  # pool id, and which of its pages
+    page: tuple[str, str] = ("", "")  # one of WRITTEN, and the query of its address
 
     @property
     def gauges(self) -> bool:
@@ -79,6 +103,7 @@ class Watch:
         found |= {("host", *self.host)} if self.host[1] else set()
         found |= {("one", *self.one)} if self.one[1] else set()
         found |= {("stock", *self.stock)} if self.stock[1] else set()
+        found |= {("page", *self.page)} if self.page[0] else set()
         return found | ({("tasks", "", "")} if self.tasks else set())
 
     def touched(self, batch: Batch) -> set[tuple[str, str, str]]:
@@ -87,6 +112,8 @@ class Watch:
             pool_id, name, kind = change.pool_id, change.name, change.kind
             if kind == RESET:
                 return self.all()
+            if self.page[0] and kind == WRITTEN[self.page[0]].kind:
+                found.add(("page", *self.page))
             if kind == "task":
                 found |= {("count", "", "")} | ({("tasks", "", "")} if self.tasks else set())
                 found |= {
@@ -98,7 +125,8 @@ class Watch:
                 found.add(("pool", pool_id, ""))
             if self.host[1] and pool_id == self.host[0]:
                 found.add(("host", *self.host))
-            if self.one == (pool_id, name) or (self.one[0] == pool_id and kind == "pool"):
+            mine = self.one == (pool_id, name) or (self.one[0] == pool_id and kind == "pool")
+            if self.one[1] and mine:
                 found.add(("one", *self.one))
             if (pool_id, name) in self.vms:
                 found.add(("row", pool_id, name))
@@ -111,13 +139,13 @@ async def live(
     one: Text = "", vm: Words = [],  # noqa: B006
     tasks: bool = False, stock: Text = "",
     list_: Annotated[str, Query(alias="list", max_length=2000)] = "",
-    order: Text = "",
+    order: Text = "", page: Annotated[str, Query(max_length=2000)] = "",
     after: Annotated[int, Query(ge=0, lt=1 << 62)] = 0,
     last_event_id: Annotated[str, Header(alias="Last-Event-ID", max_length=40)] = "",
 ) -> StreamingResponse:  # fmt: skip
     """Fragments of what the address names, for as long as the page is open."""
     watch = Watch(pools, pool, _pair(host), _pair(one), frozenset(_vms(vm)), (list_, order), tasks,
-                  _pair(stock))  # fmt: skip
+                  _pair(stock), _page(page))  # fmt: skip
     _check(view, watch)
     since = view.manager.reads.hub.last
     behind = bool(last_event_id) or after != since
@@ -129,6 +157,14 @@ async def live(
 def _pair(text: str) -> tuple[str, str]:
     pool_id, _, name = text.partition("/")
     return pool_id, name
+
+
+def _page(text: str) -> tuple[str, str]:
+    """Raises InvalidInput."""
+    what, _, query = text.partition("?")
+    if what and what not in WRITTEN:
+        raise InvalidInput(f"there is no live page {what[:40]!r}", hint="load the page again")
+    return what, query
 
 
 def _vms(words: list[str]) -> Iterator[tuple[str, str]]:
@@ -145,10 +181,16 @@ def _check(view: View, watch: Watch) -> None:
     scope = view.scope
     pools = {watch.pool, watch.host[0]} - {""}
     vms = {v for v in (*watch.vms, watch.one) if v[1]}
+    if watch.page[0] and not _may(view, watch.page[0]):
+        raise Refused(f"{view.who} may not see all of this", hint="load the page again")
     if watch.stock[1] and not (watch.stock[1] in TITLES and view.may("catalog", watch.stock[0])):
         raise Refused(f"{view.who} may not see all of this", hint="load the page again")
     if not all(map(scope.sees_pool, pools)) or not all(scope.sees_vm(*v) for v in vms):
         raise Refused(f"{view.who} may not see all of this", hint="load the page again")
+
+
+def _may(view: View, what: str) -> bool:
+    return not (action := WRITTEN[what].action) or view.may(action)
 
 
 async def stream(view: View, watch: Watch, since: int, *, behind: bool) -> AsyncIterator[bytes]:
@@ -167,7 +209,7 @@ async def stream(view: View, watch: Watch, since: int, *, behind: bool) -> Async
                 fresh = await _anew(view)
                 if fresh is None:
                     return
-                text = _message(fresh, sorted(todo), sent, hub.last)
+                text = await _message(fresh, sorted(todo), sent, hub.last)
                 if text:
                     told_s = loop.time()
                     yield text
@@ -178,6 +220,9 @@ async def stream(view: View, watch: Watch, since: int, *, behind: bool) -> Async
                 if batch is None:
                     return
                 todo = watch.touched(batch)
+                if watch.page[0] == "failovers":
+                    for pool_id in {change.pool_id for change in batch.changes}:
+                        view.room.catch_up(pool_id)
                 following = asyncio.ensure_future(anext(batches, None))
             if loop.time() >= next_s:  # also when changes of other things never cease
                 next_s = loop.time() + step_s
@@ -207,13 +252,14 @@ async def _anew(view: View) -> View | None:
     return replace(view, caller=replace(caller, person=person, scope=people.scope(person)))
 
 
-def _message(
+async def _message(
     view: View, todo: list[tuple[str, str, str]], sent: dict[str, int], last: int
 ) -> bytes:
     """One event with every fragment that is not what was sent before; b"" when none is."""
     parts = []
     for thing in todo:
-        for target, text in _made(view, thing).items():
+        made = await _written(view, thing) if thing[0] == "page" else _made(view, thing)
+        for target, text in made.items():
             mark = hash(text)
             if sent.get(target) != mark:
                 sent[target] = mark
@@ -222,6 +268,17 @@ def _message(
         return b""
     lines = "\n".join(f"data: {line}" for line in "\n".join(parts).split("\n"))
     return f"id: {last}\n{lines}\n\n".encode()
+
+
+async def _written(view: View, thing: tuple[str, str, str]) -> dict[str, str]:
+    """The same for what is in the database; nothing while that is away."""
+    _, what, query = thing
+    if not _may(view, what):
+        return {}
+    try:
+        return await WRITTEN[what].make(view, dict(parse_qsl(query)))
+    except OutlastError:
+        return {}
 
 
 def _made(view: View, thing: tuple[str, str, str]) -> dict[str, str]:

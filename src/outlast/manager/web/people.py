@@ -7,6 +7,7 @@ not lose is decided by the accounts. Every form that fails stays as it was typed
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
@@ -17,8 +18,8 @@ from outlast.manager.api.people import owner_of
 from outlast.manager.ports import ROLES, Grant
 from outlast.manager.web.forms import Form, form_of
 from outlast.manager.web.gate import View, page
+from outlast.manager.web.render import fragment, redirect
 from outlast.manager.web.render import page as whole
-from outlast.manager.web.render import redirect
 
 router = APIRouter()
 EMPTY = Form([])
@@ -30,19 +31,24 @@ async def users(view: Annotated[View, page("people")]) -> Response:
 
 
 async def _users(view: View, error: OutlastError | None = None, form: Form = EMPTY) -> Response:
+    values, status = await _known(view), error.status if error else 200
+    return whole(view, "users.html", at=status, live="page=users", error=error, form=form, **values)
+
+
+async def users_fragment(view: View, looked: Mapping[str, str]) -> dict[str, str]:
+    return {"users": fragment("_users.html", view=view, **(await _known(view)))}
+
+
+async def _known(view: View) -> dict[str, Any]:
     people = view.manager.people
-    names = {e.id: e.name for e in view.manager.reads.pools()}
-    values: dict[str, Any] = {
+    return {
         "users": await people.users(),
         "factors": await people.factors.names(),
         "rest_wall_s": people.rest_wall_s,
         "now_s": time.time(),
         "roles": ROLES,
-        "names": names,
-        "form": form,
+        "names": {e.id: e.name for e in view.manager.reads.pools()},
     }
-    status = error.status if error else 200
-    return whole(view, "users.html", at=status, error=error, **values)
 
 
 @router.post("/users")

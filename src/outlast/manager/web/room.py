@@ -6,9 +6,11 @@ On the manager's event loop; nothing here lasts longer than the process.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 
+from outlast.errors import OutlastError
 from outlast.manager.ports import PoolEntry
 from outlast.manager.service import Manager
 from outlast.manager.web.foresight import Foresight
@@ -19,6 +21,7 @@ from outlast.manager.web.tunnel import Tickets, dial
 from outlast.wire.shapes import HostStatus
 
 SAMPLE_S = 1.0
+CATCH_UP_S = 0.5
 LATE_MS, MISSED_MS = 2_500, 6_000  # age of a beat on the storage that is late, and that is missed
 FRAGMENTS_MAX = 5_000
 
@@ -32,7 +35,21 @@ class Room:
         self.dial = dial
         self.runs = Runs()
         self.stock = Stock(manager.reads)
+        self._catching: dict[str, asyncio.Task[None]] = {}
         self._fragments: dict[tuple[object, ...], tuple[object, dict[str, str]]] = {}
+
+    def catch_up(self, pool_id: str) -> None:
+        """Somebody looks at the history and the pool has changed: have its notes now, not later."""
+        if pool_id and pool_id not in self._catching:
+            working = asyncio.ensure_future(self._catch_up(pool_id))
+            self._catching[pool_id] = working
+            working.add_done_callback(lambda _: self._catching.pop(pool_id, None))
+
+    async def _catch_up(self, pool_id: str) -> None:
+        await asyncio.sleep(CATCH_UP_S)  # what belongs together is written together
+        with contextlib.suppress(OutlastError):  # what it lacks the background brings later
+            await self.manager.background.copy(pool_id)
+            await self.manager.notice()
 
     def fragments(
         self, what: tuple[object, ...], version: object, make: Callable[[], dict[str, str]]
