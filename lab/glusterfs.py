@@ -11,6 +11,7 @@ VOLUME = (
     "create pool replica 3 a:/brick b:/brick c:/brick force",
     # what `outlast storage mount glusterfs` says of the volume
     "set pool network.ping-timeout 10",
+    "set pool server.tcp-user-timeout 10",
     "set pool cluster.quorum-type auto",
     "set pool performance.strict-o-direct on",
     "start pool",
