@@ -44,6 +44,7 @@ BODIES: dict[str, Any] = {
     f"{V}/pools/{{pool}}/networks": {"name": "lan", "mtu": 1400},
     f"{V}/pools/{{pool}}/storage": {"name": "old", "kind": "dir"},
     f"{V}/pools/{{pool}}/images": {"name": "deb", "source": "none.raw"},
+    f"{V}/pools/{{pool}}/vms/{{vm}}/template": {"name": "cast"},
     f"{V}/pools/{{pool}}/templates": {"name": "small", "image": "none", "memory": "1GiB"},
     f"{V}/users": {"name": "zoe", "password": "a long enough one"},
 }

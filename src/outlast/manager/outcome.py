@@ -20,7 +20,7 @@ DOUBT_S = 30.0
 # done as soon as the pool has written it
 AT_ONCE = (
     "ha", "pool-ha", "set", "pool-set", "drill", "network-create", "network-change",
-    "network-remove", "storage-add", "storage-remove", "image-remove", "image-give-up",
+    "network-remove", "storage-add", "storage-remove", "image-remove", "give-up",
     "template-create", "template-remove",
 )  # fmt: skip
 
@@ -33,12 +33,12 @@ class Wish:
     doubt: bool = False  # the way broke: whether it was taken is not known
     start: bool = False  # create: and then start it
     start_asked: bool = False  # that second wish was handed over
-    source: str = ""  # migrate: the host it leaves
+    source: str = ""  # migrate: the host it leaves; template-of-vm: the VM
     to: str = ""
     count: int = 0  # maintain: VMs that were there at first
     bring_back: bool = False
     agent: str = ""  # address of the one that took it
-    heard_wall_s: float = 0.0  # import: when that one said last how far it is
+    heard_wall_s: float = 0.0  # of a job: when that one said last how far it is
 
     def to_json(self) -> dict[str, object]:
         return {name: getattr(self, name) for name in Wish.__slots__}
