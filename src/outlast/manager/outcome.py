@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from outlast.manager.ports import Task
+from outlast.readiness import emptying
 from outlast.wire.shapes import HostStatus, MoveProgress, PoolStatus, VmStatus
 from outlast.words import plural
 
@@ -164,7 +165,8 @@ def _judge_host(
         return task
     away = [vm.name for vm in status.vms if vm.away_from == host.name]
     if wish.bring_back and away:
-        return replace(task, sentence=f"{len(away)} VMs are still to come back to {host.name}")
+        coming = plural(len(away), "VM is", "VMs are")
+        return replace(task, sentence=f"{coming} still to come back to {host.name}")
     return done(task, f"{host.name} is in service again")
 
 
@@ -174,11 +176,11 @@ def _emptied(task: Task, wish: Wish, status: PoolStatus, host: HostStatus, late:
         seen = task.percent is not None or late
         ended = failed(task, "somebody ended the maintenance meanwhile")
         return ended if seen and not wish.doubt else task
-    here = [vm for vm in status.vms if vm.host == host.name and vm.state != "stopped"]
+    here = emptying.on(host.name, status.vms)
     if not here:
         return done(task, f"{host.name} runs no VMs any more")
-    stuck = [vm.name for vm in here if vm.move is not None and vm.move.failed]
-    sentence = f"{plural(len(here), 'VM is', 'VMs are')} still on {host.name}"
+    stuck = [vm.name for vm in emptying.stuck(here)]
+    sentence = emptying.told(host.name, here)
     if stuck:
         sentence += f"; {', '.join(stuck[:5])} could not move"
     total = max(wish.count, len(here))

@@ -17,6 +17,7 @@ from outlast.manager.web.equipment_buttons import CARDS, values_of
 from outlast.manager.web.gate import View
 from outlast.placement.choose import Answer
 from outlast.placement.plan import Plan
+from outlast.readiness import emptying
 from outlast.readiness.drills import Rehearsal
 from outlast.wire.equipment import NetworkInfo, StorageInfo
 from outlast.wire.images import ImageInfo
@@ -140,7 +141,7 @@ async def _migrate(view: View, vm: VmStatus, entry: PoolEntry) -> Foreseen:
 
 
 async def _host(view: View, verb: str, host: HostStatus, entry: PoolEntry) -> Foreseen:
-    here = [v for v in entry.status.vms if v.host == host.name and v.state != "stopped"]
+    here = emptying.on(host.name, entry.status.vms)
     if verb == "maintain":
         return await _maintain(view, host, entry)
     if verb == "drill":
