@@ -4,7 +4,8 @@ Rules:
 1. What is exported was replayed first; whether the decisions agreed then stands in the manifest,
    and so does what it lacks. An incident without a single step is refused.
 2. The file is made beside its name and appears whole or not at all, readable by its owner only.
-3. Reading refuses what is too large or has other members; nothing is ever unpacked to a disk.
+3. Reading refuses what is too large, as writing does, or has other members; nothing is ever
+   unpacked to a disk.
 """
 
 from __future__ import annotations
@@ -80,6 +81,9 @@ def export(
         RECORD: "".join(line + "\n" for line in lines),
         NOTES: "".join(json.dumps(dict(note), default=str) + "\n" for note in notes),
     }
+    if (size := len(body[RECORD])) > MEMBER_MAX:
+        said = f"{size >> 20} MiB were recorded in this time, {MEMBER_MAX >> 20} are the most"
+        raise InvalidInput(said, hint="a shorter --since")
     _write(path, body)
     return outcome
 
