@@ -8,19 +8,27 @@ it. What qemu-img does by itself is killed at random moments (test_image_import.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 
 import image_files as make
 import pytest
 
+from outlast.agent.backups import Backups
+from outlast.agent.service import Borrowed
 from outlast.images import work
+from outlast.images.backups import all_of
 from outlast.images.clean import clean, found
 from outlast.images.clones import Wanted, of_template
 from outlast.images.library import Library
@@ -29,8 +37,10 @@ from outlast.images.pace import silent
 from outlast.images.templates import Templates
 from outlast.images.uploads import Uploads
 from outlast.model import Disk, VmRecord, VmSpec
+from outlast.pool.facts import Held
 from outlast.storage.posix import PosixRegister
 from outlast.storage.records import vm_from, vm_to
+from outlast.wire.disks import BackupWish
 
 # what changes something that the next process sees
 CHANGES = frozenset(
@@ -54,6 +64,7 @@ def dies_before(number: int, act: Callable[[], object]) -> bool:
     if not child:
         status = 1
         try:
+            threading.setprofile(watch)  # jobs have threads of their own
             sys.setprofile(watch)
             act()
             status = 0
@@ -65,11 +76,38 @@ def dies_before(number: int, act: Callable[[], object]) -> bool:
     return code != 0
 
 
+class Idle:
+    """The service of a host on which no VM runs, as far as a backup asks for it."""
+
+    picture = SimpleNamespace(
+        me=SimpleNamespace(host="a"),
+        facts=SimpleNamespace(registers_ready=True, local_ready=True, local={}),
+    )
+
+    def __init__(self, shop: Shop) -> None:
+        self.pool_dir, self._shop = str(shop.dir), shop
+
+    def read_vm(self, name: str) -> Held[VmRecord] | None:
+        record = self._shop.vm(name)
+        return Held(1, record, 0) if record else None
+
+    def read_lease(self, _vm: str) -> None:
+        return None
+
+    @contextlib.contextmanager
+    def borrow(self, vm: str, _why: str) -> Iterator[Borrowed]:
+        record = self._shop.vm(vm)
+        assert record is not None
+        yield Borrowed(record, tuple)
+
+
 class Shop:
     """A pool with the image `base`, its template `golden` and its linked clone `old`."""
 
     def __init__(self, pool_dir: Path, outside: Path) -> None:
-        self.dir, self.outside = pool_dir, outside
+        self.dir, self.outside, self.backups = pool_dir, outside, outside / "backups"
+        self.backups.mkdir()
+        self.whole: set[tuple[int, int, int]] = set()  # files that were compared already
         for name in ("reg", "tmp"):
             (pool_dir / name).mkdir()
         self.disk = make.raw(outside / "disk.img")
@@ -104,7 +142,7 @@ class Shop:
         source = of_template(self.dir, self.templates.get("golden"))
 
         def create(paths: list[str]) -> None:
-            disks = tuple(Disk(str(self.dir / path)) for path in paths)
+            disks = tuple(Disk(str(self.dir / path), "qcow2") for path in paths)
             record = VmRecord(VmSpec(name, f"u-{name}", 64, 1, disks))
             assert self.register().swap(f"vm/{name}", self.version(name), vm_to(record)).ok
 
@@ -112,6 +150,13 @@ class Shop:
 
     def export(self) -> None:
         self.library.export("base", self.outside / "out.vmdk", "vmdk", rate_bytes_s=0)
+
+    def backup(self) -> None:
+        backups = Backups(Idle(self), lambda: 0.0)  # type: ignore[arg-type]
+        backups.begin("old", BackupWish(folder=str(self.backups), rate_bytes_s=0))
+        while (status := backups.status("old")).state == "running":
+            time.sleep(0.01)
+        assert status.state == "done", status.sentence
 
     # ---- what is there then
 
@@ -141,6 +186,9 @@ class Shop:
     def has_vm(self) -> bool:
         return self.vm("new") is not None
 
+    def has_backup(self) -> bool:
+        return bool(all_of(self.backups, "old"))
+
     def has_file(self) -> bool:
         return (self.outside / "out.vmdk").exists()
 
@@ -153,12 +201,13 @@ class Shop:
         assert old is not None
         vms = [Path(disk.path) for vm in (old, new) if vm for disk in vm.spec.disks]
         exports = [self.outside / "out.vmdk"] if self.has_file() else []
-        files = {
-            path.stat().st_ino: path
-            for path in chain(*images.values(), *templates.values(), vms, exports)
-        }
-        for path in files.values():
-            assert make.same_disk(self.disk, "raw", path, path.suffix[1:]), path
+        exports += [file for saved in all_of(self.backups, "old") for file in saved.files]
+        for path in chain(*images.values(), *templates.values(), vms, exports):
+            seen = path.stat()
+            state = (seen.st_ino, seen.st_size, seen.st_mtime_ns)
+            if state not in self.whole:
+                assert make.same_disk(self.disk, "raw", path, path.suffix[1:]), path
+                self.whole.add(state)
 
     # ---- as if it had not been
 
@@ -172,11 +221,18 @@ class Shop:
         if self.has_template():
             self.remove_template()
         (self.outside / "out.vmdk").unlink(missing_ok=True)
+        for saved in all_of(self.backups, "old"):
+            work.discard(saved.folder)
 
 
 @pytest.fixture
-def shop(pool_dir: Path, tmp_path: Path) -> Shop:
-    return Shop(pool_dir, tmp_path)
+def shop() -> Iterator[Shop]:
+    """In memory, where there is such a place: a killed process loses nothing that it wrote."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        pool_dir = Path(folder) / "pool"
+        (pool_dir / "images").mkdir(parents=True)
+        yield Shop(pool_dir, Path(folder))
 
 
 Act = Callable[[Shop], None]
@@ -191,6 +247,7 @@ Seen = Callable[[Shop], bool]
         (Shop.forget, Shop.template, Shop.has_template),
         (Shop.forget, Shop.deploy, Shop.has_vm),
         (Shop.forget, Shop.export, Shop.has_file),
+        (Shop.forget, Shop.backup, Shop.has_backup),
         (Shop.take, Shop.remove_image, Shop.has_no_image),
         (Shop.template, Shop.remove_template, Shop.has_no_folder),
     ],
@@ -211,7 +268,8 @@ def test_killed_before_each_call_nothing_is_half_and_a_second_try_works(
             if not after(shop):
                 act(shop)
             clean(shop.dir)
+            work.clean(shop.backups)  # as the next backup does
         assert after(shop)
         shop.check()
-        assert found(shop.dir) == []
+        assert found(shop.dir, [shop.backups]) == []
     assert number >= 5
