@@ -30,7 +30,7 @@ def record(path: Path) -> Recorded:
     original = PoolCore.step
 
     def step(core: PoolCore, now_ns: int, facts: Facts) -> Decision:
-        wall_s, settings = now_ns / 1e9, core._members._settings
+        wall_s, settings = float(facts.wall_s), core._members._settings
         if id(core) not in writers:
             writers[id(core)] = (core, Writer(), [])
             made.lives.append(writers[id(core)][2])

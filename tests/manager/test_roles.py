@@ -13,7 +13,7 @@ from pretend import RealPool
 from routes import flat
 
 from outlast.manager.api.gate import action_of
-from outlast.manager.ports import Grant
+from outlast.manager.ports import ACTIONS, ROLES, Grant
 from outlast.manager.repository import records
 from outlast.manager.rights import allowed
 from outlast.wire.client import AgentClient
@@ -33,6 +33,7 @@ OWN = {
     ("GET", f"{V}/tasks/{{task}}"), ("POST", f"{V}/tasks/{{task}}/cancel"),
     ("GET", f"{V}/events"), ("GET", f"{V}/events/stream"), ("GET", f"{V}/me"),
     ("POST", f"{V}/logout"), ("POST", f"{V}/me/password"), ("GET", f"{V}/tokens"),
+    ("GET", f"{V}/roles"), ("GET", f"{V}/roles/{{role}}"),
     ("POST", f"{V}/tokens"), ("DELETE", f"{V}/tokens/{{token}}"),
     ("POST", f"{V}/me/second-factor"), ("POST", f"{V}/me/second-factor/confirm"),
     ("POST", f"{V}/me/second-factor/remove"),
@@ -44,6 +45,7 @@ BODIES: dict[str, Any] = {
     f"{V}/pools/{{pool}}/networks": {"name": "lan", "mtu": 1400},
     f"{V}/pools/{{pool}}/storage": {"name": "old", "kind": "dir"},
     f"{V}/pools/{{pool}}/images": {"name": "deb", "source": "none.raw"},
+    f"{V}/pools/{{pool}}/vms/{{vm}}/template": {"name": "cast"},
     f"{V}/pools/{{pool}}/templates": {"name": "small", "image": "none", "memory": "1GiB"},
     f"{V}/users": {"name": "zoe", "password": "a long enough one"},
 }
@@ -179,6 +181,31 @@ def test_nobody_learns_what_exists_where_he_may_not_look(place: tuple[Desk, Real
         desk.manager.repository.read(lambda c: records.list_audit(c, who="y-owner/test"))
     )
     assert [(row.action, row.ok) for row in rows] == [("start", False)] * 2
+
+
+def test_roles_say_what_they_may(place: tuple[Desk, RealPool]) -> None:
+    """To everybody, and just what the gate says: of each action, the least that it needs."""
+    desk, _ = place
+    token = desk.user("y-reader", Grant("own", "p", "x"))
+    found = {r["name"]: r for r in desk.call("GET", f"{V}/roles", token=token).json["items"]}
+    assert list(found) == list(ROLES)
+    assert desk.call("GET", f"{V}/roles/own", token=token).json == found["own"]
+    assert desk.call("GET", f"{V}/roles/king", token=token).status == 404
+    least = {name: {may["action"]: may["least"] for may in r["may"]} for name, r in found.items()}
+    for name, may in least.items():
+        assert list(may) == list(ACTIONS)
+        for action, word in may.items():
+            grants = {"VM": Grant(name, "p", "v"), "pool": Grant(name, "p"),
+                      "everything": Grant(name)}  # fmt: skip
+            gives = [
+                w for w, g in grants.items()
+                if allowed((g,), action, g.pool_id, g.vm)
+            ]  # fmt: skip
+            assert (gives or [""])[0] == word, (name, action)
+    assert (least["own"]["create"], least["own"]["start"], least["viewer"]["start"]) == (
+        "pool", "VM", "",
+    )  # fmt: skip
+    assert (least["admin"]["people"], least["operator"]["images"]) == ("everything", "pool")
 
 
 def test_a_role_that_was_taken_away_counts_at_once(place: tuple[Desk, RealPool]) -> None:

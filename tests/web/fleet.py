@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from fleet_stock import PretendStock
@@ -252,9 +253,11 @@ class PretendAgent:
     def vm(self, name: str, *, recent: int = 0) -> VmDetail:
         return VmDetail(**self._pool.vm(name).model_dump())
 
-    def call(self, method: str, path: str, body: bytes = b"") -> bytes:
+    def call(
+        self, method: str, path: str, body: bytes | Iterator[bytes] = b"", length: int = 0
+    ) -> bytes:
         """Calls about what VMs are made of and stand on."""
-        pool = self._pool
+        pool, body = self._pool, body if isinstance(body, bytes) else b"".join(body)
         with pool.lock:
             pool._must_answer()
             if not path.endswith("/deploy"):

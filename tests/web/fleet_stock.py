@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from outlast.equipment import Network, Repository
-from outlast.errors import Conflict, NotFound, OutlastError
+from outlast.errors import Conflict, NotFound, OutlastError, Unreachable
 from outlast.mounts import registry as stores
 from outlast.network import registry as nets
 from outlast.storage.memory import MemoryRegister
@@ -28,9 +28,9 @@ from outlast.wire.equipment import (
     StorageStanding,
     StorageWish,
 )
-from outlast.wire.images import ImageImport, ImageInfo, ImportStatus
+from outlast.wire.images import ImageImport, ImageInfo, ImportStatus, UploadStatus, UploadWish
 from outlast.wire.shapes import PoolWish, VmStatus, parse
-from outlast.wire.templates import TemplateInfo, TemplateWish
+from outlast.wire.templates import TemplateInfo, TemplateMaking, TemplateOfVm, TemplateWish
 
 GIB = 1 << 30
 POOL_DIR = Path("/srv/pool")
@@ -51,6 +51,9 @@ class PretendStock:
                                   disks=1, note="for all", vms=["api-prod-0000"])
         }  # fmt: skip
         self.jobs: dict[str, ImportStatus] = {}
+        self.sent: dict[str, tuple[UploadWish, bytearray]] = {}
+        self.breaks = 0  # so many pieces are lost on their way
+        self.making: dict[str, TemplateMaking] = {}  # by VM
 
     def _image(self, name: str, source: str) -> ImageInfo:
         return ImageInfo(
@@ -137,8 +140,43 @@ class PretendStock:
             raise NotFound("none was begun here")
         return self.jobs[name]
 
-    def _post_images(self, host: str, vms: Any, name: str, rest: Any, body: bytes) -> ImportStatus:
-        parse(ImageImport, body)
+    def _put_images(self, host: str, vms: Any, name: str, rest: Any, body: bytes) -> UploadStatus:
+        wish, got = self.sent[name]
+        if self.breaks:
+            self.breaks -= 1
+            raise Unreachable("the line broke")
+        assert int(rest[0].partition("offset=")[2]) == len(got)
+        got += body
+        return UploadStatus(name=name, size_bytes=wish.size_bytes, got_bytes=len(got))
+
+    def _begin(self, name: str, wish: UploadWish) -> UploadStatus:
+        if self.sent.get(name, (None,))[0] != wish:
+            self.sent[name] = wish, bytearray()
+        got = len(self.sent[name][1])
+        return UploadStatus(name=name, size_bytes=wish.size_bytes, got_bytes=got)
+
+    def _post_vms(
+        self, host: str, vms: Any, name: str, rest: Any, body: bytes
+    ) -> TemplateMaking:  # fmt: skip
+        wish = parse(TemplateOfVm, body)
+        self.making[name] = TemplateMaking(
+            vm=name, template=wish.name, state="running", sentence=f"copying the disks of {name}",
+            done_bytes=40, total_bytes=100,
+        )  # fmt: skip
+        return self.making[name]
+
+    def _get_vms(self, host: str, vms: Any, name: str, *_: Any) -> TemplateMaking:
+        if name not in self.making:
+            raise NotFound("none was begun here")
+        return self.making[name]
+
+    def _post_images(
+        self, host: str, vms: Any, name: str, rest: Any, body: bytes
+    ) -> ImportStatus | UploadStatus:
+        if rest == ["upload"]:
+            return self._begin(name, parse(UploadWish, body))
+        if rest == ["import"]:
+            parse(ImageImport, body)
         if name in self.images:
             raise Conflict(f"there is an image '{name}' already")
         self.jobs[name] = ImportStatus(

@@ -150,6 +150,8 @@ class Stage:
             stock.lacks[more[0], more[1]] = "there is no card eno1"
         elif word == "imported":
             next(p.stock for p in self.pools.values() if more[0] in p.stock.jobs).imported(more[0])
+        elif word == "breaks":
+            self.pools["frankfurt-a"].stock.breaks = int(more[0])
         elif word == "storm":
             asyncio.get_running_loop().create_task(self._storm(int(more[0])))
         for follower in self.followers.values():

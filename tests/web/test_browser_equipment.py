@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from browsing import NEEDED, POOL, SCREENS, Opener, Stage, live
 from playwright.sync_api import expect
 
@@ -38,6 +41,23 @@ def test_an_image_comes_in_and_vms_are_made_of_it(opened: Opener, stage: Stage) 
     page.goto(f"{stage.url}/vms?search=till")
     expect(page.locator("tbody")).to_contain_text("till-1")
     expect(page.locator("tbody")).to_contain_text("till-2")
+
+
+def test_a_file_of_this_computer_is_sent_on_after_it_broke_off(
+    opened: Opener, stage: Stage, tmp_path: Path
+) -> None:
+    file = tmp_path / "Golden Image.qcow2"
+    file.write_bytes(os.urandom(9 << 20))
+    page = opened(f"/pools/{POOL}/images", "otto", fine="status of 502")
+    page.locator(".o-head >> text=Upload").click()
+    page.set_input_files("[name=file]", file)
+    expect(page.locator("[name=image]")).to_have_value("golden-image")
+    page.screenshot(path=SCREENS / "upload.png")
+    stage.do("breaks 2")
+    page.click("#send")
+    expect(page.locator("#stock")).to_contain_text("fetching golden-image")
+    stage.do("imported golden-image")
+    expect(page.locator("#stock tr", has_text="golden-image").first).to_contain_text("2.0 GiB")
 
 
 def test_what_a_host_lacks_appears_by_itself(opened: Opener, stage: Stage) -> None:

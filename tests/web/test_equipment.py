@@ -112,12 +112,46 @@ def test_an_image_is_imported_and_becomes_vms(own_site: Site) -> None:
     assert "1 of 4 are being made; shop-1" in twice.body.decode()
 
 
+def test_a_template_is_made_of_a_vm_on_its_page(own_site: Site) -> None:
+    pool, vm = own_site.pools["frankfurt-a"], f"{POOL}/vms/db-prod-0018"
+    assert f'href="{vm}/template"' in own_site.get(vm).body.decode()
+    assert f'href="{vm}/template"' not in own_site.get(vm, "vera").body.decode()
+    form = form_of(own_site, f"{vm}/template") | {"name": "golden", "note": "patched in May"}
+    told = "&".join(f"{k}={quote(v)}" for k, v in form.items())
+    said = own_site.get(f"{vm}/template?{told}", target="cli").body.decode()
+    command = "outlast template create golden --from db-prod-0018 --note &#39;patched in May&#39;<"
+    assert command in said
+    assert own_site.post(f"{vm}/template", form).status == 303
+    own_site.tell()
+    page = own_site.until(f"{POOL}/images", "copying the disks of db-prod-0018 · 40 %")
+    assert "outlast template cancel db-prod-0018" in page
+    pool.stock.making["db-prod-0018"] = pool.stock.making["db-prod-0018"].model_copy(
+        update={"state": "done", "sentence": "the template golden is made of db-prod-0018"}
+    )
+    own_site.tell()
+    own_site.until("/tasks", "the template golden is made of db-prod-0018")
+
+
+def test_what_is_on_its_way_is_cancelled_where_it_is_shown(own_site: Site) -> None:
+    """Only by who may; what cannot be taken back has no button."""
+    vm = f"{POOL}/vms/db-prod-0018"
+    own_site.post(f"{vm}/migrate", form_of(own_site, f"{vm}/migrate"))
+    own_site.tell()
+    page = own_site.get("/tasks").body.decode()
+    assert "outlast vm migrate db-prod-0018 --cancel" in page
+    assert "Cancel</button>" not in own_site.get("/tasks", "vera").body.decode()
+    action = re.search(r'action="(/tasks/[^"]+/cancel)"', page)
+    assert action is not None
+    assert own_site.post(action[1], who="vera").status == 403
+    assert own_site.post(action[1]).status == 303
+
+
 def test_an_import_is_cancelled_by_who_may_import(own_site: Site) -> None:
     path = f"{POOL}/images/import"
     form = form_of(own_site, path) | {"name": "alma", "source": "https://images.example/a.qcow2"}
     own_site.post(path, form)
     page = own_site.until(f"{POOL}/images", "fetching alma")
-    assert "outlast image cancel alma" in page
+    assert "outlast --agent https://pretend:7791 image cancel alma" in page
     found = re.search(r'action="(/tasks/[0-9a-f]+/cancel)"', page)
     assert found and "Cancel the import" not in own_site.get(f"{POOL}/images", "vera").body.decode()
     assert own_site.post(found[1], {}, "vera").status == 403

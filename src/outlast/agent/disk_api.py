@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from outlast.agent.adopting import Adopting
 from outlast.agent.api import Api
 from outlast.agent.backups import Backups
+from outlast.agent.casting import Casting
 from outlast.agent.deploying import Deploying
 from outlast.agent.disk_moves import DiskMoves
 from outlast.agent.hostfile import var_dir
@@ -27,7 +28,7 @@ from outlast.agent.replies import json_of
 from outlast.agent.snapshots import Snapshots
 from outlast.wire.disks import AdoptWish, BackupWish, DiskMoveWish, SnapshotWish
 from outlast.wire.shapes import parse
-from outlast.wire.templates import TemplateDeploy, TemplateWish
+from outlast.wire.templates import TemplateDeploy, TemplateOfVm, TemplateWish
 
 log = logging.getLogger("outlast.agent.server")
 
@@ -35,7 +36,7 @@ VM = "/v1/vms/{name}"
 RELAYED = frozenset(
     {("POST", f"{VM}/snapshots"), ("DELETE", f"{VM}/snapshots/{{snapshot}}")}
     | {(method, f"{VM}/{what}") for method in ("POST", "GET", "DELETE")
-       for what in ("backup", "disk-move")}
+       for what in ("backup", "disk-move", "template")}
 )  # fmt: skip
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -52,7 +53,7 @@ class DiskApi:
         self.snapshots, self.backups = Snapshots(service), Backups(service)
         self.adopting = Adopting(service, api.wishes, var_dir() / "adopted")
         self.moves = DiskMoves(service, api.wishes)
-        self.deploying = Deploying(service, api.wishes)
+        self.deploying, self.casting = Deploying(service, api.wishes), Casting(service)
         self._blocking = blocking
 
     def routes(self) -> list[web.RouteDef]:
@@ -90,6 +91,9 @@ class DiskApi:
             web.post(f"{VM}/disk-move", self._move),
             web.get(f"{VM}/disk-move", self._moving),
             web.delete(f"{VM}/disk-move", self._stay),
+            web.post(f"{VM}/template", self._cast),
+            web.get(f"{VM}/template", self._casting),
+            web.delete(f"{VM}/template", self._cast_no_more),
             web.get("/v1/templates", self._templates),
             web.post("/v1/templates", self._make_template),
             web.delete("/v1/templates/{template}", self._remove_template),
@@ -134,6 +138,16 @@ class DiskApi:
 
     async def _stay(self, request: web.Request) -> web.Response:
         return await self._done(lambda: self.moves.give_up(request.match_info["name"]))
+
+    async def _cast(self, request: web.Request) -> web.Response:
+        vm, wish = request.match_info["name"], parse(TemplateOfVm, await request.read())
+        return await self._done(lambda: self.casting.begin(vm, wish), 202)
+
+    async def _casting(self, request: web.Request) -> web.Response:
+        return json_of(self.casting.status(request.match_info["name"]))
+
+    async def _cast_no_more(self, request: web.Request) -> web.Response:
+        return await self._done(lambda: self.casting.give_up(request.match_info["name"]))
 
     async def _templates(self, _: web.Request) -> web.Response:
         return await self._list_of(self.deploying.all)

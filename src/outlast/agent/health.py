@@ -165,5 +165,6 @@ class Health:
         known = self._service.measured
         return HostHealth(
             facts.me.slot, lights, known.beats, known.median_ns, known.p99_ns, known.p999_ns,
-            known.longest_ns, known.unheard_ns, wall_s,
+            known.longest_ns, known.unheard_median_ns, known.unheard_p99_ns, known.unheard_ns,
+            wall_s,
         )  # fmt: skip

@@ -120,8 +120,9 @@ class ImageApi:
 
     async def _begin(self, request: web.Request) -> web.Response:
         name, wish = request.match_info["name"], parse(UploadWish, await request.read())
-        begin = lambda: self._uploads.begin(name, wish.size_bytes, wish.sha256)  # noqa: E731
-        return json_of(_shape(await self._blocking(begin)))
+        size, sha256, key = wish.size_bytes, wish.sha256, wish.key
+        found = await self._blocking(lambda: self._uploads.begin(name, size, sha256, key))
+        return json_of(_shape(found))
 
     async def _send(self, request: web.Request) -> web.Response:
         name, text = request.match_info["name"], request.query.get("offset", "")
@@ -145,7 +146,7 @@ class ImageApi:
 
     async def _take(self, request: web.Request) -> web.Response:
         name, wish = request.match_info["name"], parse(ImportWish, await request.read() or b"{}")
-        await self._blocking(lambda: self._uploads.get(name))
+        await self._blocking(lambda: self._uploads.whole(name))
 
         def work(job: Job[ImportStatus]) -> None:
             self._uploads.take(name, wish.rate_bytes_s, _telling(name, job))

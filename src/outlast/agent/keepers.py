@@ -93,7 +93,7 @@ class Keepers:
         power: PowerFence, links: LinkPort, mounts: MountPort, now_ns: Callable[[], int],
         tell: Callable[[Note], None], findings: Findings, registers: Registers, means: Means,
         ending: Callable[[], str], snapshot: Callable[[], Mapping[str, Any] | None],
-        unwritten: Callable[[], Mapping[str, str]],
+        unwritten: Callable[[], Mapping[str, str]], keep_margin: Callable[[], None],
     ) -> None:  # fmt: skip
         """snapshot: the pulse's newest word. unwritten: of the journal and recording, and why."""
         self._service, self._findings = service, findings
@@ -134,6 +134,7 @@ class Keepers:
                 "settling", Settling(snapshot, means.guard, self._storage.since_ns).look, LOOK_S
             ),
             _Regularly("records", RecordWatch(me.host, unwritten, tell, now_ns).look, SETTLE_S),
+            _Regularly("margin", keep_margin, SETTLE_S),
             _Regularly("disks", moves.look, SETTLE_S),
             _Regularly("backups", BackupTimer(service, register, tell).look, TIMER_S),
         )  # fmt: skip

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from outlast.cli.context import options, print_json, say
-from outlast.cli.manager_people import HERE, factor_app, token_app, user_app
+from outlast.cli.manager_people import HERE, factor_app, role_app, token_app, user_app
 from outlast.cli.manager_place import find_place, open_repository, with_accounts
 from outlast.errors import InvalidInput, NotFound, OutlastError
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="A management server for many pools.")
 app.add_typer(user_app, name="user")
+app.add_typer(role_app, name="role")
 app.add_typer(token_app, name="token")
 app.add_typer(factor_app, name="factor")
 

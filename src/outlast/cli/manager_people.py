@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from outlast.cli.context import options, print_json, say
+from outlast.cli.context import options, print_json, say, stdout
 from outlast.cli.manager_place import on_accounts
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ HERE = "root"  # who did it, in the audit: somebody who may write the manager's 
 
 user_app = typer.Typer(no_args_is_help=True, help="Users of this manager.")
 token_app = typer.Typer(no_args_is_help=True, help="Tokens for programs.")
+role_app = typer.Typer(no_args_is_help=True, help="Roles, and what they may.")
 factor_app = typer.Typer(no_args_is_help=True, help="Second factors: authenticator apps.")
 
 Roles = Annotated[
@@ -88,6 +89,25 @@ def remove_user(name: str) -> None:
 
     on_accounts(lambda a: a.remove_user(Person(HERE, ()), name))
     say(f"{name} is removed")
+
+
+@role_app.command("list")
+def list_roles(ctx: typer.Context) -> None:
+    """What each role may, and the least that it must be given on for that."""
+    from dataclasses import asdict
+
+    from rich.table import Table
+
+    from outlast.manager.roles import roles
+
+    if options(ctx).json:
+        print_json({"roles": [asdict(role) for role in roles()]})
+        return
+    found = roles()
+    table = Table("MAY", *(role.name.upper() for role in found), box=None)
+    for lines in zip(*(role.may for role in found), strict=True):
+        table.add_row(lines[0].says, *(may.least or "-" for may in lines))
+    stdout().print(table)
 
 
 @token_app.command("add")

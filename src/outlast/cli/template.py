@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from outlast.cli.completing import vms
 from outlast.cli.context import Options, options, print_json, say, stdout
 from outlast.cli.image import RATE, Limit, On, PoolDir, folder_on, pool_dir_of, rate_of
 from outlast.errors import Conflict, InvalidInput, OutlastError
@@ -34,26 +35,45 @@ Name = Annotated[str, typer.Argument(help="The template's name: a-z, 0-9 and -."
 def create(
     ctx: typer.Context,
     name: Name,
-    image: Annotated[str, typer.Option(help="The image its disks come from.")],
-    memory: Annotated[str, typer.Option(help="Of each VM, like 2GiB.")],
+    image: Annotated[str, typer.Option(help="The image its disks come from.")] = "",
+    from_: Annotated[
+        str,
+        typer.Option("--from", metavar="VM", help="A VM, whose disks are copied.",
+                     autocompletion=vms),
+    ] = "",
+    memory: Annotated[str, typer.Option(help="Of each VM, like 2GiB.")] = "",
     vcpus: Annotated[int, typer.Option(help="Processors of each VM.", min=1, max=512)] = 1,
     network: Annotated[
         list[str] | None, typer.Option(metavar="BRIDGE", help="A network card on BRIDGE.")
     ] = None,
     note: Annotated[str, typer.Option(help="What people should know of it.")] = "",
+    quiesce: Annotated[
+        str, typer.Option(metavar="auto|yes|no", help="With --from: as for 'vm snapshot create'.")
+    ] = "auto",
+    limit: Limit = RATE,
     pool: PoolDir = None,
-) -> None:
-    """Make a template of an image. It takes no room: image and template share their files.
+) -> None:  # fmt: skip
+    """Make a template of an image or of a VM.
 
     \b
-    Example:
+    Of an image it takes no room: both share their files. Of a VM, running or stopped, it has copies
+    of its disks, its sizes and its networks; before that, clean what must not be in all VMs, like
+    host keys: cloud-init clean --logs --machine-id. Examples:
       outlast template create small --image debian-12 --memory 2GiB --vcpus 2 --network br0
+      outlast template create web-2026 --from web --note "nginx, patched in May"
     """
     from outlast.cli.waiting import telling
     from outlast.images.library import percent_of
     from outlast.images.templates import Templates
 
     chosen = options(ctx)
+    if from_:
+        if image or memory or network or vcpus != 1 or pool:
+            raise InvalidInput("with --from, all of this is the VM's own", hint="--from VM alone")
+        _create_of_vm(chosen, name, from_, note, quiesce, rate_of(limit))
+        return
+    if not image or not memory:
+        raise InvalidInput("--image and --memory, or --from", hint="outlast template create --help")
     with telling(chosen.json) as tell:
         made = Templates(pool_dir_of(pool)).create(
             name, image, _mib(memory), vcpus, tuple(network or ()), note, progress=percent_of(tell)
@@ -62,6 +82,39 @@ def create(
         print_json(asdict(made))
     else:
         say(f"the template {name} is made; use it: outlast template deploy {name} NAME")
+
+
+def _create_of_vm(
+    chosen: Options, name: str, vm: str, note: str, quiesce: str, rate_bytes_s: int
+) -> None:
+    from outlast.cli.waiting import follow, telling
+    from outlast.wire.shapes import make
+    from outlast.wire.templates import TemplateClient, TemplateOfVm
+
+    wish = make(TemplateOfVm, name=name, note=note, quiesce=quiesce, rate_bytes_s=rate_bytes_s)
+    client = TemplateClient(chosen.client())
+    client.make(vm, wish)
+    with telling(chosen.json) as tell:
+        done = follow(lambda: client.making(vm), lambda: client.give_up(vm), tell)
+    if chosen.json:
+        print_json(done)
+        return
+    rest = "" if done.quiesced else ", as after a power cut (no guest agent answered)"
+    say(f"{done.sentence}{rest}; use it: outlast template deploy {name} NAME")
+
+
+@app.command()
+def cancel(
+    ctx: typer.Context, vm: Annotated[str, typer.Argument(metavar="VM", autocompletion=vms)]
+) -> None:
+    """Break off a template that is being made of a VM."""
+    from outlast.wire.templates import TemplateClient
+
+    done = TemplateClient(options(ctx).client()).give_up(vm)
+    if options(ctx).json:
+        print_json(done)
+    else:
+        say(f"the template {done.template} of {vm} is broken off")
 
 
 @app.command("list")

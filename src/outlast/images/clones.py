@@ -28,6 +28,7 @@ from outlast.images.templates import Template, Templates, disks_of_vms
 from outlast.images.work import Leftover
 from outlast.storage.files import trouble_of
 
+SEED = "-seed.iso"  # how the names of seeds end
 IMAGES = "images"
 SETTLE_S = 0.5
 
@@ -106,7 +107,12 @@ def of_template(pool_dir: Path, template: Template) -> Source:
 def names_of(vm: str, disks: int, seeded: bool) -> list[str]:
     """The file names of a VM's disks, its seed last."""
     names = [f"{vm}.qcow2", *(f"{vm}-{number}.qcow2" for number in range(2, disks + 1))]
-    return [*names, f"{vm}-seed.iso"] if seeded else names
+    return [*names, f"{vm}{SEED}"] if seeded else names
+
+
+def is_seed(path: str) -> bool:
+    """Is this disk of a VM a seed that was made for it?"""
+    return path.endswith(SEED)
 
 
 def clean(pool_dir: Path, folder: Path) -> list[Leftover]:

@@ -1,7 +1,8 @@
 """Templates: disks and sizes that VMs are made of, below images/templates.
 
     images/templates/<name>/template.json   sizes, where its disks came from
-    images/templates/<name>/disk-0.qcow2    the same files as its image's, by a second name
+    images/templates/<name>/disk-0.qcow2    the same files as its image's, by a second name, or
+                                            copies of a VM's
 
 Rules:
 1. A template's disks never change: linked clones are only what changed against them.
@@ -18,8 +19,8 @@ import errno
 import json
 import os
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ ABOUT, ASIDE = "template.json", ".template.json"
 class Template:
     name: str
     disks: tuple[StoredDisk, ...]
-    image: str  # it was made of
+    image: str  # it was made of; "the VM web": of that
     memory_mib: int
     vcpus: int
     networks: tuple[str, ...]
@@ -81,24 +82,38 @@ class Templates(Shelf[Template]):
         check_name(name, "template name")
         library = Library(self._pool_dir)
         source = library.get(image)
-        if (self.folder / name).exists():
-            raise Conflict(f"there is a template '{name}' already", hint="take another name")
-        template = Template(
-            name, source.disks, image, memory_mib, vcpus, networks, note, int(time.time())
-        )
-        with work.workplace(self.folder, name) as place:
+
+        def fill(made: Path) -> tuple[StoredDisk, ...]:
+            for file in library.files(source):
+                _second_name(file, made / file.name, rate_bytes_s, progress)
+            return source.disks
+
+        now = int(time.time())
+        return self.make(Template(name, (), image, memory_mib, vcpus, networks, note, now), fill)
+
+    def make(self, template: Template, fill: Callable[[Path], tuple[StoredDisk, ...]]) -> Template:
+        """A template with the disks that `fill` puts into a folder; whole or not at all.
+
+        Raises Conflict, StorageTrouble, and what `fill` raises.
+        """
+        self.check_free(template.name)
+        with work.workplace(self.folder, template.name) as place:
             try:
                 made = place / "made"
                 made.mkdir()
-                for file in library.files(source):
-                    _second_name(file, made / file.name, rate_bytes_s, progress)
-                text = json.dumps({"outlast": LAYOUT, **asdict(template)}, indent=1)
+                whole = replace(template, disks=fill(made))
+                text = json.dumps({"outlast": LAYOUT, **asdict(whole)}, indent=1)
                 (made / ABOUT).write_text(text)
                 qemu_img.sync(made / ABOUT)
             except OSError as error:
                 raise trouble_of(error, place) from error
-            work.publish(place, self.folder / name)
-        return template
+            work.publish(place, self.folder / template.name)
+        return whole
+
+    def check_free(self, name: str) -> None:
+        """Raises InvalidInput, Conflict when there is one of this name."""
+        if (self.folder / check_name(name, "template name")).exists():
+            raise Conflict(f"there is a template '{name}' already", hint="take another name")
 
     def clones(self, name: str) -> list[Clone]:
         """Disks that lie over a template's. Raises StorageTrouble."""

@@ -1,10 +1,11 @@
 """Images that come in pieces from elsewhere: kept until they are whole, then taken like any file.
 
     images/library/.upload-<name>/part         what has come so far, all of it on the disk
-    images/library/.upload-<name>/upload.json  what it will be: size and SHA-256
+    images/library/.upload-<name>/upload.json  what it will be: size, SHA-256, key
 
 Rules:
-1. Who begins says the SHA-256. The same one goes on where it was; another one begins anew.
+1. Who begins says the SHA-256, or a key of the file where that would mean to read it twice. The
+   same one goes on where it was; another one begins anew.
 2. A piece is taken only where the last one ended, and is on the disk before it is acknowledged: so
    whoever was broken off asks how much there is, and goes on there.
 3. Nothing of it is an image until all of it has come and is what was said.
@@ -16,7 +17,7 @@ import contextlib
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from outlast.errors import Conflict, InvalidInput, NotFound, StorageTrouble
@@ -37,7 +38,8 @@ class Upload:
 
     name: str
     size_bytes: int
-    sha256: str
+    sha256: str  # "" = not said
+    key: str = ""
     got_bytes: int = 0
 
 
@@ -48,18 +50,18 @@ class Uploads:
         self._library = Library(pool_dir)
         self._folder = pool_dir / LIBRARY
 
-    def begin(self, name: str, size_bytes: int, sha256: str) -> Upload:
+    def begin(self, name: str, size_bytes: int, sha256: str, key: str = "") -> Upload:
         """Begin or go on. Raises InvalidInput, StorageTrouble, Conflict when the name is taken."""
         place = self._place(name)
-        wished = Upload(name, size_bytes, check_sha256(sha256))
-        if not wished.sha256 or not 0 < size_bytes <= SIZE_MAX:
-            raise InvalidInput("an upload says its SHA-256 and its size")
+        wished = Upload(name, size_bytes, check_sha256(sha256), key)
+        if not (wished.sha256 or key) or not 0 < size_bytes <= SIZE_MAX:
+            raise InvalidInput("an upload says its size, and its SHA-256 or a key")
         if (self._folder / name).exists():
             raise Conflict(f"there is an image '{name}' already",
                            hint=f"take another name, or: outlast image remove {name}")  # fmt: skip
         with contextlib.suppress(NotFound, StorageTrouble):
             found = self.get(name)
-            if (found.size_bytes, found.sha256) == (size_bytes, wished.sha256):
+            if replace(found, got_bytes=0) == wished:
                 return found
         self.forget(name)
         try:
@@ -78,13 +80,21 @@ class Uploads:
         try:
             raw = json.loads((place / ABOUT).read_text())
             got = (place / PART).stat().st_size
-            return Upload(name, int(raw["size_bytes"]), str(raw["sha256"]), got)
+            key = str(raw.get("key", ""))
+            return Upload(name, int(raw["size_bytes"]), str(raw["sha256"]), key, got)
         except FileNotFoundError:
             raise NotFound(f"no upload of '{name}' is under way") from None
         except OSError as error:
             raise trouble_of(error, place) from error
         except (ValueError, KeyError, TypeError):
             raise StorageTrouble(f"{place / ABOUT} is damaged", hint="begin anew") from None
+
+    def whole(self, name: str) -> Upload:
+        """The same. Raises Conflict before all of it is there."""
+        known = self.get(name)
+        if left := known.size_bytes - known.got_bytes:
+            raise Conflict(f"{left} bytes of '{name}' have not come yet", hint="send the rest")
+        return known
 
     def append(self, name: str, offset: int, data: bytes) -> int:
         """Take a piece; how much is there now. Raises Conflict, InvalidInput, NotFound,
@@ -111,10 +121,7 @@ class Uploads:
 
     def take(self, name: str, rate_bytes_s: int, progress: Progress) -> Image:
         """Make the image of it. Raises as `Library.take`; Conflict before all of it is there."""
-        known, part = self.get(name), self._place(name) / PART
-        if known.got_bytes != known.size_bytes:
-            left = known.size_bytes - known.got_bytes
-            raise Conflict(f"{left} bytes of '{name}' have not come yet", hint="send the rest")
+        known, part = self.whole(name), self._place(name) / PART
         try:
             image = self._library.take(
                 name, str(part), sha256=known.sha256, rate_bytes_s=rate_bytes_s,

@@ -61,7 +61,7 @@ def export(
         mask = Mask(recorded, notes)
         lacks = [mask.text(one) for one in lacks]
         recorded = _masked(mask, recorded)
-        notes = [note for one in notes if isinstance(note := mask.plain(dict(one)), dict)]
+        notes = [mask.note(one) for one in notes]
     writer = Writer()
     lines = [
         writer.start(one.version, one.host, one.wall_s, one.settings, one.core)

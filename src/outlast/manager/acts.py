@@ -13,6 +13,7 @@ from outlast.manager.fleet import Fleet
 from outlast.manager.outcome import Wish
 from outlast.manager.ports import Task
 from outlast.manager.tasks import NO_WISH, Tasks
+from outlast.readiness import emptying
 from outlast.wire.client import AgentClient
 from outlast.wire.drills import WHO_MAX, DrillKind, DrillWish
 from outlast.wire.shapes import (
@@ -142,7 +143,7 @@ class Acts(Equipping):
     ) -> Task:
         was = _host_was(self._fleet.host(pool_id, host))
         status = self._fleet.pool(pool_id).status
-        count = sum(vm.host == host and vm.state != "stopped" for vm in status.vms)
+        count = len(emptying.on(host, status.vms))
         said = f"{why} ({who})" if why else who
         return await self._tasks.wish(
             "maintain", pool_id, host, who, lambda c: c.maintain(host, said), Wish(count=count),

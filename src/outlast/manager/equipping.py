@@ -1,6 +1,7 @@
 """What people may wish of a pool's networks, storage, images and templates (ports.Acts).
 
-All but an import is done as soon as the pool has written it; hosts carry it out by themselves.
+All but imports and copies are done as soon as the pool has written it; hosts carry it out by
+themselves.
 """
 
 from __future__ import annotations
@@ -9,14 +10,15 @@ from collections.abc import Callable
 
 from pydantic import BaseModel
 
-from outlast.errors import Conflict
+from outlast.manager.cancelling import cancel_of
+from outlast.manager.outcome import Wish
 from outlast.manager.ports import Task
-from outlast.manager.tasks import Tasks
+from outlast.manager.tasks import NO_WISH, Tasks
 from outlast.wire.client import AgentClient
 from outlast.wire.equipment import EquipmentClient, NetworkChange, NetworkWish, StorageWish
-from outlast.wire.images import ImageClient, ImageImport
+from outlast.wire.images import ImageClient, ImageImport, ImportWish
 from outlast.wire.shapes import PoolWish, VmWish
-from outlast.wire.templates import TemplateClient, TemplateWish
+from outlast.wire.templates import TemplateClient, TemplateOfVm, TemplateWish
 
 
 class Equipping:
@@ -81,6 +83,17 @@ class Equipping:
 
         return await self._equip("image-import", pool_id, image, who, address, ask, wish)
 
+    async def take_upload(
+        self, pool_id: str, image: str, who: str, wish: ImportWish, *, address: str = ""
+    ) -> Task:
+        """The image out of what was sent; it is an import like others from here on."""
+
+        def ask(c: AgentClient) -> PoolWish:
+            begun = ImageClient(c).take(image, wish)
+            return PoolWish(changed=True, sentence=begun.sentence)
+
+        return await self._equip("image-import", pool_id, image, who, address, ask, wish)
+
     async def remove_image(self, pool_id: str, image: str, who: str, *, address: str = "") -> Task:
         return await self._equip(
             "image-remove", pool_id, image, who, address, lambda c: ImageClient(c).remove(image)
@@ -94,6 +107,19 @@ class Equipping:
             lambda c: TemplateClient(c).create(wish), wish,
         )  # fmt: skip
 
+    async def template_of_vm(
+        self, pool_id: str, vm: str, who: str, wish: TemplateOfVm, *, address: str = ""
+    ) -> Task:
+        """By the VM's host; the task shows how far it is."""
+
+        def ask(c: AgentClient) -> PoolWish:
+            begun = TemplateClient(c).make(vm, wish)
+            return PoolWish(changed=True, sentence=begun.sentence)
+
+        return await self._equip(
+            "template-of-vm", pool_id, wish.name, who, address, ask, wish, seeks=Wish(source=vm)
+        )
+
     async def remove_template(
         self, pool_id: str, template: str, who: str, *, address: str = ""
     ) -> Task:
@@ -103,37 +129,22 @@ class Equipping:
         )  # fmt: skip
 
     async def cancel(self, task: Task, who: str, *, address: str = "") -> Task:
-        """Have a move or an import not go on; the new task is that wish. Raises Conflict."""
-        if task.done:
-            raise Conflict(f"it has ended: {task.sentence}")
-        if task.verb == "migrate":
-            return await self._tasks.wish(
-                "stay", task.pool_id, task.object, who, lambda c: c.stay(task.object),
-                address=address, after="stays there",
-            )  # fmt: skip
-        if task.verb != "image-import":
-            raise Conflict(
-                f"a task '{task.verb}' cannot be cancelled", hint="wish the opposite, like stop"
-            )
-
-        def ask(c: AgentClient) -> PoolWish:
-            ImageClient(c).give_up(task.object)
-            return PoolWish(changed=True, sentence=f"the import of {task.object} is broken off")
-
-        return await self._equip(
-            "image-give-up", task.pool_id, task.object, who, address, ask,
-            agent=self._tasks.agent_of(task.id),
+        """Have a wish not be carried out; the new task is that. Raises Conflict (cancelling.py)."""
+        how, wish = cancel_of(task), self._tasks.wish_of(task.id)
+        return await self._tasks.wish(
+            how.verb, task.pool_id, task.object, who, lambda c: how.ask(c, task, wish),
+            address=address, after=how.after, agent=wish.agent if how.same_agent else "",
         )  # fmt: skip
 
     async def _equip(
         self, verb: str, pool_id: str, name: str, who: str, address: str,
         ask: Callable[[AgentClient], PoolWish | VmWish], wish: BaseModel | None = None,
-        before: str = "", *, agent: str = "",
+        before: str = "", seeks: Wish = NO_WISH,
     ) -> Task:  # fmt: skip
         """wish, before: for the audit."""
         after = "removed" if verb.endswith("-remove") else ""
         if wish is not None:
             after = wish.model_dump_json(exclude_unset=True)
         return await self._tasks.wish(
-            verb, pool_id, name, who, ask, address=address, before=before, after=after, agent=agent
+            verb, pool_id, name, who, ask, seeks, address=address, before=before, after=after
         )

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from outlast.manager.ports import Task
+from outlast.readiness import emptying
 from outlast.wire.shapes import HostStatus, MoveProgress, PoolStatus, VmStatus
 from outlast.words import plural
 
@@ -20,7 +21,7 @@ DOUBT_S = 30.0
 # done as soon as the pool has written it
 AT_ONCE = (
     "ha", "pool-ha", "set", "pool-set", "drill", "network-create", "network-change",
-    "network-remove", "storage-add", "storage-remove", "image-remove", "image-give-up",
+    "network-remove", "storage-add", "storage-remove", "image-remove", "give-up",
     "template-create", "template-remove",
 )  # fmt: skip
 
@@ -33,12 +34,12 @@ class Wish:
     doubt: bool = False  # the way broke: whether it was taken is not known
     start: bool = False  # create: and then start it
     start_asked: bool = False  # that second wish was handed over
-    source: str = ""  # migrate: the host it leaves
+    source: str = ""  # migrate: the host it leaves; template-of-vm: the VM
     to: str = ""
     count: int = 0  # maintain: VMs that were there at first
     bring_back: bool = False
     agent: str = ""  # address of the one that took it
-    heard_wall_s: float = 0.0  # import: when that one said last how far it is
+    heard_wall_s: float = 0.0  # of a job: when that one said last how far it is
 
     def to_json(self) -> dict[str, object]:
         return {name: getattr(self, name) for name in Wish.__slots__}
@@ -164,7 +165,8 @@ def _judge_host(
         return task
     away = [vm.name for vm in status.vms if vm.away_from == host.name]
     if wish.bring_back and away:
-        return replace(task, sentence=f"{len(away)} VMs are still to come back to {host.name}")
+        coming = plural(len(away), "VM is", "VMs are")
+        return replace(task, sentence=f"{coming} still to come back to {host.name}")
     return done(task, f"{host.name} is in service again")
 
 
@@ -174,11 +176,11 @@ def _emptied(task: Task, wish: Wish, status: PoolStatus, host: HostStatus, late:
         seen = task.percent is not None or late
         ended = failed(task, "somebody ended the maintenance meanwhile")
         return ended if seen and not wish.doubt else task
-    here = [vm for vm in status.vms if vm.host == host.name and vm.state != "stopped"]
+    here = emptying.on(host.name, status.vms)
     if not here:
         return done(task, f"{host.name} runs no VMs any more")
-    stuck = [vm.name for vm in here if vm.move is not None and vm.move.failed]
-    sentence = f"{plural(len(here), 'VM is', 'VMs are')} still on {host.name}"
+    stuck = [vm.name for vm in emptying.stuck(here)]
+    sentence = emptying.told(host.name, here)
     if stuck:
         sentence += f"; {', '.join(stuck[:5])} could not move"
     total = max(wish.count, len(here))

@@ -23,7 +23,7 @@ from outlast.wire.equipment import (
     StorageInfo,
     StorageWish,
 )
-from outlast.wire.images import ImageImport, ImageInfo
+from outlast.wire.images import ImageImport, ImageInfo, ImportWish
 from outlast.wire.shapes import (
     HaSwitch,
     PoolChange,
@@ -34,7 +34,7 @@ from outlast.wire.shapes import (
     VmDelete,
     VmStatus,
 )
-from outlast.wire.templates import TemplateDeploy, TemplateInfo, TemplateWish
+from outlast.wire.templates import TemplateDeploy, TemplateInfo, TemplateOfVm, TemplateWish
 from outlast.wire.why import Why
 
 # Every action that `People.may` is asked about, in the order in which they are shown.
@@ -264,14 +264,18 @@ class Acts(Protocol):
     async def import_image(self, pool_id: str, image: str, who: str, wish: ImageImport) -> Task:
         """By the host whose agent takes it."""
 
+    async def take_upload(self, pool_id: str, image: str, who: str, wish: ImportWish) -> Task: ...
+
     async def remove_image(self, pool_id: str, image: str, who: str) -> Task: ...
 
     async def create_template(self, pool_id: str, who: str, wish: TemplateWish) -> Task: ...
 
+    async def template_of_vm(self, pool_id: str, vm: str, who: str, wish: TemplateOfVm) -> Task: ...
+
     async def remove_template(self, pool_id: str, template: str, who: str) -> Task: ...
 
     async def cancel(self, task: Task, who: str) -> Task:
-        """Have a move or an import not go on. Raises Conflict for any other task."""
+        """Have it not be carried out. Raises Conflict for what cannot be taken back."""
 
     def tasks(self, *, open_only: bool = False) -> list[Task]:
         """Newest first; those that ended in the last hour included."""

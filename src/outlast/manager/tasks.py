@@ -30,7 +30,7 @@ from outlast.errors import (
     StorageTrouble,
     Unreachable,
 )
-from outlast.manager import imports
+from outlast.manager import jobs
 from outlast.manager.fleet import Fleet
 from outlast.manager.follower import Follower
 from outlast.manager.outcome import AT_ONCE, Wish, judge
@@ -48,7 +48,8 @@ DEAD_S = 10.0  # a manager that has not been seen for so long is dead
 # wished twice, these are refused or done twice
 ONCE_ONLY = frozenset(
     {"create", "migrate", "drill", "network-create", "network-remove", "storage-add"}
-    | {"storage-remove", "image-import", "image-remove", "template-create", "template-remove"}
+    | {"storage-remove", "image-import", "image-remove", "template-create", "template-of-vm"}
+    | {"template-remove"}
 )
 
 NO_WISH = Wish()
@@ -71,7 +72,7 @@ class Tasks:
         self._wishes: dict[str, Wish] = {}
         self._asked_s: dict[str, float] = {}  # answers asked for later than this count
         self._running: set[asyncio.Task[Any]] = set()
-        self._asking: set[str] = set()  # imports whose agent is being asked
+        self._asking: set[str] = set()  # jobs whose agent is being asked
         self.ended: Callable[[Task], Awaitable[None]] | None = None
 
     # ---- what is read
@@ -86,10 +87,9 @@ class Tasks:
             raise NotFound(f"there is no task '{task_id[:80]}'", hint="it may be too old")
         return found
 
-    def agent_of(self, task_id: str) -> str:
-        """The address of the agent that took it; "" = that is not known."""
-        wish = self._wishes.get(task_id)
-        return wish.agent if wish else ""
+    def wish_of(self, task_id: str) -> Wish:
+        """What it looks for, with the address of the agent that took it."""
+        return self._wishes.get(task_id, NO_WISH)
 
     # ---- a new wish
 
@@ -195,8 +195,8 @@ class Tasks:
         if entry.stale or self._fleet.asked_s(task.pool_id) <= self._asked_s.get(task.id, 0):
             return
         wish = self._wishes[task.id]
-        if task.verb == "image-import":
-            self._look_at_import(task, wish)
+        if task.verb in jobs.KINDS:
+            self._look_at_job(task, wish)
             return
         judged = judge(task, wish, entry.status, self._wall())
         if judged == task:
@@ -211,7 +211,7 @@ class Tasks:
         elif self.leads:
             self._run(self._end_quietly(judged, wish))
 
-    def _look_at_import(self, task: Task, wish: Wish) -> None:
+    def _look_at_job(self, task: Task, wish: Wish) -> None:
         """Its agent is asked, once at a time."""
         follower = self._followers.get(task.pool_id)
         if follower is None or task.id in self._asking:
@@ -221,7 +221,7 @@ class Tasks:
         async def look() -> None:
             try:
                 judged, known = await asyncio.to_thread(
-                    imports.follow, task, wish, follower.addresses(), follower.client, self._wall()
+                    jobs.follow, task, wish, follower.addresses(), follower.client, self._wall()
                 )
                 self._settle(replace(judged, ended_wall_s=self._wall() * judged.done), known)
             finally:

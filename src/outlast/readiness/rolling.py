@@ -25,6 +25,7 @@ from outlast.errors import Conflict, InvalidInput, NotFound
 from outlast.placement.evacuate import evacuate, meanwhile
 from outlast.placement.picture import Picture
 from outlast.placement.plan import Plan
+from outlast.readiness import emptying
 from outlast.wire.shapes import HostStatus, PoolStatus, VmStatus
 from outlast.words import plural
 
@@ -154,7 +155,7 @@ def step(round_: Round, status: PoolStatus, picture: Picture | None, wall_s: flo
     host = next((h for h in status.hosts if h.name == round_.host), None)
     if host is None:
         return _stop(round_, f"{round_.host} is no host of the pool any more")
-    here = [vm for vm in status.vms if vm.host == host.name and vm.state != "stopped"]
+    here = emptying.on(host.name, status.vms)
     if round_.phase == "begins":
         return _begins(round_, status, host, picture, wall_s)
     if round_.phase == "empties":
@@ -198,12 +199,12 @@ def _empties(round_: Round, host: HostStatus, here: list[VmStatus], wall_s: floa
     if not here:
         until = "reboot it" if round_.until == "reboot" else "say when the work is done"
         return Step(_phase(round_, "work", wall_s, f"{host.name} runs no VMs: {until}"))
-    failed = [vm for vm in here if vm.move is not None and vm.move.failed]
+    failed = emptying.stuck(here)
     since_s = (round_.stuck_wall_s or wall_s) if len(failed) == len(here) else 0.0
     if since_s and wall_s - since_s > STUCK_S and failed[0].move is not None:
         return _stop(round_, f"{failed[0].name} stays on {host.name}: {failed[0].move.failed}",
                      "make room, shut it down, or end the round")  # fmt: skip
-    said = f"{plural(len(here), 'VM is', 'VMs are')} still on {host.name}"
+    said = emptying.told(host.name, here)
     return Step(round_.model_copy(update={"sentence": said, "stuck_wall_s": since_s}))
 
 

@@ -13,8 +13,11 @@ from outlast.wire.shapes import Answer, PoolWish, Request, parse, parse_list
 
 
 class UploadWish(Request):
+    """What will come. One that begins with the same goes on where the last one was broken off."""
+
     size_bytes: int = Field(gt=0)
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")  # what it must be
+    key: str = Field(default="", max_length=300)  # of the file, for who does not know its SHA-256
 
 
 class UploadStatus(Answer):

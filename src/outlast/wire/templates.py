@@ -7,6 +7,7 @@ from urllib.parse import quote
 from pydantic import Field
 
 from outlast.wire.client import AgentClient
+from outlast.wire.disks import JobStatus, Quiesce
 from outlast.wire.shapes import VCPUS_MAX, Answer, PoolWish, Request, VmWish, parse, parse_list
 from outlast.wire.size_field import Size
 
@@ -17,7 +18,7 @@ class TemplateInfo(Answer):
     """A template of the pool."""
 
     name: str
-    image: str  # it was made of
+    image: str  # it was made of; "the VM web": of that
     memory_mib: int
     vcpus: int
     disks: int
@@ -36,6 +37,21 @@ class TemplateWish(Request):
     vcpus: int = Field(default=1, ge=1, le=VCPUS_MAX)
     networks: list[str] = Field(default=[], max_length=16)
     note: str = Field(default="", max_length=200)
+
+
+class TemplateOfVm(Request):
+    """A template of a VM, with its sizes and networks; its disks are copied."""
+
+    name: str
+    note: str = Field(default="", max_length=200)
+    quiesce: Quiesce = "auto"  # as for a snapshot, when it runs
+    rate_bytes_s: int = Field(default=48 << 20, ge=0)
+
+
+class TemplateMaking(JobStatus):
+    vm: str
+    template: str
+    quiesced: bool = False
 
 
 class TemplateDeploy(Request):
@@ -65,6 +81,19 @@ class TemplateClient:
         raw = wish.model_dump_json(exclude_unset=True).encode()
         return parse(PoolWish, self._client.call("POST", "/v1/templates", raw))
 
+    def make(self, vm: str, wish: TemplateOfVm) -> TemplateMaking:
+        """Begin one of a VM. Raises NotFound, Conflict, InvalidInput."""
+        raw = wish.model_dump_json(exclude_unset=True).encode()
+        return parse(TemplateMaking, self._client.call("POST", _of_vm(vm), raw))
+
+    def making(self, vm: str) -> TemplateMaking:
+        """Raises NotFound when none was begun."""
+        return parse(TemplateMaking, self._client.call("GET", _of_vm(vm)))
+
+    def give_up(self, vm: str) -> TemplateMaking:
+        """Break it off. Raises NotFound."""
+        return parse(TemplateMaking, self._client.call("DELETE", _of_vm(vm)))
+
     def remove(self, name: str) -> PoolWish:
         """Raises NotFound, Conflict while disks of VMs lie over it."""
         path = f"/v1/templates/{quote(name, safe='')}"
@@ -75,3 +104,7 @@ class TemplateClient:
         path = f"/v1/templates/{quote(template, safe='')}/deploy"
         raw = wish.model_dump_json(exclude_unset=True).encode()
         return parse(VmWish, self._client.call("POST", path, raw))
+
+
+def _of_vm(vm: str) -> str:
+    return f"/v1/vms/{quote(vm, safe='')}/template"

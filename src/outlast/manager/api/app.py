@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import re
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -30,6 +32,7 @@ from outlast.manager.api import (
     series,
     settings,
     tasks,
+    uploads,
     vms,
 )
 from outlast.manager.api.answers import ERRORS
@@ -42,6 +45,7 @@ log = logging.getLogger("outlast.manager.api")
 
 BODY_MAX = 1 << 20
 PREFIX = "/api/v1"
+UPLOAD = re.compile(rf"{PREFIX}/pools/[^/]+/images/[^/]+/upload$")
 
 
 def build(manager: Manager) -> FastAPI:
@@ -53,7 +57,8 @@ def build(manager: Manager) -> FastAPI:
     )  # fmt: skip
     app.state.manager = manager
     for part in (
-        pools, series, rolling, vms, equipment, images, tasks, logins, people, hooks, settings,
+        pools, series, rolling, vms, equipment, images, uploads, tasks, logins, people, hooks,
+        settings,
     ):  # fmt: skip
         app.include_router(part.router, prefix=PREFIX, responses=ERRORS)
     app.include_router(metrics_router)
@@ -67,7 +72,8 @@ def build(manager: Manager) -> FastAPI:
 
 
 class Bounds:
-    """Refuses bodies that are too large before they are read, and names that could confuse."""
+    """Refuses bodies that are too large before they are read; those of images are passed on in
+    pieces, and may be of any length."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -78,7 +84,8 @@ class Bounds:
             return
         headers = dict(scope["headers"])
         length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > BODY_MAX:
+        most = math.inf if scope["method"] == "PUT" and UPLOAD.match(scope["path"]) else BODY_MAX
+        if not length.isdigit() or int(length) > most:
             await _too_large()(scope, receive, send)
             return
         taken = 0
@@ -87,7 +94,7 @@ class Bounds:
             nonlocal taken
             message = await receive()
             taken += len(message.get("body", b""))
-            if taken > BODY_MAX:
+            if taken > most:
                 raise HTTPException(413, "the body is too large")
             return message
 

@@ -12,7 +12,7 @@ from outlast.manager.api.match import IfMatch
 from outlast.manager.api.once import Once, accepted
 from outlast.manager.api.paging import Asked, Page, asked
 from outlast.wire.images import ImageImport, ImageInfo
-from outlast.wire.templates import TemplateDeploy, TemplateInfo, TemplateWish
+from outlast.wire.templates import TemplateDeploy, TemplateInfo, TemplateOfVm, TemplateWish
 
 router = APIRouter()
 
@@ -97,6 +97,20 @@ async def create_template(
     acts, who = caller.manager.acts, caller.person.name
     return await once(
         lambda: acts.create_template(caller.pool_id, who, wish, address=caller.address)
+    )
+
+
+@router.post("/pools/{pool}/vms/{vm}/template", tags=["templates"], **accepted())
+async def template_of_vm(
+    pool: str, vm: str, wish: TemplateOfVm, caller: Annotated[Caller, needs("images")], once: Once
+) -> Response:
+    """Of a VM, which runs or not: its disks are copied, and it goes on as it is.
+
+    Takes as long as it takes: the task says how far it is, and can be cancelled.
+    """
+    acts, who = caller.manager.acts, caller.person.name
+    return await once(
+        lambda: acts.template_of_vm(caller.pool_id, caller.vm, who, wish, address=caller.address)
     )
 
 

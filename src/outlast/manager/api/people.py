@@ -18,9 +18,10 @@ from outlast.manager.api.answers import ERRORS, AuditOut, GrantBody, Request
 from outlast.manager.api.gate import Caller, logged_in, needs
 from outlast.manager.api.match import IfMatch
 from outlast.manager.api.paging import Asked, Newest, Page, Text, asked, newest
-from outlast.manager.ports import Grant
+from outlast.manager.ports import ROLES, Grant
 from outlast.manager.repository import records
 from outlast.manager.repository.people import TokenRow, UserRow
+from outlast.manager.roles import Role, roles
 from outlast.wire.shapes import Answer
 
 router = APIRouter(responses=ERRORS)
@@ -79,6 +80,39 @@ class ManagerOut(Answer):
     address: str
     seen_wall_s: float
     this: bool
+
+
+class MayOut(Answer):
+    action: str
+    says: str
+    least: str  # VM | pool | everything: the least that the role must be given on; "" = it may not
+
+
+class RoleOut(Answer):
+    name: str
+    says: str
+    may: list[MayOut]
+
+
+# ---- roles
+
+
+@router.get("/roles", tags=["people"])
+async def list_roles(
+    caller: Annotated[Caller, logged_in()], how: Annotated[Asked, asked("reach")]
+) -> Page[RoleOut]:
+    """What each role may, action by action. Roles are given on everything, a pool, a folder of VMs
+    or a VM."""
+    keys = {"reach": lambda role: ROLES.index(role.name), "name": lambda role: role.name}
+    return how.page(roles(), keys, _role)
+
+
+@router.get("/roles/{role}", tags=["people"])
+async def one_role(role: str, caller: Annotated[Caller, logged_in()]) -> RoleOut:
+    for one in roles():
+        if one.name == role:
+            return _role(one)
+    raise NotFound(f"there is no role '{role[:80]}'", hint="one of: " + ", ".join(ROLES))
 
 
 # ---- users
@@ -241,6 +275,10 @@ def _wished(user: UserOut) -> str:
 
 def bodies(roles: tuple[Grant, ...]) -> list[GrantBody]:
     return [GrantBody(role=g.role, pool_id=g.pool_id, vm=g.vm) for g in roles]
+
+
+def _role(role: Role) -> RoleOut:
+    return RoleOut(name=role.name, says=role.says, may=[MayOut(**asdict(may)) for may in role.may])
 
 
 def _user(row: UserRow, has_factor: bool) -> UserOut:

@@ -16,6 +16,7 @@ from outlast.manager.api.answers import ERRORS, EventOut, TaskOut
 from outlast.manager.api.gate import Caller, logged_in
 from outlast.manager.api.once import Once, accepted
 from outlast.manager.api.paging import Asked, Newest, Page, Text, asked, newest
+from outlast.manager.cancelling import CANCELS, cancel_of
 from outlast.manager.hub import RESET, Batch, Hub
 from outlast.manager.ports import Change, Scope, Task
 from outlast.manager.repository import records
@@ -23,7 +24,6 @@ from outlast.manager.repository import records
 router = APIRouter()
 PING_S = 15.0
 WAIT_MAX_S = 60.0
-CANCELS = {"migrate": "migrate", "image-import": "images"}  # the right for it, by verb
 VM_VERBS = frozenset(
     {"start", "stop", "kill", "migrate", "stay", "ha", "set", "create", "delete"}
 )  # all others are about hosts and whole pools
@@ -64,7 +64,11 @@ async def one_task(
 
 @router.post("/tasks/{task}/cancel", tags=["tasks"], **accepted())
 async def cancel_task(task: str, caller: Annotated[Caller, logged_in()], once: Once) -> Response:
-    """Have a move or an import not go on; answers with the task of this wish."""
+    """Have a wish not be carried out; answers with the task of this one.
+
+    Moves, starts, maintenance, imports and templates of VMs can be taken back. What cannot is
+    refused, with what to do instead.
+    """
     found, acts = await _task(caller, task), caller.manager.acts
     if not sees_task(caller, found):
         raise NotFound(f"there is no task '{task[:80]}'")
@@ -73,13 +77,23 @@ async def cancel_task(task: str, caller: Annotated[Caller, logged_in()], once: O
 
 
 async def check_cancel(caller: Caller, task: Task) -> None:
-    """Who may wish it may take it back. Raises Refused."""
-    people, action = caller.manager.people, CANCELS.get(task.verb, "")
-    vm = task.object if action == "migrate" else ""
-    if action and not people.may(caller.person, action, task.pool_id, vm):
-        await people.audit(caller.person, "cancel", task.id, address=caller.address, ok=False,
-                           sentence="refused")  # fmt: skip
-        raise Refused(f"{caller.person.name} may not do this: it needs the right '{action}' there")
+    """Raises Refused, and Conflict when nobody can."""
+    how = cancel_of(task)
+    if not may_cancel(caller, task):
+        await caller.manager.people.audit(
+            caller.person, "cancel", task.id, address=caller.address, ok=False, sentence="refused"
+        )
+        raise Refused(
+            f"{caller.person.name} may not do this: it needs the right '{how.action}' there"
+        )
+
+
+def may_cancel(caller: Caller, task: Task) -> bool:
+    how = CANCELS.get(task.verb)
+    if how is None or task.done:
+        return False
+    vm = task.object if how.of_vm else ""
+    return caller.manager.people.may(caller.person, how.action, task.pool_id, vm)
 
 
 async def _task(caller: Caller, task_id: str) -> Task:

@@ -8,6 +8,7 @@
     journal.py   failovers, tasks, audit         people.py    users and tokens
     moments.py   one step of what happened       stories.py   what belongs together
     edits.py     settings of VMs and pools  filters.py   the list's address
+    cancels.py   wishes taken back
     bulk.py      wishes for many VMs        runs.py      how far those are
     views.py     addresses with names
     settings.py  of the manager itself           rolling.py   maintenance host by host
@@ -36,6 +37,7 @@ from outlast.errors import OutlastError
 from outlast.manager.ports import Acts, People, Reads
 from outlast.manager.web import (
     bulk,
+    cancels,
     charts,
     equipment,
     factors,
@@ -65,7 +67,8 @@ def attach(app: FastAPI, reads: Reads, acts: Acts, people_: People) -> None:
     app.state.web = Room(manager)
     router = APIRouter(include_in_schema=False)
     for part in (
-        sign_in, factors, pools, views, bulk, vms, charts, equipment, terminal, wishes, journal,
+        sign_in, factors, pools, views, bulk, vms, charts, equipment, terminal, wishes, cancels,
+        journal,
         moments, people, settings, rolling, reference, live, static,
     ):  # fmt: skip
         router.include_router(part.router)

@@ -17,6 +17,7 @@ from outlast.manager.web.equipment_buttons import CARDS, values_of
 from outlast.manager.web.gate import View
 from outlast.placement.choose import Answer
 from outlast.placement.plan import Plan
+from outlast.readiness import emptying
 from outlast.readiness.drills import Rehearsal
 from outlast.wire.equipment import NetworkInfo, StorageInfo
 from outlast.wire.images import ImageInfo
@@ -69,7 +70,8 @@ def _equipment(verb: str, thing: Thing) -> Foreseen:
     """What is new is told by its form; steady is what was there when the dialog was made."""
     if verb != "remove":
         steady = tuple(f"{k} {v}" for k, v in values_of(CARDS, thing).items())
-        lines = CHANGES if isinstance(thing, NetworkInfo) else ()
+        lines: tuple[str, ...] = CHANGES if isinstance(thing, NetworkInfo) else ()
+        lines = COPIES if isinstance(thing, VmStatus) else lines
         return Foreseen(lines, steady=steady)
     using = ", ".join(thing.vms[:8]) if isinstance(thing, USED) else ""
     if isinstance(thing, NetworkInfo):
@@ -84,6 +86,14 @@ def _equipment(verb: str, thing: Thing) -> Foreseen:
     if isinstance(thing, TemplateInfo):
         lines = ("Its files are deleted.",)
     return Foreseen(lines, warning, (using,), impossible=bool(using))
+
+
+COPIES = (
+    "Its disks are copied, slowly, and it goes on as it is. The template has its memory, vCPUs and "
+    "networks.",
+    "What must not be in all VMs, like host keys, should be cleaned in it before: "
+    "cloud-init clean --logs --machine-id.",
+)
 
 
 async def _new_vm(view: View, entry: PoolEntry) -> Foreseen:
@@ -131,7 +141,7 @@ async def _migrate(view: View, vm: VmStatus, entry: PoolEntry) -> Foreseen:
 
 
 async def _host(view: View, verb: str, host: HostStatus, entry: PoolEntry) -> Foreseen:
-    here = [v for v in entry.status.vms if v.host == host.name and v.state != "stopped"]
+    here = emptying.on(host.name, entry.status.vms)
     if verb == "maintain":
         return await _maintain(view, host, entry)
     if verb == "drill":

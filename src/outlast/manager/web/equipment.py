@@ -10,14 +10,14 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
 
-from outlast.errors import NotFound, Refused
-from outlast.manager.api.tasks import check_cancel, sees_task
+from outlast.errors import Refused
+from outlast.manager import jobs
 from outlast.manager.ports import PoolEntry, Task
 from outlast.manager.web.gate import View, page
-from outlast.manager.web.render import fragment, html, pool_path, redirect, toast
+from outlast.manager.web.render import fragment, pool_path, redirect
 from outlast.manager.web.render import page as whole
 from outlast.manager.web.stock import IMAGES, NETWORKS, STORAGE, Said
-from outlast.manager.web.wishes import dialogs_for, words
+from outlast.manager.web.wishes import dialogs_for
 
 router = APIRouter()
 TITLES = {NETWORKS: "Networks", STORAGE: "Storage", IMAGES: "Images and templates"}
@@ -57,6 +57,12 @@ async def _one(view: View, what: str) -> Response:
     return whole(view, "equipment.html", live=f"stock={entry.id}/{what}", **values)
 
 
+@router.get("/pools/{pool}/images/upload")
+async def upload(pool: str, view: Annotated[View, page("images")]) -> Response:
+    """A file of this computer; static/upload.js sends it through the API."""
+    return whole(view, "upload.html", entry=view.manager.reads.pool(view.caller.pool_id))
+
+
 def parts(view: View, pool_id: str, what: str, said: Said) -> dict[str, Any]:
     """What the page and its stream both show: things with their buttons."""
     rows = {
@@ -85,21 +91,8 @@ def _seen(view: View, pool_id: str, info: Any) -> Any:
 
 def _imports(view: View, pool_id: str) -> list[Task]:
     """Under way, or ended badly lately."""
-    found = [t for t in view.manager.acts.tasks() if t.verb == "image-import"]
+    found = [t for t in view.manager.acts.tasks() if t.verb in jobs.KINDS]
     return [t for t in found if t.pool_id == pool_id and (not t.done or t.failed)][:5]
-
-
-@router.post("/tasks/{task}/cancel")
-async def cancel(task: str, view: Annotated[View, page()]) -> Response:
-    """Have an import, or a move, not go on."""
-    acts = view.manager.acts
-    found = acts.task(task)
-    if not sees_task(view.caller, found):
-        raise NotFound(f"there is no task '{task[:80]}'")
-    await check_cancel(view.caller, found)
-    made = await acts.cancel(found, view.who, address=view.caller.address)
-    view.room.stock.forget(found.pool_id)
-    return html(toast(words(made), at=made.id)) if view.scripted else redirect("/tasks")
 
 
 def _route(what: str) -> None:

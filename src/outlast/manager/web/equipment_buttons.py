@@ -20,9 +20,9 @@ from outlast.wire.equipment import (
     StorageWish,
 )
 from outlast.wire.images import ImageImport, ImageInfo
-from outlast.wire.shapes import make
+from outlast.wire.shapes import VmStatus, make
 from outlast.wire.sizes import MIB, size_text
-from outlast.wire.templates import TemplateDeploy, TemplateInfo, TemplateWish
+from outlast.wire.templates import TemplateDeploy, TemplateInfo, TemplateOfVm, TemplateWish
 
 SERIES_MAX, AT_ONCE = 50, 4
 NAME = Field("name", "Name", "", hint="a-z, 0-9 and -", required=True)
@@ -55,7 +55,8 @@ SIZES = (
     Field("vcpus", "vCPUs", "--vcpus", edits.as_number),
     Field("networks", "Networks", "--network", edits.as_words, hint="names, like lan"),
 )  # fmt: skip
-TEMPLATE = (NAME, *SIZES, Field("note", "What people should know of it", "--note"))
+NOTE = Field("note", "What people should know of it", "--note")
+TEMPLATE = (NAME, *SIZES, NOTE)
 DEPLOY = (
     Field("name", "Name", "", required=True, hint="with a number behind it when there are several"),
     Field("count", "How many", "--count", edits.as_number, initial="1"),
@@ -125,6 +126,12 @@ async def _template(to: Aim, form: Form) -> Task:
         networks=form["networks"].split(), **_size(form),
     )  # fmt: skip
     made: Task = await to.acts.create_template(to.pool_id, to.who, wish, address=to.address)
+    return made
+
+
+async def _template_of_vm(to: Aim, form: Form) -> Task:
+    wish = make(TemplateOfVm, name=form["name"], note=form["note"])
+    made: Task = await to.acts.template_of_vm(to.pool_id, to.name, to.who, wish, address=to.address)
     return made
 
 
@@ -242,6 +249,11 @@ EQUIPMENT = (
            lambda name, f: f"outlast template create {shlex.quote(f['name'] or 'NAME')}"
            f" --image {name}" + _options(f, TEMPLATE), _template, "A template of {name}",
            fields=TEMPLATE),
+    Button("vm", "template", "images", "Make a template", "photo", ASK,
+           lambda vm: isinstance(vm, VmStatus) and vm.state in ("running", "stopped"),
+           lambda name, f: f"outlast template create {shlex.quote(f['name'] or 'NAME')}"
+           f" --from {name}" + _options(f, (NOTE,)), _template_of_vm, "A template of {name}",
+           fields=(NAME, NOTE)),
     Button("image", "remove", "images", "Delete", "trash", TYPE, _is(ImageInfo),
            _command("image remove"), plain("remove_image"), "Delete the image {name}?", "bad"),
     Button("template", "deploy", "create", "Deploy", "player-play", ASK, _is(TemplateInfo),

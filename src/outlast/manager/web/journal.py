@@ -99,7 +99,7 @@ async def list_tasks(view: Annotated[View, page()]) -> Response:
 
 
 def tasks_fragment(view: View) -> str:
-    return fragment("_tasks.html", tasks=visible_tasks(view)[:200])
+    return fragment("_tasks.html", view=view, tasks=visible_tasks(view)[:200])
 
 
 # ---- the audit

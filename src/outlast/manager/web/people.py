@@ -16,6 +16,7 @@ from outlast.errors import InvalidInput, NotFound, OutlastError, Refused
 from outlast.manager.api.logins import own_password
 from outlast.manager.api.people import owner_of
 from outlast.manager.ports import ROLES, Grant
+from outlast.manager.roles import roles
 from outlast.manager.web.forms import Form, form_of
 from outlast.manager.web.gate import View, page
 from outlast.manager.web.render import fragment, redirect
@@ -32,7 +33,10 @@ async def users(view: Annotated[View, page("people")]) -> Response:
 
 async def _users(view: View, error: OutlastError | None = None, form: Form = EMPTY) -> Response:
     values, status = await _known(view), error.status if error else 200
-    return whole(view, "users.html", at=status, live="page=users", error=error, form=form, **values)
+    return whole(
+        view, "users.html", at=status, live="page=users", error=error, form=form,
+        matrix=roles(), **values,
+    )  # fmt: skip
 
 
 async def users_fragment(view: View, looked: Mapping[str, str]) -> dict[str, str]:

@@ -9,6 +9,7 @@ Rules:
 from __future__ import annotations
 
 import shlex
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
@@ -91,26 +92,28 @@ async def begin(pool: str, view: Annotated[View, page("maintain")]) -> Response:
 @router.post("/pools/{pool}/rolling/said")
 async def said(pool: str, view: Annotated[View, page("maintain")]) -> Response:
     form = await form_of(view.request)
-    try:
-        await api.said(pool, make(api.SaidBody, host=form["host"]), view.caller)
-    except OutlastError as error:
-        return await _rolling(view, error=error)
-    return _back(view)
+    return await _then(view, lambda: api.said(pool, _said(form), view.caller))
 
 
 @router.post("/pools/{pool}/rolling/go-on")
 async def go_on(pool: str, view: Annotated[View, page("maintain")]) -> Response:
-    try:
-        await api.go_on(pool, view.caller)
-    except OutlastError as error:
-        return await _rolling(view, error=error)
-    return _back(view)
+    return await _then(view, lambda: api.go_on(pool, view.caller))
 
 
 @router.post("/pools/{pool}/rolling/end")
 async def end(pool: str, view: Annotated[View, page("maintain")]) -> Response:
+    return await _then(view, lambda: api.end(pool, view.caller))
+
+
+def _said(form: Form) -> api.SaidBody:
+    """Raises BadField."""
+    return make(api.SaidBody, host=form["host"])
+
+
+async def _then(view: View, act: Callable[[], Awaitable[Round]]) -> Response:
+    """The page with what came of it, or with why it was refused."""
     try:
-        await api.end(pool, view.caller)
+        await act()
     except OutlastError as error:
         return await _rolling(view, error=error)
     return _back(view)

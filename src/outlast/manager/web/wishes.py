@@ -209,8 +209,9 @@ VERBS = {
     "drill": "Drilling", "network-create": "Making the network",
     "network-change": "Changing the network", "network-remove": "Removing the network",
     "storage-add": "Adding the storage", "storage-remove": "Taking away the storage",
-    "image-import": "Importing the image", "image-give-up": "Breaking off the import of",
+    "image-import": "Importing the image", "give-up": "Breaking off the work on",
     "image-remove": "Deleting the image", "template-create": "Making the template",
+    "template-of-vm": "Making the template",
     "template-remove": "Deleting the template",
 }  # fmt: skip
 

@@ -1,0 +1,98 @@
+"""How far long work on images and templates is, asked of the agent whose host carries it out.
+
+Rules:
+1. That agent alone knows how it stands. When it has forgotten, because it was started anew, the
+   pool's library tells whether the work was finished.
+2. An agent that is silent for SILENT_S takes its work with it. Before that, nothing is known, and
+   nothing is said to have failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from outlast.errors import NotFound, OutlastError
+from outlast.manager.outcome import DOUBT_S, Wish, done, failed
+from outlast.manager.ports import Task
+from outlast.wire.client import AgentClient
+from outlast.wire.disks import JobStatus
+from outlast.wire.images import ImageClient
+from outlast.wire.templates import TemplateClient
+
+SILENT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """ask: how it stands, as the agent says; there: is what was to be made there?"""
+
+    ask: Callable[[AgentClient, Task, Wish], JobStatus]
+    give_up: Callable[[AgentClient, Task, Wish], JobStatus]
+    there: Callable[[AgentClient, str], bool]
+    made: str  # what it is once it is done
+    again: str  # what to do when it was lost
+
+
+KINDS = {
+    "image-import": Kind(
+        lambda c, task, _: ImageClient(c).importing(task.object),
+        lambda c, task, _: ImageClient(c).give_up(task.object),
+        lambda c, name: any(one.name == name for one in ImageClient(c).all()),
+        "imported", "import it again: it goes on where it was",
+    ),
+    "template-of-vm": Kind(
+        lambda c, _, wish: TemplateClient(c).making(wish.source),
+        lambda c, _, wish: TemplateClient(c).give_up(wish.source),
+        lambda c, name: any(one.name == name for one in TemplateClient(c).all()),
+        "made", "make it again",
+    ),
+}  # fmt: skip
+
+
+def follow(
+    task: Task, wish: Wish, addresses: Iterable[str], client: Callable[[str], AgentClient],
+    wall_s: float,
+) -> tuple[Task, Wish]:  # fmt: skip
+    """The task as it stands now. Blocks; for threads."""
+    kind, known, silent = KINDS[task.verb], tuple(addresses), False
+    for address in (wish.agent,) if wish.agent else known:
+        try:
+            status = kind.ask(client(address), task, wish)
+            return _told(task, status), replace(wish, agent=address, heard_wall_s=wall_s)
+        except NotFound:
+            continue
+        except OutlastError:
+            silent = True
+    there = _there(kind, task.object, known, client)
+    if there:
+        return done(task, f"{task.object} is {kind.made}"), wish
+    since_s = wall_s - max(task.started_wall_s, wish.heard_wall_s)
+    if there is None or (silent and since_s < SILENT_S):
+        return replace(task, sentence="the host that works on it does not answer"), wish
+    if wish.doubt and since_s < DOUBT_S:
+        return task, wish
+    why = "does not answer any more" if silent else "was started anew meanwhile"
+    return failed(task, f"the agent that worked on it {why}", kind.again), wish
+
+
+def _told(task: Task, status: JobStatus) -> Task:
+    if status.state == "done":
+        return done(task, status.sentence)
+    if status.state == "failed":
+        return failed(task, status.sentence)
+    share = status.done_bytes / status.total_bytes if status.total_bytes else None
+    percent = None if share is None else min(99.0, 100.0 * share)
+    return replace(task, sentence=status.sentence, percent=percent)
+
+
+def _there(
+    kind: Kind, name: str, addresses: Iterable[str], client: Callable[[str], AgentClient]
+) -> bool | None:
+    """None: nobody says."""
+    for address in addresses:
+        try:
+            return kind.there(client(address), name)
+        except OutlastError:
+            continue
+    return None
