@@ -6,7 +6,7 @@ from lab.contest import HOSTS, PYTHON, tried
 from lab.findings import Findings
 from lab.site import Site
 
-MEMORY_MIB = 2048
+MEMORY_MIB, SET_UP_S = 2048, 3600.0
 
 
 def trial(site: Site, found: Findings) -> None:
@@ -14,7 +14,7 @@ def trial(site: Site, found: Findings) -> None:
     found.add("machines", site["c"].check("uname -r; dpkg-query -W -f '${Package} ${Version}' "
               "ceph-mds").replace("\n", ", "))  # fmt: skip
     site.lend(*HOSTS)
-    site["c"].check(f"{PYTHON} /mnt/lab/lab/inside/ceph.py")
+    site["c"].check(f"{PYTHON} /mnt/lab/lab/inside/ceph.py", SET_UP_S)
     key = site["c"].check("ceph auth get client.admin")
     for name in HOSTS:
         site[name].check(

@@ -7,6 +7,7 @@ winners, none is lost, none that nobody wrote is there.
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -16,18 +17,28 @@ from lab.site import Site
 HOSTS = ("a", "b")
 POOL = "/srv/pool"
 SITE_PACKAGES = "/usr/lib/outlast/lib/python3.11/site-packages"
+BACK_S = 600.0
 LAST_S = 300.0  # for a host that hangs at the end of a contest
 PYTHON = f"PYTHONPATH={SITE_PACKAGES}:/mnt/lab PYTHONDONTWRITEBYTECODE=1 python3"
 
 
 def tried(site: Site, found: Findings, name: str, mount: str, fail_s: int = 180) -> None:
-    """A file system from its mount on: probe, a quiet contest, and one in which b loses power."""
+    """A file system from its mount on: probe, a quiet contest, one in which b loses power."""
     site.both(HOSTS, lambda host: site[host].check(mount, 400))
     found.add(f"{name}, mounted with",
               site["a"].check(f"findmnt -n -o FSTYPE,OPTIONS {POOL}").strip())  # fmt: skip
     probe(site, found, rounds=10)  # enough for promises; minutes each with this FUSE and dlm
     contest(site, found, f"{name}, quiet", 30)
     contest(site, found, f"{name}, host b loses power", fail_s, site["b"].kill, dies="b")
+    site.start("b")
+    back(site, found, name, "b")
+
+
+def back(site: Site, found: Findings, what: str, name: str) -> None:
+    """Booted again, it mounts by itself and is in the contest like before."""
+    took = site[name].until(f"findmnt {POOL}", BACK_S)
+    found.add(f"{name} has mounted again by itself, after its boot, in", f"{took:.0f} s")
+    contest(site, found, f"{what}, both again", 20)
 
 
 def probe(site: Site, found: Findings, path: str = POOL, rounds: int = 50) -> bool:
@@ -73,9 +84,9 @@ def contest(
 
     dies: the host that does not live to tell its results.
     """
-    folder = f"{path}/contest"
+    folder = f"{path}/contest-{secrets.token_hex(4)}"  # what died in an older one may be healing
     script = f"{PYTHON} /mnt/lab/lab/inside/contest.py {folder}"
-    site["a"].check(f"rm -rf {folder} && {script} 0 0")
+    site["a"].check(f"{script} 0 0")
     running = {
         name: site[name].begin(f"{script} {number} {seconds}")
         for number, name in enumerate(HOSTS, 1)

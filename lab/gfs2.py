@@ -14,11 +14,16 @@ from lab.site import NAMES, Site
 MEMORY_MIB = 1024
 NODE = "  node {{\n    ring0_addr: 10.77.0.{0}\n    nodeid: {0}\n    name: {1}\n  }}\n"
 COROSYNC = (
-    "totem {\n  version: 2\n  cluster_name: lab\n  transport: knet\n}\n"
+    # a translated processor may be away for seconds, which is no death
+    "totem {\n  version: 2\n  cluster_name: lab\n  transport: knet\n  token: 10000\n}\n"
     "quorum {\n  provider: corosync_votequorum\n}\n"
     f"nodelist {{\n{''.join(NODE.format(n, name) for n, name in enumerate(NAMES, 1))}}}\n"
 )
-ISCSI = f"iscsiadm -m discovery -t sendtargets -p 10.77.0.3 && iscsiadm -m node -T {TARGET} -l"
+ISCSI = (
+    "iscsiadm -m discovery -t sendtargets -p 10.77.0.3 && "
+    f"iscsiadm -m node -T {TARGET} -o update -n node.startup -v automatic && "
+    f"iscsiadm -m node -T {TARGET} -l && systemctl enable open-iscsi"
+)
 
 
 def trial(site: Site, found: Findings) -> None:
@@ -30,11 +35,14 @@ def trial(site: Site, found: Findings) -> None:
     lun(site)
     for name in NAMES:
         site[name].check("cat >/etc/corosync/corosync.conf", typed=COROSYNC)
-    site.both(NAMES, lambda name: site[name].check("systemctl restart corosync"))
+    site.both(
+        NAMES,
+        lambda name: site[name].check("systemctl enable corosync && systemctl restart corosync"),
+    )
     site["a"].until("corosync-quorumtool | grep -q 'Total votes: *3'", 120)
     site.both(HOSTS, lambda name: site[name].check(
         "mkdir -p /etc/dlm && echo 'fence_all /bin/true' >/etc/dlm/dlm.conf && "
-        f"systemctl start dlm && {ISCSI}"))  # fmt: skip
+        f"systemctl enable --now dlm && {ISCSI}"))  # fmt: skip
     site.both(HOSTS, lambda name: site[name].until(f"test -e {DEVICE}", 60))
     site["a"].check(f"mkfs.gfs2 -O -p lock_dlm -t lab:pool -j 3 {DEVICE}")
     tried(site, found, "GFS2", f"outlast storage mount gfs2 {DEVICE} /srv/pool")

@@ -11,6 +11,7 @@ VOLUME = (
     "create pool replica 3 a:/brick b:/brick c:/brick force",
     # what `outlast storage mount glusterfs` says of the volume
     "set pool network.ping-timeout 10",
+    "set pool server.tcp-user-timeout 10",
     "set pool cluster.quorum-type auto",
     "set pool performance.strict-o-direct on",
     "start pool",
@@ -22,7 +23,7 @@ def trial(site: Site, found: Findings) -> None:
     found.add("machines", site["c"].check("uname -r; dpkg-query -W -f '${Package} ${Version}' "
               "glusterfs-server").replace("\n", ", "))  # fmt: skip
     site.lend(*NAMES)
-    site.both(NAMES, lambda name: site[name].check("systemctl start glusterd"))
+    site.both(NAMES, lambda name: site[name].check("systemctl enable --now glusterd"))
     for other in ("b", "c"):
         site["a"].check(f"gluster peer probe {other}")
     site["a"].until("test $(gluster pool list | grep -c Connected) = 3", 120)

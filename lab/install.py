@@ -114,9 +114,10 @@ def power_cut(site: Site, found: Findings) -> None:
     site[where].kill()
     began = time.monotonic()
     for vm in lost:
-        site[other].until(RUNS.format(vm[0], vm[1:]), AGAIN_S)
-        found.add(f"power of {where} cut: the QEMU of {vm} runs on {other} after",
-                  f"{time.monotonic() - began:.0f} s")  # fmt: skip
+        # not its QEMU: that may wait in vain for a lock of the dead host
+        site[other].until(f"outlast pool timeline | grep ' {vm} runs on {other}$'", AGAIN_S)
+        found.add(f"power of {where} cut: {vm} runs on {other}, as the pool sees it, after",
+                  f"{time.monotonic() - began:.0f} s", runs(site, other, vm))  # fmt: skip
     found.add(
         "the pool's own words", f"\n{site[other].check('outlast pool timeline | tail -n 20')}"
     )

@@ -25,7 +25,7 @@ BOOT_S, LIMIT_S = 600.0, 600.0
 KERNEL_WORDS = (
     "console=ttyS0 root=/dev/vda rw net.ifnames=0 ipv6.disable=1 mitigations=off audit=0 quiet "
     "no_timer_check clocksource=hpet tsc=unstable panic=5 "
-    "systemd.mask=systemd-journal-flush.service"
+    "systemd.mask=systemd-journal-flush.service systemd.getty_auto=no"
 )
 
 CPU = "qemu64,-svm,+ssse3,+sse4.1,+sse4.2,+popcnt"  # Ceph takes SSSE3 for granted

@@ -6,7 +6,11 @@ that it skips them; CI, which is root, must never skip one.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -21,3 +25,36 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("rack"):
             item.add_marker(needs_root)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Makes small real file systems with these options."""
+    mounted: list[Path] = []
+
+    def mount(options: str) -> Path:
+        where = tmp_path / f"small{len(mounted)}"
+        where.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", options, "small", where]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("may not mount here")
+        mounted.append(where)
+        return where
+
+    yield mount
+    for where in mounted:
+        subprocess.run(["umount", "-l", where], check=True)
+
+
+@pytest.fixture
+def fill() -> Callable[[Path], Path]:
+    """Leaves no byte free on a file system; room is made by removing the file that it returns."""
+
+    def filled(where: Path) -> Path:
+        ballast = where / "ballast"
+        with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        return ballast
+
+    return filled

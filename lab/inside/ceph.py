@@ -10,7 +10,9 @@ from pathlib import Path
 sys.path.insert(0, "/mnt/lab/tests/contract")
 import ceph_process
 
-ADDRESS, START_S = "10.77.0.3", 300
+ADDRESS, START_S = "10.77.0.3", 600  # translated, one command takes half a minute
+# a monitor that has to wait for its own translation is not to replace the only MDS
+PATIENT = "[global]\nmds beacon grace = 120\n"
 KEYRING = Path("/root/ceph/mds.keyring")
 
 
@@ -21,24 +23,22 @@ def run(*words: str) -> str:
     return done.stdout
 
 
-def ceph(*words: str) -> str:
-    return run("timeout", str(START_S), "ceph", *words)  # translated, it takes half a minute
-
-
 def main() -> None:
     ceph_process.MONITOR = f"[v2:{ADDRESS}:3300,v1:{ADDRESS}:6789]"
+    ceph_process.LIMIT_S = START_S
+    ceph_process.CONF = ceph_process.CONF.replace("[global]\n", PATIENT, 1)
     etc = Path("/etc/ceph")
     etc.mkdir(exist_ok=True)
-    ceph_process.CephProcess(run, etc, KEYRING.parent)
+    made = ceph_process.CephProcess(run, etc, KEYRING.parent)
     everything = ("mon", "allow *", "osd", "allow *", "mds", "allow *")
-    ceph("auth", "caps", "client.admin", *everything)
+    made.ceph("auth", "caps", "client.admin", *everything)
     for pool in ("meta", "data"):
-        ceph("osd", "pool", "create", pool)
-    ceph("fs", "new", "pool", "meta", "data")
-    ceph("auth", "get-or-create", "mds.a", *everything, "-o", str(KEYRING))
+        made.ceph("osd", "pool", "create", pool)
+    made.ceph("fs", "new", "pool", "meta", "data")
+    made.ceph("auth", "get-or-create", "mds.a", *everything, "-o", str(KEYRING))
     run("ceph-mds", "-i", "a", "--keyring", str(KEYRING))
     end = time.monotonic() + START_S
-    while "up:active" not in ceph("mds", "stat"):
+    while "up:active" not in made.ceph("mds", "stat"):
         if time.monotonic() > end:
             raise SystemExit("its MDS does not come up")
         time.sleep(1)

@@ -135,6 +135,8 @@ def manager_tree(tree: Path) -> None:
     known = blocks("run.lock")
     extra = {name: text for name, text in blocks("manager.lock").items() if name not in known}
     install_python(tree, extra)
+    roles = tree / "usr/share/ansible/roles"
+    shutil.copytree(ROOT / "packaging/ansible/roles", roles)  # Ansible looks there by itself
 
 
 def common(tree: Path, name: str, made: str, stamp: int) -> None:

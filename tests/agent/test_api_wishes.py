@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -164,29 +164,6 @@ def test_a_disk_belongs_to_one_vm(wishes: Wishes, pool_dir: Path) -> None:
     wishes.create(spec(disks=[{"size": "1M"}]))
     with pytest.raises(Conflict, match="belongs to the VM 'web'"):
         wishes.create(spec(name="db", disks=[{"path": "images/web.raw"}], use_existing=True))
-
-
-@pytest.fixture
-def small(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """A small real file system of its own."""
-    mounted: list[Path] = []
-
-    def mount(options: str) -> Path:
-        where = tmp_path / "small"
-        where.mkdir()
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "small", where],
-            capture_output=True,
-            check=False,
-        )
-        if done.returncode:
-            pytest.skip("may not mount here")
-        mounted.append(where)
-        return where
-
-    yield mount
-    for where in mounted:
-        subprocess.run(["umount", "-l", where], check=True)
 
 
 def test_a_full_storage_is_named_and_leaves_nothing(small: Callable[[str], Path]) -> None:

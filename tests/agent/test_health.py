@@ -32,11 +32,17 @@ class Desk:
         self.held: dict[int, Held[HostHealth]] = {}
         self.guard: Mapping[str, object] | None = WELL
         self.ending, self.storage = "", ""
-        self.writes = 0
+        self.writes, self.unwritten = 0, dict[str, str]()
         clock = Path(service.pool_dir) / "clocksource"
         clock.write_text("tsc\n")
         self.health = Health(
-            service, lambda: self.held, self._swap, self._guard, lambda: self.ending, clock
+            service,
+            lambda: self.held,
+            self._swap,
+            self._guard,
+            lambda: self.ending,
+            lambda: self.unwritten,
+            clock,
         )
 
     def _swap(self, expected: int, own: HostHealth) -> Swap:
@@ -94,7 +100,7 @@ def test_each_light(
     desk: Desk, guard: Mapping[str, object] | None, settings: PoolSettings, clock: str,
     ending: str, free_mib: int, found: list[tuple[str, str]],
 ) -> None:  # fmt: skip
-    lights = judge(desk.service.facts(0), settings, guard, clock, ending, free_mib)
+    lights = judge(desk.service.facts(0), settings, guard, clock, ending, free_mib, {})
     assert [(light.colour, light.what) for light in lights] == found
 
 
@@ -114,9 +120,15 @@ def test_processors(
     slots = desk.service.slots
     slots[1] = replace(slots[1], accelerator=mine[0], cpu=mine[1])
     slots[2] = replace(slots[2], accelerator=theirs[0], cpu=theirs[1])
-    lights = judge(desk.service.facts(0), settings, WELL, "tsc", "", 900)
+    lights = judge(desk.service.facts(0), settings, WELL, "tsc", "", 900, {})
     assert bool(lights) == bool(said)
     assert said in (lights[0].sentence if lights else "")
+
+
+def test_a_journal_that_cannot_be_written_is_a_yellow_light(desk: Desk) -> None:
+    desk.unwritten = {"notes on its own disk": "No space left on device"}
+    desk.health.look(NOW)
+    assert whats(desk) == [(YELLOW, "journal")]
 
 
 def test_who_cannot_write_registers_says_so_itself(desk: Desk) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from memory_service import MemoryService
 
 from outlast.agent.api import Api
 from outlast.agent.margin import ALARM_EVERY_NS, HOUR_NS, STEP, Margin, Measured, advice
+from outlast.agent.margin_file import MarginFile
 from outlast.cli.timing import failover_s, margins_of, told, worst_advice
 from outlast.pool.journal import note
 from outlast.readiness.lights import pool_lights
@@ -127,6 +129,60 @@ def test_the_longest_silence_of_a_link_that_stayed_up() -> None:
     assert margin.measured().unheard_ns == 3 * S
     margin.hear_links({2: 2 * S, 3: S, 4: 0})
     assert margin.measured().unheard_ns == 3 * S, "that host died and is back: no slow link"
+
+
+def test_links_have_percentiles_too() -> None:
+    margin = Margin(QUICK)
+    beats(margin, 1.0)
+    for age_s in [1.0] * 97 + [4.0] * 3:
+        margin.hear_links({2: int(age_s * S)})
+        margin.hear_links({2: 0})
+    known = margin.measured()
+    assert S <= known.unheard_median_ns <= STEP * S
+    assert (known.unheard_p99_ns, known.unheard_ns) == (4 * S, 4 * S)
+
+
+def test_a_day_survives_a_restart_and_a_boot(tmp_path: Path) -> None:
+    path, margin = tmp_path / "margin.json", Margin(QUICK)
+    file = MarginFile(path, margin)
+    now_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+    beats(margin, 1.0, 2.0, 5.0, begin_s=now_s)
+    margin.hear_links({2: 3 * S})
+    margin.hear_links({2: S})
+    file.look()
+    after = Margin(QUICK)
+    MarginFile(path, after)
+    assert after.measured() == margin.measured()
+    assert after.measured().longest_ns == pytest.approx(5 * S)
+    later = Margin(QUICK)
+    later.take_up(margin.kept(int(now_s * S), 1000.0), 0, 1000.0 + 25 * 3600)
+    assert later.measured() == Measured(), "what is older than a day is forgotten"
+    other = Margin(PRESETS["standard"])
+    other.take_up(margin.kept(int(now_s * S), 1000.0), 10 * S, 1010.0)
+    assert other.measured() == Measured(), "late under one timing is not late under another"
+
+
+def test_a_longer_beat_is_kept_at_once_and_others_now_and_then(tmp_path: Path) -> None:
+    path, margin = tmp_path / "margin.json", Margin(QUICK)
+    file = MarginFile(path, margin)
+    now_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+    beats(margin, 2.0, begin_s=now_s)
+    file.look()
+    path.unlink()
+    margin.hear(9, int((now_s + 9) * S), int((now_s + 1.5) * S))
+    file.look()
+    assert not path.exists()
+    margin.hear(10, int((now_s + 10) * S), int((now_s + 14) * S))
+    file.look()
+    assert path.exists()
+
+
+@pytest.mark.parametrize("data", [b"", b"[1]", b"{torn", b"\xff", b'{"fence_ns": 12000000000}'])
+def test_a_damaged_file_is_measured_anew(tmp_path: Path, data: bytes) -> None:
+    path, margin = tmp_path / "margin.json", Margin(QUICK)
+    path.write_bytes(data)
+    MarginFile(path, margin).look()
+    assert margin.measured() == Measured()
 
 
 def test_the_command_speaks_for_all_hosts(tmp_path: Path) -> None:

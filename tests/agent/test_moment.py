@@ -23,7 +23,7 @@ def told(tmp_path: Path) -> tuple[dict[str, object], MemoryService]:
     service.seen[3] = Seen(block(3), 15 * S)
     service.seen[2] = Seen(block(2, heard=frozenset({1})), S)
     service.links[3] = 20 * S
-    book = Notebook("a", [tmp_path / "1.jsonl"], 1)
+    book = Notebook("a", tmp_path / "1.jsonl", slot=1)
     book.start()
     first, said = service.view, note("host-silent", host="c", still_s=61.0, limit_s=60.0)
     book.write([], service.facts(0), SETTINGS.timing)

@@ -107,6 +107,18 @@ def test_a_guard_that_does_not_answer_has_not_closed(machine: Machine) -> None:
     assert seen.guard.populated == {"web"}
 
 
+def test_the_guards_state_and_its_reason_are_of_one_answer(machine: Machine) -> None:
+    class Guard:
+        def status(self) -> dict[str, Any]:
+            return {"state": "closed", "term": TERM, "remaining_ns": -1, "deadline_ns": 5,
+                    "vms": {}, "reason": "past its deadline"}  # fmt: skip
+
+    machine._guard = Guard()  # type: ignore[assignment]
+    machine.look_at_guard()
+    assert machine.seen.guard.state is GuardState.CLOSED
+    assert machine.seen.guard_reason == "past its deadline"
+
+
 @pytest.mark.parametrize(
     ("kind", "detail", "said"),
     [

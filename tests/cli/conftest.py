@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -62,21 +61,3 @@ def pool(outlast: Outlast, tmp_path: Path) -> Path:
     directory.mkdir()
     assert outlast("pool", "init", str(directory), "--name", "lab1", "--lab").code == 0
     return directory
-
-
-@pytest.fixture
-def small(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    mounted: list[Path] = []
-
-    def mount(how: str) -> Path:
-        where = tmp_path / f"small{len(mounted)}"
-        where.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", how, "small", where]
-        if subprocess.run(command, capture_output=True, check=False).returncode:
-            pytest.skip("may not mount here")
-        mounted.append(where)
-        return where
-
-    yield mount
-    for where in mounted:
-        subprocess.run(["umount", "-l", where], check=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from command_line import Outlast
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "incident"))
 
+from memory_service import MemoryService
 from recorded_pool import record
 
 from outlast.incident import archive
 from outlast.incident.replay import replay
+from outlast.incident.ring import recorded
 
 STORY = Path(__file__).parent.parent / "scenarios/hosts/one_host_dies.txt"
 
@@ -34,7 +37,7 @@ def test_there_and_back(ring: Path, outlast: Outlast, tmp_path: Path) -> None:
     file, told = tmp_path / "i.zip", tmp_path / "story.txt"
     said = outlast("incident", "export", "--since", "1h", str(file))
     assert said.code == 0, said.err
-    assert "without the notes of the pool" in said.err
+    assert "it lacks something: the notes of all hosts" in said.err
     said = outlast("replay", str(file), "--step", "--save-story", str(told))
     assert said.code == 0, said.err
     assert "c is silent" in said.out
@@ -49,8 +52,46 @@ def test_it_goes_to_where_the_output_goes(ring: Path, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "outlast.cli.main", "incident", "export", "--since", "1h"]
     with (tmp_path / "i.zip").open("wb") as out:
         done = subprocess.run(words, env=env, stdout=out, stderr=subprocess.PIPE, check=True)
-    assert b"without the notes of the pool" in done.stderr
+    assert b"it lacks something: the notes of all hosts" in done.stderr
     assert replay(archive.load(tmp_path / "i.zip").recorded).same
+
+
+def test_what_it_lacks_is_said_when_it_is_made_and_when_it_is_looked_at(
+    ring: Path, outlast: Outlast, tmp_path: Path
+) -> None:
+    newest = f"{int(time.time() * 1000):015d}.jsonl"
+    (ring / f"{newest}.gz").write_bytes(b"\x1f\x8b no")
+    file = tmp_path / "i.zip"
+    said = outlast("--json", "incident", "export", str(file))
+    assert (said.code, len(said.json["lacks"])) == (0, 2)
+    assert f"it lacks something: {newest} is damaged" in said.err
+    assert "it lacks something: the notes of all hosts: no agent answers" in said.err
+    said = outlast("replay", str(file))
+    assert said.code == 0
+    assert f"it lacks something: {newest} is damaged" in said.err
+
+
+def test_an_incident_without_a_step_is_refused(outlast: Outlast, tmp_path: Path) -> None:
+    (tmp_path / "var/record").mkdir(parents=True)
+    (tmp_path / "var/record/000000000000001.jsonl").touch()
+    said = outlast("incident", "export", "--mask", str(tmp_path / "i.zip"))
+    assert said.code == 3
+    assert "holds nothing that was recorded" in said.err
+    assert not (tmp_path / "i.zip").exists()
+
+
+def test_notes_begin_where_the_recording_begins(
+    ring: Path, agent: MemoryService, outlast: Outlast, tmp_path: Path
+) -> None:
+    """What is recorded begins before the time that is wanted; without its notes it told nothing."""
+    first_s = next(r for r in recorded(ring, 0, print)).wall_s
+    agent.notes = [
+        {"wall_s": first_s + at, "host": host, "code": "vm-stopped", "sentence": "x", "id": host}
+        for host, at in (("a", -1), ("b", 1))
+    ]  # fmt: skip
+    said = outlast("--json", "incident", "export", "--since", "1s", str(tmp_path / "i.zip"))
+    assert [n["host"] for n in archive.load(tmp_path / "i.zip").notes] == ["b"]
+    assert [one.split(":")[0] for one in said.json["lacks"]] == ["notes of a", "notes of c"]
 
 
 def test_masked(ring: Path, outlast: Outlast, tmp_path: Path) -> None:

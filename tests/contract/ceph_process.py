@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 PROGRAMS = ("ceph", "ceph-mon", "ceph-osd", "ceph-authtool", "monmaptool", "rbd")
+LIMIT_S = 30  # for one command, and for its OSD
 MONITOR = "[v2:127.0.0.1:33001,v1:127.0.0.1:33002]"
 CONF = """\
 [global]
@@ -62,10 +63,10 @@ class CephProcess:
         self._start_osd()
 
     def ceph(self, *words: str) -> str:
-        return self._run("timeout", "30", "ceph", *words)
+        return self._run("timeout", str(LIMIT_S), "ceph", *words)
 
     def rbd(self, *words: str) -> str:
-        return self._run("timeout", "30", "rbd", *words)
+        return self._run("timeout", str(LIMIT_S), "rbd", *words)
 
     def pool(self, name: str) -> None:
         self.ceph("osd", "pool", "create", name)
@@ -90,7 +91,7 @@ class CephProcess:
         self.ceph("auth", "get-or-create", "osd.0", *caps, "-o", str(self._folder / "osd/keyring"))
         self._run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", name)
         self._run("ceph-osd", "-i", "0")
-        end = time.monotonic() + 30
+        end = time.monotonic() + LIMIT_S
         while "1 up" not in self.ceph("osd", "stat"):
             assert time.monotonic() < end, "its OSD does not come up"
             time.sleep(0.1)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from outlast.incident.codec import encode
-from outlast.incident.steps import Writer
+from outlast.incident.steps import Start, Step, Writer
 from outlast.pool.core import PoolCore
 from outlast.pool.decision import Decision
 from outlast.pool.facts import Facts
@@ -30,7 +30,7 @@ def record(path: Path) -> Recorded:
     original = PoolCore.step
 
     def step(core: PoolCore, now_ns: int, facts: Facts) -> Decision:
-        wall_s, settings = now_ns / 1e9, core._members._settings
+        wall_s, settings = float(facts.wall_s), core._members._settings
         if id(core) not in writers:
             writers[id(core)] = (core, Writer(), [])
             made.lives.append(writers[id(core)][2])
@@ -50,3 +50,14 @@ def record(path: Path) -> Recorded:
         patch.setattr(PoolCore, "step", step)
         scenario.Player().play(path.read_text(encoding="utf-8"))
     return made
+
+
+def lines(recorded: list[Start | Step]) -> list[str]:
+    """A recording as it is written."""
+    writer = Writer()
+    return [
+        writer.start(o.version, o.host, o.wall_s, o.settings, o.core)
+        if isinstance(o, Start)
+        else writer.step(o.now_ns, o.wall_s, o.facts, o.decision)
+        for o in recorded
+    ]

@@ -10,17 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from recorded_pool import Recorded, record
+from recorded_pool import Recorded, lines, record
 
 from outlast import pool
 from outlast.errors import InvalidInput, NotFound
 from outlast.incident import archive
 from outlast.incident.codec import NAMES, decode, encode, text
 from outlast.incident.replay import replay
-from outlast.incident.steps import Start, Step, Writer, read
+from outlast.incident.steps import Start, Step, read
 from outlast.incident.story import story
 from outlast.pool.core import PoolCore
 from outlast.pool.facts import Answering
+from outlast.pool.hosting import OWNER_STOPS
 from outlast.settings import PRESETS, S
 from outlast.sim.scenario import Player
 
@@ -37,16 +38,6 @@ NOT_HELD = {"causes", "evidence", "invariants", "landscape", "measured", "stage"
 @pytest.fixture(scope="module")
 def death() -> Recorded:
     return record(SCENARIOS / "hosts/one_host_dies.txt")
-
-
-def lines(recorded: list[Start | Step]) -> list[str]:
-    writer = Writer()
-    return [
-        writer.start(o.version, o.host, o.wall_s, o.settings, o.core)
-        if isinstance(o, Start)
-        else writer.step(o.now_ns, o.wall_s, o.facts, o.decision)
-        for o in recorded
-    ]
 
 
 @pytest.mark.parametrize("name", CHOSEN)
@@ -181,6 +172,8 @@ def test_a_masked_incident_replays_and_names_nobody(death: Recorded, tmp_path: P
     archive.export(path, recorded, [*death.notes, asked], masked=True)
     incident = archive.load(path)
     assert incident.notes[-1]["sentence"] == "person-01 ended vm-003 on host-03"
+    said = {str(n["sentence"]) for n in incident.notes}
+    assert "host-01 is a member of view 1, slot 1" in said, "the article is no host"
     outcome = replay(incident.recorded)
     assert outcome.same, outcome.difference
     assert outcome.notes == replay(recorded).notes
@@ -228,6 +221,46 @@ def test_its_story_ends_as_the_incident_did(death: Recorded) -> None:
     assert "c is silent" in played
     assert "web runs on a" in played
     assert "BROKEN" not in played
+
+
+def test_its_vms_are_where_they_were_when_the_fault_began(death: Recorded) -> None:
+    told = story(list(read(death.lives[0])), death.notes)
+    where = [line for line in told.splitlines() if line.startswith("move ")]
+    assert where == ["move db to a", "move mail to b", "move web to c"]
+    elsewhere = told.replace("move mail to b", "move mail to c")
+    assert "lease of mail taken from its former holder" not in Player().play(told)
+    assert "lease of mail taken from its former holder" in Player().play(elsewhere)
+
+
+def test_patience_would_have_changed_the_outcome(death: Recorded) -> None:
+    """c is back after 12 s: with T_dead 30 s nobody would have taken its VM over before."""
+    told = story(list(read(death.lives[0])), death.notes)
+    assert "power of c on" in told
+    assert "web runs on a" in Player().play(told)
+    patient = Player().play(told.replace("timing=lab", "timing=lab dead=30s"))
+    assert "c is silent" not in patient
+    assert "c begins a new term, so its old one is over" in patient
+
+
+def test_what_owners_wished_and_when_storage_was_lost(death: Recorded) -> None:
+    recorded = list(read(death.lives[0]))
+    began_s = recorded[0].wall_s + 20
+    evidence = {"limits": {"fence_s": 1.2}, "guard": {"remaining_s": 0.2}}
+    notes = [
+        {"wall_s": began_s + at, "host": "c", "code": code, "fields": fields, "evidence": evidence}
+        for at, code, fields in (
+            (0.0, "vm-stops", {"vm": "db", "host": "a", "why": OWNER_STOPS}),
+            (5.0, "order-given", {"vm": "db", "host": "b", "why": "it is wanted"}),
+            (9.0, "storage-sick", {"host": "c", "why": "w"}),
+            (15.0, "member", {"host": "c", "view": 5, "slot": 3}),
+        )
+    ]  # fmt: skip
+    told = story(recorded, notes)
+    assert [line for line in told.splitlines() if line.startswith(("wish", "storage", "wait"))] == [
+        "wait 8s", "wait 8s", "wish db stopped", "wait 5.0s", "wish db running", "wait 3.0s",
+        "storage of c stuck", "wait 7.0s", "storage of c ok", "wait 14s",
+    ]  # fmt: skip
+    assert any(line.startswith("db runs on") for line in Player().play(told).splitlines()[-3:])
 
 
 def test_one_line_of_it_changed_is_a_what_if(death: Recorded) -> None:

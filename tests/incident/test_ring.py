@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from recorded_pool import record
+from recorded_pool import lines, record
 
 from outlast.incident import ring as ring_module
 from outlast.incident.codec import decode, encode
@@ -59,7 +60,7 @@ def test_what_was_recorded_replays(tmp_path: Path, life: list[Start | Step]) -> 
     ring = made(tmp_path / "record", life)
     steps = turn(ring, life)
     ring.close()
-    outcome = replay(recorded(tmp_path / "record", 0))
+    outcome = replay(recorded(tmp_path / "record", 0, print))
     assert outcome.same, outcome.difference
     assert outcome.steps == steps
     assert (tmp_path / "record").stat().st_mode & 0o777 == 0o700
@@ -74,14 +75,14 @@ def test_full_segments_follow_each_other_without_a_gap_and_stay_few(
     steps = turn(ring, life, lambda: time.sleep(0.003))
     ring.close()
     assert len(segments(tmp_path)) > 2
-    assert replay(recorded(tmp_path, 0)).steps == steps
+    assert replay(recorded(tmp_path, 0, print)).steps == steps
     assert any(p.suffix == ".gz" for p in segments(tmp_path))
     monkeypatch.setattr(ring_module, "KEEP", 2)
     again = made(tmp_path, life)
     turn(again, life, lambda: time.sleep(0.003))
     again.close()
     assert len(segments(tmp_path)) == 2
-    assert replay(recorded(tmp_path, 0)).same
+    assert replay(recorded(tmp_path, 0, print)).same
 
 
 def test_trouble_with_the_disk_costs_a_piece_and_never_a_tick(
@@ -103,7 +104,75 @@ def test_trouble_with_the_disk_costs_a_piece_and_never_a_tick(
     wait_for(again)
     ring.close()
     assert steps > 0
-    assert replay(recorded(folder, 0)).same
+    assert replay(recorded(folder, 0, print)).same
+
+
+def of_one_segment(folder: Path, life: list[Start | Step], name: str) -> Path:
+    """A recording of its own, as a segment that began at this millisecond."""
+    ring = made(folder / name, life)
+    turn(ring, life)
+    ring.close()
+    (segment,) = segments(folder / name)
+    return segment.rename(folder / f"{int(name):015d}.jsonl")
+
+
+def test_who_reads_while_the_agent_compresses_misses_nothing(
+    tmp_path: Path, life: list[Start | Step]
+) -> None:
+    one, other = (of_one_segment(tmp_path, life, name) for name in ("1000", "2000"))
+    lacks: list[str] = []
+    still = list(recorded(tmp_path, 0, lacks.append))
+    reading = recorded(tmp_path, 0, lacks.append)
+    found = [next(reading)]  # it has seen which files there are
+    ring_module._compress(one)
+    ring_module._compress(other)
+    found += reading
+    assert found == still
+    assert lacks == []
+
+
+def test_what_is_damaged_or_was_not_recorded_is_told(
+    tmp_path: Path, life: list[Start | Step]
+) -> None:
+    later = [replace(one, wall_s=one.wall_s + 500) for one in life]
+    for number, piece in enumerate((life, life, later), 1):
+        path = tmp_path / f"{number:015d}.jsonl"
+        path.write_text("\n".join(lines(piece)) + "\n")
+        ring_module._compress(path)
+    whole = (tmp_path / "000000000000002.jsonl.gz").read_bytes()
+    (tmp_path / "000000000000002.jsonl.gz").write_bytes(whole[: len(whole) // 2])
+    lacks: list[str] = []
+    assert replay(recorded(tmp_path, 0, lacks.append)).same
+    assert len(lacks) == 2
+    assert "000000000000002.jsonl is damaged" in lacks[0]
+    assert "nothing was recorded from" in lacks[1]
+
+
+def test_a_disk_that_is_full_keeps_what_was_recorded_and_is_used_again(
+    small: Callable[[str], Path], fill: Callable[[Path], Path], life: list[Start | Step],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(ring_module, "TROUBLE_PAUSE_S", 0.0)
+    monkeypatch.setattr(ring_module, "KEEP", 3)
+    folder = small("size=2m") / "record"
+    before = made(folder, life)
+    turn(before, life)
+    before.close()
+    (kept,) = segments(folder)
+    ballast = fill(folder.parent)
+    assert isinstance(life[0], Start)
+    ring, core = made(folder, life), core_of(life[0])
+    tries = iter(range(20))  # each would have pushed out a segment
+
+    def again() -> bool:
+        return turn(ring, life, core=core) > 0
+
+    wait_for(lambda: again() and "No space" in ring.trouble and next(tries) >= 9)
+    assert [p.name.removesuffix(".gz") for p in segments(folder)] == [kept.name]
+    ballast.unlink()
+    wait_for(lambda: again() and len(segments(folder)) > 1 and not ring.trouble)
+    ring.close()
+    assert replay(recorded(folder, 0, print)).same
 
 
 def test_a_queue_that_is_full_ends_the_segment(
@@ -115,7 +184,7 @@ def test_a_queue_that_is_full_ends_the_segment(
     turn(ring, life)
     ring.start()
     ring.close()
-    assert replay(recorded(tmp_path, 0)).steps == 9
+    assert replay(recorded(tmp_path, 0, print)).steps == 9
 
 
 def test_an_export_begins_before_the_time_that_is_wanted(
@@ -128,6 +197,6 @@ def test_an_export_begins_before_the_time_that_is_wanted(
         ring.close()
         (segment,) = segments(tmp_path / name)
         (tmp_path / f"{name}.jsonl").write_bytes(segment.read_bytes())
-    starts = [o for o in recorded(tmp_path, 2.5) if isinstance(o, Start)]
+    starts = [o for o in recorded(tmp_path, 2.5, print) if isinstance(o, Start)]
     assert len(starts) == 2
     assert isinstance(decode(encode(Decision())), Decision)

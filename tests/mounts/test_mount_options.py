@@ -111,9 +111,10 @@ def test_the_unit_says_everything_with_its_reasons() -> None:
     assert all(f"# {option.text}: {option.why}\n" in text for option in choice.options)
 
 
-def test_a_boot_mounts_ocfs2_when_its_nodes_can_agree() -> None:
-    text = unit_text(choose("ocfs2", SOURCES["ocfs2"]), "/srv/pool", "the pool's storage")
-    assert of_unit(text, "After") == of_unit(text, "Wants") == "o2cb.service"
+@pytest.mark.parametrize(("kind", "first"), [("ocfs2", "o2cb.service"), ("gfs2", "dlm.service")])
+def test_a_boot_mounts_when_the_nodes_can_agree(kind: str, first: str) -> None:
+    text = unit_text(choose(kind, SOURCES[kind]), "/srv/pool", "the pool's storage")
+    assert of_unit(text, "After") == of_unit(text, "Wants") == first
     assert not of_unit(unit_text(choose("nfs", SOURCES["nfs"]), "/srv/pool", "x"), "After")
 
 

@@ -6,15 +6,16 @@ import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from outlast.agent.network_keeper import NetworkKeeper
 from outlast.equipment import Network
 from outlast.errors import Conflict, InvalidInput, NotFound, StorageTrouble
-from outlast.network import registry
+from outlast.network import links, registry
 from outlast.network.links import Links, LinkTrouble
-from outlast.network.plan import Link, unwanted, uplink_on, wanted
+from outlast.network.plan import NO_ADDRESS, Link, unwanted, uplink_on, wanted
 from outlast.pool.journal import Note
 from outlast.storage.memory import MemoryRegister
 
@@ -32,7 +33,10 @@ def test_what_is_missing_is_made_and_nothing_is_done_twice() -> None:
     assert [step[:2] for step in steps if step[1] == "add"] == [("link", "add")] * 2
     assert wanted(LAN, "a", MADE).steps == ()
     half = {**CARDS, "lan": Link("lan", "bridge", up=False)}
-    assert wanted(LAN, "a", half).steps[0] == ("link", "set", "dev", "lan", "alias", "outlast:lan")
+    assert wanted(LAN, "a", half).steps[:2] == (
+        ("link", "set", "dev", "lan", *NO_ADDRESS),
+        ("link", "set", "dev", "lan", "alias", "outlast:lan"),
+    ), "stopped before the mark, it does both again"
     assert uplink_on(LAN, "b") == "eth2" and wanted(LAN, "b", CARDS).trouble == ""
     moved = wanted(LAN, "b", MADE).steps
     assert ("link", "delete", "dev", "lan.20") in moved, "it was made on another card"
@@ -218,6 +222,20 @@ def test_two_hosts_reach_each_other_through_it(hosts: tuple[str, str], network: 
     ip("-n", hosts[0], "link", "delete", "vnet0")
     gone.look()
     assert set(Links(hosts[0]).read()) == {"lo", "eth1"}
+
+
+@pytest.mark.parametrize("has_it", [True, False])
+def test_a_kernel_without_ipv6_is_not_told_about_its_addresses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_it: bool
+) -> None:
+    monkeypatch.setattr(links, "IPV6", tmp_path if has_it else tmp_path / "none")
+    done = []
+    monkeypatch.setattr(Links, "_run", lambda _self, *step: done.append(step))
+    steps = wanted(LAN, "a", CARDS).steps
+    Links().carry_out(steps)
+    assert set(steps) - set(done) == (
+        set() if has_it else {("link", "set", "dev", "lan", *NO_ADDRESS)}
+    )
 
 
 @pytest.mark.rack

@@ -11,8 +11,10 @@ import pytest
 from mutants import BY_NAME, switched_off
 
 from outlast.errors import BrokenInvariant, InvalidInput
+from outlast.guard.core import GuardCore
 from outlast.sim import branches as sim
 from outlast.sim.branches import Branch, branches, parse, replay, warm
+from outlast.sim.machine import Copy
 from outlast.sim.seeds import Run
 from outlast.sim.soak import commit_of, load
 
@@ -42,6 +44,22 @@ def test_a_branch_is_the_same_with_a_fork_and_without() -> None:
         _run, alone = replay(Branch(2, number))
         assert forked[alone.name] == (alone.kind, alone.host_seconds)
     assert len(set(forked.values())) > 1, "each has a chance of its own"
+
+
+@pytest.mark.parametrize("name", ["823.20"])  # a copy went on as its host's term ended
+def test_a_branch_that_failed_once_holds(name: str) -> None:
+    _run, outcome = replay(parse(name))
+    assert (outcome.kind, outcome.words) == ("ok", "")
+
+
+def test_a_copy_that_goes_on_after_its_guard_has_ended_all_is_told() -> None:
+    pool = warm(1).pool
+    host = next(iter(pool.hosts.values()))
+    host.copies["web"] = Copy("a move", complete=True)
+    host.guard = GuardCore()
+    host.goes_on("web")
+    with pytest.raises(BrokenInvariant, match="I5: web goes on"):
+        pool.check()
 
 
 def test_a_rule_switched_off_is_caught() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,6 +24,7 @@ from outlast.storage.probe import (
     probe,
     report_json,
     report_text,
+    sync_check,
 )
 from outlast.storage.racer import Pace, look, race
 
@@ -63,6 +66,25 @@ def test_storage_that_takes_nothing(tmp_path: Path, options: str, match: str) ->
         assert mount_of(tmp_path)[0] == "tmpfs"
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("total", "free", "good", "needed", "words"),
+    [
+        (1 << 40, 1 << 30, True, True, "1024 MiB are free"),
+        (1 << 40, 0, False, True, "only 0 MiB are free"),
+        (0, 0, False, False, "does not say how much room"),  # a Ceph without its manager
+    ],
+)
+def test_no_room_is_one_thing_and_no_word_of_room_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    total: int, free: int, good: bool, needed: bool, words: str,
+) -> None:  # fmt: skip
+    usage = SimpleNamespace(total=total, used=total - free, free=free)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
+    check = sync_check(tmp_path)
+    assert (check.good, check.needed) == (good, needed)
+    assert words in check.sentence
 
 
 def test_a_race_with_two_winners_or_none_is_seen(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from outlast.agent.findings import Findings
 from outlast.agent.hostfile import HostFile, etc_dir, load, run_dir, var_dir
 from outlast.agent.server import Server
 from outlast.agent.trust import Trust, ending
-from outlast.errors import OutlastError, StorageTrouble
+from outlast.errors import HypervisorTrouble, OutlastError, StorageTrouble
 from outlast.guard import emulator
 from outlast.guard.client import GuardClient
 from outlast.guard.pulse_client import PulseClient
@@ -42,7 +42,7 @@ from outlast.storage.etcd import Etcd
 from outlast.storage.etcd_access import read_access
 from outlast.storage.format import pool_from
 from outlast.storage.register import Register
-from outlast.wire.seal import client_context
+from outlast.wire.seal import CA_CERT, QEMU_CA, client_context, qemu_folder
 
 log = logging.getLogger("outlast.agent")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -94,12 +94,17 @@ def make_driver(host: HostFile) -> LibvirtDriver:
     wrapper = var_dir() / "qemu"  # survives boots, so that libvirt need not learn it anew
     chosen = accelerator.choose(host.accelerator, host.qemu, var_dir() / "accelerator.json")
     log.info("VMs run with %s: %s", chosen.name, chosen.why)
-    emulator.install(
-        wrapper,
-        socket=str(run_dir() / "guard.sock"),
-        qemu=host.qemu,
-        tcg_pad=chosen.name == "tcg",
-    )
+    try:
+        emulator.install(
+            wrapper, socket=str(run_dir() / "guard.sock"), qemu=host.qemu,
+            tcg_pad=chosen.name == "tcg", pool_ca=str(etc_dir() / "pki" / CA_CERT),
+            qemu_ca=str(qemu_folder() / QEMU_CA),
+        )  # fmt: skip
+    except OSError as error:
+        raise HypervisorTrouble(
+            f"{wrapper}, without which no VM can start: {error.strerror}",
+            hint=f"make room in {var_dir()}",
+        ) from error
     domain = DomainOptions(
         accelerator=chosen.name,
         emulator=str(wrapper),

@@ -281,6 +281,7 @@ def _margin(known: Measured | HostHealth, timing: Timing) -> MarginInfo:
     times = {
         "median": known.median_ns, "p99": known.p99_ns, "p999": known.p999_ns,
         "longest": known.longest_ns, "fence": timing.fence_ns, "beat": timing.beat_ns,
+        "unheard_median": known.unheard_median_ns, "unheard_p99": known.unheard_p99_ns,
         "unheard": known.unheard_ns, "link_lost": timing.link_lost_ns,
     }  # fmt: skip
     spans = {f"{name}_ms": round(ns / MS, 1) for name, ns in times.items()}

@@ -20,11 +20,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from outlast.agent.hands import Hands
+from outlast.agent.hands import Hands, admit
 from outlast.agent.service import Borrowed, Service, existing
 from outlast.errors import Conflict, OutlastError, PoolTrouble, StorageTrouble
 from outlast.guard.client import GuardClient
-from outlast.hypervisor.driver import GuardRefused
 from outlast.model import GuardState, Lease
 from outlast.pool.decision import DISKS
 from outlast.pool.facts import Facts
@@ -66,11 +65,8 @@ class DiskWork:
         Raises NotFound, GuardRefused, GuardGone, StorageTrouble.
         """
         guard = self._open_guard()
-        stores = existing(self._service, vm).stores
-        answer = guard.admit(vm, incoming=incoming, stores=stores)
-        if not answer.get("ok"):
-            host = self._service.picture.me.host
-            raise GuardRefused(f"the guard of {host} does not let '{vm}' in: {answer.get('error')}")
+        stores, host = existing(self._service, vm).stores, self._service.picture.me.host
+        admit(guard, vm, stores, incoming=incoming, host=host)
         return guard
 
     def _facts(self) -> Facts:

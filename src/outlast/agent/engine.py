@@ -38,6 +38,7 @@ from outlast.agent.last_words import LastWords
 from outlast.agent.machine import LOOK_S, Machine
 from outlast.agent.macs import macs_of
 from outlast.agent.margin import Margin, Measured, advice
+from outlast.agent.margin_file import MarginFile
 from outlast.agent.mending import Mending
 from outlast.agent.network_keeper import LinkPort
 from outlast.agent.notebook import Notebook
@@ -124,14 +125,12 @@ class Engine:
             lambda: parts.findings.found, lambda: self._keepers.repositories,
             lambda: self._keepers.witness,
         )  # fmt: skip
-        self._notebook = Notebook(
-            parts.me.host,
-            (parts.notes_path, parts.pool_dir / "journal" / f"{parts.me.slot}.jsonl"),
-            parts.me.slot,
-        )
+        shared = parts.pool_dir / "journal" / f"{parts.me.slot}.jsonl"
+        self._notebook = Notebook(parts.me.host, parts.notes_path, shared, parts.me.slot)
         self._core = PoolCore(parts.settings)
         self._ring = Ring(parts.notes_path.parent / "record", parts.me.host, parts.settings)
         self._margin = Margin(timing)
+        measured = MarginFile(parts.notes_path.parent / "margin.json", self._margin)
         self._words = LastWords(parts.notes_path.parent / "last-words.json", parts.me.host)
         self._mending, self._growing = Mending(), Growing()
         self._told: deque[Note] = deque(maxlen=TOLD_MAX)  # by other threads, for the notebook
@@ -146,7 +145,7 @@ class Engine:
             parts.me, parts.settings, parts.register, self, parts.power, parts.links, parts.mounts,
             boottime_ns, self.tell, parts.findings, self._registers,
             Means(parts.pulse.drill, parts.open_guard, self._words.drill), parts.ending,
-            lambda: self._senses.snapshot,
+            lambda: self._senses.snapshot, self._unwritten, measured.look,
         )  # fmt: skip
         self._farewell = Farewell(parts.boot_id, parts.pulse.leave, parts.power_off)
         self._picture = Picture(parts.me, parts.settings, None, None, "the agent has just begun")
@@ -204,12 +203,12 @@ class Engine:
             self._hands.resume(self._mending.step(now_ns, picture.facts))
             self._hands.resize(self._growing.step(now_ns, picture.facts))
             self._notebook.write(self._farewell.step(picture.facts))
-            self._introduction.step(picture.facts, self._guard_said("version"))
+            self._introduction.step(picture.facts, self._guard_version())
             self._baseline.step(picture.facts, self._registers.known.pool)
         if picture.decision is None or picture.facts is None:
             return False
         self._ring.took(now_ns, picture.facts, picture.decision)
-        reason = self._guard_said("reason")
+        reason = self._machine.seen.guard_reason
         self._notebook.write(self._words.keep(picture.facts, parts.settings.timing, reason))
         self._notebook.write(picture.decision.notes, picture.facts, parts.settings.timing)
         for one in picture.decision.notes:
@@ -217,13 +216,17 @@ class Engine:
         self._publish()
         return bool(picture.decision.notes)
 
+    def _unwritten(self) -> dict[str, str]:
+        recording = {"the recording of its decisions": self._ring.trouble}
+        return self._notebook.troubles | {k: v for k, v in recording.items() if v}
+
     def _trouble(self) -> str:
         stores, unread = self._keepers.repositories, self._registers.known.troubles
         return alarm(self._senses.snapshot or {}, stores, unread)
 
-    def _guard_said(self, what: str) -> str:
-        """A part of the guard's newest status; "" when it did not say."""
-        return str(((self._senses.snapshot or {}).get("guard") or {}).get(what) or "")
+    def _guard_version(self) -> str:
+        """By its newest word; "" when it did not say."""
+        return str(((self._senses.snapshot or {}).get("guard") or {}).get("version") or "")
 
     def _listen(self) -> None:
         """Hear the pulse for ever; the first word also starts the reading of the registers."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from outlast.agent.departures import Departures
@@ -208,9 +208,7 @@ class Hands:
         newest = self._registers.read_now(f"vm/{work.vm}")
         record = newest.value if newest is not None else VmRecord(work.spec)
         guard = self._open_guard()
-        answer = guard.admit(work.vm, stores=record.stores)
-        if not answer.get("ok"):
-            raise GuardRefused(f"the guard does not admit {work.vm}: {answer.get('error')}")
+        admit(guard, work.vm, record.stores)
         try:
             self._driver.start(record.spec)
         except OutlastError:
@@ -219,6 +217,16 @@ class Hands:
         finally:
             self._machine.look()
         return Result("start", work.vm, True)
+
+
+def admit(
+    guard: GuardClient, vm: str, stores: Sequence[str], *, incoming: bool = False,
+    host: str = "this host",
+) -> None:  # fmt: skip
+    """Have a guard let this VM, or its copy, in. Raises GuardRefused, GuardGone."""
+    answer = guard.admit(vm, incoming=incoming, stores=stores)
+    if not answer.get("ok"):
+        raise GuardRefused(f"the guard of {host} does not let '{vm}' in: {answer.get('error')}")
 
 
 def _trouble(trouble: OutlastError) -> str:

@@ -35,10 +35,11 @@ WATCHDOG_HINT = "load the driver of its watchdog; outlast host check says more"
 
 def judge(
     facts: Facts, settings: PoolSettings, guard: Mapping[str, object] | None, clock: str,
-    ending: str, free_mib: int,
+    ending: str, free_mib: int, unwritten: Mapping[str, str],
 ) -> tuple[HostLight, ...]:  # fmt: skip
     """guard: its status, None when it does not answer. ending: what is to be said of the
-    certificate. clock: the kernel's clock source, "" when not known."""
+    certificate. clock: the kernel's clock source, "" when not known. unwritten: what of its
+    journal cannot be written, and why."""
     found: list[HostLight] = []
     if guard is None:
         found.append(HostLight(RED, "guard", "its guard does not answer",
@@ -54,6 +55,11 @@ def judge(
         colour = RED if free_mib < FREE_MIB_MIN else YELLOW
         said = f"only {free_mib} MiB are free on the pool's storage"
         found.append(HostLight(colour, "storage", said, "make room there"))
+    found += [
+        HostLight(YELLOW, "journal", f"it cannot write {what}: {why}",
+                  "make room in /var/lib/outlast and on the pool's storage")
+        for what, why in unwritten.items()
+    ]  # fmt: skip
     return (*found, *_processor(facts, settings))
 
 
@@ -93,10 +99,12 @@ class Health:
     def __init__(
         self, service: Service, said: Callable[[], Mapping[int, Held[HostHealth]]],
         swap: Callable[[int, HostHealth], Swap], guard: Callable[[], Mapping[str, object]],
-        ending: Callable[[], str], clock_source: Path = CLOCK_SOURCE,
+        ending: Callable[[], str], unwritten: Callable[[], Mapping[str, str]],
+        clock_source: Path = CLOCK_SOURCE,
     ) -> None:  # fmt: skip
         self._service, self._said, self._swap = service, said, swap
         self._guard, self._ending, self._clock_source = guard, ending, clock_source
+        self._unwritten = unwritten
         self._own: HostHealth | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="health", daemon=True)
@@ -153,9 +161,10 @@ class Health:
             clock = self._clock_source.read_text(encoding="ascii").strip()
         with suppress(OSError):
             free_mib = shutil.disk_usage(self._service.pool_dir).free // MIB
-        lights = judge(facts, settings, guard, clock, self._ending(), free_mib)
+        lights = judge(facts, settings, guard, clock, self._ending(), free_mib, self._unwritten())
         known = self._service.measured
         return HostHealth(
             facts.me.slot, lights, known.beats, known.median_ns, known.p99_ns, known.p999_ns,
-            known.longest_ns, known.unheard_ns, wall_s,
+            known.longest_ns, known.unheard_median_ns, known.unheard_p99_ns, known.unheard_ns,
+            wall_s,
         )  # fmt: skip

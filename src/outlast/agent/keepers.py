@@ -38,6 +38,7 @@ from outlast.agent.health import Health
 from outlast.agent.network_keeper import LinkPort, NetworkKeeper
 from outlast.agent.network_reach import NetworkReach
 from outlast.agent.power_watch import PowerWatch
+from outlast.agent.record_watch import RecordWatch
 from outlast.agent.registers import Registers
 from outlast.agent.repository_keeper import MountPort, RepositoryKeeper
 from outlast.agent.service import NetworkHere, Service
@@ -92,8 +93,9 @@ class Keepers:
         power: PowerFence, links: LinkPort, mounts: MountPort, now_ns: Callable[[], int],
         tell: Callable[[Note], None], findings: Findings, registers: Registers, means: Means,
         ending: Callable[[], str], snapshot: Callable[[], Mapping[str, Any] | None],
+        unwritten: Callable[[], Mapping[str, str]], keep_margin: Callable[[], None],
     ) -> None:  # fmt: skip
-        """snapshot: the pulse's newest word."""
+        """snapshot: the pulse's newest word. unwritten: of the journal and recording, and why."""
         self._service, self._findings = service, findings
 
         def switch(slot: int) -> PowerSwitch | None:
@@ -116,7 +118,7 @@ class Keepers:
         self._health = Health(
             service, lambda: registers.known.health,
             lambda expected, own: registers.swap(f"health/{own.slot}", expected, own),
-            lambda: means.guard().status(), ending,
+            lambda: means.guard().status(), ending, unwritten,
         )  # fmt: skip
         self._networks = NetworkKeeper(me.host, lambda: networks(register), links, tell, reach)
         self._storage = RepositoryKeeper(
@@ -131,6 +133,8 @@ class Keepers:
             _Regularly(
                 "settling", Settling(snapshot, means.guard, self._storage.since_ns).look, LOOK_S
             ),
+            _Regularly("records", RecordWatch(me.host, unwritten, tell, now_ns).look, SETTLE_S),
+            _Regularly("margin", keep_margin, SETTLE_S),
             _Regularly("disks", moves.look, SETTLE_S),
             _Regularly("backups", BackupTimer(service, register, tell).look, TIMER_S),
         )  # fmt: skip

@@ -1,9 +1,9 @@
 """What this host said last before it went down: the agent's next life tells it.
 
 Rules:
-1. One small file, replaced whole, written by a thread: at once when the guard's state, the
-   storage's or the number of VMs changes, else every KEEP_S. Nothing waits
-   for it and no trouble with it matters.
+1. One small file, replaced whole, written by a thread: at once when the guard's state or its
+   reason, the storage's or the number of VMs changes, else every KEEP_S. Nothing waits for it and
+   no trouble with it matters.
 2. Another boot than the file's means that the host went down in between. Why is told from the
    file alone: the guard closed, the storage was away, or nothing was amiss (power, reset, crash).
 3. An agent that was asked to stop takes leave; a host that then goes down has nothing to explain.
@@ -29,6 +29,7 @@ from outlast.settings import S, Timing
 from outlast.words import plural
 
 KEEP_S = 5.0
+MARKED = ("state", "reason", "good", "vms", "farewell", "drill")
 NEW_TERM = "a new term is open since, and journalctl -u outlast-guard says why the old one ended"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 Words = Mapping[str, object]
@@ -109,7 +110,7 @@ class LastWords:
             closed, words = self._closed, self._newest
             if words is None:
                 continue
-            mark = tuple(words.get(n) for n in ("state", "good", "vms", "farewell", "drill"))
+            mark = tuple(words.get(n) for n in MARKED)
             if mark != self._written[0] or time.monotonic() - self._written[1] >= KEEP_S:
                 self._written = (mark, time.monotonic())
                 with suppress(OSError):

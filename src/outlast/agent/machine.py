@@ -41,6 +41,7 @@ class Seen:
     guard_deadline_ns: int = 0
     guard_ready: bool = False
     trouble: str = ""
+    guard_reason: str = ""  # the guard's own word about its state
 
 
 class Machine:
@@ -85,16 +86,13 @@ class Machine:
         """Ask both now, in the caller's thread."""
         with self._look_lock:
             before = self.seen
-            guard, deadline_ns, ready = self._ask_guard()
+            guarded = self._ask_guard()
             try:
                 local = {vm.name: vm for vm in self._driver.list()}
                 resources = self._resources(before, local)
-                seen = Seen(local, True, resources, guard, deadline_ns, ready)
+                seen = replace(guarded, local=local, ready=True, resources=resources, trouble="")
             except HypervisorTrouble as trouble:
-                seen = Seen(
-                    before.local, False, before.resources, guard, deadline_ns, ready,
-                    trouble.sentence,
-                )  # fmt: skip
+                seen = replace(guarded, ready=False, trouble=trouble.sentence)
             self.seen = seen
         if _different(before, seen):
             self._changed()
@@ -103,10 +101,7 @@ class Machine:
     def look_at_guard(self) -> None:
         """Ask the guard alone, now, in the caller's thread."""
         with self._look_lock:
-            guard, deadline_ns, ready = self._ask_guard()
-            self.seen = replace(
-                self.seen, guard=guard, guard_deadline_ns=deadline_ns, guard_ready=ready
-            )
+            self.seen = self._ask_guard()
         self._changed()
 
     def look_soon(self) -> None:
@@ -122,16 +117,22 @@ class Machine:
         self._resources_after_s = now_s + RESOURCES_S
         return resources
 
-    def _ask_guard(self) -> tuple[GuardFacts, int, bool]:
+    def _ask_guard(self) -> Seen:
+        """What was seen last, with what the guard says now."""
+        seen = self.seen
         try:
             if self._guard is None:
                 self._guard = self._open_guard()
-            return _guard_facts(self._guard.status())
+            status = self._guard.status()
+            return replace(
+                seen, guard=_guard_facts(status), guard_deadline_ns=int(str(status["deadline_ns"])),
+                guard_ready=True, guard_reason=str(status.get("reason", "")),
+            )  # fmt: skip
         except (GuardGone, ValueError, KeyError):
             self._guard = None
-            gone = self.seen.guard
             # its term may well go on: what it said last stands, but nothing may begin
-            return GuardFacts(gone.state, gone.term, -1, gone.populated), 0, False
+            gone = replace(seen.guard, remaining_ns=-1)
+            return replace(seen, guard=gone, guard_deadline_ns=0, guard_ready=False)
 
     def _event(self, event: DriverEvent) -> None:
         kinds = {EventKind.STOPPED: "shutdown", EventKind.CRASHED: "crashed"}
@@ -151,14 +152,13 @@ class Machine:
             time.sleep(0.002)  # events come in bunches
 
 
-def _guard_facts(status: dict[str, Any]) -> tuple[GuardFacts, int, bool]:
+def _guard_facts(status: dict[str, Any]) -> GuardFacts:
     """The guard's own words as facts; garbage raises, it is not a guard then."""
     vms = status["vms"]
     populated = frozenset(name for name, vm in vms.items() if vm.get("populated"))
     state = GuardState(status["state"])
     remaining_ns = int(status["remaining_ns"])
-    facts = GuardFacts(state, str(status["term"]), remaining_ns, populated)
-    return facts, int(status["deadline_ns"]), True
+    return GuardFacts(state, str(status["term"]), remaining_ns, populated)
 
 
 def _different(a: Seen, b: Seen) -> bool:

@@ -10,13 +10,16 @@ Rules:
 2. A pause of the whole host (suspend, a stopped pulse) is no beat: nothing ran that could be
    judged.
 3. It only measures and advises: no timing is ever changed by itself.
+4. What a former life of the agent measured counts on, unless the fence window is another one since:
+   a beat that is late under one timing is none under another.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from outlast.settings import MS, PRESETS, S, Timing
 
@@ -27,6 +30,7 @@ FIRST_NS = MS
 WARN_SHARE = 0.5  # of the fence window
 ROOM = 3  # a preset fits when its fence window is so many times the longest beat
 ALARM_EVERY_NS = HOUR_NS
+Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +42,41 @@ class Measured:
     p99_ns: int = 0
     p999_ns: int = 0
     longest_ns: int = 0
-    unheard_ns: int = 0  # the longest time between two network beats of a link that stayed up
+    # how old the newest network beat of a link that stayed up was when the next one came
+    unheard_median_ns: int = 0
+    unheard_p99_ns: int = 0
+    unheard_ns: int = 0  # at most
+
+
+class _Times:
+    """How many took how long."""
+
+    def __init__(self, counts: Mapping[int, int] | None = None, longest_ns: int = 0) -> None:
+        self.counts, self.longest_ns = dict(counts or {}), longest_ns
+
+    def add(self, took_ns: int) -> None:
+        bucket = _bucket(took_ns)
+        self.counts[bucket] = self.counts.get(bucket, 0) + 1
+        self.longest_ns = max(self.longest_ns, took_ns)
+
+    def share(self, share: float) -> int:
+        """So many of them took no longer; 0 when there are none."""
+        found = _percentile(self.counts, sum(self.counts.values()), share) if self.counts else 0
+        return min(self.longest_ns, found)
+
+
+def _sum(parts: Iterable[_Times]) -> _Times:
+    total = _Times()
+    for part in parts:
+        for bucket, count in list(part.counts.items()):  # the listener goes on
+            total.counts[bucket] = total.counts.get(bucket, 0) + count
+        total.longest_ns = max(total.longest_ns, part.longest_ns)
+    return total
 
 
 class _Hour:
     def __init__(self, began_ns: int) -> None:
-        self.began_ns = began_ns
-        self.counts: dict[int, int] = {}
-        self.longest_ns = 0
-        self.unheard_ns = 0
+        self.began_ns, self.beats, self.links = began_ns, _Times(), _Times()
 
 
 class Margin:
@@ -72,10 +102,7 @@ class Margin:
             return 0
         if not self._hours or finished_ns - self._hours[-1].began_ns >= HOUR_NS:
             self._hours.append(_Hour(finished_ns))
-        hour = self._hours[-1]
-        bucket = _bucket(took_ns)
-        hour.counts[bucket] = hour.counts.get(bucket, 0) + 1
-        hour.longest_ns = max(hour.longest_ns, took_ns)
+        self._hours[-1].beats.add(took_ns)
         return took_ns
 
     def hear_links(self, ages_ns: Mapping[int, int]) -> None:
@@ -85,25 +112,39 @@ class Margin:
         """
         before, self._ages = self._ages, dict(ages_ns)
         back = [before[n] for n, age in ages_ns.items() if n in before and age < before[n]]
-        if self._hours:
-            hour = self._hours[-1]
-            up = [age for age in back if age < self._timing.link_lost_ns]
-            hour.unheard_ns = max([hour.unheard_ns, *up])
+        for age in back if self._hours else ():
+            if age < self._timing.link_lost_ns:
+                self._hours[-1].links.add(age)
 
     def measured(self) -> Measured:
-        counts: dict[int, int] = {}
-        for hour in self._hours:
-            for bucket, count in hour.counts.items():
-                counts[bucket] = counts.get(bucket, 0) + count
-        total = sum(counts.values())
-        if not total:
-            return Measured()
-        longest = max(hour.longest_ns for hour in self._hours)
-        median, p99, p999 = (
-            min(longest, _percentile(counts, total, share)) for share in (0.5, 0.99, 0.999)
-        )
-        unheard = max(hour.unheard_ns for hour in self._hours)
-        return Measured(total, median, p99, p999, longest, unheard)
+        hours = list(self._hours)
+        beats, links = _sum(hour.beats for hour in hours), _sum(hour.links for hour in hours)
+        return Measured(
+            sum(beats.counts.values()), beats.share(0.5), beats.share(0.99), beats.share(0.999),
+            beats.longest_ns, links.share(0.5), links.share(0.99), links.longest_ns,
+        )  # fmt: skip
+
+    def kept(self, now_ns: int, wall_s: float) -> Json:
+        """All of it as plain JSON, for `take_up` after the next start."""
+        hours = [
+            [round(wall_s - (now_ns - hour.began_ns) / S),
+             *(list(one.counts.items()) for one in (hour.beats, hour.links)),
+             hour.beats.longest_ns, hour.links.longest_ns]
+            for hour in list(self._hours)
+        ]  # fmt: skip
+        return {"fence_ns": self._timing.fence_ns, "hours": hours}
+
+    def take_up(self, kept: Json, now_ns: int, wall_s: float) -> None:
+        """What a former life measured within the day. Raises what wrong data raises."""
+        if kept["fence_ns"] != self._timing.fence_ns:
+            return  # rule 4
+        for began_s, beats, links, longest_ns, unheard_ns in kept["hours"]:
+            age_ns = max(0, round((wall_s - began_s) * S))  # the clock may have been set back
+            if age_ns < HOURS * HOUR_NS:
+                hour = _Hour(now_ns - age_ns)
+                hour.beats = _Times(dict(beats), longest_ns)
+                hour.links = _Times(dict(links), unheard_ns)
+                self._hours.append(hour)
 
     def alarm(self, took_ns: int, now_ns: int) -> bool:
         """True when this beat came so near to the deadline that people should hear of it now."""

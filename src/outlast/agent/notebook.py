@@ -1,53 +1,52 @@
 """Keeps notes: in this host's own file, and in the pool's journal that every host can read.
 
 Rules:
-1. Writing a note never blocks and never fails the tick: each file has a thread of its own, so that
-   a storage that hangs does not keep the local file from being written.
-2. What could not be written (full disk, storage away) waits, up to WAITING_MAX notes, and is tried
-   again with the next note and every RETRY_S; past that the oldest are lost, never the protocol.
-3. Each file is lines of JSON, bounded by size and age: past LIMIT_BYTES, or when its oldest note is
-   older than AGE_S, the older part is dropped.
-4. The pool's journal survives its host: `journal/<slot>.jsonl` on the shared storage.
-5. Each note has an id that no other has, <slot>-<life>-<n>, and names the notes that caused it.
+1. Writing a note never blocks and never fails the tick: each file has a thread of its own
+   (notefile.py), so that a storage that hangs does not keep the local file from being written.
+2. The pool's journal survives its host: `journal/<slot>.jsonl` on the shared storage. What a host
+   could only write to its own disk before it went down, its next life brings there.
+3. Each note has an id that no other has, <slot>-<life>-<n>, and names the notes that caused it.
+4. Who reads hears of a journal that cannot be read; no note is told twice.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from outlast.agent.notefile import NoteFile
 from outlast.model import View
 from outlast.pool.causes import Causes, Told
 from outlast.pool.evidence import evidence
 from outlast.pool.facts import Facts
-from outlast.pool.journal import Note
+from outlast.pool.journal import Note, note
 from outlast.pool.traces import Traces
 from outlast.settings import Timing
 
-LIMIT_BYTES = 8 << 20
-AGE_S = 90 * 86400.0
-AGE_LOOK_S = 3600.0  # how often a file is looked through for what is too old
-WAITING_MAX = 10_000
-RETRY_S = 1.0
-
 
 class Notebook:
-    """slot, host: whose notes; timing: the limits that evidence is shown against."""
+    """slot, host: whose notes. own, shared: the files, on its disk and on the pool's storage."""
 
-    def __init__(self, host: str, paths: Iterable[Path], slot: int = 0) -> None:
+    def __init__(self, host: str, own: Path, shared: Path | None = None, slot: int = 0) -> None:
         self._host = host
-        self._files = [_File(path) for path in paths]
+        self._own, self._shared = NoteFile(own), NoteFile(shared, own) if shared else None
+        self._files = [file for file in (self._own, self._shared) if file]
         self._prefix = f"{slot}-{int(time.time() * 1000):x}"
         self._count = 0
         self._causes = Causes()
         self._views: deque[View] = deque(maxlen=2)  # the one followed, and the one before
         self._traces = Traces()
+
+    @property
+    def troubles(self) -> dict[str, str]:
+        """Why notes wait to be written, by what they would be written to. Never blocks."""
+        named = {"notes on its own disk": self._own, "notes on the pool's storage": self._shared}
+        return {what: file.trouble for what, file in named.items() if file and file.trouble}
 
     def start(self) -> None:
         for file in self._files:
@@ -92,91 +91,6 @@ class Notebook:
             file.close(max(0.0, until - time.monotonic()))
 
 
-class _File:
-    """One file and the thread that writes it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._waiting: deque[str] = deque(maxlen=WAITING_MAX)
-        self._wake = threading.Condition()
-        self._closing = False
-        self._torn = True  # the last write may have ended within a line
-        self._looked_s = 0.0
-        self._thread = threading.Thread(target=self._run, name="notebook", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def put(self, line: str) -> None:
-        with self._wake:
-            self._waiting.append(line)
-            self._wake.notify()
-
-    def close(self, wait_s: float) -> None:
-        with self._wake:
-            self._closing = True
-            self._wake.notify()
-        self._thread.join(wait_s)
-
-    def _run(self) -> None:
-        failed = False
-        while True:
-            with self._wake:
-                while not self._closing and (failed or not self._waiting):
-                    if not self._wake.wait(RETRY_S if failed else None) or failed:
-                        break
-                lines, closing = list(self._waiting), self._closing
-                self._waiting.clear()
-            failed = bool(lines) and not self._append(lines)
-            if failed:
-                with self._wake:
-                    room = WAITING_MAX - len(self._waiting)
-                    self._waiting.extendleft(reversed(lines[-room:] if room else []))
-            if closing:
-                return
-
-    def _append(self, lines: list[str]) -> bool:
-        text = "".join(line + "\n" for line in lines)
-        try:
-            with self._path.open("ab") as file:
-                if self._torn and file.tell() > 0:
-                    text = "\n" + text
-                self._torn = True
-                file.write(text.encode())
-                size = file.tell()
-            self._torn = False
-        except OSError:
-            return False
-        now_s = time.time()
-        if size > LIMIT_BYTES or now_s - self._looked_s > AGE_LOOK_S:
-            self._looked_s = now_s
-            with suppress(OSError):  # no room for the shorter copy: the next time
-                _shorten(self._path, now_s - AGE_S, LIMIT_BYTES)
-        return True
-
-
-def _shorten(path: Path, oldest_s: float, limit: int) -> None:
-    """Drop what is too old, and the older half of a file that is too long."""
-    whole = path.read_bytes()
-    kept = whole if len(whole) <= limit else whole[-limit // 2 :].partition(b"\n")[2]
-    lines = kept.splitlines(keepends=True)
-    first = next((n for n, line in enumerate(lines) if _wall_s(line) >= oldest_s), len(lines))
-    if first == 0 and len(kept) == len(whole):
-        return
-    fresh = path.with_suffix(".new")
-    try:
-        fresh.write_bytes(b"".join(lines[first:]))
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
-
-
-def _wall_s(line: bytes) -> float:
-    with suppress(ValueError, AttributeError, TypeError):
-        return float(json.loads(line).get("wall_s", 0))
-    return 0.0
-
-
 def read(
     folder: Path, since_wall_s: float, limit: int, until_wall_s: float = math.inf
 ) -> list[Mapping[str, object]]:
@@ -185,18 +99,30 @@ def read(
     Causes that another host told are added here. A line that is not a whole JSON object (torn by
     a crash) is left out.
     """
-    entries: list[dict[str, object]] = []
+    found: dict[str, dict[str, object]] = {}
     for path in sorted(folder.glob("*.jsonl")):
-        with suppress(OSError):
-            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-                with suppress(ValueError, TypeError):
-                    entry = json.loads(line)
-                    if not isinstance(entry, dict):
-                        continue
-                    if since_wall_s <= float(entry.get("wall_s", 0)) <= until_wall_s:
-                        entries.append(entry)
-    entries.sort(key=lambda e: float(str(e["wall_s"])))
+        try:
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError as error:
+            entry = _unread(path.stem, error)
+            found[str(entry["id"])] = entry
+            continue
+        for number, line in enumerate(lines):
+            with suppress(ValueError, TypeError):
+                told = json.loads(line)
+                if not isinstance(told, dict):
+                    continue
+                if since_wall_s <= float(told.get("wall_s", 0)) <= until_wall_s:
+                    found[str(told.get("id") or f"{path.stem}/{number}")] = told
+    entries = sorted(found.values(), key=lambda e: float(str(e["wall_s"])))
     return list(linked(entries)[-limit:])
+
+
+def _unread(slot: str, error: OSError) -> dict[str, object]:
+    """In place of the notes of a host."""
+    told = note("journal-unread", slot=slot, why=error.strerror)
+    return {"id": f"unread-{slot}", "wall_s": time.time(), "host": f"slot {slot}",
+            "code": told.code, "sentence": told.sentence, "fields": dict(told.fields)}  # fmt: skip
 
 
 def linked(entries: list[dict[str, object]]) -> list[dict[str, object]]:

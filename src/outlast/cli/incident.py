@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from outlast.cli.context import options, parse_span, print_json, say, warn
+from outlast.cli.context import Options, options, parse_span, print_json, say, warn
 from outlast.errors import InvalidInput, NotFound, OutlastError
 
 if TYPE_CHECKING:
@@ -54,22 +54,42 @@ def export(
     folder = record or Path(os.environ.get("OUTLAST_VAR") or "/var/lib/outlast") / "record"
     if not folder.is_dir():
         raise NotFound(f"there is no recording in {folder}", hint="export on a host of the pool")
-    found = list(recorded(folder, since_s))
-    notes: list[dict[str, Any]] = []
-    try:
-        notes = [e.model_dump() for e in chosen.client().timeline(since_s, NOTES_MAX)]
-    except OutlastError as error:
-        warn(f"without the notes of the pool: {error.sentence}")
+    lacks: list[str] = []
+    found = list(recorded(folder, since_s, lacks.append))
+    if not archive.steps(found):
+        raise NotFound("; ".join([f"{folder} holds nothing that was recorded", *lacks]),
+                       hint="does outlast-agent run here, and is its disk full?")  # fmt: skip
+    notes = _notes(chosen, min(since_s, found[0].wall_s), lacks)
+    lacks += archive.silent(found, notes)
     with _target(file) as path:
-        outcome = archive.export(path, found, notes, masked=mask)
+        outcome = archive.export(path, found, notes, masked=mask, lacks=lacks)
+    for one in lacks:
+        warn(f"it lacks something: {one}")
+    if not outcome.same:
+        warn(f"note: decided again here, it differs at step {outcome.steps}: {outcome.difference}")
     if file == OUTPUT:
         return
     if chosen.json:
-        print_json({"file": str(file), "steps": outcome.steps, "difference": outcome.difference})
+        print_json({"file": str(file), "steps": outcome.steps, "notes": len(notes),
+                    "difference": outcome.difference, "lacks": lacks})  # fmt: skip
         return
-    say(f"{file}: {outcome.steps} steps, {len(notes)} notes{', masked' if mask else ''}")
-    if not outcome.same:
-        warn(f"note: decided again here, it differs at step {outcome.steps}: {outcome.difference}")
+    began, ended = (datetime.fromtimestamp(at, UTC).astimezone() for at in
+                    (found[0].wall_s, found[-1].wall_s))  # fmt: skip
+    say(f"{file}: {outcome.steps} steps, {len(notes)} notes{', masked' if mask else ''}, "
+        f"from {began:%Y-%m-%d %H:%M:%S} to {ended:%Y-%m-%d %H:%M:%S}")  # fmt: skip
+
+
+def _notes(chosen: Options, since_s: float, lacks: list[str]) -> list[dict[str, Any]]:
+    """What the hosts told in this time: from where the recording begins, not later."""
+    try:
+        notes = [e.model_dump() for e in chosen.client().timeline(since_s, NOTES_MAX)]
+    except OutlastError as error:
+        lacks.append(f"the notes of all hosts: {error.sentence}")
+        return []
+    if len(notes) == NOTES_MAX:
+        lacks.append(f"older notes: only the newest {NOTES_MAX} are in it")
+    lacks += [str(n["sentence"]) for n in notes if n["code"] == "journal-unread"]
+    return notes
 
 
 @contextlib.contextmanager
@@ -122,6 +142,8 @@ def replay(
             if sys.stdin.isatty() and sys.stdout.isatty():
                 input()
 
+    for one in incident.lacks:
+        warn(f"it lacks something: {one}")
     outcome = again(incident.recorded, look)
     if save_story is not None:
         save_story.write_text(story(incident.recorded, incident.notes), encoding="utf-8")

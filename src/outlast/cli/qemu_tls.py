@@ -21,14 +21,8 @@ from outlast.wire import seal
 from outlast.wire.files import write_file
 
 USERS = ("libvirt-qemu", "qemu")  # Debian's, others'
-CA, REVOKED = "ca-cert.pem", "ca-crl.pem"
+REVOKED = "ca-crl.pem"
 NAMES = ("server", "client")
-
-
-def folder() -> Path:
-    """QEMU's own, or one below OUTLAST_ETC when the host keeps its files elsewhere."""
-    etc = os.environ.get("OUTLAST_ETC")
-    return Path(etc) / "qemu" if etc else Path("/etc/pki/qemu")
 
 
 def install(authority: Path, host: str, uuid: str, addresses: tuple[str, ...]) -> str:
@@ -36,9 +30,9 @@ def install(authority: Path, host: str, uuid: str, addresses: tuple[str, ...]) -
 
     Raises StorageTrouble.
     """
-    where = folder()
+    where = seal.qemu_folder()
     ours = (authority / seal.CA_CERT).read_bytes()
-    theirs = _read(where / CA)
+    theirs = _read(where / seal.QEMU_CA)
     if theirs and theirs != ours:
         return (
             f"note: {where} has certificates of another authority; VMs move with these, so the "
@@ -61,7 +55,7 @@ def install(authority: Path, host: str, uuid: str, addresses: tuple[str, ...]) -
     revoked = _read(authority / seal.CRL)
     if revoked:
         write_file(where / REVOKED, revoked, 0o644)
-    write_file(where / CA, ours, 0o644)
+    write_file(where / seal.QEMU_CA, ours, 0o644)
     return ""
 
 

@@ -94,7 +94,9 @@ def told(host: str, margin: MarginInfo | None) -> list[str]:
     ]
     if margin.unheard_ms:
         lines.append(
-            f"  other hosts were heard every {margin.unheard_ms / 1000:.2f} s at least; after "
-            f"{margin.link_lost_ms / 1000:g} s a link counts as down"
+            f"  other hosts were heard at least every {margin.unheard_median_ms / 1000:.2f} s in "
+            f"half of the time, {margin.unheard_p99_ms / 1000:.2f} s in 99 %, "
+            f"{margin.unheard_ms / 1000:.2f} s once; after {margin.link_lost_ms / 1000:g} s a link "
+            "counts as down"
         )
     return lines

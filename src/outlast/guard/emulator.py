@@ -10,7 +10,9 @@ Rules of this file:
    stdlib only, nothing of outlast, and as few imports as possible, because each VM start waits
    for them.
 2. It never starts a named VM without the guard's yes; no answer is a no.
-3. What it baked in (guard socket, QEMU, padding) stands in the three constants below.
+3. What it baked in (guard socket, QEMU, padding, authorities) stands in the constants below.
+4. A QEMU that waits for a VM takes it from the QEMU of another host of the pool only, not from
+   whoever has a certificate of the same authority. libvirt has no word for that, QEMU has.
 
 It does not pick VMs, knows no deadline and no cgroup: the guard does.
 """
@@ -21,8 +23,18 @@ import sys
 SOCKET = "/run/outlast/guard.sock"
 QEMU = "/usr/bin/qemu-system-x86_64"
 TCG_PAD = False  # see padded()
+POOL_CA = "/etc/outlast/pki/ca.pem"
+QEMU_CA = "/etc/pki/qemu/ca-cert.pem"
 TIMEOUT_S = 10.0
 PAD_KIB = 8
+# the subject of QEMU's certificates begins so (wire/seal.py); their authority writes no other there
+PEERS = (
+    "-object",
+    '{"qom-type":"authz-list","id":"outlast-hosts","policy":"deny","rules":'
+    '[{"match":"O=outlast,OU=qemu,*","policy":"allow","format":"glob"}]}',
+    "-global",
+    "migration.tls-authz=outlast-hosts",
+)
 UNITS_KIB = {"k": 1, "m": 1024, "g": 1024 * 1024, "t": 1024 * 1024 * 1024}
 
 
@@ -103,18 +115,30 @@ def padded(arguments: list[str]) -> list[str]:
     return changed
 
 
+def foreign() -> bool:
+    """True when an administrator has QEMU use another authority, which writes other subjects."""
+    try:
+        with open(QEMU_CA, "rb") as theirs, open(POOL_CA, "rb") as ours:
+            return theirs.read() != ours.read()
+    except OSError:
+        return False
+
+
 def main() -> int:
     import _signal  # type: ignore[import-not-found]  # as for _socket
 
     arguments = sys.argv[1:]
     qemu = os.environ.get("OUTLAST_QEMU") or QEMU
     vm = vm_name(arguments)
-    why = refused(vm, SOCKET, "-incoming" in arguments) if vm else ""
+    incoming = "-incoming" in arguments
+    why = refused(vm, SOCKET, incoming) if vm else ""
     if why:
         sys.stderr.write(f"Outlast does not let VM {vm} start on this host: {why}\n")
         return 1
     if TCG_PAD and vm:
         arguments = padded(arguments)
+    if incoming and not foreign():
+        arguments = [*arguments, *PEERS]
     for number in (_signal.SIGPIPE, _signal.SIGXFSZ):  # Python ignores them; exec would keep that
         _signal.signal(number, _signal.SIG_DFL)
     try:
@@ -124,13 +148,17 @@ def main() -> int:
     return 1
 
 
-def script(*, socket: str = SOCKET, qemu: str = QEMU, tcg_pad: bool = False) -> str:
+def script(
+    *, socket: str = SOCKET, qemu: str = QEMU, tcg_pad: bool = False,
+    pool_ca: str = POOL_CA, qemu_ca: str = QEMU_CA,
+) -> str:  # fmt: skip
     """The text of a wrapper with these things baked in."""
     from pathlib import Path
 
     text = Path(__file__).read_text(encoding="utf-8")
     for name, old, new in (
         ("SOCKET", SOCKET, socket), ("QEMU", QEMU, qemu), ("TCG_PAD", TCG_PAD, tcg_pad),
+        ("POOL_CA", POOL_CA, pool_ca), ("QEMU_CA", QEMU_CA, qemu_ca),
     ):  # fmt: skip
         line = f"\n{name} = {old!r}".replace("'", '"')
         if text.count(line) != 1:
@@ -140,8 +168,9 @@ def script(*, socket: str = SOCKET, qemu: str = QEMU, tcg_pad: bool = False) -> 
 
 
 def install(
-    path: "os.PathLike[str]", *, socket: str = SOCKET, qemu: str = QEMU, tcg_pad: bool = False
-) -> None:
+    path: "os.PathLike[str]", *, socket: str = SOCKET, qemu: str = QEMU, tcg_pad: bool = False,
+    pool_ca: str = POOL_CA, qemu_ca: str = QEMU_CA,
+) -> None:  # fmt: skip
     """Write an executable wrapper to `path`, replacing an older one in one step.
 
     An unchanged one is left alone, because libvirt asks a changed emulator again what it can do.
@@ -149,7 +178,8 @@ def install(
     """
     from pathlib import Path
 
-    text, target = script(socket=socket, qemu=qemu, tcg_pad=tcg_pad), Path(path)
+    target = Path(path)
+    text = script(socket=socket, qemu=qemu, tcg_pad=tcg_pad, pool_ca=pool_ca, qemu_ca=qemu_ca)
     if target.is_file() and os.access(target, os.X_OK) and target.read_bytes() == text.encode():
         return
     fresh = target.with_name(f"{target.name}.new")

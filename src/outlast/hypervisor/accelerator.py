@@ -15,6 +15,7 @@ import os
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -70,8 +71,9 @@ def probe(emulator: str, cache: Path | None = None, device: Path = DEVICE) -> Ac
     found = _find(emulator, device)
     if cache is not None:
         fresh = cache.with_name(cache.name + ".new")
-        fresh.write_text(json.dumps({**key, **asdict(found)}))
-        fresh.replace(cache)
+        with suppress(OSError):  # a full disk: the next start probes again
+            fresh.write_text(json.dumps({**key, **asdict(found)}))
+            fresh.replace(cache)
     return found
 
 

@@ -130,7 +130,7 @@ class LibvirtDriver:
         )
         try:
             self._link.ask_alone(
-                "start", lambda conn: self._start(conn, spec, xml), self._options.start_s
+                "start", lambda conn: self._start(conn, spec, xml, ceph_key), self._options.start_s
             )
         except libvirt.libvirtError as error:
             raise HypervisorTrouble(f"'{spec.name}' cannot start: {error}") from error
@@ -326,23 +326,23 @@ class LibvirtDriver:
 
     # ---- starting and killing ------------------------------------------------------------
 
-    def _start(self, conn: Any, spec: VmSpec, xml: str) -> None:
+    def _start(self, conn: Any, spec: VmSpec, xml: str, ceph_key: bool) -> None:
         """Start it, one attempt at a time: a caller that gave up may have left one behind."""
         with self._lock:
             if spec.name in self._starting:
                 raise HypervisorTrouble(f"a start of '{spec.name}' is still under way")
             self._starting.add(spec.name)
         try:
-            self._create(conn, spec, xml)
+            self._create(conn, spec, xml, ceph_key)
         finally:
             with self._lock:
                 self._starting.discard(spec.name)
 
-    def _create(self, conn: Any, spec: VmSpec, xml: str) -> None:
+    def _create(self, conn: Any, spec: VmSpec, xml: str, ceph_key: bool) -> None:
         if self._runs(conn, spec):
             return
         self._ledger.expect(spec)
-        if has_key(self._options.root, spec.disks):
+        if ceph_key:
             lend_key(conn, self._options.root)
         mark = self._processes.log_mark(spec.name)
         try:

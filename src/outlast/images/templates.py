@@ -137,8 +137,12 @@ class Templates(Shelf[Template]):
 
     def remove(self, name: str) -> None:
         """Raises NotFound, Conflict when VMs lie over it: the sentence names them."""
-        self.get(name)
         about, aside = self.folder / name / ABOUT, self.folder / name / ASIDE
+        if aside.exists():
+            self.mend()
+        if aside.exists():
+            raise Conflict(f"the template '{name}' is being removed already", hint="wait a minute")
+        self.get(name)
         try:
             about.rename(aside)
             clones = self.clones(name)

@@ -1,7 +1,8 @@
 """An incident as one file: a zip with `incident.json`, `record.jsonl` and `notes.jsonl`.
 
 Rules:
-1. What is exported was replayed first; whether the decisions agreed then stands in the manifest.
+1. What is exported was replayed first; whether the decisions agreed then stands in the manifest,
+   and so does what it lacks. An incident without a single step is refused.
 2. The file is made beside its name and appears whole or not at all, readable by its owner only.
 3. Reading refuses what is too large or has other members; nothing is ever unpacked to a disk.
 """
@@ -35,11 +36,21 @@ class Incident:
     recorded: tuple[Start | Step, ...]
     notes: tuple[Note, ...]
 
+    @property
+    def lacks(self) -> list[str]:
+        """What should be part of it and is not, in sentences."""
+        said = self.manifest.get("lacks")
+        return [str(one) for one in said] if isinstance(said, list) else []
+
 
 def export(
-    path: Path, recorded: Sequence[Start | Step], notes: Sequence[Note], *, masked: bool
-) -> Outcome:
-    """Write an incident; how its replay went. Raises InvalidInput, OutlastError."""
+    path: Path, recorded: Sequence[Start | Step], notes: Sequence[Note], *, masked: bool,
+    lacks: Sequence[str] = (),
+) -> Outcome:  # fmt: skip
+    """Write an incident; how its replay went. Raises InvalidInput, OutlastError.
+
+    lacks: sentences about what should be part of it and is not.
+    """
     outcome = replay(recorded)
     if masked:
         if not outcome.same:
@@ -48,8 +59,9 @@ def export(
                 hint="mask it with the version that recorded it, or export it unmasked",
             )
         mask = Mask(recorded, notes)
+        lacks = [mask.text(one) for one in lacks]
         recorded = _masked(mask, recorded)
-        notes = [note for one in notes if isinstance(note := mask.plain(dict(one)), dict)]
+        notes = [mask.note(one) for one in notes]
     writer = Writer()
     lines = [
         writer.start(one.version, one.host, one.wall_s, one.settings, one.core)
@@ -61,7 +73,7 @@ def export(
     manifest = {
         "outlast": __version__, "masked": masked, "steps": outcome.steps,
         "host": first.host if isinstance(first, Start) else "", "difference": outcome.difference,
-        "from_wall_s": first.wall_s, "to_wall_s": last.wall_s,
+        "from_wall_s": first.wall_s, "to_wall_s": last.wall_s, "lacks": list(lacks),
     }  # fmt: skip
     body = {
         MANIFEST: json.dumps(manifest, indent=2),
@@ -70,6 +82,21 @@ def export(
     }
     _write(path, body)
     return outcome
+
+
+def steps(recorded: Sequence[Start | Step]) -> list[Step]:
+    return [one for one in recorded if isinstance(one, Step)]
+
+
+def silent(recorded: Sequence[Start | Step], notes: Sequence[Note]) -> list[str]:
+    """Hosts of which there is no note, while others have some, in sentences."""
+    facts = steps(recorded)[-1].facts
+    hosts = {facts.me.host, *(r.host for r in facts.slots.values() if r.active)}
+    quiet = hosts - {str(n.get("host")) for n in notes}
+    return [
+        f"notes of {host}: it told nothing in this time, or it has not reached the pool's storage "
+        "since" for host in sorted(quiet if notes else ())
+    ]  # fmt: skip
 
 
 def _write(path: Path, body: Mapping[str, str]) -> None:

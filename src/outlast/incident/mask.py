@@ -5,18 +5,22 @@ Rules:
    again, so a masked incident replays like any other.
 2. Names keep their order ("host-01" < "host-02" as a < b), because ties are broken by name.
 3. Notes may name more than was recorded: hosts and VMs that are gone, and people.
-4. In sentences each word that is a name is replaced, also where it was only an ordinary word.
+4. A note's sentence is made anew of its masked fields. In other sentences each word that is a name
+   is replaced, also where it was only an ordinary word.
+5. What is the same object in many steps is masked once: facts of a pool change little.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from outlast.incident.codec import decode, encode
-from outlast.incident.steps import Start, Step
+from outlast.incident.steps import FIELDS, Start, Step
 from outlast.pool.facts import Facts
+from outlast.pool.journal import SENTENCES
 from outlast.settings import PoolSettings
 
 PLAIN = frozenset(
@@ -38,7 +42,10 @@ class Mask:
         self, recorded: Iterable[Start | Step], notes: Iterable[Mapping[str, object]] = ()
     ) -> None:
         hosts, vms, people, private = set[str](), set[str](), set[str](), set[str]()
-        storages = set[str]()
+        storages, self._looked_at = set[str](), set[int]()
+        self._masked: dict[
+            tuple[int, str], tuple[object, object]
+        ] = {}  # rule 5; with what it is of
         for note in notes:
             fields = note.get("fields")
             for name, value in fields.items() if isinstance(fields, dict) else ():
@@ -60,7 +67,7 @@ class Mask:
             for value in (facts.me, facts.slots, facts.vms, facts.view, facts.results, facts.exits,
                           facts.local, facts.seen, facts.reports, facts.report,
                           facts.repositories):  # fmt: skip
-                self._collect(encode(value), "", private)
+                self._look_at(value, private)
         self._names = {n: f"person-{k:02}" for k, n in enumerate(sorted(people), 1)}
         self._names |= {n: f"storage-{k:02}" for k, n in enumerate(sorted(storages), 1)}
         self._names |= {n: f"vm-{k:03}" for k, n in enumerate(sorted(vms), 1)}
@@ -76,26 +83,55 @@ class Mask:
         return Start(start.version, self.text(start.host), start.wall_s, settings, core)
 
     def facts(self, facts: Facts) -> Facts:
-        masked = decode(self._encoded(encode(facts), ""))
-        assert isinstance(masked, Facts)
+        return Facts(**{name: self._part(getattr(facts, name), name) for name in FIELDS})
+
+    def _part(self, value: object, field: str) -> Any:
+        """Rule 5."""
+        known = self._masked.get((id(value), field))
+        if known is not None:
+            return known[1]
+        made: object
+        if isinstance(value, Mapping):
+            inner = _inner(field)
+            made = {self._part(k, ""): self._part(v, inner) for k, v in value.items()}
+        else:
+            made = decode(self._encoded(encode(value), field))
+        self._masked[id(value), field] = (value, made)
+        return made
+
+    def note(self, note: Mapping[str, object]) -> dict[str, Any]:
+        masked: dict[str, Any] = self._plain(dict(note))
+        with suppress(KeyError, ValueError, TypeError):  # of another version
+            masked["sentence"] = SENTENCES[str(note["code"])].format_map(masked["fields"])
         return masked
 
-    def plain(self, value: object) -> object:
-        """A note as plain JSON."""
+    def _plain(self, value: object) -> Any:
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, dict):
             return {
-                self.text(k): v if k in {"id", "causes", "code"} else self.plain(v)
+                self.text(k): v if k in {"id", "causes", "code"} else self._plain(v)
                 for k, v in value.items()
             }
-        return [self.plain(v) for v in value] if isinstance(value, list) else value
+        return [self._plain(v) for v in value] if isinstance(value, list) else value
 
     def text(self, text: str) -> str:
         for private, said in self._private.items():
             if len(private) > 3 and private in text:
                 text = text.replace(private, said)
         return self._word.sub(lambda found: self._names[found[0]], text)
+
+    def _look_at(self, value: object, private: set[str]) -> None:
+        """Rule 5; what is recorded outlives the looking."""
+        if id(value) in self._looked_at:
+            return
+        self._looked_at.add(id(value))
+        if isinstance(value, Mapping):
+            for key, part in value.items():
+                self._collect(encode(key), "", private)
+                self._look_at(part, private)
+        else:
+            self._collect(encode(value), "", private)
 
     def _collect(self, value: object, field: str, private: set[str]) -> None:
         for leaf, name in _leaves(value, field):

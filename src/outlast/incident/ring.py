@@ -5,6 +5,9 @@ Rules:
    ends the segment; a later one begins with the core's whole memory, so every file stands alone.
 2. A segment holds SEGMENT_BYTES of lines at most; a full one is compressed; KEEP are kept, the
    oldest goes first. Files are readable by their owner only.
+3. A segment that could not be begun leaves no file: else a disk that stays full would push out,
+   empty file by empty file, what was recorded before.
+4. Who reads while the agent writes misses nothing, and hears of what is damaged or not there.
 """
 
 from __future__ import annotations
@@ -14,11 +17,15 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 
 from outlast import __version__
+from outlast.errors import InvalidInput
 from outlast.incident.codec import encode
 from outlast.incident.steps import Start, Step, Writer, read
 from outlast.pool.core import PoolCore
@@ -31,6 +38,7 @@ SEGMENT_S = 600.0  # a new start so often: what is exported begins shortly befor
 KEEP = 144  # a day
 QUEUE_MAX = 2000
 TROUBLE_PAUSE_S = 10.0
+GAP_S = 60.0  # an agent that runs records every beat
 
 Item = tuple[int, float, Facts, Decision]
 Begin = tuple[float, object]
@@ -44,6 +52,7 @@ class Ring:
         self._full = threading.Event()  # the writer wants a new segment
         self._failed = threading.Event()  # the same, but not at once
         self._begun = False
+        self.trouble = ""  # why nothing is recorded now; "" = it is
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
 
     def start(self) -> None:
@@ -85,26 +94,32 @@ class Ring:
         return True
 
     def _run(self) -> None:
-        writer, path, size = Writer(), None, 0
+        writer, size = Writer(), 0
+        path: Path | None = None
+        empty: Path | None = None  # the segment that was begun and holds no line yet
         while (item := self._queue.get()) is not None:
             try:
                 if len(item) == 2:
                     if path is not None:
                         _compress(path)
-                    path = self._fresh()
+                    path, size = None, 0
+                    path = empty = self._fresh()
                     line = writer.start(__version__, self._host, item[0], self._settings, item[1])
-                    size = 0
                 elif path is None:
                     continue
                 else:
                     line = writer.step(*item)
                 with path.open("a", encoding="utf-8") as file:
                     size += file.write(line + "\n")
+                empty, self.trouble = None, ""
                 if size > SEGMENT_BYTES:
                     self._full.set()
                     size = 0
-            except (OSError, TypeError):
-                path = None
+            except (OSError, TypeError) as error:
+                if empty is not None:  # rule 3
+                    empty.unlink(missing_ok=True)
+                path = empty = None
+                self.trouble = getattr(error, "strerror", None) or str(error)
                 self._failed.set()
 
     def _fresh(self) -> Path:
@@ -126,26 +141,56 @@ def segments(folder: Path) -> list[Path]:
     return sorted(p for p in folder.glob("*.jsonl*") if p.name.endswith((".jsonl", ".jsonl.gz")))
 
 
-def recorded(folder: Path, since_wall_s: float) -> Iterator[Start | Step]:
-    """What a ring holds of the time since then, from the start before it. Raises InvalidInput."""
-    found = segments(folder)
-    first = 0
-    for number, path in enumerate(found):
-        if int(path.name.partition(".")[0]) / 1000 <= since_wall_s:
-            first = number
-    for path in found[first:]:
-        opened = gzip.open if path.suffix == ".gz" else open
-        with suppress(EOFError, FileNotFoundError), opened(path, "rt", encoding="utf-8") as file:
-            yield from read(file)
+def recorded(
+    folder: Path, since_wall_s: float, lacks: Callable[[str], None]
+) -> Iterator[Start | Step]:
+    """What a ring holds of the time since then, from the start before it.
+
+    lacks: hears, in a sentence, of each part that should be there and is not.
+    """
+    begun = {int(p.name.partition(".")[0]): p.name.removesuffix(".gz") for p in segments(folder)}
+    known = sorted(begun)
+    first = max((n for n in known if n / 1000 <= since_wall_s), default=0)
+    before_s = 0.0
+    for number in known:
+        if number < first:
+            continue
+        try:
+            with _opened(folder / begun[number]) as file:
+                for one in read(file):
+                    if before_s and one.wall_s - before_s > GAP_S:
+                        lacks(f"nothing was recorded {_span(before_s, one.wall_s)}")
+                    before_s = one.wall_s
+                    yield one
+        except (EOFError, OSError, ValueError, zlib.error, InvalidInput) as error:
+            lacks(f"{begun[number]} is damaged or cannot be read: {error}")
+
+
+def _opened(path: Path) -> TextIO:
+    """A segment as it is now: the agent may be compressing it."""
+    try:
+        return path.open(encoding="utf-8")
+    except FileNotFoundError:
+        return gzip.open(f"{path}.gz", "rt", encoding="utf-8")
+
+
+def _span(from_s: float, to_s: float) -> str:
+    one, other = (datetime.fromtimestamp(at, UTC).astimezone() for at in (from_s, to_s))
+    return f"from {one:%Y-%m-%d %H:%M:%S} to {other:%Y-%m-%d %H:%M:%S}"
 
 
 def _compress(path: Path) -> None:
-    """Best effort: what cannot be compressed stays as it is."""
+    """Best effort: what cannot be compressed stays as it is, and is never gone for a moment."""
     packed = path.with_name(path.name + ".gz")
+    fresh = packed.with_name(packed.name + ".new")
     try:
-        with packed.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw) as file:
+        with fresh.open("wb") as raw:
             os.fchmod(raw.fileno(), 0o600)
-            file.write(path.read_bytes())
+            with gzip.GzipFile("", "wb", 6, raw) as file:
+                file.write(path.read_bytes())
+            raw.flush()
+            os.fsync(raw.fileno())
+        fresh.replace(packed)
         path.unlink()
     except OSError:
-        packed.unlink(missing_ok=True)
+        fresh.unlink(missing_ok=True)

@@ -119,6 +119,8 @@ _ADVICE: Mapping[str, tuple[str, ...]] = {
     "gfs2": ("corosync and dlm run on every host, with fencing of their own",),
     "glusterfs": ("gluster volume set VOLUME network.ping-timeout 10: the 42 s it has are longer "
                   "than the fence window of 'standard'",
+                  "gluster volume set VOLUME server.tcp-user-timeout 10: for the 42 s it has, "
+                  "bricks keep the locks of a host that has died, and all others wait for them",
                   "gluster volume set VOLUME cluster.quorum-type auto, on a volume with replica 3: "
                   "without it two halves write apart",
                   "gluster volume set VOLUME performance.strict-o-direct on"),

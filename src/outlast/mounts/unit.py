@@ -15,7 +15,8 @@ from outlast.mounts.options import Choice
 MARK = "X-Outlast"
 LIMIT_S = 60
 _PLAIN = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_."
-_AFTER = {"ocfs2": "o2cb.service"}  # else a boot mounts before its nodes can agree
+# else a boot mounts before its nodes can agree, and a shutdown ends their agreement first
+_AFTER = {"ocfs2": "o2cb.service", "gfs2": "dlm.service"}
 _OWN = ("/boot", "/dev", "/etc", "/proc", "/run", "/sys", "/usr", "/var/lib/outlast")
 
 

@@ -1,7 +1,8 @@
 """The links of this machine, read and changed with `ip` of iproute2.
 
 Rules: one step is one call, in the order of the plan; the first that fails ends it, in words. What
-was done stays: the next plan begins from there. `namespace` is for tests.
+was done stays: the next plan begins from there. A kernel without IPv6 is not told to keep a link
+from addresses of its own: it refuses to hear of that. `namespace` is for tests.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from outlast.errors import OutlastError
-from outlast.network.plan import Link
+from outlast.network.plan import NO_ADDRESS, Link
 
 LIMIT_S = 10.0
+IPV6 = Path("/proc/net/if_inet6")
 
 
 class LinkTrouble(OutlastError):
@@ -38,7 +41,8 @@ class Links:
     def carry_out(self, steps: Iterable[tuple[str, ...]]) -> None:
         """Raises LinkTrouble."""
         for step in steps:
-            self._run(*step)
+            if step[-2:] != NO_ADDRESS or IPV6.exists():
+                self._run(*step)
 
     def _run(self, *argv: str) -> str:
         try:

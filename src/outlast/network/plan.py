@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from outlast.equipment import Network
 
 MARK = "outlast:"
+NO_ADDRESS = ("addrgenmode", "none")  # of its own: the host is not on this network
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,10 @@ def wanted(network: Network, host: str, links: Mapping[str, Link]) -> Plan:
         steps.append(("link", "add", "name", name, "type", "bridge"))
         bridge = Link(name, "bridge", up=False, mtu=0)
     if bridge.alias != mark:
-        steps.append(("link", "set", "dev", name, "alias", mark))
-        steps.append(("link", "set", "dev", name, "addrgenmode", "none"))  # the host is not on it
+        steps.append(("link", "set", "dev", name, *NO_ADDRESS))
+        steps.append(
+            ("link", "set", "dev", name, "alias", mark)
+        )  # last: it says that both are done
     steps += _joined(network, uplink, links) if uplink else _parted(name, "", links)
     # last, because a bridge takes no larger MTU than its ports have
     steps += _sized(bridge, network.mtu)

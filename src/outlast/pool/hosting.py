@@ -42,6 +42,7 @@ from outlast.settings import PoolSettings, S
 
 LOCKED_RETRY_NS = S // 5  # a QEMU that just ended may hold its lock for some milliseconds
 OBEYS_NS = 120 * S  # an end that late after it was asked for is an end of its own
+OWNER_STOPS = "its owner wants it stopped"
 REFUSAL_BEATS = 3  # an order not carried out for so many beats is told
 
 
@@ -219,7 +220,7 @@ class Hosting:
         if ("stop", vm) in facts.busy or now_ns < self._stop_since.get(vm, 0):
             return
         self._stop_since[vm] = now_ns + 5 * S
-        why = "it was deleted" if record.deleted else "its owner wants it stopped"
+        why = "it was deleted" if record.deleted else OWNER_STOPS
         work.stops.append(Stop(vm, record.stop_mode, why))
         work.notes.append(note("vm-stops", vm=vm, host=facts.me.host, why=why))
 

@@ -23,6 +23,9 @@ SENTENCES: Mapping[str, str] = {
     "term-ended": "the guard of {host} ended {vms} while its agent was away: {why}",
     "margin-small": "a beat of {host} took {took_s:.1f} s of the {fence_s:g} s after which its VMs "
     "are ended{advice}",
+    "record-waits": "{host} cannot write {what}: {why}; the pool goes on without",
+    "record-back": "{host} writes {what} again",
+    "journal-unread": "the notes of slot {slot} cannot be read: {why}",
     "network-lacks": "{host} does not have the network {network}: {why}",
     "network-deaf": "{host} does not hear {other} on the network {network} with packets of {mtu} "
     "bytes: a VM that moves between them would lose it",

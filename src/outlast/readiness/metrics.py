@@ -59,6 +59,8 @@ HOST = {
     "until the host would have ended its VMs",
     "outlast_host_storage_delay_seconds": "how much longer than at best one beat in a hundred "
     "takes on the storage, within a day",
+    "outlast_host_network_silence_seconds": "how old the newest network beat of another host "
+    "was at most, 99 times in a hundred, when the next one came, within a day",
     "outlast_host_deadline_seconds": "until its guard ends all VMs there, as that host itself says",
     "outlast_host_lights": "things on the host that are not as they should be",
 }
@@ -185,6 +187,7 @@ def of_host(host: HostStatus) -> dict[str, float | None]:
         "outlast_host_heartbeat_age_seconds": _seconds(host.beat_age_ms),
         "outlast_host_heartbeat_margin_seconds": _margin_s(host.margin),
         "outlast_host_storage_delay_seconds": _delay_s(host.margin),
+        "outlast_host_network_silence_seconds": _silence_s(host.margin),
         "outlast_host_deadline_seconds": _seconds(host.deadline_ms),
     }
 
@@ -218,3 +221,7 @@ def _spare_mib(status: PoolStatus, serving: list[HostStatus]) -> int | None:
         if vm.ha and vm.state == "running":
             needs[vm.host] += vm.memory_mib
     return min((sum(free.values()) - free[host] - needs[host] for host in free), default=None)
+
+
+def _silence_s(margin: MarginInfo | None) -> float | None:
+    return margin.unheard_p99_ms / 1000 if margin and margin.unheard_p99_ms else None

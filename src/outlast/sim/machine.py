@@ -302,13 +302,18 @@ class Machine:
         self.later(self.kill_takes_ns, ended)
 
     def goes_on(self, vm: str) -> bool:
-        """Somebody lets a copy go on that stands still here; False when there is none."""
+        """Somebody lets a copy go on that stands still here; False when there is none.
+
+        Nobody asks the guard again: it let the copy in, and ends it with all the others. Whether it
+        goes on an instant before the deadline or after it, it has until D + K, as every VM here.
+        """
         copy = self.copies.pop(vm, None)
         if copy is None:
             return False
         if copy.stale or not copy.complete:
             self.world.accuse(f"V3: the copy of {vm} on {self.name} is older than its disk")
-        self.let_in(vm)
+        if self.guard.state not in (GuardState.OPEN, GuardState.CLOSING):
+            self.world.accuse(f"I5: {vm} goes on on {self.name} though its term has closed")
         self.runs(vm)
         return True
 

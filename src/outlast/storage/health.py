@@ -26,5 +26,8 @@ class HostHealth:
     p99_ns: int = 0
     p999_ns: int = 0
     longest_ns: int = 0
-    unheard_ns: int = 0  # the longest time between two network beats of a link that stayed up
+    # how old the newest network beat of a link that stayed up was when the next one came
+    unheard_median_ns: int = 0
+    unheard_p99_ns: int = 0
+    unheard_ns: int = 0  # at most
     wall_s: int = 0  # when it was said

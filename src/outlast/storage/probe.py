@@ -221,9 +221,12 @@ def judge_direct(results: Sequence[dict[str, Any]]) -> Check:
 def sync_check(work: Path, _rounds: int = 0) -> Check:
     """Room, and whether names can be put on the disk. Raises OSError."""
     name = "directories can be synced, there is room"
-    free = shutil.disk_usage(work).free
-    if free < ROOM_MIN:
-        return Check(name, False, f"only {free // 1024**2} MiB are free")
+    usage = shutil.disk_usage(work)
+    room = f"{usage.free // 1024**2} MiB are free"
+    if not usage.total:
+        room = "it does not say how much room there is (Ceph does when its manager, mgr, runs)"
+    elif usage.free < ROOM_MIN:
+        return Check(name, False, f"only {room}")
     fd = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -232,7 +235,7 @@ def sync_check(work: Path, _rounds: int = 0) -> Check:
         return Check(name, False, f"fsync of a directory: {error.strerror}", needed)
     finally:
         os.close(fd)
-    return Check(name, True, f"{free // 1024**2} MiB are free")
+    return Check(name, bool(usage.total), room, needed=bool(usage.total))
 
 
 _CHECKS: tuple[tuple[str, Callable[[Path, int], Check]], ...] = (

@@ -20,7 +20,10 @@ class MarginInfo(BaseModel):
     longest_ms: float = 0
     fence_ms: float = 0
     beat_ms: float = 0  # what a beat takes at best
-    unheard_ms: float = 0  # the longest time between two network beats of a link that stayed up
+    # how old the newest network beat of a link that stayed up was when the next one came
+    unheard_median_ms: float = 0
+    unheard_p99_ms: float = 0
+    unheard_ms: float = 0  # at most
     link_lost_ms: float = 0  # then a link counts as down
     advice: str = ""  # the preset that would suit these beats; "" = the present one does
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
+import os
 import ssl
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -42,6 +43,7 @@ QEMU = "qemu"  # the role of QEMU's certificate: good for the memory of VMs on i
 CA_CERT, CA_KEY = "ca.pem", "ca.key"
 CERT, KEY = "cert.pem", "cert.key"
 CRL, ABOUT = "crl.pem", "cert.json"
+QEMU_CA = "ca-cert.pem"  # the authority's, under the name that QEMU looks for
 AUTHORITY_DAYS = 365 * 30
 HOLDER_DAYS = 365 * 10
 EARLY = timedelta(days=1)
@@ -225,6 +227,12 @@ def peer_role(peercert: Mapping[str, Any] | None) -> str:
     if role not in ROLES:
         raise Refused("the caller's certificate has no role in this pool")
     return role
+
+
+def qemu_folder() -> Path:
+    """Where QEMU looks, or below OUTLAST_ETC when the host keeps its files elsewhere."""
+    etc = os.environ.get("OUTLAST_ETC")
+    return Path(etc) / "qemu" if etc else Path("/etc/pki/qemu")
 
 
 def peer_name(peercert: Mapping[str, Any] | None) -> str:

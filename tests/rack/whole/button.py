@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "power"))
-import ipmi
 import redfish
+from sushy import SushyBmc
 
 from outlast.power import agents
 from outlast.rack import net
@@ -20,8 +20,7 @@ from outlast.rack.lab import POOL, Lab
 
 def bmc_of(lab: Lab, host: str, folder: Path) -> redfish.Bmc:
     """It is the power switch of this host from now on, by fence_redfish; and it answers."""
-    if not (agents.folder_of_agents() / "fence_redfish").exists():
-        pytest.skip("needs fence-agents")
+    _needs_agents()
     where, address = _place(lab, host)
     bmc = net.inside(
         *where, lambda: redfish.Bmc(folder, address, lambda to: lab.rack.power(host, to))
@@ -32,17 +31,22 @@ def bmc_of(lab: Lab, host: str, folder: Path) -> redfish.Bmc:
 
 
 @contextlib.contextmanager
-def ipmi_bmc_of(lab: Lab, host: str, folder: Path) -> Iterator[ipmi.IpmiBmc]:
-    """The same by fence_ipmilan."""
-    if ipmi.missing():
-        pytest.skip(f"needs {ipmi.missing()}")
+def sushy_bmc_of(lab: Lab, host: str, folder: Path) -> Iterator[SushyBmc]:
+    """The same with the emulator of sushy-tools."""
+    _needs_agents()
     where, address = _place(lab, host)
     with contextlib.ExitStack() as left:
         bmc = net.inside(*where, lambda: left.enter_context(
-            ipmi.IpmiBmc(folder, address, lambda to: lab.rack.power(host, to))))  # fmt: skip
-        _set(lab, host, "fence_ipmilan", bmc.options(), ipmi.PASSWORD)
-        assert bmc.asked == ["get power"], "it was not asked whether it answers"
+            SushyBmc(folder, address, lambda to: lab.rack.power(host, to))))  # fmt: skip
+        net.inside(*where, bmc.wait)
+        _set(lab, host, "fence_redfish", bmc.options(), redfish.PASSWORD)
+        assert "GET /redfish/v1" in bmc.asked, "it was not asked whether it answers"
         yield bmc
+
+
+def _needs_agents() -> None:
+    if not (agents.folder_of_agents() / "fence_redfish").exists():
+        pytest.skip("needs fence-agents")
 
 
 def _place(lab: Lab, host: str) -> tuple[tuple[int, int], str]:

@@ -36,6 +36,8 @@ OUTSIDE: Mapping[str, str] = {
     "guard-ended": "told by the program around the core, of the boot before",
     "cpu-baseline": "told of real processors",
     "margin-small": "told of how busy this machine is",
+    "record-waits": "told by the program around the core, of its files",
+    "record-back": "told by the program around the core, of its files",
     "vm-alive": "told when a guest's system is up; how long it boots here is chance",
     "vm-mute": "told when a guest's system is not up for long",
     "agent-away": "told after 0.3 s in a lab; no real program begins within that",

@@ -1,6 +1,6 @@
 """A power switch on real hosts: a host that is cut off is switched off, and its VM starts sooner.
 
-fence_ipmilan, as it is installed, speaks with OpenIPMI's simulator of a BMC on the rack's network,
+fence_redfish, as it is installed, speaks with the emulator of sushy-tools on the rack's network,
 whose button is the rack's own. About 45 seconds, because the timing must leave room between F and
 T_dead.
 """
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from button import ipmi_bmc_of
+from button import sushy_bmc_of
 from evidence import Lives, Story, boots, wait_back
 
 from outlast.rack import net
@@ -37,14 +37,14 @@ def lab(tmp_path: Path, pycache: Path) -> Iterator[Lab]:
 
 def test_a_cut_host_is_switched_off_and_that_is_proof(lab: Lab, tmp_path: Path) -> None:
     host, before, story = lab.where("vm1"), boots(lab), Story(lab)
-    with ipmi_bmc_of(lab, host, tmp_path) as bmc, Lives(lab) as lives:
+    with sushy_bmc_of(lab, host, tmp_path) as bmc, Lives(lab) as lives:
         cut = time.monotonic()
         for network in net.NETS:  # pulled: a reset by its own guard brings nothing back
             lab.rack.link(host, False, network)
         wait_back(lab, before)
         took_s = time.monotonic() - cut
         assert not lives.overlaps()
-        assert "set power 0" in bmc.asked
+        assert bmc.pressed == ["off"]
     print(f"runs again after {took_s:.1f} s")
     assert took_s > F_S, "before its own guard had ended it"
     assert lab.rack.status()["hosts"][host]["power"] == "off"

@@ -6,6 +6,7 @@ that nothing it has queued can ever be written. About 75 seconds.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -62,10 +63,21 @@ def boot_id(lab: Lab, host: str) -> str:
 
 
 def test_a_stall_for_good_ends_its_vms_before_others_start_them(lab: Lab) -> None:
-    """The stall ends with the host's reset, so it rejoins by itself."""
-    host = lab.where("vm1")
+    """The stall ends with the host's reset, so it rejoins by itself, and says why it went down."""
+    host, story = lab.where("vm1"), Story(lab)
     lose(lab, host, lambda: lab.rack.storage("stall", host))
     lab.wait_members(lab.hosts)
+    (why,) = story.wait("guard-ended", about=host)["guard-ended"]
+    print(why)
+    assert "its guard" in why and "the term is open" not in why
+    (own,) = (lab.folder / host).rglob("journal.jsonl")
+
+    def all_told() -> bool:
+        lines = [json.loads(line) for line in own.read_text().splitlines() if line]
+        mine = {one["id"] for one in lines if one["wall_s"] > story.since_wall_s}
+        return mine <= {entry.id for entry in story.entries()}
+
+    lab.wait(all_told, 15, f"what {host} could only tell its own disk is not on the timeline")
 
 
 def test_a_pulled_storage_cable(lab: Lab) -> None:

@@ -1,6 +1,6 @@
 """Bad input and trouble with hosts, their hypervisors and single VMs, on real parts.
 
-About 60 seconds.
+About 75 seconds.
 """
 
 from __future__ import annotations
@@ -157,6 +157,36 @@ def test_virsh_destroy_behind_its_back_is_mended(lab: Lab) -> None:
         assert [life.host for life in lives.of("vm2")] == [host, host]
         assert not lives.overlaps()
     story.wait("vm-crashed", "vm-starts", "vm-runs", about="vm2")
+
+
+# ---- its own disk
+
+VAR = "/var/lib/outlast"
+SMALL_AND_FULL = f"""set -e
+rm -rf /tmp/var && cp -a {VAR} /tmp/var
+mount -t tmpfs -o size=2m outlast-test {VAR} && cp -a /tmp/var/. {VAR}
+dd if=/dev/zero of={VAR}/ballast bs=4k 2>/dev/null || true
+"""
+LARGE_AGAIN = f"cp -a {VAR}/. /tmp/var; umount -l {VAR}; cp -a /tmp/var/. {VAR}"
+
+
+def test_a_host_whose_own_disk_is_full_says_so_and_goes_on(lab: Lab) -> None:
+    """Its beats, VMs and wishes go on, and an agent that begins just then works too."""
+    host, story, before = lab.where("vm1"), Story(lab), boots(lab)
+    assert lab.rack.exec(host, ["sh", "-c", SMALL_AND_FULL]).returncode == 0
+    try:
+        story.wait("record-waits", about=f"{host} cannot write", timeout_s=40)
+        os.kill(lab.rack.service_pid(host, "outlast-agent"), signal.SIGKILL)
+        story.wait("agent-started", "member", about=host, timeout_s=40)
+        lab.wait_running(lab.vms, 40)
+        assert boots(lab) == before, "VMs run on"
+        lab.kill_qemu("vm1")
+        wait_back(lab, {"vm1": before["vm1"]})
+        assert lab.where("vm1") == host, "it is started again where it was"
+    finally:
+        lab.rack.exec(host, ["rm", f"{VAR}/ballast"])
+    story.wait("record-back", about=host, timeout_s=40)
+    assert lab.rack.exec(host, ["sh", "-c", LARGE_AGAIN]).returncode == 0
 
 
 # ---- libvirtd

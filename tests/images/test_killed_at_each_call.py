@@ -1,0 +1,275 @@
+"""Work on images, killed before each call of the operating system that it makes, one after another.
+
+Rule: a child of this process does the work and dies by SIGKILL before the Nth call that changes
+something. Then nothing
+half-made may be visible, nothing that was there may be lost, and a second try does the whole of
+it. What qemu-img does by itself is killed at random moments (test_image_import.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from types import SimpleNamespace
+
+import image_files as make
+import pytest
+
+from outlast.agent.backups import Backups
+from outlast.agent.service import Borrowed
+from outlast.images import work
+from outlast.images.backups import all_of
+from outlast.images.clean import clean, found
+from outlast.images.clones import Wanted, of_template
+from outlast.images.library import Library
+from outlast.images.making import make_vm
+from outlast.images.pace import silent
+from outlast.images.templates import Templates
+from outlast.images.uploads import Uploads
+from outlast.model import Disk, VmRecord, VmSpec
+from outlast.pool.facts import Held
+from outlast.storage.posix import PosixRegister
+from outlast.storage.records import vm_from, vm_to
+from outlast.wire.disks import BackupWish
+
+# what changes something that the next process sees
+CHANGES = frozenset(
+    {"mkdir", "rmdir", "rename", "replace", "link", "unlink", "remove", "write", "pwrite",
+     "truncate", "ftruncate", "chmod", "utime"}
+)  # fmt: skip
+
+
+def dies_before(number: int, act: Callable[[], object]) -> bool:
+    """Do it in a child that is killed before that call; False: it had made all its calls."""
+    left = number
+
+    def watch(_frame: object, event: str, function: object) -> None:
+        nonlocal left
+        if event == "c_call" and getattr(function, "__name__", "") in CHANGES:
+            left -= 1
+            if not left:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            threading.setprofile(watch)  # jobs have threads of their own
+            sys.setprofile(watch)
+            act()
+            status = 0
+        finally:
+            sys.setprofile(None)
+            os._exit(status)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in {0, -signal.SIGKILL}, "it failed by itself"
+    return code != 0
+
+
+class Idle:
+    """The service of a host on which no VM runs, as far as a backup asks for it."""
+
+    picture = SimpleNamespace(
+        me=SimpleNamespace(host="a"),
+        facts=SimpleNamespace(registers_ready=True, local_ready=True, local={}),
+    )
+
+    def __init__(self, shop: Shop) -> None:
+        self.pool_dir, self._shop = str(shop.dir), shop
+
+    def read_vm(self, name: str) -> Held[VmRecord] | None:
+        record = self._shop.vm(name)
+        return Held(1, record, 0) if record else None
+
+    def read_lease(self, _vm: str) -> None:
+        return None
+
+    @contextlib.contextmanager
+    def borrow(self, vm: str, _why: str) -> Iterator[Borrowed]:
+        record = self._shop.vm(vm)
+        assert record is not None
+        yield Borrowed(record, tuple)
+
+
+class Shop:
+    """A pool with the image `base`, its template `golden` and its linked clone `old`."""
+
+    def __init__(self, pool_dir: Path, outside: Path) -> None:
+        self.dir, self.outside, self.backups = pool_dir, outside, outside / "backups"
+        self.backups.mkdir()
+        self.whole: set[tuple[int, int, int]] = set()  # files that were compared already
+        for name in ("reg", "tmp"):
+            (pool_dir / name).mkdir()
+        self.disk = make.raw(outside / "disk.img")
+        self.library, self.templates = Library(pool_dir), Templates(pool_dir)
+        self.uploads = Uploads(pool_dir)
+        self.library.take("base", str(self.disk), rate_bytes_s=0)
+        self.templates.create("golden", "base", 64, 1)
+        self.deploy("old")
+
+    # ---- what is done
+
+    def take(self) -> None:
+        self.library.take("new", str(self.disk), rate_bytes_s=0)
+
+    def upload(self) -> None:
+        data = self.disk.read_bytes()
+        got = self.uploads.begin("new", len(data), hashlib.sha256(data).hexdigest()).got_bytes
+        for at in range(got, len(data), 400_000):
+            self.uploads.append("new", at, data[at : at + 400_000])
+        self.uploads.take("new", 0, silent)
+
+    def remove_image(self) -> None:
+        self.library.remove("new")
+
+    def template(self) -> None:
+        self.templates.create("new", "base", 64, 1)
+
+    def remove_template(self) -> None:
+        self.templates.remove("new")
+
+    def deploy(self, name: str = "new") -> None:
+        source = of_template(self.dir, self.templates.get("golden"))
+
+        def create(paths: list[str]) -> None:
+            disks = tuple(Disk(str(self.dir / path), "qcow2") for path in paths)
+            record = VmRecord(VmSpec(name, f"u-{name}", 64, 1, disks))
+            assert self.register().swap(f"vm/{name}", self.version(name), vm_to(record)).ok
+
+        make_vm(self.dir, name, source, Wanted(), create)
+
+    def export(self) -> None:
+        self.library.export("base", self.outside / "out.vmdk", "vmdk", rate_bytes_s=0)
+
+    def backup(self) -> None:
+        backups = Backups(Idle(self), lambda: 0.0)  # type: ignore[arg-type]
+        backups.begin("old", BackupWish(folder=str(self.backups), rate_bytes_s=0))
+        while (status := backups.status("old")).state == "running":
+            time.sleep(0.01)
+        assert status.state == "done", status.sentence
+
+    # ---- what is there then
+
+    def register(self) -> PosixRegister:
+        return PosixRegister(self.dir, "test")
+
+    def version(self, name: str) -> int:
+        return self.register().read(f"vm/{name}")[0]
+
+    def vm(self, name: str) -> VmRecord | None:
+        value = self.register().read(f"vm/{name}")[1]
+        record = vm_from(value) if value else None
+        return None if record is None or record.deleted else record
+
+    def has_image(self) -> bool:
+        return "new" in {image.name for image in self.library.all()}
+
+    def has_template(self) -> bool:
+        return "new" in {template.name for template in self.templates.all()}
+
+    def has_no_image(self) -> bool:
+        return not self.has_image()
+
+    def has_no_folder(self) -> bool:
+        return not (self.templates.folder / "new").exists()
+
+    def has_vm(self) -> bool:
+        return self.vm("new") is not None
+
+    def has_backup(self) -> bool:
+        return bool(all_of(self.backups, "old"))
+
+    def has_file(self) -> bool:
+        return (self.outside / "out.vmdk").exists()
+
+    def check(self) -> None:
+        """All that can be seen is whole, and what was there before still is."""
+        images = {image.name: self.library.files(image) for image in self.library.all()}
+        templates = {one.name: self.templates.files(one) for one in self.templates.all()}
+        assert (set(images) - {"new"}, set(templates) - {"new"}) == ({"base"}, {"golden"})
+        old, new = self.vm("old"), self.vm("new")
+        assert old is not None
+        vms = [Path(disk.path) for vm in (old, new) if vm for disk in vm.spec.disks]
+        exports = [self.outside / "out.vmdk"] if self.has_file() else []
+        exports += [file for saved in all_of(self.backups, "old") for file in saved.files]
+        for path in chain(*images.values(), *templates.values(), vms, exports):
+            seen = path.stat()
+            state = (seen.st_ino, seen.st_size, seen.st_mtime_ns)
+            if state not in self.whole:
+                assert make.same_disk(self.disk, "raw", path, path.suffix[1:]), path
+                self.whole.add(state)
+
+    # ---- as if it had not been
+
+    def forget(self) -> None:
+        if (vm := self.vm("new")) is not None:
+            gone = vm_to(replace(vm, deleted=True))
+            assert self.register().swap("vm/new", self.version("new"), gone).ok
+            Path(vm.spec.disks[0].path).unlink()
+        if self.has_image():
+            self.remove_image()
+        if self.has_template():
+            self.remove_template()
+        (self.outside / "out.vmdk").unlink(missing_ok=True)
+        for saved in all_of(self.backups, "old"):
+            work.discard(saved.folder)
+
+
+@pytest.fixture
+def shop() -> Iterator[Shop]:
+    """In memory, where there is such a place: a killed process loses nothing that it wrote."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        pool_dir = Path(folder) / "pool"
+        (pool_dir / "images").mkdir(parents=True)
+        yield Shop(pool_dir, Path(folder))
+
+
+Act = Callable[[Shop], None]
+Seen = Callable[[Shop], bool]
+
+
+@pytest.mark.parametrize(
+    ("before", "act", "after"),
+    [
+        (Shop.forget, Shop.take, Shop.has_image),
+        (Shop.forget, Shop.upload, Shop.has_image),
+        (Shop.forget, Shop.template, Shop.has_template),
+        (Shop.forget, Shop.deploy, Shop.has_vm),
+        (Shop.forget, Shop.export, Shop.has_file),
+        (Shop.forget, Shop.backup, Shop.has_backup),
+        (Shop.take, Shop.remove_image, Shop.has_no_image),
+        (Shop.template, Shop.remove_template, Shop.has_no_folder),
+    ],
+    ids=lambda one: getattr(one, "__name__", "").strip("<>"),
+)
+def test_killed_before_each_call_nothing_is_half_and_a_second_try_works(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, before: Act, act: Act, after: Seen
+) -> None:
+    number, died = 0, True
+    while died:
+        number += 1
+        before(shop)
+        assert not after(shop)
+        died = dies_before(number, lambda: act(shop))
+        shop.check()
+        with monkeypatch.context() as later:
+            later.setattr(work, "STILL_S", -1.0)  # a minute later
+            if not after(shop):
+                act(shop)
+            clean(shop.dir)
+            work.clean(shop.backups)  # as the next backup does
+        assert after(shop)
+        shop.check()
+        assert found(shop.dir, [shop.backups]) == []
+    assert number >= 5
