@@ -177,6 +177,18 @@ def test_seconds_follow_from_the_timing_and_the_measured_starts(
     assert [r.vm for r in slow.failure.restarts] == ["web1"]
 
 
+def test_a_link_that_came_late_is_down_sooner() -> None:
+    def network(**margin: float) -> tuple[float, float]:
+        found = rehearse(changed("a", margin=MarginInfo(**margin)), picture(), TIMING, "b",
+                         "network", [])  # fmt: skip
+        assert found.earliest_s is not None
+        assert found.latest_s is not None
+        return found.earliest_s, found.latest_s
+
+    (soon, latest), (late, same) = network(unheard_p99_ms=3000), network()
+    assert (late - soon, same) == (pytest.approx(3.0), latest)
+
+
 def test_an_agent_that_dies_touches_no_vm_and_a_master_is_replaced() -> None:
     found = rehearse(status(), picture(), TIMING, "a", "agent", [])
     assert found.latest_s is None
