@@ -220,7 +220,7 @@ def test_calls_out_of_web_pages_are_refused(a: Host) -> None:
 
 
 def test_a_bug_is_internal_and_tells_no_secrets(a: Host) -> None:
-    def broken(_since: float, _limit: int) -> None:
+    def broken(_since: float, _limit: int, _until: float) -> None:
         raise RuntimeError("secret detail")
 
     a.service.timeline = broken  # type: ignore[method-assign,assignment]
@@ -233,7 +233,7 @@ def test_a_hanging_storage_never_hangs_the_server(a: Host, monkeypatch: pytest.M
     monkeypatch.setattr(workers, "CALLS_MAX", 3)
     gate = threading.Event()
 
-    def hang(_since: float, _limit: int) -> list[dict[str, object]]:
+    def hang(_since: float, _limit: int, _until: float) -> list[dict[str, object]]:
         gate.wait(20)
         return []
 
