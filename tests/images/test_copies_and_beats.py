@@ -22,7 +22,7 @@ from outlast.storage.heartbeat import HeartbeatFile
 
 GIGABIT_BYTES_S, SCALE = 119 << 20, 60
 GROUPS = Path("/sys/fs/cgroup/blkio")
-SOURCE_MIB, BEAT_S = 6, 0.05
+SOURCE_MIB, BEAT_S = 8, 0.05
 needs = pytest.mark.skipif(
     os.geteuid() != 0 or not GROUPS.is_dir(), reason="needs root and the controller blkio"
 )

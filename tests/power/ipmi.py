@@ -1,7 +1,7 @@
 """A BMC that speaks IPMI: OpenIPMI's own simulator, with a power button of ours behind it.
 
 What the simulator asks its button for is a shell script's work (ipmi_sim_cmd(5)): the state is a
-file. A press waits until `act` has been told of it and has returned, as with redfish.py.
+file. A press waits until `act` has been told of it and has returned, as with sushy.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A small Redfish service: one computer with a power button, as a BMC offers it, over TLS.
 
 Only what a fence agent asks for; it keeps what it was asked. `obeys` False: it says "done" and does
-nothing, as a broken BMC does. `act` is told of each press of the button that it obeys.
+nothing, as a broken BMC does.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import http.server
 import json
 import ssl
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 from cryptography import x509
@@ -47,11 +46,9 @@ def certificate(folder: Path) -> Path:
 class Bmc(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(
-        self, folder: Path, address: str = "127.0.0.1", act: Callable[[str], object] = str
-    ) -> None:
-        super().__init__((address, 0), Handler)
-        self.power, self.obeys, self.act = "On", True, act
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.power, self.obeys = "On", True
         self.asked: list[str] = []
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate(folder))
@@ -118,5 +115,4 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self._known():
             if self.server.obeys:
                 self.server.power = "Off" if body.get("ResetType") == "ForceOff" else "On"
-                self.server.act(self.server.power.lower())
             self._answer(204)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import http.server
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -19,7 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import bcrypt
-from redfish import PASSWORD, USER, certificate
+from redfish import PASSWORD as PASSWORD
+from redfish import USER, certificate
 
 SYSTEM = str(uuid.UUID(int=7))
 START_S = 60.0
@@ -84,6 +86,11 @@ class SushyBmc:
                 return
             assert time.monotonic() < end, self.asked
             time.sleep(0.1)
+
+    def fall_silent(self) -> None:
+        """As without power: it takes calls and answers none."""
+        assert self._emulator is not None
+        self._emulator.send_signal(signal.SIGSTOP)
 
     @property
     def asked(self) -> str:

@@ -10,43 +10,26 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "power"))
-import redfish
-from sushy import SushyBmc
+from sushy import PASSWORD, SushyBmc
 
 from outlast.power import agents
 from outlast.rack import net
 from outlast.rack.lab import POOL, Lab
 
 
-def bmc_of(lab: Lab, host: str, folder: Path) -> redfish.Bmc:
-    """It is the power switch of this host from now on, by fence_redfish; and it answers."""
-    _needs_agents()
-    where, address = _place(lab, host)
-    bmc = net.inside(
-        *where, lambda: redfish.Bmc(folder, address, lambda to: lab.rack.power(host, to))
-    )
-    _set(lab, host, "fence_redfish", bmc.options(), redfish.PASSWORD)
-    assert "GET /redfish/v1" in bmc.asked[0], "it was not asked whether it answers"
-    return bmc
-
-
 @contextlib.contextmanager
-def sushy_bmc_of(lab: Lab, host: str, folder: Path) -> Iterator[SushyBmc]:
-    """The same with the emulator of sushy-tools."""
-    _needs_agents()
+def bmc_of(lab: Lab, host: str, folder: Path) -> Iterator[SushyBmc]:
+    """It is the power switch of this host from now on, by fence_redfish; and it answers."""
+    if not (agents.folder_of_agents() / "fence_redfish").exists():
+        pytest.skip("needs fence-agents")
     where, address = _place(lab, host)
     with contextlib.ExitStack() as left:
         bmc = net.inside(*where, lambda: left.enter_context(
             SushyBmc(folder, address, lambda to: lab.rack.power(host, to))))  # fmt: skip
         net.inside(*where, bmc.wait)
-        _set(lab, host, "fence_redfish", bmc.options(), redfish.PASSWORD)
+        _set(lab, host, "fence_redfish", bmc.options(), PASSWORD)
         assert "GET /redfish/v1" in bmc.asked, "it was not asked whether it answers"
         yield bmc
-
-
-def _needs_agents() -> None:
-    if not (agents.folder_of_agents() / "fence_redfish").exists():
-        pytest.skip("needs fence-agents")
 
 
 def _place(lab: Lab, host: str) -> tuple[tuple[int, int], str]:

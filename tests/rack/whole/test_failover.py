@@ -37,10 +37,9 @@ def test_a_dead_hosts_vms_run_elsewhere_and_it_comes_back(lab: Lab, tmp_path: Pa
     host = next(h for h in lab.hosts if h != master)
     lost = victims(lab, host)
     assert lost, f"{host} has no VM to lose"
-    bmc = bmc_of(lab, host, tmp_path)
-    bmc.shutdown()  # its door stays open, but nobody is in
     story, before = Story(lab), boots(lab)
-    with Lives(lab) as lives:
+    with bmc_of(lab, host, tmp_path) as bmc, Lives(lab) as lives:
+        bmc.fall_silent()
         cut = time.monotonic()
         lab.rack.power(host, "off")
         print(f"{len(lost)} VMs back after {wait_back(lab, {vm: before[vm] for vm in lost}):.2f} s")
@@ -58,7 +57,6 @@ def test_a_dead_hosts_vms_run_elsewhere_and_it_comes_back(lab: Lab, tmp_path: Pa
     lab.rack.power(host, "on")
     lab.wait_members(lab.hosts)
     assert f"{host} joins" in " ".join(story.wait("view-changed", about="joins")["view-changed"])
-    bmc.server_close()
 
 
 def test_the_story_is_told_by_the_command(lab: Lab) -> None:

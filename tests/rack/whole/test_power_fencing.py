@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from button import sushy_bmc_of
+from button import bmc_of
 from evidence import Lives, Story, boots, wait_back
 
 from outlast.rack import net
@@ -37,7 +37,7 @@ def lab(tmp_path: Path, pycache: Path) -> Iterator[Lab]:
 
 def test_a_cut_host_is_switched_off_and_that_is_proof(lab: Lab, tmp_path: Path) -> None:
     host, before, story = lab.where("vm1"), boots(lab), Story(lab)
-    with sushy_bmc_of(lab, host, tmp_path) as bmc, Lives(lab) as lives:
+    with bmc_of(lab, host, tmp_path) as bmc, Lives(lab) as lives:
         cut = time.monotonic()
         for network in net.NETS:  # pulled: a reset by its own guard brings nothing back
             lab.rack.link(host, False, network)
