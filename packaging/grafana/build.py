@@ -32,13 +32,24 @@ POOLS: list[Panel] = [
      "The most that one failure would leave so."),
     ("VMs by state", "sum by (pool, state) (outlast_pool_vms)", "{{pool}} {{state}}", "short", ""),
     ("Free memory", "outlast_pool_free_memory_bytes", "{{pool}}", "bytes", ""),
+    ("Busy cores", "outlast_pool_busy_cores", "{{pool}}", "short", "Of all members, smoothed."),
     ("HA is off", "outlast_pool_ha_off", "{{pool}}", "short", "1 while it is off for all VMs."),
 ]  # fmt: skip
 HOSTS: list[Panel] = [
     ("Member", "outlast_host_member", "{{pool}} {{host}}", "short", ""),
     ("VMs", "outlast_host_vms", "{{pool}} {{host}}", "short", ""),
     ("Free memory", "outlast_host_free_memory_bytes", "{{pool}} {{host}}", "bytes", ""),
-]
+    ("Memory in use", "outlast_host_used_memory_bytes", "{{pool}} {{host}}", "bytes",
+     "Whoever uses it, VMs or not."),
+    ("Busy cores", "outlast_host_busy_cores", "{{pool}} {{host}}", "short", ""),
+    ("Heartbeat margin", "outlast_host_heartbeat_margin_seconds", "{{pool}} {{host}}", "s",
+     "Least time that was left, within a day, until it would have ended its VMs."),
+    ("Storage delay", "outlast_host_storage_delay_seconds", "{{pool}} {{host}}", "s",
+     "How much longer than at best one beat in a hundred takes."),
+    ("Not as it should be", "outlast_host_lights", "{{pool}} {{host}}", "short",
+     "How many things; the host's page says which."),
+    ("In maintenance", "outlast_host_maintenance", "{{pool}} {{host}}", "short", ""),
+]  # fmt: skip
 MANAGERS: list[Panel] = [
     ("Leads", "outlast_manager_leads", "{{instance}}", "short", ""),
     ("Database works", "outlast_manager_database_up", "{{instance}}", "short", ""),

@@ -233,7 +233,7 @@ def test_a_hanging_storage_never_hangs_the_server(a: Host, monkeypatch: pytest.M
     monkeypatch.setattr(workers, "CALLS_MAX", 3)
     gate = threading.Event()
 
-    def hang(_since: float, _limit: int) -> list[dict[str, object]]:
+    def hang(_since: float, _limit: int, _until: float) -> list[dict[str, object]]:
         gate.wait(20)
         return []
 

@@ -14,7 +14,7 @@ from outlast.agent.server import Server
 from outlast.agent.server_thread import ServerThread
 from outlast.cli.render import why_lines
 from outlast.errors import InvalidInput, NotFound
-from outlast.pool.journal import note
+from outlast.pool.journal import Note, note
 from outlast.wire.client import AgentClient
 
 BEGAN_S = round(time.time()) - 100
@@ -97,6 +97,30 @@ def test_a_vm_that_was_started_for_the_first_time(service: MemoryService) -> Non
     assert told == (
         "new runs on b since 21, because it is wanted and runs nowhere: "
         "b was chosen: most is left at 20; QEMU running at 21"
+    )
+
+
+def test_a_vm_that_a_drill_ended_and_one_that_died_later(service: MemoryService) -> None:
+    drill = {"kind": "vm", "what": "ends new", "for_s": 15, "by": "anna", "foreseen": "new on b"}
+    died, runs = note("vm-crashed", vm="new", host="b", why="its QEMU ended"), note(
+        "vm-runs", vm="new", host="b")  # fmt: skip
+    begins = note("drill-begins", host="b", vm="new", **drill)
+    told = (runs, begins, died, note("vm-starts", vm="new", host="b", why="it died"), runs)
+    later = (died, note("vm-starts", vm="new", host="b", why="it died"), runs)
+
+    def answer(notes: tuple[Note, ...]) -> str:
+        service.notes = linked(
+            [{"wall_s": BEGAN_S + n, "host": "b", "code": one.code, "sentence": one.sentence,
+              "fields": dict(one.fields)} for n, one in enumerate(notes)]
+        )  # type: ignore[assignment]  # fmt: skip
+        return Api(service).why_vm("new").told(lambda s: f"{s - BEGAN_S:.0f}")
+
+    assert answer(told) == (
+        "new runs on b since 4, because a drill of b began: drill 'vm', as anna wished at 1; "
+        "its QEMU ended at 2; QEMU running at 4"
+    )
+    assert answer((*told, *later)) == (
+        "new runs on b since 7, because new died on b: its QEMU ended at 5; QEMU running at 7"
     )
 
 

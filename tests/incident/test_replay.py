@@ -205,6 +205,15 @@ def test_a_masked_incident_names_no_storage(death: Recorded, tmp_path: Path) -> 
     assert "flash" not in whole and "customer" not in whole
 
 
+def test_what_could_not_be_read_again_is_not_written(
+    death: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "MEMBER_MAX", 1 << 10)
+    with pytest.raises(InvalidInput, match="were recorded in this time, 0 are the most"):
+        archive.export(tmp_path / "i.zip", list(read(death.lives[0])), [], masked=False)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_files_that_are_no_incident(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         archive.load(tmp_path / "none.zip")

@@ -44,6 +44,7 @@ class Process:
         """real: a pool to follow; with it or settings it is set up without commands: quicker."""
         self.root, self.port = root, config.pop("port", 0) or free_port()
         root.mkdir(parents=True, exist_ok=True)
+        self.trusted = root / "var/manager/tls/cert.pem"
         self.environment = os.environ | {
             "OUTLAST_ETC": str(root / "etc"), "OUTLAST_VAR": str(root / "var"),
             "PYTHONPATH": str(SRC),
@@ -66,7 +67,7 @@ class Process:
     def command(self, *arguments: str, typed: str = "", fails: bool = False) -> str:
         done = subprocess.run(
             [sys.executable, "-c", RUN, *arguments], env=self.environment, input=typed, text=True,
-            capture_output=True, timeout=30, check=False,
+            capture_output=True, timeout=180, check=False,
         )  # fmt: skip
         assert (done.returncode != 0) == fails, done.stderr
         assert "Traceback" not in done.stderr
@@ -101,7 +102,7 @@ class Process:
         return (self.root / "log").read_text()
 
     def connect(self, timeout_s: float = 10) -> http.client.HTTPSConnection:
-        context = ssl.create_default_context(cafile=str(self.root / "var/manager/tls/cert.pem"))
+        context = ssl.create_default_context(cafile=str(self.trusted))
         return http.client.HTTPSConnection(
             "127.0.0.1", self.port, timeout=timeout_s, context=context
         )

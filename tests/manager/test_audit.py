@@ -32,6 +32,7 @@ BARE = {
     ("POST", f"{V}/pools/{{pool}}/rolling-maintenance/said"): "the same",
     ("POST", f"{V}/pools/{{pool}}/rolling-maintenance/go-on"): "the same",
     ("POST", f"{V}/pools/{{pool}}/rolling-maintenance/end"): "the same",
+    ("PUT", f"{V}/pools/{{pool}}/images/{{image}}/upload"): "a piece; its beginning has the line",
     ("POST", f"{V}/tasks/{{task}}/cancel"): "leaves the line of the wish that it is",
     ("POST", f"{V}/tokens"): "a token makes none; see the next test",
     ("DELETE", f"{V}/tokens/{{token}}"): "the same",
@@ -162,7 +163,17 @@ def _equipment(told: Told, pool: str, root: Path) -> None:
     assert told("DELETE", f"{pool}/images/deb") == ("image-remove", "", "removed")
     action, _, after = told("POST", f"{pool}/templates/small/deploy", {"name": "new"})
     assert (action, after) == ("create", 'of template small: {"name":"new"}')
+    assert told("POST", f"{pool}/vms/new/template", {"name": "cast"}) == (
+        "template-of-vm", "", '{"name":"cast"}',
+    )  # fmt: skip
+    told("DELETE", f"{pool}/templates/cast")
     told("DELETE", f"{pool}/vms/new?with_disks=true")
+    upload = f"{pool}/images/mine/upload"
+    action, _, after = told("POST", upload, {"size_bytes": 512, "key": "mine.raw"})
+    assert (action, after) == ("image-upload", '{"size_bytes":512,"key":"mine.raw"}')
+    sent = told.desk.call("PUT", f"{V}{upload}?offset=0", raw=bytes(512), token=told.token)
+    assert sent.status == 200
+    assert told("POST", f"{upload}/import")[0] == "image-import"
     assert told("DELETE", f"{pool}/templates/small") == ("template-remove", "", "removed")
 
 

@@ -65,7 +65,7 @@ def test_the_dashboard_shows_what_is_exported(desk: Desk, real: RealPool, admin:
     panels = [p for p in made["panels"] if p["type"] != "row"]
     assert len({p["id"] for p in made["panels"]}) == len(made["panels"])
     places = {(p["gridPos"]["x"], p["gridPos"]["y"]) for p in panels}
-    assert len(places) == len(panels) == 21
+    assert len(places) == len(panels) == 28
     for one in panels:
         (target,) = one["targets"]
         query = target["expr"]

@@ -19,6 +19,7 @@ from process import Process
 from outlast.errors import OutlastError
 from outlast.manager.config import Config, Place, make_certificate
 from outlast.manager.serve import serve
+from outlast.wire import seal
 
 V = "/api/v1"
 
@@ -87,6 +88,28 @@ def test_the_commands_for_people(server: tuple[Process, RealPool, str]) -> None:
     assert "no administrator" in made.command("manager", "user", "remove", "anna", fails=True)
     made.command("manager", "user", "remove", "bert")
     assert real.id in made.command("manager", "pools")
+
+
+def test_it_serves_with_a_certificate_of_the_pool(tmp_path: Path) -> None:
+    """Whoever trusts the pool trusts it; settings are told and changed by commands."""
+    authority, pki = tmp_path / "authority", tmp_path / "pki"
+    authority.mkdir()
+    seal.create_authority(authority)
+    names = ["m1.example", "127.0.0.1"]
+    key, cert = seal.issue_host(authority, "m1", "u", (), "manager", names=names)
+    seal.install(pki, authority, key, cert)
+    made = Process(tmp_path / "manager")
+    bad = made.command("manager", "init", "--pki", str(authority), fails=True)
+    assert "no certificate can be taken" in bad
+    made.command("manager", "init", "--pki", str(pki))
+    assert stat.S_IMODE((made.root / "var/manager/tls/cert.key").stat().st_mode) == 0o600
+    made.command("manager", "set", "--events-days", "12")
+    assert "events_days    12  (database)" in made.command("manager", "settings")
+    assert "not between 1" in made.command("manager", "set", "--tasks-days", "0", fails=True)
+    made.trusted = authority / "ca.pem"
+    made.start()
+    assert made.call("GET", f"{V}/health")[0] == 200
+    made.kill()
 
 
 def test_a_second_one_does_not_start_beside_it(server: tuple[Process, RealPool, str]) -> None:

@@ -91,6 +91,16 @@ def test_a_host_without_anything_left_is_told_in_plain_words() -> None:
     ), said
 
 
+def test_what_is_true_of_several_hosts_is_said_once() -> None:
+    down = tuple(Host(name, 8, 4, HostState.DOWN, why="it is dead") for name in "yz")
+    picture = Picture((*hosts(*[8] * 7), *down))
+    why = best(picture, Vm("x", 4, 2, preferred=("a",))).why
+    assert why.endswith(
+        "; b, c, d, e and 2 more are not on its list of preferred hosts; y is down: it is dead; "
+        "z is down: it is dead"
+    )
+
+
 @given(pools(), st.data())
 def test_the_fast_rules_and_the_words_agree(picture: Picture, data: st.DataObject) -> None:
     layout = Layout(picture)

@@ -31,7 +31,8 @@ PAGES = {
     "maintain": f"{HOST}/maintain", "drill": f"{HOST}/drill",
     "new-vm": f"/pools/{POOL}/new-vm", "edit": f"{VM}/set", "settings": f"/pools/{POOL}/settings",
     "networks": f"/pools/{POOL}/networks", "storage": f"/pools/{POOL}/storage",
-    "images": f"/pools/{POOL}/images", "new-network": f"/pools/{POOL}/networks/create",
+    "images": f"/pools/{POOL}/images", "upload": f"/pools/{POOL}/images/upload",
+    "new-network": f"/pools/{POOL}/networks/create",
     "add-storage": f"/pools/{POOL}/storage/add", "deploy": f"/pools/{POOL}/templates/small/deploy",
 }  # fmt: skip
 

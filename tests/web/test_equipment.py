@@ -151,6 +151,9 @@ def test_an_import_is_cancelled_by_who_may_import(own_site: Site) -> None:
     form = form_of(own_site, path) | {"name": "alma", "source": "https://images.example/a.qcow2"}
     own_site.post(path, form)
     page = own_site.until(f"{POOL}/images", "fetching alma")
+    own_site.pools["frankfurt-a"].change_host("fra-kvm-02", api="pretend:7791")
+    own_site.tell()
+    page = own_site.until(f"{POOL}/images", "by fra-kvm-02")
     assert "outlast --agent https://pretend:7791 image cancel alma" in page
     found = re.search(r'action="(/tasks/[0-9a-f]+/cancel)"', page)
     assert found and "Cancel the import" not in own_site.get(f"{POOL}/images", "vera").body.decode()

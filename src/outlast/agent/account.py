@@ -23,6 +23,8 @@ FELL: Mapping[str, str] = {
     "host-off": "{host} is off for certain",
     "host-closed": "{host} ended its term",
     "host-anew": "{host} began anew",
+    "vm-crashed": "{vm} died on {host}",
+    "drill-begins": "a drill of {host} began",
 }
 Entries = Sequence[TimelineEntry]
 
@@ -113,6 +115,15 @@ def _post_mortem(step: TimelineEntry, _: Entries) -> list[Moment]:
     return [Moment(words=words, wall_s=step.wall_s)]
 
 
+def _died(step: TimelineEntry, _: Entries) -> list[Moment]:
+    return [Moment(words=str(step.fields.get("why")), wall_s=step.wall_s)]
+
+
+def _drill(step: TimelineEntry, _: Entries) -> list[Moment]:
+    words = f"drill '{step.fields.get('kind')}', as {step.fields.get('by')} wished"
+    return [Moment(words=words, wall_s=step.wall_s)]
+
+
 def _as_it_is(step: TimelineEntry, _: Entries) -> list[Moment]:
     return [Moment(words=step.sentence, wall_s=step.wall_s)]
 
@@ -125,6 +136,7 @@ def _nothing(step: TimelineEntry, _: Entries) -> list[Moment]:
 _WORDS: Mapping[str, Callable[[TimelineEntry, Entries], list[Moment]]] = {
     "host-silent": _silent, "order-given": _chosen, "view-changed": _view, "lease-taken": _lease,
     "vm-starts": _nothing, "vm-runs": _runs, "vm-alive": _alive, "guard-ended": _post_mortem,
+    "vm-crashed": _died, "drill-begins": _drill,
 }  # fmt: skip
 
 

@@ -177,7 +177,8 @@ class Drills:
             "host": drill.host, "kind": drill.kind, "what": _what(drill), "for_s": drill.for_s,
             "by": drill.by,
         }  # fmt: skip
-        self._tell(note("drill-begins", **fields, foreseen=names))
+        about = {"vm": drill.vm} if drill.kind == "vm" else {}
+        self._tell(note("drill-begins", **fields, **about, foreseen=names))
         if drill.kind == "agent":
             self._ended.wait(FLUSH_S)
             self._means.end_agent()

@@ -26,7 +26,15 @@ ABOUT_HOST = frozenset(
     }
 )  # fmt: skip
 ASIDE = frozenset(
-    {"order-refused", "backup-made", "backup-failed", "backup-late", "vm-alive", "vm-mute"}
+    {
+        "order-refused",
+        "backup-made",
+        "backup-failed",
+        "backup-late",
+        "vm-alive",
+        "vm-mute",
+        "drill-begins",
+    }
 )
 BACK = frozenset({"member", "storage-back"})  # a host is well again
 HINT = "outlast pool timeline --since 7d"

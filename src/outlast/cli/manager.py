@@ -44,13 +44,19 @@ def init(
     ] = None,
     certificate: Annotated[str, typer.Option(help="PEM file of your own CA's certificate.")] = "",
     key: Annotated[str, typer.Option(help="And its key.")] = "",
-) -> None:
+    pki: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Or serve with a certificate of a pool's CA: cert.pem "
+                     "and cert.key, from 'outlast pool certificate NAME --role manager --at ...'."),
+    ] = None,
+) -> None:  # fmt: skip
     """Write manager.json, make a certificate and the database, and show the one-time code.
 
     \b
     Again: keeps what is there, and gives a new code while nobody is set up.
     Examples:
       outlast manager init --name manager.example
+      outlast manager init --pki ./pki
       outlast manager init --database postgresql://outlast@db.example/outlast
     """
     from outlast.manager.config import Config, fingerprint, make_certificate, split_address
@@ -64,6 +70,11 @@ def init(
         wished = {"listen": listen, "database": database, "certificate": certificate, "key": key}
         config = make(Config, **wished)
         place.write(config)
+    if pki is not None:
+        if config.certificate:
+            raise InvalidInput("--pki and a certificate of your own exclude each other",
+                               hint=f"see certificate in {place.file}")  # fmt: skip
+        _serve_with(pki, place.var / "tls")
     if not config.certificate and not (place.var / "tls" / "cert.pem").exists():
         names = [*(name or []), socket.gethostname(), "localhost", "127.0.0.1"]
         make_certificate(place.var / "tls", names)
@@ -84,6 +95,78 @@ def init(
         say(f"the one-time code for the first administrator: {code}")
         say(f"(also in {place.setup_code})")
     say("next: outlast manager add-pool, then outlast manager run")
+
+
+def _serve_with(pki: Path, tls: Path) -> None:
+    """Copy certificate and key. Raises InvalidInput when they are none, StorageTrouble."""
+    import ssl
+
+    from outlast.wire.files import write_file
+
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pki / "cert.pem", pki / "cert.key")
+        tls.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for file, mode in (("cert.key", 0o600), ("cert.pem", 0o644)):
+            write_file(tls / file, (pki / file).read_bytes(), mode)
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidInput(f"no certificate can be taken from {pki}: {error}",
+                           hint="outlast pool certificate --help") from error  # fmt: skip
+
+
+@app.command("settings")
+def settings_(ctx: typer.Context) -> None:
+    """What is set for this manager, and where."""
+    from dataclasses import asdict
+
+    from outlast.manager import setup
+
+    place = find_place()
+    config = place.config()
+    repository = open_repository(place, config)
+    try:
+        found = asyncio.run(setup.settings(repository, config))
+    finally:
+        repository.close()
+    if options(ctx).json:
+        print_json({"settings": [asdict(one) for one in found]})
+        return
+    for one in found:
+        say(f"{one.name:<14} {one.value or '-'}  ({one.where}): {one.said}")
+
+
+@app.command("set")
+def set_(
+    events_days: Annotated[str, typer.Option(metavar="DAYS|default", help="The history.")] = "",
+    tasks_days: Annotated[str, typer.Option(metavar="DAYS|default", help="Ended tasks.")] = "",
+    metrics_days: Annotated[str, typer.Option(metavar="DAYS|default", help="Metrics.")] = "",
+) -> None:
+    """How long things are kept, for all managers of this database, while they run.
+
+    \b
+    Example:
+      outlast manager set --events-days 365 --metrics-days default
+    """
+    from outlast.manager import setup
+
+    said = {"events_days": events_days, "tasks_days": tasks_days, "metrics_days": metrics_days}
+    days = {name: None if text == "default" else _days(text) for name, text in said.items() if text}
+    if not days:
+        raise InvalidInput("nothing is changed", hint="outlast manager set --help")
+    place = find_place()
+    repository = open_repository(place, place.config())
+    try:
+        asyncio.run(setup.change(repository, HERE, "", days))
+    finally:
+        repository.close()
+    say("it counts from now on")
+
+
+def _days(text: str) -> int:
+    """Raises InvalidInput."""
+    if not text.isdigit() or len(text) > 6:
+        raise InvalidInput(f"{text[:40]!r} is no number of days", hint="like 90, or default")
+    return int(text)
 
 
 @app.command()

@@ -162,6 +162,10 @@ def certificate(
     role: Annotated[
         str, typer.Option(help="admin; manager: a management server; monitor: reads metrics only.")
     ] = "admin",
+    at: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME|IP", help="It may serve as this: for a manager. Repeat."),
+    ] = None,
 ) -> None:
     """A certificate to speak to agents from another machine.
 
@@ -170,6 +174,7 @@ def certificate(
       outlast pool certificate anna --pool /srv/pool --out ~/outlast/pki
       OUTLAST_ETC=~/outlast outlast --agent https://10.0.0.5:7791 status
       outlast pool certificate prometheus --role monitor --pool /srv/pool --out ./pki
+      outlast pool certificate m1 --role manager --at m1.example --pool /srv/pool --out ./pki
     """
     from outlast.storage.etcd_folder import shared
     from outlast.wire.seal import PEOPLE, install, issue_host
@@ -183,7 +188,7 @@ def certificate(
     if (out / "cert.key").exists():
         raise InvalidInput(f"{out} holds a certificate already", hint="choose another folder")
     with shared(pool_dir):
-        key, cert = issue_host(authority, name, str(uuid.uuid4()), (), role)
+        key, cert = issue_host(authority, name, str(uuid.uuid4()), (), role, names=at or ())
     install(out, authority, key, cert)
     if chosen.json:
         print_json({"name": name, "role": role, "dir": str(out)})

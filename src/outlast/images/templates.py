@@ -33,6 +33,7 @@ from outlast.storage.files import trouble_of
 from outlast.storage.names import check_name
 from outlast.storage.posix import PosixRegister
 from outlast.storage.records import vm_from
+from outlast.words import listed
 
 TEMPLATES = "images/templates"
 ABOUT, ASIDE = "template.json", ".template.json"
@@ -207,9 +208,8 @@ def _named(clones: list[Clone]) -> str:
     loose = [str(clone.path) for clone in clones if not clone.vm]
     parts = []
     if vms:
-        more = f" and {len(vms) - 8} more" if len(vms) > 8 else ""
         are = "is a linked clone" if len(vms) == 1 else "are linked clones"
-        parts.append(f"{', '.join(vms[:8])}{more} {are} of it")
+        parts.append(f"{listed(vms, 8)} {are} of it")
     if loose:
         parts.append(f"{', '.join(loose[:4])} {'lies' if len(loose) == 1 else 'lie'} over it")
     return "; ".join(parts)

@@ -4,7 +4,8 @@ Rules:
 1. What is exported was replayed first; whether the decisions agreed then stands in the manifest,
    and so does what it lacks. An incident without a single step is refused.
 2. The file is made beside its name and appears whole or not at all, readable by its owner only.
-3. Reading refuses what is too large or has other members; nothing is ever unpacked to a disk.
+3. Reading refuses what is too large, as writing does, or has other members; nothing is ever
+   unpacked to a disk.
 """
 
 from __future__ import annotations
@@ -75,9 +76,15 @@ def export(
         "host": first.host if isinstance(first, Start) else "", "difference": outcome.difference,
         "from_wall_s": first.wall_s, "to_wall_s": last.wall_s, "lacks": list(lacks),
     }  # fmt: skip
-    body = {
+    record = "".join(line + "\n" for line in lines).encode()
+    if len(record) > MEMBER_MAX:
+        said = (
+            f"{len(record) >> 20} MiB were recorded in this time, {MEMBER_MAX >> 20} are the most"
+        )
+        raise InvalidInput(said, hint="a shorter --since")
+    body: dict[str, str | bytes] = {
         MANIFEST: json.dumps(manifest, indent=2),
-        RECORD: "".join(line + "\n" for line in lines),
+        RECORD: record,
         NOTES: "".join(json.dumps(dict(note), default=str) + "\n" for note in notes),
     }
     _write(path, body)
@@ -99,13 +106,13 @@ def silent(recorded: Sequence[Start | Step], notes: Sequence[Note]) -> list[str]
     ]  # fmt: skip
 
 
-def _write(path: Path, body: Mapping[str, str]) -> None:
+def _write(path: Path, body: Mapping[str, str | bytes]) -> None:
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with os.fdopen(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as raw:
             with zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED) as archive:
-                for name, text in body.items():
-                    archive.writestr(name, text)
+                for name, content in body.items():
+                    archive.writestr(name, content)
             raw.flush()
             os.fsync(raw.fileno())
         fresh.replace(path)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import gzip
 import os
 import queue
+import shutil
 import threading
 import time
 import zlib
@@ -33,9 +34,9 @@ from outlast.pool.decision import Decision
 from outlast.pool.facts import Facts
 from outlast.settings import PoolSettings
 
-SEGMENT_BYTES = 4 << 20
+SEGMENT_BYTES = 32 << 20  # a thirtieth of it once compressed
 SEGMENT_S = 600.0  # a new start so often: what is exported begins shortly before what is wanted
-KEEP = 144  # a day
+KEEP = 144  # a day, unless a pool of more than 32 hosts fills segments sooner
 QUEUE_MAX = 2000
 TROUBLE_PAUSE_S = 10.0
 GAP_S = 60.0  # an agent that runs records every beat
@@ -186,8 +187,8 @@ def _compress(path: Path) -> None:
     try:
         with fresh.open("wb") as raw:
             os.fchmod(raw.fileno(), 0o600)
-            with gzip.GzipFile("", "wb", 6, raw) as file:
-                file.write(path.read_bytes())
+            with gzip.GzipFile("", "wb", 6, raw) as file, path.open("rb") as lines:
+                shutil.copyfileobj(lines, file)
             raw.flush()
             os.fsync(raw.fileno())
         fresh.replace(packed)

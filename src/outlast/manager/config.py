@@ -19,6 +19,7 @@ from pydantic import Field
 from outlast.errors import InvalidInput, NotFound, StorageTrouble
 from outlast.manager.outside import Ldap, Mail, Oidc, Part
 from outlast.wire.files import trouble, write_file
+from outlast.wire.seal import served_as
 from outlast.wire.shapes import BadField, parse
 
 PORT = 7792
@@ -124,7 +125,6 @@ def make_certificate(folder: Path, names: list[str]) -> None:
 
     Raises StorageTrouble.
     """
-    import ipaddress
     from datetime import UTC, datetime, timedelta
 
     from cryptography import x509
@@ -134,12 +134,7 @@ def make_certificate(folder: Path, names: list[str]) -> None:
 
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
-    others: list[x509.GeneralName] = []
-    for name in dict.fromkeys(names):
-        try:
-            others.append(x509.IPAddress(ipaddress.ip_address(name)))
-        except ValueError:
-            others.append(x509.DNSName(name))
+    others = [served_as(name) for name in dict.fromkeys(names)]
     start = datetime.now(UTC) - timedelta(days=1)
     cert = (
         x509.CertificateBuilder()

@@ -14,7 +14,7 @@ SAYS = {
     "admin": "may everything",
     "operator": "runs VMs, images and templates, and takes hosts into maintenance",
     "viewer": "sees",
-    "own": "makes VMs, and has what he made",
+    "own": "makes VMs, and may do everything with those",
 }
 ACTION_SAYS = {
     "see": "see VMs; of a pool its hosts and its history too",

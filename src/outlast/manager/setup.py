@@ -65,14 +65,13 @@ class Certificate:
     trouble: str  # "" = it is good for a while
 
 
-async def settings(manager: Manager) -> list[Setting]:
+async def settings(repository: Repository, config: Config) -> list[Setting]:
     """Raises StorageTrouble."""
-    said = await manager.repository.read(retention.said)
-    config, given = manager.config, manager.config.model_fields_set
+    said, given = await repository.read(retention.said), config.model_fields_set
     found = []
     for name, what in SAID.items():
         where = DATABASE if name in said else FILE if name in given else DEFAULT
-        value = str(said[name]) if name in said else _text(name, config, manager.repository)
+        value = str(said[name]) if name in said else _text(name, config, repository)
         found.append(Setting(name, value, where, what, name in DAYS))
     return found
 
@@ -94,7 +93,7 @@ def _short(value: object) -> str:
 
 
 async def change(
-    manager: Manager, who: str, address: str, days: Mapping[str, int | None]
+    repository: Repository, who: str, address: str, days: Mapping[str, int | None]
 ) -> None:  # fmt: skip
     """How long things are kept; None = as manager.json says. Raises BadField, StorageTrouble."""
     for name, value in days.items():
@@ -111,7 +110,7 @@ async def change(
                             str(before), str(after))  # fmt: skip
             records.add_audit(c, line)
 
-    await manager.repository.write(say)
+    await repository.write(say)
 
 
 # ---- does it work

@@ -21,6 +21,7 @@ from outlast.mounts import table
 from outlast.mounts.options import Choice
 from outlast.mounts.table import Mount
 from outlast.mounts.unit import LIMIT_S, MARK, of_unit, unit_name, unit_text
+from outlast.words import listed
 
 AT_BOOT, UNTIL_BOOT = Path("/etc/systemd/system"), Path("/run/systemd/system")
 USERS_TOLD = 4
@@ -97,8 +98,7 @@ class Mounts:
         if table.at(self.all(), path) is not None:
             users = sorted(set(self.users(path)))
             if users:
-                more = f" and {len(users) - USERS_TOLD} more" if len(users) > USERS_TOLD else ""
-                raise Conflict(f"{path} is in use by {', '.join(users[:USERS_TOLD])}{more}",
+                raise Conflict(f"{path} is in use by {listed(users, USERS_TOLD)}",
                                hint="stop what uses it first")  # fmt: skip
             self._systemctl("stop", unit.name)
             if table.at(self.all(), path) is not None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from outlast.placement import fit
 from outlast.placement.layout import Layout
 from outlast.placement.picture import Picture, Vm, checked
-from outlast.words import plural
+from outlast.words import listed, plural
 
 NAMED = 4  # hosts named in a sentence
 MEMORY, USED, CPU, VCPUS = 0.4, 0.1, 0.3, 0.2  # weights of the parts; a wish weighs 1
@@ -63,9 +63,7 @@ class Answer:
 
     @property
     def why(self) -> str:
-        said = [why for _, why in self.rejected]
-        if len(said) > NAMED:
-            said[NAMED:] = [f"and {len(said) - NAMED} more hosts refuse it"]
+        said = self._refusals()
         if self.scores:
             first, others = self.scores[0], self.scores[1:]
             ranked = [f"{s.host} ({s.total:.2f})" for s in others[:NAMED]]
@@ -76,14 +74,29 @@ class Answer:
             said.insert(0, f"{best}: {first}{then}{self._unmeasured}")
         return "; ".join(said) or "the pool has no host"
 
+    def _refusals(self) -> list[str]:
+        """What is the same for several hosts is said once; what is said of each, of a few."""
+        alike: dict[str, list[str]] = {}
+        for host, why in self.rejected:
+            same = why.removeprefix(f"{host} is ")
+            alike.setdefault(why if ": " in same else same, []).append(host)
+        words = dict(self.rejected)
+        said = [
+            words[hosts[0]] if len(hosts) == 1 or words[hosts[0]] == rule
+            else f"{listed(hosts, NAMED)} are {rule}"
+            for rule, hosts in alike.items()
+        ]  # fmt: skip
+        left = sum(len(hosts) for hosts in list(alike.values())[NAMED:])
+        more = plural(left, "more host refuses it", "more hosts refuse it")
+        return [*said[:NAMED], *([f"and {more}"] if left else [])]
+
     @property
     def _unmeasured(self) -> str:
         """Rule 3, for hosts whose load nobody knows among others."""
         unknown = [s.host for s in self.scores if not s.measured]
         if not unknown or len(unknown) == len(self.scores):
             return ""
-        more = f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else ""
-        return f"; the load of {', '.join(unknown[:NAMED])}{more} is not measured"
+        return f"; the load of {listed(unknown, NAMED)} is not measured"
 
 
 def best(picture: Picture, vm: Vm) -> Answer:

@@ -108,6 +108,8 @@ class Causes:
         if vm:
             codes = SAME_VM.get(told.code, ())
             found.add(max((self._at(code, "vm", vm) for code in codes), default=(0, "")))
+        if told.code == "vm-crashed" and (drill := self._at("drill-begins", "vm", vm))[0] > over:
+            found.add(drill)
         for code in SAME_HOST.get(told.code, ()):
             mark = self._at(code, "host", host)
             if mark > self._at(HOST_OVER.get(code, ""), "host", host):

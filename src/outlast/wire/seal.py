@@ -84,11 +84,12 @@ def create_authority(folder: Path, pool: str = "pool") -> None:
 
 def issue_host(
     folder: Path, host: str, uuid: str, addresses: Iterable[str], role: str = "host",
-    days: float = HOLDER_DAYS,
+    days: float = HOLDER_DAYS, names: Iterable[str] = (),
 ) -> tuple[bytes, bytes]:  # fmt: skip
     """A new key and certificate, both PEM, signed by the authority in `folder`.
 
-    addresses: IP addresses, with or without a port; with `host` they are the names it serves as.
+    addresses: IP addresses, with or without a port; names: of DNS, or IP addresses. With `host`
+    they are what it serves as.
     Raises InvalidInput for an unknown role or a bad address, StorageTrouble without an authority.
     """
     from cryptography import x509
@@ -98,8 +99,8 @@ def issue_host(
 
     if role not in (*ROLES, QEMU):
         raise InvalidInput(f"there is no role '{role}'", hint="one of: " + ", ".join(ROLES))
-    names: list[x509.GeneralName] = [x509.DNSName(host)]
-    names += [x509.IPAddress(_ip(address)) for address in sorted(set(addresses))]
+    others = [served_as(name) for name in dict.fromkeys((host, *names))]
+    others += [x509.IPAddress(_ip(address)) for address in sorted(set(addresses))]
     ca_key, ca = authority(folder)
     key = ec.generate_private_key(ec.SECP256R1())
     usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
@@ -116,12 +117,24 @@ def issue_host(
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(x509.ExtendedKeyUsage([Use.SERVER_AUTH, Use.CLIENT_AUTH]), False)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.SubjectAlternativeName(others), critical=False)
         .add_extension(ca_id, critical=False)
         .sign(ca_key, hashes.SHA256())
     )
     revocation.record(folder, host, role, cert)
     return _key_pem(key), _pem(cert)
+
+
+def served_as(name: str) -> x509.GeneralName:
+    """How a certificate says a name of DNS or an IP address. Raises InvalidInput."""
+    from cryptography import x509
+
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        if not name or not name.isascii() or not name.isprintable() or " " in name:
+            raise InvalidInput(f"{name[:80]!r} is no name and no IP address") from None
+        return x509.DNSName(name)
 
 
 def install(folder: Path, ca_folder: Path, key: bytes, cert: bytes) -> None:

@@ -58,7 +58,10 @@ class WorksOut(Answer):
 async def all_settings(caller: Annotated[Caller, needs("settings")]) -> SettingsOut:
     """What is set, and where. Secrets are in files of their own and never told."""
     return SettingsOut(
-        settings=[SettingOut(**asdict(s)) for s in await setup.settings(caller.manager)],
+        settings=[
+            SettingOut(**asdict(s))
+            for s in await setup.settings(caller.manager.repository, caller.manager.config)
+        ],
         certificates=[
             CertificateOut(**asdict(c)) for c in await setup.certificates(caller.manager)
         ],
@@ -71,7 +74,7 @@ async def change_settings(
 ) -> SettingsOut:
     """What is not given stays as it is."""
     days = body.model_dump(exclude_unset=True)
-    await setup.change(caller.manager, caller.person.name, caller.address, days)
+    await setup.change(caller.manager.repository, caller.person.name, caller.address, days)
     return await all_settings(caller)
 
 

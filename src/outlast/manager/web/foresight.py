@@ -30,6 +30,7 @@ from outlast.readiness.drills import (
 )
 from outlast.readiness.rolling import Foreseen, foreseen
 from outlast.settings import preset
+from outlast.words import listed
 
 KEPT_S = 5.0
 SPARE_S = 30.0
@@ -51,9 +52,8 @@ class Spare:
             return "no host can run VMs"
         if self.survives:
             return f"any one of {self.hosts} hosts may fail: every VM has a place"
-        names = ", ".join(f.hosts[0] for f in self.lost[:6])
-        more = f" and {len(self.lost) - 6} more" if len(self.lost) > 6 else ""
-        return f"not every VM would find a place if one of these failed: {names}{more}"
+        names = listed([f.hosts[0] for f in self.lost], 6)
+        return f"not every VM would find a place if one of these failed: {names}"
 
 
 class Foresight:

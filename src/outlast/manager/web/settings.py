@@ -39,7 +39,7 @@ async def _settings(
     form: Form = EMPTY,
 ) -> Response:  # fmt: skip
     manager = view.manager
-    found = {one.name: one for one in await setup.settings(manager)}
+    found = {one.name: one for one in await setup.settings(manager.repository, manager.config)}
     values: dict[str, Any] = {
         "settings": found, "days": [found[name] for name in DAYS],
         "certificates": await setup.certificates(manager),
@@ -78,7 +78,7 @@ async def change(view: Annotated[View, page("settings")]) -> Response:
     form = await form_of(view.request)
     try:
         days = {name: _number(form, name) for name in DAYS if name in form}
-        await setup.change(view.manager, view.who, view.caller.address, days)
+        await setup.change(view.manager.repository, view.who, view.caller.address, days)
     except OutlastError as error:
         return await _settings(view, error, form=form)
     return redirect("/settings", view)
