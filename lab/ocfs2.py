@@ -6,9 +6,10 @@ limits of their own, and until it is sure of a death nobody there may take the d
 
 from __future__ import annotations
 
-from lab.contest import HOSTS, POOL, back, contest, kit, probe
+from lab.contest import BACK_S, HOSTS, POOL, back, contest, kit, probe
 from lab.findings import Findings
 from lab.site import Site
+from outlast.mounts.unit import unit_name
 
 MEMORY_MIB = 1024
 TARGET = "iqn.2026-01.nas:pool"
@@ -33,6 +34,8 @@ def trial(site: Site, found: Findings) -> None:
     site.start("b")
     back(site, found, "OCFS2", "b")
     contest_with(site, found, "OCFS2, the cable of host b is out", "cut")
+    # reset without its cable, its boot gave up the LUN: an agent asks again every ten seconds
+    site["b"].until(f"systemctl start {unit_name(POOL)}", BACK_S)
     back(site, found, "OCFS2", "b")
 
 
