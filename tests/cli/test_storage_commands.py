@@ -91,6 +91,43 @@ def test_what_there_is_and_what_is_wrong_with_it(
     assert outlast("storage", "remove", "far").code == 3
 
 
+def test_an_agent_that_is_named_is_asked_instead_of_the_directory(
+    outlast: Outlast, service: MemoryService, pool: Path, fast: Path, tmp_path: Path
+) -> None:
+    """By somebody who is on no host: the same commands, and the same answers."""
+    (tmp_path / "etc/host.json").rename(tmp_path / "etc/gone.json")
+    assert outlast("storage", "list").code == 3
+    agent = ("--agent", f"unix:{tmp_path / 'run/agent.sock'}")
+
+    def both(*words: str) -> object:
+        """What both doors say, which is the same."""
+        far = json.loads(good(outlast, *agent, "--json", *words))
+        assert far == json.loads(good(outlast, "--json", *words, "--pool", str(pool)))
+        return far
+
+    good(outlast, *agent, "storage", "add", "far", "nfs", "nas:/x", "--option", "vers=4.1")
+    rows = json.loads(good(outlast, *agent, "--json", "storage", "list"))["storage"]
+    assert [(row["name"], row["path"]) for row in rows] == [
+        ("far", "/srv/far"),
+        ("fast", str(fast)),
+    ]
+    assert outlast(*agent, "storage", "add", "far", "nfs", "nas:/x").code == 4
+    good(outlast, *agent, "storage", "remove", "far")
+    assert both("storage", "list")
+    assert outlast(*agent, "storage", "remove", "far").code == 3
+    made = ("network", "create", "lan", "--uplink", "none0", "--vlan", "20", "--uplink-of", "b=e1")
+    good(outlast, *agent, *made)
+    assert outlast(*agent, *made).code == 4
+    assert outlast(*agent, "network", "create", "lan", "--mtu", "1").code == 2
+    for changed in (True, False):
+        said = good(outlast, *agent, "--json", "network", "set", "lan", "--vlan", "30")
+        assert json.loads(said)["changed"] is changed
+    (lan,) = json.loads(good(outlast, *agent, "--json", "network", "list"))["networks"]
+    assert (lan["uplink"], lan["uplinks_of"], lan["vlan"]) == ("none0", ["b=e1"], 30)
+    good(outlast, *agent, "network", "remove", "lan")
+    assert both("network", "list") == {"host": "", "networks": []}
+
+
 def test_disks_are_made_there_and_the_storage_stays_with_them(
     outlast: Outlast, service: MemoryService, fast: Path
 ) -> None:

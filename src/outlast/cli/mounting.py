@@ -16,7 +16,6 @@ from outlast.cli.context import options, print_json, say
 
 if TYPE_CHECKING:
     from outlast.mounts.options import Choice
-    from outlast.storage.register import Register
 
 Kind = Annotated[
     str,
@@ -121,6 +120,7 @@ def add(
       outlast storage add old dir --path /mnt/san
       outlast vm create db --memory 8GiB --disk 100GiB --on fast
     """
+    from outlast.cli.equipment_doors import storage
     from outlast.equipment import Repository
     from outlast.mounts import registry
 
@@ -129,8 +129,7 @@ def add(
         checked = registry.check(wished)
         _show(ctx, registry.choice_of(checked), checked.path, name)
         return
-    register, pool_dir = _pool(pool)
-    made = registry.add(register, wished, pool_dir)
+    made = storage(options(ctx), pool).add(wished)
     if options(ctx).json:
         print_json(asdict(made))
         return
@@ -140,10 +139,11 @@ def add(
 
 
 def list_(ctx: typer.Context, pool: PoolOption = None) -> None:
-    """The pool's storage besides its own, and how it stands on this machine."""
-    from outlast.cli.storage_facts import repositories
+    """The pool's storage besides its own, and how it stands on this machine, or on the agent's with
+    --agent."""
+    from outlast.cli.equipment_doors import storage
 
-    found = repositories(_pool(pool)[0])
+    found = storage(options(ctx), pool).all()
     if options(ctx).json:
         print_json({"storage": [{**asdict(one), "trouble": trouble} for one, trouble in found]})
         return
@@ -156,20 +156,13 @@ def list_(ctx: typer.Context, pool: PoolOption = None) -> None:
 
 def remove(ctx: typer.Context, name: NameOf, pool: PoolOption = None) -> None:
     """Take storage from the pool; what is on it stays. One with disks of VMs is kept."""
-    from outlast.mounts import registry
+    from outlast.cli.equipment_doors import storage
 
-    registry.remove(_pool(pool)[0], name)
+    storage(options(ctx), pool).remove(name)
     if options(ctx).json:
         print_json({"name": name, "changed": True})
     else:
         say(f"{name} is unmounted on each host as soon as nothing uses it there")
-
-
-def _pool(pool: Path | None) -> tuple[Register, Path]:
-    from outlast.cli import this_host
-
-    opened, register = this_host.opened(pool, this_host.places())
-    return register, opened.root
 
 
 def _show(ctx: typer.Context, choice: Choice, path: str, name: str) -> None:

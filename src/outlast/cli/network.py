@@ -47,11 +47,11 @@ def create(
       outlast network create fast --uplink ens2 --uplink-of b=ens3 --mtu 9000
       outlast network create inside          VMs of one host only
     """
+    from outlast.cli.equipment_doors import networks
     from outlast.equipment import Network
-    from outlast.network import registry
 
     network = Network(name, uplink, tuple(uplink_of or ()), vlan, mtu)
-    registry.create(_register(pool_dir), network)
+    networks(options(ctx), pool_dir).create(network)
     if options(ctx).json:
         print_json(asdict(network))
     else:
@@ -81,17 +81,15 @@ def set_(
     Example:
       outlast network set lan --vlan 30
     """
-    from dataclasses import replace
-
+    from outlast.cli.equipment_doors import networks
     from outlast.errors import InvalidInput
-    from outlast.network import registry
 
     cards = None if uplink_of is None else tuple(filter(None, uplink_of))
     said = {"uplink": uplink, "uplinks_of": cards, "vlan": vlan, "mtu": mtu}
     told: dict[str, Any] = {field: value for field, value in said.items() if value is not None}
     if not told:
         raise InvalidInput("nothing is changed", hint="see outlast network set --help")
-    changed = registry.change(_register(pool_dir), name, lambda old: replace(old, **told))
+    changed = networks(options(ctx), pool_dir).change(name, told)
     if options(ctx).json:
         print_json({"name": name, "changed": changed})
     else:
@@ -100,33 +98,19 @@ def set_(
 
 @app.command("list")
 def list_(ctx: typer.Context, pool_dir: PoolOption = None) -> None:
-    """The pool's networks, and how they stand on this machine."""
-    from outlast.cli import this_host
-    from outlast.errors import NotFound, OutlastError
-    from outlast.network import plan, registry
-    from outlast.network.links import Links
+    """The pool's networks, and how they stand on this machine, or on the agent's with --agent."""
+    from outlast.cli.equipment_doors import networks
+    from outlast.network import plan
 
-    found = registry.networks(_register(pool_dir))
-    try:
-        host = str(this_host.known(this_host.places()).get("host", ""))
-    except NotFound:
-        host = ""
-    try:
-        links, trouble = Links().read(), ""
-    except OutlastError as error:
-        links, trouble = {}, error.sentence
-    here = {}
-    for network in found if host else ():
-        todo = plan.wanted(network, host, links)
-        here[network.name] = trouble or todo.trouble or ("being made" if todo.steps else "there")
+    host, found = networks(options(ctx), pool_dir).all()
     if options(ctx).json:
-        shown = [asdict(n) | {"here": here.get(n.name, "")} for n in found]
+        shown = [asdict(network) | {"here": here} for network, here in found]
         print_json({"host": host, "networks": shown})
         return
-    for network in found:
+    for network, here in found:
         way = plan.uplink_on(network, host) or "inside of each host"
         tag = f", VLAN {network.vlan}" if network.vlan else ""
-        say(f"{network.name:<10} {way}{tag}, MTU {network.mtu}: {here.get(network.name, '-')}")
+        say(f"{network.name:<10} {way}{tag}, MTU {network.mtu}: {here or '-'}")
     if not found:
         say("there are no networks; see 'outlast network create --help'")
 
@@ -163,9 +147,9 @@ def hosts(ctx: typer.Context, pool_dir: PoolOption = None) -> None:
 @app.command()
 def remove(ctx: typer.Context, name: NetworkName, pool_dir: PoolOption = None) -> None:
     """Remove a network. A host keeps its bridge until no VM uses it there."""
-    from outlast.network import registry
+    from outlast.cli.equipment_doors import networks
 
-    registry.remove(_register(pool_dir), name)
+    networks(options(ctx), pool_dir).remove(name)
     if options(ctx).json:
         print_json({"removed": name})
     else:
