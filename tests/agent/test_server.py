@@ -220,7 +220,7 @@ def test_calls_out_of_web_pages_are_refused(a: Host) -> None:
 
 
 def test_a_bug_is_internal_and_tells_no_secrets(a: Host) -> None:
-    def broken(_since: float, _limit: int) -> None:
+    def broken(_since: float, _limit: int, _until: float) -> None:
         raise RuntimeError("secret detail")
 
     a.service.timeline = broken  # type: ignore[method-assign,assignment]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from command_line import Outlast
 from memory_service import MemoryService
 
+from outlast.agent import health
 from outlast.cli import host_facts
 from outlast.errors import InvalidInput, NotFound
 from outlast.model import GuardState
@@ -18,9 +20,11 @@ from outlast.readiness.drills import rehearse, start_seconds
 from outlast.readiness.lights import (
     GREEN,
     RED,
+    WELL,
     YELLOW,
     Light,
     pool_lights,
+    well,
     worst,
 )
 from outlast.settings import PRESETS, S
@@ -116,6 +120,27 @@ def test_every_host_has_its_margin(margin: MarginInfo, said: str) -> None:
     assert said in light.sentence
 
 
+def test_what_was_looked_at_and_is_well_is_told_with_its_hosts() -> None:
+    def told(*lights: LightInfo) -> dict[str, str]:
+        seen = changed("b", margin=MarginInfo(beats=9), lights=lights)
+        return {light.what: light.sentence for light in well(seen, picture())}
+
+    assert told()["watchdog"] == "armed on b", "the others have said nothing of themselves"
+    assert {"guard", "registers", "clock", "certificate", "processor", "room"} <= told().keys()
+    bad = told(LightInfo(colour=RED, what="guard", sentence="its guard does not answer"))
+    assert not bad.keys() & {"guard", "watchdog"}, "only the guard knows whether it is armed"
+    assert bad["clock"] == "a sound source on b"
+    old = told(LightInfo(colour=YELLOW, what="registers", sentence="it has said nothing"))
+    assert old.keys() == {"room"}
+    assert "room" not in {light.what for light in well(status(), picture(3000))}
+
+
+def test_every_kind_of_light_of_a_host_has_a_word_for_when_it_is_well() -> None:
+    source = Path(health.__file__).read_text()
+    kinds = re.findall(r'HostLight\(\s*(?:RED|YELLOW|colour|[^,]*), "(\w+)"', source)
+    assert set(kinds) == set(WELL)
+
+
 def test_the_worst_light_counts() -> None:
     assert worst([Light(YELLOW, "x", ""), Light(GREEN, "x", "")]) == YELLOW
     assert worst([]) == GREEN
@@ -150,6 +175,18 @@ def test_seconds_follow_from_the_timing_and_the_measured_starts(
     assert "no start was measured yet" in quick.course[-1]
     assert slow.failure is not None
     assert [r.vm for r in slow.failure.restarts] == ["web1"]
+
+
+def test_a_link_that_came_late_is_down_sooner() -> None:
+    def network(**margin: float) -> tuple[float, float]:
+        found = rehearse(changed("a", margin=MarginInfo(**margin)), picture(), TIMING, "b",
+                         "network", [])  # fmt: skip
+        assert found.earliest_s is not None
+        assert found.latest_s is not None
+        return found.earliest_s, found.latest_s
+
+    (soon, latest), (late, same) = network(unheard_p99_ms=3000), network()
+    assert (late - soon, same) == (pytest.approx(3.0), latest)
 
 
 def test_an_agent_that_dies_touches_no_vm_and_a_master_is_replaced() -> None:

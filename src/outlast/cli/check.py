@@ -19,11 +19,11 @@ NOT_READY = 1
 
 
 def check(ctx: typer.Context) -> None:
-    """Could the pool fail over now? One light with its reasons.
+    """Could the pool fail over now? One light with its reasons, and what else was looked at.
 
     Exit code 0: yes (green or yellow); 1: it could not (red).
     """
-    from outlast.readiness.lights import RANK, pool_lights
+    from outlast.readiness.lights import GREEN, RANK, pool_lights, well
 
     chosen = options(ctx)
     client = chosen.client()
@@ -32,7 +32,8 @@ def check(ctx: typer.Context) -> None:
         picture = picture_now(client)
     except PoolTrouble:
         picture = None
-    lights = pool_lights(status, picture)
+    lights = [one for one in pool_lights(status, picture) if one.colour != GREEN]
+    lights += well(status, picture)
     lights.sort(key=lambda light: -RANK[light.colour])
     show_lights(chosen, status.name or "the pool", lights)
 
@@ -47,7 +48,9 @@ def show_lights(chosen: Options, what: str, lights: Sequence[Light]) -> None:
     else:
         say(f"{what}: {light}")
         for one in lights:
-            say(f"  {one.colour:<7} {one.what}: {one.sentence}")
+            kind, _, name = one.what.partition(" ")
+            named = kind in ("host", "vm") and one.sentence.startswith(name)
+            say(f"  {one.colour:<7} {one.sentence if named else f'{one.what}: {one.sentence}'}")
             if one.hint:
                 say(f"          -> {one.hint}")
     if light == "red":

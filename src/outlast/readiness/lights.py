@@ -4,6 +4,7 @@ Rules:
 1. Red: a failure now would leave a wanted VM down, or nobody could act on it. Yellow: something is
    not as it should be, failover works. Green: neither. The worst light is the pool's.
 2. Each light has a sentence with its reason. What the agent does not say is not judged.
+3. `well` tells each thing that is as it should be once, with the hosts on which it is.
 """
 
 from __future__ import annotations
@@ -15,11 +16,24 @@ from outlast.placement.picture import Picture
 from outlast.placement.spare import every
 from outlast.wire.margin import MarginInfo
 from outlast.wire.shapes import HostStatus, PoolStatus
+from outlast.words import listed
 
 RED, YELLOW, GREEN = "red", "yellow", "green"
 RANK = {RED: 2, YELLOW: 1, GREEN: 0}
 CERTIFICATE_DAYS = 30
+NAMED = 6  # hosts in a sentence
 MARGIN_SHARE = 0.5  # of the fence window
+# what hosts say of themselves by their lights (agent/health.py), where there is none
+WELL = {
+    "guard": "answers on {}",
+    "watchdog": "armed on {}",
+    "registers": "written by {}",
+    "clock": "a sound source on {}",
+    "certificate": "not near its end on {}",
+    "processor": "no hindrance to moves on {}",
+    "storage": "has room, as seen by {}",
+    "journal": "written by {}",
+}
 SOUND_CLOCKS = frozenset({"tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page"})
 
 
@@ -62,6 +76,25 @@ def pool_lights(status: PoolStatus, picture: Picture | None) -> list[Light]:
         if vm.state in {"waiting", "down"} and vm.ha
     ]
     return lights or [Light(GREEN, "pool", "any one host may fail: every VM has a place")]
+
+
+def well(status: PoolStatus, picture: Picture | None) -> list[Light]:
+    """Green lights: what was looked at and is as it should be."""
+    members = [h for h in status.hosts if h.state == "member"]
+    own = {h.name: {light.what for light in h.lights} for h in members if h.margin is not None}
+    found = []
+    for what, words in WELL.items():
+        bad = {what, "registers"}  # whose word is old is not told well of
+        if what == "watchdog":
+            bad.add("guard")  # only a guard knows it
+        if names := [name for name, lights in own.items() if not bad & lights]:
+            found.append(Light(GREEN, what, words.format(listed(names, NAMED))))
+    switches = [h.name for h in members if h.power is not None and h.power.power != "unknown"]
+    if switches:
+        found.append(Light(GREEN, "power", f"the switches of {listed(switches, NAMED)} answer"))
+    if picture is not None and not _room(picture):
+        found.append(Light(GREEN, "room", "any one host may fail: every VM has a place"))
+    return found
 
 
 def _margin(name: str, margin: MarginInfo | None) -> list[Light]:
