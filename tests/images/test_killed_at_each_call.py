@@ -24,13 +24,14 @@ from types import SimpleNamespace
 
 import image_files as make
 import pytest
+from image_shop import Shop as Web
 
 from outlast.agent.backups import Backups
 from outlast.agent.service import Borrowed
 from outlast.images import work
 from outlast.images.backups import all_of
 from outlast.images.clean import clean, found
-from outlast.images.clones import Wanted, of_template
+from outlast.images.clones import Source, Wanted, of_template
 from outlast.images.library import Library
 from outlast.images.making import make_vm
 from outlast.images.pace import silent
@@ -102,7 +103,8 @@ class Idle:
 
 
 class Shop:
-    """A pool with the image `base`, its template `golden` and its linked clone `old`."""
+    """A pool with the image `base`, its template `golden` and its linked clone `old`; elsewhere a
+    backup of `old`, and a web server that has the file of `base`."""
 
     def __init__(self, pool_dir: Path, outside: Path) -> None:
         self.dir, self.outside, self.backups = pool_dir, outside, outside / "backups"
@@ -116,11 +118,18 @@ class Shop:
         self.library.take("base", str(self.disk), rate_bytes_s=0)
         self.templates.create("golden", "base", 64, 1)
         self.deploy("old")
+        self.backup(outside / "vault")
+        self.web = Web()
+        self.web.data = self.disk.read_bytes()
 
     # ---- what is done
 
     def take(self) -> None:
         self.library.take("new", str(self.disk), rate_bytes_s=0)
+
+    def fetch(self) -> None:
+        sha256 = hashlib.sha256(self.web.data).hexdigest()
+        self.library.take("new", self.web.url(), sha256=sha256, rate_bytes_s=0)
 
     def upload(self) -> None:
         data = self.disk.read_bytes()
@@ -139,21 +148,34 @@ class Shop:
         self.templates.remove("new")
 
     def deploy(self, name: str = "new") -> None:
-        source = of_template(self.dir, self.templates.get("golden"))
+        self.make(name, of_template(self.dir, self.templates.get("golden")), Wanted())
 
+    def clone(self) -> None:
+        whole = Wanted(linked=False, rate_bytes_s=0)
+        self.make("new", of_template(self.dir, self.templates.get("golden")), whole)
+
+    def restore(self) -> None:
+        (saved,) = all_of(self.outside / "vault", "old")
+        sizes = tuple(disk.virtual_bytes for disk in saved.disks)
+        source = Source(saved.files, sizes, lambda: None)
+        self.make("new", source, Wanted(linked=False, rate_bytes_s=0))
+
+    def make(self, name: str, source: Source, wanted: Wanted) -> None:
         def create(paths: list[str]) -> None:
             disks = tuple(Disk(str(self.dir / path), "qcow2") for path in paths)
             record = VmRecord(VmSpec(name, f"u-{name}", 64, 1, disks))
             assert self.register().swap(f"vm/{name}", self.version(name), vm_to(record)).ok
 
-        make_vm(self.dir, name, source, Wanted(), create)
+        make_vm(self.dir, name, source, wanted, create)
 
     def export(self) -> None:
         self.library.export("base", self.outside / "out.vmdk", "vmdk", rate_bytes_s=0)
 
-    def backup(self) -> None:
+    def backup(self, folder: Path | None = None) -> None:
+        where = folder or self.backups
+        where.mkdir(exist_ok=True)
         backups = Backups(Idle(self), lambda: 0.0)  # type: ignore[arg-type]
-        backups.begin("old", BackupWish(folder=str(self.backups), rate_bytes_s=0))
+        backups.begin("old", BackupWish(folder=str(where), rate_bytes_s=0))
         while (status := backups.status("old")).state == "running":
             time.sleep(0.01)
         assert status.state == "done", status.sentence
@@ -232,7 +254,11 @@ def shop() -> Iterator[Shop]:
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         pool_dir = Path(folder) / "pool"
         (pool_dir / "images").mkdir(parents=True)
-        yield Shop(pool_dir, Path(folder))
+        made = Shop(pool_dir, Path(folder))
+        threading.Thread(target=made.web.serve_forever, args=(0.02,), daemon=True).start()
+        yield made
+        made.web.shutdown()
+        made.web.server_close()
 
 
 Act = Callable[[Shop], None]
@@ -243,9 +269,12 @@ Seen = Callable[[Shop], bool]
     ("before", "act", "after"),
     [
         (Shop.forget, Shop.take, Shop.has_image),
+        (Shop.forget, Shop.fetch, Shop.has_image),
         (Shop.forget, Shop.upload, Shop.has_image),
         (Shop.forget, Shop.template, Shop.has_template),
         (Shop.forget, Shop.deploy, Shop.has_vm),
+        (Shop.forget, Shop.clone, Shop.has_vm),
+        (Shop.forget, Shop.restore, Shop.has_vm),
         (Shop.forget, Shop.export, Shop.has_file),
         (Shop.forget, Shop.backup, Shop.has_backup),
         (Shop.take, Shop.remove_image, Shop.has_no_image),
