@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lab.contest import HOSTS, PYTHON, tried
 from lab.findings import Findings
+from lab.pooled import pooled
 from lab.site import Site
 
 MEMORY_MIB, SET_UP_S = 2048, 3600.0
@@ -22,3 +23,4 @@ def trial(site: Site, found: Findings) -> None:
         )
     tried(site, found, "CephFS",
           "outlast storage mount cephfs c:/ /srv/pool --option name=admin")  # fmt: skip
+    pooled(site, found, "CephFS")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from lab.contest import HOSTS, tried
 from lab.findings import Findings
 from lab.ocfs2 import DEVICE, TARGET, lun
+from lab.pooled import pooled
 from lab.site import NAMES, Site
 
 MEMORY_MIB = 1024
@@ -46,3 +47,4 @@ def trial(site: Site, found: Findings) -> None:
     site.both(HOSTS, lambda name: site[name].until(f"test -e {DEVICE}", 60))
     site["a"].check(f"mkfs.gfs2 -O -p lock_dlm -t lab:pool -j 3 {DEVICE}")
     tried(site, found, "GFS2", f"outlast storage mount gfs2 {DEVICE} /srv/pool")
+    pooled(site, found, "GFS2")

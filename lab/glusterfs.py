@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lab.contest import tried
 from lab.findings import Findings
+from lab.pooled import pooled
 from lab.site import NAMES, Site
 
 MEMORY_MIB = 1536
@@ -30,3 +31,4 @@ def trial(site: Site, found: Findings) -> None:
     for words in VOLUME:
         site["a"].check(f"gluster --mode=script volume {words}")
     tried(site, found, "GlusterFS", "outlast storage mount glusterfs a,b,c:/pool /srv/pool")
+    pooled(site, found, "GlusterFS")

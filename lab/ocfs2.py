@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from lab.contest import BACK_S, HOSTS, POOL, back, contest, kit, probe
 from lab.findings import Findings
+from lab.pooled import pooled
 from lab.site import Site
 from outlast.mounts.unit import unit_name
 
@@ -37,6 +38,7 @@ def trial(site: Site, found: Findings) -> None:
     # reset without its cable, its boot gave up the LUN: an agent asks again every ten seconds
     site["b"].until(f"systemctl start {unit_name(POOL)}", BACK_S)
     back(site, found, "OCFS2", "b")
+    pooled(site, found, "OCFS2")
 
 
 def lun(site: Site) -> None:

@@ -18,7 +18,7 @@ from command_line import Outlast
 from etcd_process import EtcdProcess
 
 from outlast.cli import joining as joins
-from outlast.cli import machine, qemu_tls
+from outlast.cli import machine
 from outlast.cli.host_facts import storage
 from outlast.cli.host_lights import HostFacts, judge
 from outlast.equipment import PowerSwitch
@@ -28,6 +28,7 @@ from outlast.storage.etcd_folder import EtcdFolder
 from outlast.storage.etcd_probe import LOSING
 from outlast.storage.format import slot_from
 from outlast.storage.layout import open_pool
+from outlast.wire import seal
 
 JOIN = ("--address", "127.0.0.1", "--no-wait")
 
@@ -54,7 +55,7 @@ def machine_of(
     def become(name: str) -> Path:
         uuid = f"00000000-0000-4000-8000-{name.encode().hex():0>12}"
         monkeypatch.setattr(machine, "host_uuid", lambda _var: uuid)
-        monkeypatch.setattr(qemu_tls, "folder", lambda: tmp_path / name / "qemu")
+        monkeypatch.setattr(seal, "qemu_folder", lambda: tmp_path / name / "qemu")
         for place in ("RUN", "ETC", "VAR"):
             monkeypatch.setenv(f"OUTLAST_{place}", str(tmp_path / name / place.lower()))
         return tmp_path / name / "pool"
