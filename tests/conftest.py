@@ -28,6 +28,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
+def own_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A place of its own for this host's locks: copies that other tests make are not waited for."""
+    monkeypatch.setenv("OUTLAST_RUN", str(tmp_path / "run"))
+
+
+@pytest.fixture
 def small(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     """Makes small real file systems with these options."""
     mounted: list[Path] = []

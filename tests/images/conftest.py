@@ -8,8 +8,8 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def own_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OUTLAST_RUN", str(tmp_path / "run"))
+def alone(own_run: None) -> None:
+    pass
 
 
 @pytest.fixture

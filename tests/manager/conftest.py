@@ -43,6 +43,11 @@ def new_postgres_database(postgres: Postgres) -> Callable[[], str]:
     return lambda: postgres.create(f"test{next(_numbers)}")
 
 
+@pytest.fixture(autouse=True)
+def alone(own_run: None) -> None:
+    pass
+
+
 @pytest.fixture
 def real(tmp_path: Path) -> Iterator[RealPool]:
     made = RealPool(tmp_path)

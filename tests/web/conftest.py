@@ -27,6 +27,11 @@ PASSWORD = "correct horse battery"
 FORM = "application/x-www-form-urlencoded"
 
 
+@pytest.fixture(autouse=True)
+def alone(own_run: None) -> None:
+    pass
+
+
 class Site:
     """The console, called without a network: get and post as somebody."""
 
