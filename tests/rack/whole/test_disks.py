@@ -75,7 +75,7 @@ def test_linked_clones_of_an_image_run_and_keep_their_template(lab: Lab) -> None
     here = lab.where("clone-1")
     assert "is kept" in lab.outlast(here, "vm", "snapshot", "create", "clone-1", "one")
     stays = command(lab, a, "template", "remove", "tiny")
-    assert "clone-1, clone-2 are linked clones of it" in stays.stderr
+    assert "clone-1 and clone-2 are linked clones of it" in stays.stderr
     for vm in ("clone-1", "clone-2"):
         lab.outlast(a, "vm", "delete", vm, "--force", "--with-disks")
     lab.outlast(a, "template", "remove", "tiny")
