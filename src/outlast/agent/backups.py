@@ -50,7 +50,7 @@ class Backups:
             made = place / "made"
             made.mkdir()
             copied = copy_disks(
-                self._service, job, vm, made, live=live, quiesce=wish.quiesce,
+                self._service, job, vm, made, "a backup", live=live, quiesce=wish.quiesce,
                 rate=wish.rate_bytes_s,
             )  # fmt: skip
             job.tell(quiesced=copied.quiesced)

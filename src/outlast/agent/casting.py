@@ -63,7 +63,7 @@ class Casting:
 
         def fill(made: Path) -> tuple[StoredDisk, ...]:
             copied = copy_disks(
-                self._service, job, vm, made, live=live, quiesce=wish.quiesce,
+                self._service, job, vm, made, "a template", live=live, quiesce=wish.quiesce,
                 rate=wish.rate_bytes_s, only=_own,
             )  # fmt: skip
             job.tell(quiesced=copied.quiesced)

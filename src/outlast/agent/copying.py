@@ -39,17 +39,17 @@ class Copied:
 
 
 def copy_disks(
-    service: Service, job: Job[S], vm: str, made: Path, *, live: bool, quiesce: Quiesce, rate: int,
-    only: Only = lambda _: True,
+    service: Service, job: Job[S], vm: str, made: Path, why: str, *, live: bool, quiesce: Quiesce,
+    rate: int, only: Only = lambda _: True,
 ) -> Copied:  # fmt: skip
     """Into the folder `made`; the job tells how far it is, and is broken off there.
 
-    only: which disks. Raises NotFound, Conflict, InvalidInput, StorageTrouble, PoolTrouble,
-    GivenUp, OSError.
+    why: what a stopped VM waits for meanwhile, like "a backup". only: which disks.
+    Raises NotFound, Conflict, InvalidInput, StorageTrouble, PoolTrouble, GivenUp, OSError.
     """
     if live:
         return _running(service, job, vm, made, quiesce, rate, only)
-    return _still(service, job, vm, made, rate, only)
+    return _still(service, job, vm, made, why, rate, only)
 
 
 def check_disks(record: VmRecord) -> None:
@@ -89,10 +89,10 @@ def _running(
 
 
 def _still(
-    service: Service, job: Job[S], vm: str, made: Path, rate: int, only: Only
+    service: Service, job: Job[S], vm: str, made: Path, why: str, rate: int, only: Only
 ) -> Copied:  # fmt: skip
     # first the turn: while it is waited for, the VM may be started
-    with turn(lambda s: job.tell(sentence=s)), service.borrow(vm, "a copy") as borrowed:
+    with turn(lambda s: job.tell(sentence=s)), service.borrow(vm, why) as borrowed:
         record = borrowed.record
         check_disks(record)
         disks = list(filter(only, record.spec.disks))
