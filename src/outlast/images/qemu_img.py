@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import IO, Any
 from outlast.errors import InvalidInput, NotFound, OutlastError, PoolTrouble, StorageTrouble
 
 LOOK_S, LOOK_CPU_S, LOOK_MEMORY = 30.0, 20, 1 << 30
+AGAIN_S = 0.5
 GENTLY = ("setpriv", "--pdeathsig", "KILL", "nice", "-n", "19", "ionice", "-c", "3")
 _PERCENT = re.compile(r"\(([0-9.]+)/100%\)")
 
@@ -165,9 +167,19 @@ def _look(arguments: list[str], path: Path) -> Any:
 
 
 def _follow(out: IO[bytes], percent: Percent) -> None:
-    while said := os.read(out.fileno(), 4096):
+    """Tells the last word again while there is none: whoever hears it may break the copy off, and
+    one with a limit may be silent for a minute."""
+    last = 0.0
+    while True:
+        if not select.select([out], [], [], AGAIN_S)[0]:
+            percent(last)
+            continue
+        said = os.read(out.fileno(), 4096)
+        if not said:
+            return
         for match in _PERCENT.findall(said.decode(errors="replace")):
-            percent(float(match))
+            last = float(match)
+            percent(last)
 
 
 def _trouble(said: str, path: Path) -> OutlastError:
