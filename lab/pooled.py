@@ -21,7 +21,8 @@ def pooled(site: Site, found: Findings, name: str) -> None:
     site.both(HOSTS, lambda n: site[n].check(
         f"cp {UNITS} /etc/systemd/system/ && systemctl daemon-reload"))  # fmt: skip
     site["a"].check(f"mkdir -p {PLACE}")
-    typed(site, found, "a", f"outlast pool init {PLACE} --name lab --timing tolerant")
+    if typed(site, found, "a", f"outlast pool init {PLACE} --name lab --preset tolerant").code:
+        return
     typed(site, found, "a", f"outlast host join {PLACE} --prepare")
     secret = typed(site, found, "a", "outlast host token").out.split()
     token = next((word for word in secret if len(word) > 30), "")
