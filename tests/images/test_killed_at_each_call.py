@@ -1,9 +1,9 @@
 """Work on images, killed before each call of the operating system that it makes, one after another.
 
 Rule: a child of this process does the work and dies by SIGKILL before the Nth call that changes
-something. Then nothing
-half-made may be visible, nothing that was there may be lost, and a second try does the whole of
-it. What qemu-img does by itself is killed at random moments (test_image_import.py).
+something. Then nothing half-made may be visible, nothing that was there may be lost, and a second
+try does the whole of it. What qemu-img does by itself is killed at random moments: see
+test_image_import.py.
 """
 
 from __future__ import annotations

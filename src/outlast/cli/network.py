@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from outlast.cli.context import options, print_json, say
-
-if TYPE_CHECKING:
-    from outlast.storage.register import Register
 
 app = typer.Typer(no_args_is_help=True, help="Networks for VMs, the same on every host.")
 
@@ -122,10 +119,11 @@ def hosts(ctx: typer.Context, pool_dir: PoolOption = None) -> None:
     They are said when a host joins: --address (heartbeats, one for each network), --api-address
     (management), --migration-address.
     """
+    from outlast.cli import this_host
     from outlast.network.roles import migration_address
     from outlast.storage.format import slot_from
 
-    register = _register(pool_dir)
+    register = this_host.opened(pool_dir, this_host.places())[1]
     values = (register.read(name)[1] for name in register.names("slot"))
     records = [record for value in values if value and (record := slot_from(value)).active]
     found = [
@@ -154,9 +152,3 @@ def remove(ctx: typer.Context, name: NetworkName, pool_dir: PoolOption = None) -
         print_json({"removed": name})
     else:
         say(f"{name} is removed from each host as soon as no VM uses it there")
-
-
-def _register(pool_dir: Path | None) -> Register:
-    from outlast.cli import this_host
-
-    return this_host.opened(pool_dir, this_host.places())[1]

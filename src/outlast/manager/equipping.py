@@ -15,6 +15,7 @@ from outlast.manager.outcome import Wish
 from outlast.manager.ports import Task
 from outlast.manager.tasks import NO_WISH, Tasks
 from outlast.wire.client import AgentClient
+from outlast.wire.disks import JobStatus
 from outlast.wire.equipment import EquipmentClient, NetworkChange, NetworkWish, StorageWish
 from outlast.wire.images import ImageClient, ImageImport, ImportWish
 from outlast.wire.shapes import PoolWish, VmWish
@@ -76,23 +77,19 @@ class Equipping:
         self, pool_id: str, image: str, who: str, wish: ImageImport, *, address: str = ""
     ) -> Task:
         """By the host whose agent takes it; the task shows how far it is."""
-
-        def ask(c: AgentClient) -> PoolWish:
-            begun = ImageClient(c).import_(image, wish)
-            return PoolWish(changed=True, sentence=begun.sentence)
-
-        return await self._equip("image-import", pool_id, image, who, address, ask, wish)
+        return await self._equip(
+            "image-import", pool_id, image, who, address,
+            lambda c: _begun(ImageClient(c).import_(image, wish)), wish,
+        )  # fmt: skip
 
     async def take_upload(
         self, pool_id: str, image: str, who: str, wish: ImportWish, *, address: str = ""
     ) -> Task:
         """The image out of what was sent; it is an import like others from here on."""
-
-        def ask(c: AgentClient) -> PoolWish:
-            begun = ImageClient(c).take(image, wish)
-            return PoolWish(changed=True, sentence=begun.sentence)
-
-        return await self._equip("image-import", pool_id, image, who, address, ask, wish)
+        return await self._equip(
+            "image-import", pool_id, image, who, address,
+            lambda c: _begun(ImageClient(c).take(image, wish)), wish,
+        )  # fmt: skip
 
     async def remove_image(self, pool_id: str, image: str, who: str, *, address: str = "") -> Task:
         return await self._equip(
@@ -111,14 +108,10 @@ class Equipping:
         self, pool_id: str, vm: str, who: str, wish: TemplateOfVm, *, address: str = ""
     ) -> Task:
         """By the VM's host; the task shows how far it is."""
-
-        def ask(c: AgentClient) -> PoolWish:
-            begun = TemplateClient(c).make(vm, wish)
-            return PoolWish(changed=True, sentence=begun.sentence)
-
         return await self._equip(
-            "template-of-vm", pool_id, wish.name, who, address, ask, wish, seeks=Wish(source=vm)
-        )
+            "template-of-vm", pool_id, wish.name, who, address,
+            lambda c: _begun(TemplateClient(c).make(vm, wish)), wish, seeks=Wish(source=vm),
+        )  # fmt: skip
 
     async def remove_template(
         self, pool_id: str, template: str, who: str, *, address: str = ""
@@ -148,3 +141,8 @@ class Equipping:
         return await self._tasks.wish(
             verb, pool_id, name, who, ask, seeks, address=address, before=before, after=after
         )
+
+
+def _begun(status: JobStatus) -> PoolWish:
+    """Work that an agent has begun, as a wish that was written."""
+    return PoolWish(changed=True, sentence=status.sentence)

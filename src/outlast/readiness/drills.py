@@ -20,6 +20,7 @@ from outlast.placement.picture import Picture
 from outlast.placement.spare import Failure, what_if
 from outlast.settings import S, Timing
 from outlast.storage.drills import DrillRecord, Foreseen
+from outlast.wire.margin import MarginInfo
 from outlast.wire.shapes import HostStatus, PoolStatus, TimelineEntry, VmStatus
 from outlast.words import plural
 
@@ -133,16 +134,20 @@ def start_s(starts_s: Sequence[float]) -> float:
 def act_s(status: PoolStatus, timing: Timing, host: str, starts_s: Sequence[float]) -> float:
     """From the proof that a host is dead until its VMs run, with beats as slow as the slowest other
     host's were in 99 of 100 cases."""
-    known = [h.margin for h in status.hosts if h.name != host and h.margin is not None]
-    slow_s = max((max(0.0, m.p99_ms - m.beat_ms) / 1000 for m in known), default=0.0)
+    others = _margins(status, host)
+    slow_s = max((max(0.0, m.p99_ms - m.beat_ms) / 1000 for m in others), default=0.0)
     return ACT_BEATS * (timing.beat_ns / S + slow_s) + start_s(starts_s)
 
 
 def heard_s(status: PoolStatus, host: str) -> float:
     """How old the newest network beat of a host may be when it fails: so much sooner do links to it
     count as down. In 99 of 100 cases, on the one that hears worst of all others."""
-    known = [h.margin for h in status.hosts if h.name != host and h.margin is not None]
-    return max((m.unheard_p99_ms / 1000 for m in known), default=0.0)
+    return max((m.unheard_p99_ms / 1000 for m in _margins(status, host)), default=0.0)
+
+
+def _margins(status: PoolStatus, host: str) -> list[MarginInfo]:
+    """What all hosts but this one have measured."""
+    return [h.margin for h in status.hosts if h.name != host and h.margin is not None]
 
 
 # ---- may it be tried?

@@ -45,9 +45,15 @@ async def unchanged(caller: Caller, ask: Ask[Thing], name: str, if_match: str) -
     await match.check(if_match, name, now)
 
 
-async def definition(caller: Caller, ask: Ask[Thing], name: str) -> str:
-    """What somebody wished of it, as JSON. Raises NotFound."""
-    return wished(_named(await ask(caller.pool_id), name))
+async def definition(caller: Caller, ask: Ask[Thing], name: str, if_match: str) -> str:
+    """What somebody wished of it, as JSON: asked once, also for If-Match. Raises as `unchanged`."""
+    found = wished(_named(await ask(caller.pool_id), name))
+
+    async def now() -> str:
+        return found
+
+    await match.check(if_match, name, now)
+    return found
 
 
 def wished(info: NetworkInfo | StorageInfo | ImageInfo | TemplateInfo) -> str:

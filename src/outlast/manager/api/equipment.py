@@ -61,9 +61,7 @@ async def change_network(
     once: Once, if_match: IfMatch = "",
 ) -> Response:  # fmt: skip
     """Its uplinks, VLAN or MTU; what is not given stays as it is."""
-    ask = caller.manager.reads.networks
-    await unchanged(caller, ask, network, if_match)
-    before = await definition(caller, ask, network)
+    before = await definition(caller, caller.manager.reads.networks, network, if_match)
     acts, who = caller.manager.acts, caller.person.name
     return await once(
         lambda: acts.change_network(
