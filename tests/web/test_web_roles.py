@@ -30,7 +30,8 @@ OWN = {
     ("POST", "/tasks/{task}/cancel"),  # asks for what the task is about
     ("GET", "/reference"),  # the same for everybody
     ("GET", "/networks"), ("GET", "/storage"), ("GET", "/images"),  # lead to a pool's own page
-    ("GET", "/"), ("GET", "/vms"), ("GET", "/failovers"), ("GET", "/tasks"), ("GET", "/live"),
+    ("GET", "/hosts"), ("GET", "/"), ("GET", "/vms"), ("GET", "/failovers"),
+    ("GET", "/tasks"), ("GET", "/live"),
     ("GET", "/me"), ("POST", "/me/tokens"), ("POST", "/me/tokens/{token}/remove"),
     ("POST", "/me/password"), ("POST", "/sign-out"), ("GET", "/me/factor"),
     ("POST", "/me/factor"), ("POST", "/me/factor/confirm"), ("POST", "/me/factor/remove"),

@@ -41,7 +41,8 @@ from outlast.wire.why import Why
 ACTIONS = (
     "see", "start", "stop", "kill", "migrate", "ha", "create", "delete", "console", "set",  # VMs
     "catalog",  # networks, storage, images and templates of a pool: see them
-    "images", "maintain", "resume", "power-off", "drill", "pool-ha", "pool-set",  # hosts, pools
+    "images", "maintain", "resume", "power-off", "power-on", "confirm-off", "host-remove", "drill",
+    "pool-ha", "pool-set",  # hosts, pools
     "tasks", "people", "tokens", "audit", "pools", "webhooks", "settings",  # the manager itself
 )  # fmt: skip
 ROLES = ("admin", "operator", "viewer", "own")
@@ -247,6 +248,14 @@ class Acts(Protocol):
     ) -> Task: ...
 
     async def power_off(self, pool_id: str, host: str, who: str) -> Task: ...
+    async def power_on(self, pool_id: str, host: str, who: str) -> Task: ...
+
+    async def confirm_off(self, pool_id: str, host: str, who: str, why: str = "") -> Task:
+        """That a host is off for certain: a person answers for it."""
+
+    async def remove_host(self, pool_id: str, host: str, who: str) -> Task:
+        """Its slot is freed; it must not be a member."""
+
     async def drill(self, pool_id: str, host: str, who: str, kind: DrillKind) -> Task: ...
 
     async def create_network(self, pool_id: str, who: str, wish: NetworkWish) -> Task: ...

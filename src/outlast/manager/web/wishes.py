@@ -191,6 +191,8 @@ def _taken(view: View, button: Button, dialog: Dialog, task: Task, form: Form) -
     view.room.stock.forget(view.caller.pool_id)
     if (button.kind, button.verb) == ("vm", "delete"):
         to = "/vms"
+    elif (button.kind, button.verb) == ("host", "remove"):
+        to = _place("pool", view.caller.pool_id, "")
     elif button.verb == "new-vm":
         to = "/vms?" + urlencode({"search": form["name"]})
     if not view.scripted:
@@ -206,6 +208,7 @@ VERBS = {
     "stay": "Keeping", "delete": "Deleting", "create": "Creating", "ha": "Switching HA of",
     "pool-ha": "Switching HA of", "set": "Changing", "pool-set": "Changing",
     "maintain": "Emptying", "resume": "Taking back", "power-off": "Powering off",
+    "power-on": "Waking", "confirm-off": "Taking as off", "host-remove": "Removing",
     "drill": "Drilling", "network-create": "Making the network",
     "network-change": "Changing the network", "network-remove": "Removing the network",
     "storage-add": "Adding the storage", "storage-remove": "Taking away the storage",
