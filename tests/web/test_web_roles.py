@@ -33,7 +33,8 @@ OWN = {
     ("GET", "/hosts"), ("GET", "/"), ("GET", "/vms"), ("GET", "/failovers"),
     ("GET", "/tasks"), ("GET", "/live"),
     ("GET", "/me"), ("POST", "/me/tokens"), ("POST", "/me/tokens/{token}/remove"),
-    ("POST", "/me/password"), ("POST", "/sign-out"), ("GET", "/me/factor"),
+    ("POST", "/me/password"), ("POST", "/sign-out"),
+    ("POST", "/me/sessions/{session}/end"), ("GET", "/me/factor"),
     ("POST", "/me/factor"), ("POST", "/me/factor/confirm"), ("POST", "/me/factor/remove"),
     ("POST", "/vms/views"), ("POST", "/vms/views/forget"),
     ("GET", "/vms/bulk"), ("POST", "/vms/bulk"), ("GET", "/vms/bulk/{run}"),  # asks for each VM

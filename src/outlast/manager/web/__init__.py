@@ -7,6 +7,7 @@
     vms.py       the list, one VM                wishes.py    buttons: dialog, command, wish
     journal.py   failovers, tasks, audit         people.py    users and tokens
     moments.py   one step of what happened       stories.py   what belongs together
+    incidents.py one story as a whole            verdicts.py  what came of it
     edits.py     settings of VMs and pools  filters.py   the list's address
     cancels.py   wishes taken back
     bulk.py      wishes for many VMs        runs.py      how far those are
@@ -42,6 +43,7 @@ from outlast.manager.web import (
     equipment,
     factors,
     hosts,
+    incidents,
     journal,
     live,
     moments,
@@ -69,7 +71,7 @@ def attach(app: FastAPI, reads: Reads, acts: Acts, people_: People) -> None:
     router = APIRouter(include_in_schema=False)
     for part in (
         sign_in, factors, pools, hosts, views, bulk, vms, charts, equipment, terminal, wishes,
-        cancels, journal, moments, people, settings, rolling, reference, live, static,
+        cancels, journal, incidents, moments, people, settings, rolling, reference, live, static,
     ):  # fmt: skip
         router.include_router(part.router)
     app.include_router(router)

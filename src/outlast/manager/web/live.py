@@ -32,9 +32,11 @@ from outlast.manager.ports import COOKIE, Person
 from outlast.manager.web.equipment import TITLES, stock_fragment
 from outlast.manager.web.gate import View, page
 from outlast.manager.web.hosts import hosts_fragment
+from outlast.manager.web.incidents import incident_fragment
 from outlast.manager.web.journal import (
     audit_fragment,
     failovers_fragment,
+    recent_fragment,
     tasks_fragment,
     visible_tasks,
 )
@@ -61,11 +63,14 @@ class Written:
     gauges: bool = False
 
 
+HISTORY = ("failovers", "incident", "recent")
 AUDIT = frozenset({"audit"})
 WRITTEN = {
+    "recent": Written("", frozenset({"events"}), recent_fragment),
     "failovers": Written("", frozenset({"events"}), failovers_fragment),
     "audit": Written("audit", AUDIT, audit_fragment),
     "users": Written("people", AUDIT, users_fragment),  # whatever changes users is in the audit
+    "incident": Written("", frozenset({"events", "host"}), incident_fragment, gauges=True),
     "hosts": Written("", frozenset({"pool", "host"}), hosts_fragment, gauges=True),
 }
 
@@ -227,7 +232,7 @@ async def stream(view: View, watch: Watch, since: int, *, behind: bool) -> Async
                 if batch is None:
                     return
                 todo = watch.touched(batch)
-                if watch.page[0] == "failovers":
+                if watch.page[0] in HISTORY:
                     for pool_id in {change.pool_id for change in batch.changes}:
                         view.room.catch_up(pool_id)
                 following = asyncio.ensure_future(anext(batches, None))
