@@ -6,12 +6,14 @@ import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from calling import V, create, ended, wait
 from desk import Desk
 from pretend import RealPool
 from routes import flat
 
+from outlast.images import orphans
 from outlast.manager.ports import Grant, Person
 from outlast.manager.repository import records
 from outlast.manager.repository.records import AuditRow
@@ -195,6 +197,11 @@ def _equipment(told: Told, pool: str, root: Path) -> None:
     sent = told.desk.call("PUT", f"{V}{upload}?offset=0", raw=bytes(512), token=told.token)
     assert sent.status == 200
     assert told("POST", f"{upload}/import")[0] == "image-import"
+    loose = root / "images/loose.raw"
+    loose.write_bytes(bytes(512))
+    with patch.object(orphans, "YOUNG_S", -1.0):
+        assert told("DELETE", f"{pool}/orphans/loose.raw") == ("orphan-remove", "", "removed")
+    assert not loose.exists()
     assert told("DELETE", f"{pool}/templates/small") == ("template-remove", "", "removed")
 
 

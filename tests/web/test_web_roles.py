@@ -41,7 +41,7 @@ OWN = {
 }  # fmt: skip
 NAMES = {
     "user": "nobody-x", "network": "lan", "storage": "fast", "image": "debian-12",
-    "template": "small", "moment": "1", "webhook": "none", "what": "none",
+    "template": "small", "orphan": "old-web.raw", "moment": "1", "webhook": "none", "what": "none",
 }  # fmt: skip
 ROLES = {
     "nobody-1": (Grant("viewer", "another-pool"),),

@@ -21,8 +21,8 @@ DOUBT_S = 30.0
 # done as soon as the pool has written it
 AT_ONCE = (
     "ha", "pool-ha", "set", "pool-set", "drill", "power-on", "confirm-off", "host-remove",
-    "network-create", "network-change", "network-remove", "storage-add",
-    "storage-remove", "image-remove", "give-up", "template-create", "template-remove",
+    "network-create", "network-change", "network-remove", "storage-add", "storage-remove",
+    "orphan-remove", "image-remove", "give-up", "template-create", "template-remove",
 )  # fmt: skip
 
 

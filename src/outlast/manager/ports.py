@@ -20,6 +20,7 @@ from outlast.wire.equipment import (
     NetworkChange,
     NetworkInfo,
     NetworkWish,
+    OrphanInfo,
     StorageInfo,
     StorageWish,
 )
@@ -183,6 +184,9 @@ class Reads(Protocol):
     async def storage(self, pool_id: str) -> list[StorageInfo]:
         """The same; the pool's own first."""
 
+    async def orphans(self, pool_id: str) -> list[OrphanInfo]:
+        """Disks that no VM names, the largest first. Raises as `timeline` does."""
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -269,6 +273,9 @@ class Acts(Protocol):
     async def add_storage(self, pool_id: str, who: str, wish: StorageWish) -> Task: ...
 
     async def remove_storage(self, pool_id: str, storage: str, who: str) -> Task: ...
+
+    async def remove_orphan(self, pool_id: str, orphan: str, who: str) -> Task:
+        """Delete a disk that no VM names."""
 
     async def import_image(self, pool_id: str, image: str, who: str, wish: ImageImport) -> Task:
         """By the host whose agent takes it."""

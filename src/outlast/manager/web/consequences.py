@@ -19,7 +19,7 @@ from outlast.placement.choose import Answer
 from outlast.placement.plan import Plan
 from outlast.readiness import emptying
 from outlast.readiness.drills import Rehearsal
-from outlast.wire.equipment import NetworkInfo, StorageInfo
+from outlast.wire.equipment import NetworkInfo, OrphanInfo, StorageInfo
 from outlast.wire.images import ImageInfo
 from outlast.wire.shapes import HostStatus, VmStatus
 from outlast.wire.templates import TemplateInfo
@@ -73,6 +73,11 @@ def _equipment(verb: str, thing: Thing) -> Foreseen:
         lines: tuple[str, ...] = CHANGES if isinstance(thing, NetworkInfo) else ()
         lines = COPIES if isinstance(thing, VmStatus) else lines
         return Foreseen(lines, steady=steady)
+    if isinstance(thing, OrphanInfo):
+        lines = (f"{thing.path} is deleted, with all that is on it; nothing brings it back.",
+                 "No VM of this pool names it. Whether somebody keeps it for another use, no "
+                 "machine can know.")  # fmt: skip
+        return Foreseen(lines, steady=(thing.path, str(thing.size_bytes)))
     using = ", ".join(thing.vms[:8]) if isinstance(thing, USED) else ""
     if isinstance(thing, NetworkInfo):
         warning = f"these VMs are on it: {using}" if using else ""
