@@ -296,6 +296,10 @@ def test_what_if_and_the_course_of_one_failure(site: Site) -> None:
     agent = text(site.get(f"/pools/{POOL}/what-if?fail=fra-kvm-03&kind=agent", target="answer"))
     assert "no VM is touched" in agent and "another host is master after" in agent
     assert "here is no host none" in text(site.get(f"/pools/{POOL}/what-if?fail=none"))
+    assert "Memory given to VMs afterwards, the fullest first: fra-kvm-0" in one
+    any_two = text(site.get(f"/pools/{POOL}/what-if?any=2", target="answer"))
+    assert "outlast pool what-if --any 2" in any_two and "ny 2 hosts may fail" in any_two
+    assert site.get(f"/pools/{POOL}/what-if?any=9").status == 422
 
 
 # ---- people
@@ -376,3 +380,17 @@ def test_the_audit_is_taken_along(own_site: Site) -> None:
     own_site.run(run(BOSS, "stop", "=cmd()", sentence="@x"))
     told = text(own_site.get("/audit/export?action=stop"))
     assert "'=cmd()" in told and "'@x" in told, "no formula for a spreadsheet"
+
+
+def test_a_vm_says_with_whom_it_is_in_a_group_and_on_how_few_hosts(own_site: Site) -> None:
+    pool, here = own_site.pools["frankfurt-a"], "db-prod-0018"
+    host = pool.vms[here].host
+    mate = next(v.name for v in pool.vms.values() if v.host == host and v.name != here)
+    other = next(v.name for v in pool.vms.values() if v.host not in ("", host))
+    for name, groups in ((here, ["apart db (soft)"]), (mate, ["apart db"]), (other, ["apart db"])):
+        pool.change_vm(name, groups=groups, preferred=[host, "fra-kvm-06"])
+    own_site.tell()
+    page = text(own_site.get(f"/pools/{POOL}/vms/{here}"))
+    assert re.search(rf"{mate}\s+is\s+on the same host", page) and f"{other} on " in page
+    assert not re.search(rf"{other}\s+is\s+on the same", page)
+    assert "1 of them is up" in re.sub(r"\s+", " ", page)
