@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from outlast.manager.service import Manager
-from outlast.placement.choose import Answer, best
+from outlast.placement.choose import Answer, best, in_turn
 from outlast.placement.evacuate import evacuate, meanwhile
-from outlast.placement.picture import HostState, Picture
+from outlast.placement.picture import HostState, Picture, Vm
 from outlast.placement.plan import Plan
 from outlast.placement.snapshot import read
 from outlast.placement.spare import Failure, Verdict, any_of, every, what_if
@@ -139,6 +139,10 @@ class Foresight:
     async def places(self, pool_id: str, vm: str) -> Answer:
         """Each host for this VM: its score, or the rule that rejects it."""
         return await self._count(pool_id, lambda p: best(p, p.vm(vm)))
+
+    async def in_turn(self, pool_id: str, vms: Sequence[Vm]) -> list[str]:
+        """Where each of these new VMs would start, one after the other; "" = nowhere."""
+        return await self._count(pool_id, lambda p: in_turn(p, vms))
 
     async def _count(self, pool_id: str, question: Callable[[Picture], T]) -> T:
         picture = await self.picture(pool_id)

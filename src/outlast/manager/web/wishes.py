@@ -241,7 +241,8 @@ def _route(button: Button) -> None:
         if view.partial == "cli":  # somebody fills the form: what would the command be now
             caller = view.caller
             name = caller.vm or caller.host or view.request.path_params.get(button.kind, "")
-            values = {"path": view.request.url.path, "command": button.command(name, given)}
+            values = {"path": view.request.url.path, "command": button.command(name, given),
+                      "preview": await consequences.preview(view, button, given)}  # fmt: skip
             return html(fragment("_cli.html", **values))
         return _shown(view, await _dialog(view, button, given, None))
 
