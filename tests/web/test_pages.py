@@ -380,17 +380,3 @@ def test_the_audit_is_taken_along(own_site: Site) -> None:
     own_site.run(run(BOSS, "stop", "=cmd()", sentence="@x"))
     told = text(own_site.get("/audit/export?action=stop"))
     assert "'=cmd()" in told and "'@x" in told, "no formula for a spreadsheet"
-
-
-def test_a_vm_says_with_whom_it_is_in_a_group_and_on_how_few_hosts(own_site: Site) -> None:
-    pool, here = own_site.pools["frankfurt-a"], "db-prod-0018"
-    host = pool.vms[here].host
-    mate = next(v.name for v in pool.vms.values() if v.host == host and v.name != here)
-    other = next(v.name for v in pool.vms.values() if v.host not in ("", host))
-    for name, groups in ((here, ["apart db (soft)"]), (mate, ["apart db"]), (other, ["apart db"])):
-        pool.change_vm(name, groups=groups, preferred=[host, "fra-kvm-06"])
-    own_site.tell()
-    page = text(own_site.get(f"/pools/{POOL}/vms/{here}"))
-    assert re.search(rf"{mate}\s+is\s+on the same host", page) and f"{other} on " in page
-    assert not re.search(rf"{other}\s+is\s+on the same", page)
-    assert "1 of them is up" in re.sub(r"\s+", " ", page)

@@ -14,6 +14,8 @@ from outlast.manager.fleet import Fleet
 from outlast.manager.follower import Follower
 from outlast.manager.hub import Hub
 from outlast.wire.client import AgentClient
+from outlast.wire.disk_client import DiskClient
+from outlast.wire.disks import Snapshot
 from outlast.wire.equipment import EquipmentClient, NetworkInfo, OrphanInfo, StorageInfo
 from outlast.wire.images import ImageClient, ImageInfo
 from outlast.wire.shapes import HostStatus, PoolStatus, TimelineEntry, VmDetail
@@ -41,6 +43,10 @@ class Pools(Fleet):
     async def why_host(self, pool_id: str, host: str) -> Why:
         name = self.host(pool_id, host).name
         return await self.ask(pool_id, lambda c: c.why_host(name))
+
+    async def snapshots(self, pool_id: str, vm: str) -> list[Snapshot]:
+        name = self.vm(pool_id, vm).vm.name
+        return await self.ask(pool_id, lambda c: DiskClient(c).snapshots(name))
 
     async def timeline(
         self, pool_id: str, limit: int = 200, since_wall_s: float = 0,

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from outlast.wire.disks import Snapshot
 from outlast.wire.drills import DrillKind
 from outlast.wire.equipment import (
     NetworkChange,
@@ -171,6 +172,9 @@ class Reads(Protocol):
 
         Raises NotFound, Unreachable, StorageTrouble.
         """
+
+    async def snapshots(self, pool_id: str, vm: str) -> list[Snapshot]:
+        """Of a VM's disks, oldest first. Raises as `timeline` does."""
 
     async def templates(self, pool_id: str) -> list[TemplateInfo]:
         """Of which VMs can be made. Raises as `timeline` does."""

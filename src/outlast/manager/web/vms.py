@@ -158,6 +158,17 @@ async def why_vm(pool: str, vm: str, view: Annotated[View, page("see")]) -> Resp
     return await told_why(view, view.manager.reads.why(view.caller.pool_id, view.caller.vm))
 
 
+@router.get("/pools/{pool}/vms/{vm}/snapshots")
+async def snapshots(pool: str, vm: str, view: Annotated[View, page("see")]) -> Response:
+    """Of its disks; asks an agent."""
+    caller = view.caller
+    try:
+        found, error = await view.manager.reads.snapshots(caller.pool_id, caller.vm), None
+    except OutlastError as trouble:
+        found, error = [], trouble
+    return html(fragment("_snapshots.html", found=found, error=error, name=caller.vm))
+
+
 @router.get("/pools/{pool}/vms/{vm}/places")
 async def places(pool: str, vm: str, view: Annotated[View, page("see")]) -> Response:
     """Each host for this VM: what would be left there, or the rule that rejects it."""
