@@ -195,6 +195,43 @@ async def power_off(
     )
 
 
+@router.post("/pools/{pool}/hosts/{host}/power-on", tags=["hosts"], **accepted())
+async def power_on(
+    pool: str, host: str, caller: Annotated[Caller, needs("power-on")], once: Once,
+) -> Response:  # fmt: skip
+    """Wake a host that is off, over the network."""
+    acts, who = caller.manager.acts, caller.person.name
+    return await once(
+        lambda: acts.power_on(caller.pool_id, caller.host, who, address=caller.address)
+    )
+
+
+@router.post("/pools/{pool}/hosts/{host}/confirm-off", tags=["hosts"], **accepted())
+async def confirm_off(
+    pool: str, host: str, wish: HostMaintain, caller: Annotated[Caller, needs("confirm-off")],
+    once: Once, if_match: IfMatch = "",
+) -> Response:  # fmt: skip
+    """Say that a host is off for certain; if it still runs, its VMs would run twice."""
+    await _match(caller, if_match)
+    acts, who = caller.manager.acts, caller.person.name
+    return await once(
+        lambda: acts.confirm_off(caller.pool_id, caller.host, who, wish.why, address=caller.address)
+    )
+
+
+@router.delete("/pools/{pool}/hosts/{host}", tags=["hosts"], **accepted())
+async def remove_host(
+    pool: str, host: str, caller: Annotated[Caller, needs("host-remove")], once: Once,
+    if_match: IfMatch = "",
+) -> Response:  # fmt: skip
+    """Take a host that is no member out of the pool for good."""
+    await _match(caller, if_match)
+    acts, who = caller.manager.acts, caller.person.name
+    return await once(
+        lambda: acts.remove_host(caller.pool_id, caller.host, who, address=caller.address)
+    )
+
+
 @router.post("/pools/{pool}/hosts/{host}/drill", tags=["hosts"], **accepted())
 async def drill(
     pool: str, host: str, wish: DrillBody, caller: Annotated[Caller, needs("drill")], once: Once,
