@@ -261,8 +261,13 @@ def copy_out(file: Path, path: Path, kind: str, rate: int, progress: Progress) -
 
 
 def room(folder: Path) -> int:
-    """Bytes that may be written there: the free ones without a reserve."""
+    """Bytes that may be written there: the free ones without a reserve. Raises StorageTrouble."""
     usage = shutil.disk_usage(folder)
+    if not usage.total:
+        raise StorageTrouble(
+            "the storage does not say how much room it has, so nothing large is written to it",
+            hint="a Ceph says so when its manager (mgr) runs, see 'ceph -s'; start it, try again",
+        )
     return usage.free - min(RESERVE, usage.total // 20)
 
 
