@@ -58,14 +58,14 @@ def images(chosen: Options, pool: Path | None) -> ImageDoor:
     """Raises InvalidInput, NotFound when this machine is no host."""
     return (
         _ImagesAfar(chosen.client())
-        if chosen.agent and not pool
+        if chosen.afar and not pool
         else _ImagesHere(pool_dir_of(pool))
     )
 
 
 def templates(chosen: Options, pool: Path | None) -> TemplateDoor:
     """Raises InvalidInput, NotFound when this machine is no host."""
-    if chosen.agent and not pool:
+    if chosen.afar and not pool:
         return _TemplatesAfar(chosen.client())
     return _TemplatesHere(pool, chosen.client())
 
