@@ -57,9 +57,7 @@ class TemplateDoor(Protocol):
 def images(chosen: Options, pool: Path | None) -> ImageDoor:
     """Raises InvalidInput, NotFound when this machine is no host."""
     return (
-        _ImagesAfar(chosen.client())
-        if chosen.afar and not pool
-        else _ImagesHere(pool_dir_of(pool))
+        _ImagesAfar(chosen.client()) if chosen.afar and not pool else _ImagesHere(pool_dir_of(pool))
     )
 
 
