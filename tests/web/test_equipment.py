@@ -185,3 +185,22 @@ def test_each_sees_and_may_what_the_roles_say(own_site: Site) -> None:
     own_site.person("nils", Grant("viewer", POOL.removeprefix("/pools/"), "db-*"))
     assert own_site.get(f"{POOL}/networks", "nils").status == 403
     assert own_site.get("/networks", "nils").status == 403
+
+
+def test_disks_that_no_vm_names_are_shown_and_one_is_deleted(own_site: Site) -> None:
+    page = own_site.get(f"{POOL}/storage").body.decode()
+    at = f"{POOL}/orphans"
+    assert f'hx-get="{at}" hx-trigger="load"' in page
+    part = own_site.get(at, target="orphans").body.decode()
+    assert "old-web.raw" in part and "2 disks, 43.0 GiB in all" in part and "<html" not in part
+    assert "/remove" not in own_site.get(at, "vera").body.decode()
+    path = f"{at}/fast:spare.qcow2/remove"
+    dialog = own_site.get(path).body.decode()
+    assert "nothing brings it back" in dialog and "outlast storage orphans --remove" in dialog
+    form = {"seen": re.findall(r'name="seen" value="(\w+)"', dialog)[0]}
+    assert own_site.post(path, form | {"typed": "spare.qcow2"}).status == 422
+    assert own_site.post(path, form | {"typed": "fast:spare.qcow2"}, "otto").status == 403
+    assert own_site.post(path, form | {"typed": "fast:spare.qcow2"}).status == 303
+    left = own_site.pools["frankfurt-a"].stock.loose
+    assert list(left) == ["old-web.raw"]
+    assert own_site.get(path).status == 404

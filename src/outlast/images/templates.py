@@ -33,6 +33,7 @@ from outlast.storage.files import trouble_of
 from outlast.storage.names import check_name
 from outlast.storage.posix import PosixRegister
 from outlast.storage.records import vm_from
+from outlast.storage.register import Register
 from outlast.words import listed
 
 TEMPLATES = "images/templates"
@@ -189,10 +190,14 @@ class Templates(Shelf[Template]):
 
 def disks_of_vms(pool_dir: Path) -> dict[Path, str]:
     """Which VM has which file, of those that are not deleted. Raises StorageTrouble."""
-    owners: dict[Path, str] = {}
     if not (pool_dir / "reg").is_dir():
         raise StorageTrouble(f"there is no pool in {pool_dir}", hint="is its storage mounted?")
-    register = PosixRegister(pool_dir, "cli")
+    return owners_in(PosixRegister(pool_dir, "cli"))
+
+
+def owners_in(register: Register) -> dict[Path, str]:
+    """The same of a register that is open."""
+    owners: dict[Path, str] = {}
     for name in register.names("vm"):
         value = register.read(name)[1]
         record = vm_from(value) if value else None

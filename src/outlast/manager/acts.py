@@ -167,6 +167,30 @@ class Acts(Equipping):
             before=was, after="off",
         )  # fmt: skip
 
+    async def power_on(self, pool_id: str, host: str, who: str, *, address: str = "") -> Task:
+        was = _host_was(self._fleet.host(pool_id, host))
+        return await self._tasks.wish(
+            "power-on", pool_id, host, who, lambda c: c.power_on(host), address=address,
+            before=was, after="woken",
+        )  # fmt: skip
+
+    async def confirm_off(
+        self, pool_id: str, host: str, who: str, why: str = "", *, address: str = ""
+    ) -> Task:
+        """Somebody knows that it is off: what it ran starts elsewhere at once."""
+        was, said = _host_was(self._fleet.host(pool_id, host)), _with_name(why, who)
+        return await self._tasks.wish(
+            "confirm-off", pool_id, host, who, lambda c: c.confirm_off(host, said),
+            address=address, before=was, after=f"off: {said}", said=why,
+        )  # fmt: skip
+
+    async def remove_host(self, pool_id: str, host: str, who: str, *, address: str = "") -> Task:
+        was = _host_was(self._fleet.host(pool_id, host))
+        return await self._tasks.wish(
+            "host-remove", pool_id, host, who, lambda c: c.remove_host(host), address=address,
+            before=was, after="no host of the pool",
+        )  # fmt: skip
+
     async def drill(
         self, pool_id: str, host: str, who: str, kind: DrillKind, *, address: str = ""
     ) -> Task:
@@ -203,7 +227,11 @@ def _by(switch: HaSwitch, who: str) -> HaSwitch:
     """Pools note the manager as the one who did it: the person goes into the reason."""
     if switch.on:
         return switch
-    return HaSwitch(**(switch.model_dump() | {"why": f"{switch.why} ({who})".strip()[:WHY_MAX]}))
+    return HaSwitch(**(switch.model_dump() | {"why": _with_name(switch.why, who)}))
+
+
+def _with_name(why: str, who: str) -> str:
+    return f"{why} ({who})".strip()[:WHY_MAX]
 
 
 def _ha_words(switch: HaSwitch) -> str:

@@ -14,7 +14,7 @@ from outlast.manager.fleet import Fleet
 from outlast.manager.follower import Follower
 from outlast.manager.hub import Hub
 from outlast.wire.client import AgentClient
-from outlast.wire.equipment import EquipmentClient, NetworkInfo, StorageInfo
+from outlast.wire.equipment import EquipmentClient, NetworkInfo, OrphanInfo, StorageInfo
 from outlast.wire.images import ImageClient, ImageInfo
 from outlast.wire.shapes import HostStatus, PoolStatus, TimelineEntry, VmDetail
 from outlast.wire.templates import TemplateClient, TemplateInfo
@@ -56,6 +56,9 @@ class Pools(Fleet):
 
     async def networks(self, pool_id: str) -> list[NetworkInfo]:
         return joined(await self.each(pool_id, lambda c: EquipmentClient(c).networks()))
+
+    async def orphans(self, pool_id: str) -> list[OrphanInfo]:
+        return await self.ask(pool_id, lambda c: EquipmentClient(c).orphans())
 
     async def storage(self, pool_id: str) -> list[StorageInfo]:
         return joined(await self.each(pool_id, lambda c: EquipmentClient(c).storage()))

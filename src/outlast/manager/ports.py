@@ -20,6 +20,7 @@ from outlast.wire.equipment import (
     NetworkChange,
     NetworkInfo,
     NetworkWish,
+    OrphanInfo,
     StorageInfo,
     StorageWish,
 )
@@ -41,7 +42,8 @@ from outlast.wire.why import Why
 ACTIONS = (
     "see", "start", "stop", "kill", "migrate", "ha", "create", "delete", "console", "set",  # VMs
     "catalog",  # networks, storage, images and templates of a pool: see them
-    "images", "maintain", "resume", "power-off", "drill", "pool-ha", "pool-set",  # hosts, pools
+    "images", "maintain", "resume", "power-off", "power-on", "confirm-off", "host-remove", "drill",
+    "pool-ha", "pool-set",  # hosts, pools
     "tasks", "people", "tokens", "audit", "pools", "webhooks", "settings",  # the manager itself
 )  # fmt: skip
 ROLES = ("admin", "operator", "viewer", "own")
@@ -182,6 +184,9 @@ class Reads(Protocol):
     async def storage(self, pool_id: str) -> list[StorageInfo]:
         """The same; the pool's own first."""
 
+    async def orphans(self, pool_id: str) -> list[OrphanInfo]:
+        """Disks that no VM names, the largest first. Raises as `timeline` does."""
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -247,6 +252,14 @@ class Acts(Protocol):
     ) -> Task: ...
 
     async def power_off(self, pool_id: str, host: str, who: str) -> Task: ...
+    async def power_on(self, pool_id: str, host: str, who: str) -> Task: ...
+
+    async def confirm_off(self, pool_id: str, host: str, who: str, why: str = "") -> Task:
+        """That a host is off for certain: a person answers for it."""
+
+    async def remove_host(self, pool_id: str, host: str, who: str) -> Task:
+        """Its slot is freed; it must not be a member."""
+
     async def drill(self, pool_id: str, host: str, who: str, kind: DrillKind) -> Task: ...
 
     async def create_network(self, pool_id: str, who: str, wish: NetworkWish) -> Task: ...
@@ -260,6 +273,9 @@ class Acts(Protocol):
     async def add_storage(self, pool_id: str, who: str, wish: StorageWish) -> Task: ...
 
     async def remove_storage(self, pool_id: str, storage: str, who: str) -> Task: ...
+
+    async def remove_orphan(self, pool_id: str, orphan: str, who: str) -> Task:
+        """Delete a disk that no VM names."""
 
     async def import_image(self, pool_id: str, image: str, who: str, wish: ImageImport) -> Task:
         """By the host whose agent takes it."""

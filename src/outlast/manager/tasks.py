@@ -71,6 +71,7 @@ class Tasks:
         self._tasks: dict[str, Task] = {}
         self._wishes: dict[str, Wish] = {}
         self._asked_s: dict[str, float] = {}  # answers asked for later than this count
+        self._answers: dict[str, Answer] = {}  # what pools said to wishes that this manager gave
         self._running: set[asyncio.Task[Any]] = set()
         self._asking: set[str] = set()  # jobs whose agent is being asked
         self.ended: Callable[[Task], Awaitable[None]] | None = None
@@ -90,6 +91,10 @@ class Tasks:
     def wish_of(self, task_id: str) -> Wish:
         """What it looks for, with the address of the agent that took it."""
         return self._wishes.get(task_id, NO_WISH)
+
+    def answer(self, task_id: str) -> Answer | None:
+        """What the pool said to the wish; None: it was not heard here."""
+        return self._answers.get(task_id)
 
     # ---- a new wish
 
@@ -128,6 +133,7 @@ class Tasks:
     async def _hand_over(self, task: Task, wish: Wish, ask: Ask) -> Task:
         try:
             answer, agent = await asyncio.to_thread(self._ask, task, ask, wish.agent)
+            self._answers[task.id] = answer
             version = answer.version if isinstance(answer, VmWish) else 0
             wish = replace(wish, version=version, agent=agent)
             task = replace(task, phase="watching", sentence=answer.sentence)
@@ -315,7 +321,7 @@ class Tasks:
             self._fleet.hub.publish("task", task.pool_id, task.id)
 
     def _forget(self, task_id: str) -> None:
-        for kept in (self._tasks, self._wishes, self._asked_s):
+        for kept in (self._tasks, self._wishes, self._asked_s, self._answers):
             kept.pop(task_id, None)
 
 

@@ -16,6 +16,7 @@ from outlast.wire.equipment import (
     NetworkChange,
     NetworkInfo,
     NetworkWish,
+    OrphanInfo,
     StorageInfo,
     StorageWish,
 )
@@ -243,6 +244,9 @@ EQUIPMENT = (
            lambda thing: isinstance(thing, StorageInfo) and not thing.own,
            _command("storage remove"), plain("remove_storage"), "Take {name} from the pool?",
            "bad"),
+    Button("orphan", "remove", "pool-set", "Delete", "trash", TYPE, _is(OrphanInfo),
+           lambda name, f: f"outlast storage orphans --remove {shlex.quote(name)}",
+           plain("remove_orphan"), "Delete the disk {name}?", "bad"),
     Button("images", "import", "images", "Import an image", "plus", ASK, _alive, _import_command,
            _import, "Import an image", fields=IMPORT, main=True),
     Button("image", "template", "images", "Make a template", "plus", ASK, _is(ImageInfo),

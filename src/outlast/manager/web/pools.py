@@ -16,6 +16,7 @@ from outlast.manager.repository import records
 from outlast.manager.web import charts, health
 from outlast.manager.web.charts import Range
 from outlast.manager.web.gate import View, page
+from outlast.manager.web.journal import recent
 from outlast.manager.web.moments import drawn_traces
 from outlast.manager.web.pictures.matrix import (
     HEARD,
@@ -48,7 +49,8 @@ async def overview(view: Annotated[View, page()], problems: bool = False) -> Res
     """One row a pool, worst first; above them what needs somebody."""
     rows = pool_rows(view)
     values: dict[str, Any] = {"rows": rows, "problems": problems, "commands": ADD_A_POOL}
-    return whole(view, "pools.html", live="pools=1", **values)
+    values |= await recent(view)
+    return whole(view, "pools.html", live="pools=1&page=recent", **values)
 
 
 ADD_A_POOL = (

@@ -214,6 +214,10 @@ def host_path(pool_id: str, name: str) -> str:
     return f"/pools/{quote(pool_id)}/hosts/{quote(name, safe='')}"
 
 
+def incident_path(pool_id: str, event_id: int) -> str:
+    return f"/pools/{quote(pool_id, safe='')}/incidents/{event_id}"
+
+
 def moment_path(pool_id: str, event_id: int) -> str:
     return f"/pools/{quote(pool_id)}/moments/{event_id}"
 
@@ -234,8 +238,8 @@ def _environment() -> Environment:
     )  # fmt: skip
     made.globals |= {
         "icon": icon, "asset": address, "pool_path": pool_path, "vm_path": vm_path,
-        "host_path": host_path, "moment_path": moment_path, "vm_id": vm_id, "host_id": host_id,
-        "health": health, "plural": plural,
+        "host_path": host_path, "moment_path": moment_path, "incident_path": incident_path,
+        "vm_id": vm_id, "host_id": host_id, "health": health, "plural": plural,
     }  # fmt: skip
     made.filters |= {"ago": ago, "clock": clock, "size": size, "room": room, "cap": cap,
                      "span": ago_text}  # fmt: skip

@@ -16,6 +16,7 @@ from outlast.manager.web.render import moment_path
 
 QUIET = ("lease-taken", "lease-freed", "order-given")  # not drawn: others say the same
 DOWN = {"host-silent", "host-off", "not-member", "host-leaves", "storage-sick"}
+DEATHS = ("host-silent", "host-off", "host-closed", "host-anew")  # a host's term is over
 UP = {"member", "in-service"}
 
 

@@ -41,7 +41,7 @@ from outlast.manager.web.render import (
     redirect,
     toast,
 )
-from outlast.manager.web.stock import IMAGES, NETWORKS, STORAGE
+from outlast.manager.web.stock import IMAGES, NETWORKS, ORPHANS, STORAGE
 
 router = APIRouter()
 PLACES = {
@@ -50,11 +50,13 @@ PLACES = {
     "storages": "/pools/{pool}/storage", "storage": "/pools/{pool}/storage/{storage}",
     "images": "/pools/{pool}/images", "image": "/pools/{pool}/images/{image}",
     "template": "/pools/{pool}/templates/{template}",
+    "orphan": "/pools/{pool}/orphans/{orphan}",
 }  # fmt: skip
 # things without a page of their own: where they are listed, what the stock is asked, and its part
 LISTED = {
     "network": ("networks", NETWORKS, NETWORKS), "storage": ("storages", STORAGE, STORAGE),
     "image": ("images", IMAGES, IMAGES), "template": ("images", IMAGES, "templates"),
+    "orphan": ("storages", ORPHANS, ORPHANS),
 }  # fmt: skip
 ALL = (*BUTTONS, *EQUIPMENT)
 
@@ -191,6 +193,8 @@ def _taken(view: View, button: Button, dialog: Dialog, task: Task, form: Form) -
     view.room.stock.forget(view.caller.pool_id)
     if (button.kind, button.verb) == ("vm", "delete"):
         to = "/vms"
+    elif (button.kind, button.verb) == ("host", "remove"):
+        to = _place("pool", view.caller.pool_id, "")
     elif button.verb == "new-vm":
         to = "/vms?" + urlencode({"search": form["name"]})
     if not view.scripted:
@@ -206,11 +210,13 @@ VERBS = {
     "stay": "Keeping", "delete": "Deleting", "create": "Creating", "ha": "Switching HA of",
     "pool-ha": "Switching HA of", "set": "Changing", "pool-set": "Changing",
     "maintain": "Emptying", "resume": "Taking back", "power-off": "Powering off",
+    "power-on": "Waking", "confirm-off": "Taking as off", "host-remove": "Removing",
     "drill": "Drilling", "network-create": "Making the network",
     "network-change": "Changing the network", "network-remove": "Removing the network",
     "storage-add": "Adding the storage", "storage-remove": "Taking away the storage",
     "image-import": "Importing the image", "give-up": "Breaking off the work on",
-    "image-remove": "Deleting the image", "template-create": "Making the template",
+    "orphan-remove": "Deleting the disk", "image-remove": "Deleting the image",
+    "template-create": "Making the template",
     "template-of-vm": "Making the template",
     "template-remove": "Deleting the template",
 }  # fmt: skip
