@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from outlast.manager.api.agent_door import DOOR, QUESTIONS, WISHES, router
 from outlast.manager.ports import Grant
 from outlast.manager.repository import records
 from outlast.wire.client import AgentClient
+from outlast.wire.disks import SnapshotDone
 from outlast.wire.shapes import HostWish, PoolStatus, PoolWish, VmDetail, VmStatus, VmWish
 
 # calls of the agents that the manager does not pass on, each with its reason
@@ -22,13 +24,9 @@ KEPT = {
     ("GET", "/metrics"): "the manager has its own",
     ("GET", "/v1/vms/{}/console"): "tickets and a web socket of the manager's own",
     ("GET", "/v1/vms/{}/screen"): "the same",
-    ("POST", "/v1/hosts/{}/off"): "vouches for what somebody saw at the rack",
-    ("POST", "/v1/hosts/{}/leave"): "done at the host", ("DELETE", "/v1/hosts/{}"): "the same",
-    ("POST", "/v1/hosts/{}/power-on"): "the same", ("POST", "/v1/pool/upgrade"): "the same",
-    ("POST", "/v1/vms/{}/snapshots"): "work on disks is said to agents",
-    ("POST", "/v1/vms/{}/snapshots/{}/revert"): "the same",
-    ("DELETE", "/v1/vms/{}/snapshots/{}"): "the same",
-    ("POST", "/v1/vms/{}/backup"): "the same, and names a folder of a host",
+    ("POST", "/v1/hosts/{}/leave"): "done at the host",
+    ("POST", "/v1/pool/upgrade"): "the same",
+    ("POST", "/v1/vms/{}/backup"): "names a folder of a host",
     ("DELETE", "/v1/vms/{}/backup"): "the same",
     ("POST", "/v1/vms/{}/disk-move"): "the same", ("DELETE", "/v1/vms/{}/disk-move"): "the same",
     ("GET", "/v1/foreign"): "done at the host", ("GET", "/v1/foreign/{}"): "the same",
@@ -167,3 +165,31 @@ def test_equipment_goes_the_same_way(desk: Desk, real: RealPool, admin: str) -> 
     assert [n["vlan"] for n in say(desk, real, admin, "GET", "/v1/networks").json] == [30]
     assert say(desk, real, admin, "DELETE", "/v1/networks/lan").status == 200
     assert say(desk, real, admin, "GET", "/v1/networks").json == []
+
+
+def test_snapshots_of_a_vm(desk: Desk, real: RealPool, admin: str) -> None:
+    """Over the API as tasks, and the way the command line speaks to agents."""
+    disk = real.root / "images/web.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "1M"], check=True)
+    ended(
+        desk,
+        create(desk, real, admin, disks=[{"path": "images/web.qcow2"}], use_existing=True),
+        admin,
+    )
+    at = f"{V}/pools/lab/vms/web/snapshots"
+    task = ended(desk, desk.call("POST", at, {"name": "one"}, token=admin), admin)
+    assert (task["verb"], task["phase"], task["object"]) == ("snapshot", "done", "web")
+    again = desk.call("POST", at, {"name": "one"}, token=admin)
+    assert (again.status, again.error["code"]) == (409, "conflict")
+    done = say(desk, real, admin, "POST", "/v1/vms/web/snapshots", {"name": "two"})
+    assert SnapshotDone.model_validate(done.json).name == "two"
+    found = desk.call("GET", f"{at}?sort=name&descending=true", token=admin).json
+    assert [one["name"] for one in found["items"]] == ["two", "one"]
+    assert not ended(desk, desk.call("POST", f"{at}/one/revert", token=admin), admin)["failed"]
+    ended(desk, desk.call("DELETE", f"{at}/one", token=admin), admin)
+    assert say(desk, real, admin, "DELETE", "/v1/vms/web/snapshots/two").status == 200
+    assert say(desk, real, admin, "GET", "/v1/vms/web/snapshots").json == []
+    assert desk.call("DELETE", f"{at}/one", token=admin).status == 404
+    viewer = desk.user("bert", Grant("viewer", real.id))
+    assert desk.call("GET", at, token=viewer).status == 200
+    assert desk.call("POST", at, {"name": "three"}, token=viewer).status == 403

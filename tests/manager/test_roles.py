@@ -128,6 +128,8 @@ def test_the_matrix(place: tuple[Desk, RealPool]) -> None:
                 template="none",
                 network="none",
                 storage="none",
+                snapshot="none",
+                orphan="none",
                 image="none",
             )
             where = (real.id, "web" if "{vm}" in path else "") if "{pool}" in path else ("", "")

@@ -14,6 +14,8 @@ from outlast.manager.fleet import Fleet
 from outlast.manager.follower import Follower
 from outlast.manager.hub import Hub
 from outlast.wire.client import AgentClient
+from outlast.wire.disk_client import DiskClient
+from outlast.wire.disks import Snapshot
 from outlast.wire.equipment import EquipmentClient, NetworkInfo, OrphanInfo, StorageInfo
 from outlast.wire.images import ImageClient, ImageInfo
 from outlast.wire.shapes import HostStatus, PoolStatus, TimelineEntry, VmDetail
@@ -50,6 +52,9 @@ class Pools(Fleet):
 
     async def templates(self, pool_id: str) -> list[TemplateInfo]:
         return await self.ask(pool_id, lambda c: TemplateClient(c).all())
+
+    async def snapshots(self, pool_id: str, vm: str) -> list[Snapshot]:
+        return await self.ask(pool_id, lambda c: DiskClient(c).snapshots(vm))
 
     async def images(self, pool_id: str) -> list[ImageInfo]:
         return await self.ask(pool_id, lambda c: ImageClient(c).all())

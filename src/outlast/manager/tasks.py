@@ -39,6 +39,7 @@ from outlast.manager.repository import records
 from outlast.manager.repository.records import AuditRow
 from outlast.manager.repository.store import Repository
 from outlast.wire.client import AgentClient, OutcomeUnknown
+from outlast.wire.disks import SnapshotDone
 from outlast.wire.shapes import HostWish, PoolWish, VmWish
 
 log = logging.getLogger("outlast.manager.tasks")
@@ -46,14 +47,14 @@ log = logging.getLogger("outlast.manager.tasks")
 KEPT_S = 3600.0  # ended tasks that are shown
 DEAD_S = 10.0  # a manager that has not been seen for so long is dead
 # wished twice, these are refused or done twice
-ONCE_ONLY = frozenset(
-    {"create", "migrate", "drill", "network-create", "network-remove", "storage-add"}
-    | {"storage-remove", "image-import", "image-remove", "template-create", "template-of-vm"}
-    | {"template-remove"}
-)
+ONCE_ONLY = frozenset((
+    "create", "migrate", "drill", "network-create", "network-remove", "storage-add",
+    "storage-remove", "orphan-remove", "image-import", "image-remove", "template-create",
+    "template-of-vm", "template-remove", "snapshot", "snapshot-remove",
+))  # fmt: skip
 
 NO_WISH = Wish()
-Answer = VmWish | HostWish | PoolWish
+Answer = VmWish | HostWish | PoolWish | SnapshotDone
 Ask = Callable[[AgentClient], Answer]
 
 

@@ -27,6 +27,7 @@ from outlast.manager.api.gate import Caller, logged_in, needs
 from outlast.manager.api.uploads import begin_upload, send_upload
 from outlast.manager.ports import Task
 from outlast.wire.client import AgentClient, OutcomeUnknown
+from outlast.wire.disks import SnapshotWish
 from outlast.wire.drills import DrillWish
 from outlast.wire.equipment import NetworkChange, NetworkWish, StorageWish
 from outlast.wire.images import ImageClient, ImageImport, ImportWish
@@ -100,9 +101,10 @@ Then = Callable[[Call, Task], Awaitable[BaseModel]]
 # what is asked, and the right for it
 QUESTIONS = (
     ("/v1/status", "see"), ("/v1/timeline", "see"), ("/v1/picture", "see"),
-    ("/v1/pool/drill", "see"), (VM, "see"), (f"{VM}/why", "see"), (f"{HOST}/why", "see"),
-    (f"{VM}/snapshots", "see"), (f"{VM}/backup", "see"), (f"{VM}/disk-move", "see"),
-    (f"{VM}/template", "see"), ("/v1/networks", "catalog"), ("/v1/storage", "catalog"),
+    ("/v1/pool/drill", "see"), ("/v1/orphans", "see"), (f"{HOST}/why", "see"),
+    (VM, "see"), (f"{VM}/why", "see"), (f"{VM}/snapshots", "see"), (f"{VM}/backup", "see"),
+    (f"{VM}/disk-move", "see"), (f"{VM}/template", "see"),
+    ("/v1/networks", "catalog"), ("/v1/storage", "catalog"),
     ("/v1/images", "catalog"), ("/v1/templates", "catalog"),
 )  # fmt: skip
 
@@ -207,6 +209,12 @@ WISHES = (
     Wished("POST", f"{VM}/migrate", "migrate",
            lambda c: c.acts.migrate(*c.of("vm"), c.body(VmMigrate).to, **c.by)),
     Wished("DELETE", f"{VM}/migrate", "migrate", lambda c: c.acts.stay(*c.of("vm"), **c.by)),
+    Wished("POST", f"{VM}/snapshots", "snapshot",
+           lambda c: c.acts.snapshot(*c.of("vm"), c.body(SnapshotWish), **c.by)),
+    Wished("POST", f"{VM}/snapshots/{{snapshot}}/revert", "snapshot",
+           lambda c: c.acts.revert(*c.of("vm"), c.names["snapshot"], **c.by)),
+    Wished("DELETE", f"{VM}/snapshots/{{snapshot}}", "snapshot",
+           lambda c: c.acts.forget(*c.of("vm"), c.names["snapshot"], **c.by)),
     Wished("POST", f"{VM}/template", "images", _template_of_vm, _making),
     Wished("DELETE", f"{VM}/template", "images", _cancel("template-of-vm", _of_vm), _making),
     Wished("POST", f"{HOST}/maintenance", "maintain",
@@ -216,6 +224,12 @@ WISHES = (
                *c.of("host"), bring_back=c.body(HostServe).bring_back, **c.by)),
     Wished("POST", f"{HOST}/power-off", "power-off",
            lambda c: c.acts.power_off(*c.of("host"), **c.by)),
+    Wished("POST", f"{HOST}/power-on", "power-on",
+           lambda c: c.acts.power_on(*c.of("host"), **c.by)),
+    Wished("POST", f"{HOST}/off", "confirm-off",
+           lambda c: c.acts.confirm_off(*c.of("host"), c.body(HostMaintain).why, **c.by)),
+    Wished("DELETE", HOST, "host-remove",
+           lambda c: c.acts.remove_host(*c.of("host"), **c.by)),
     Wished("POST", "/v1/pool/ha", "pool-ha",
            lambda c: c.acts.pool_ha(*c.to, c.body(HaSwitch), **c.by)),
     Wished("PATCH", "/v1/pool/settings", "pool-set",
@@ -230,6 +244,8 @@ WISHES = (
            lambda c: c.acts.add_storage(*c.to, c.body(StorageWish), **c.by)),
     Wished("DELETE", STORAGE, "pool-set",
            lambda c: c.acts.remove_storage(*c.of("storage"), **c.by)),
+    Wished("DELETE", "/v1/orphans/{orphan}", "pool-set",
+           lambda c: c.acts.remove_orphan(*c.of("orphan"), **c.by)),
     Wished("POST", "/v1/templates", "images",
            lambda c: c.acts.create_template(*c.to, c.body(TemplateWish), **c.by)),
     Wished("DELETE", TEMPLATE, "images",

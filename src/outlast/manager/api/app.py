@@ -32,6 +32,7 @@ from outlast.manager.api import (
     rolling,
     series,
     settings,
+    snapshots,
     tasks,
     uploads,
     vms,
@@ -60,7 +61,7 @@ def build(manager: Manager) -> FastAPI:
     app.state.manager = manager
     for part in (
         pools, series, rolling, vms, equipment, images, uploads, tasks, logins, people, hooks,
-        settings, agent_door,
+        settings, snapshots, agent_door,
     ):  # fmt: skip
         app.include_router(part.router, prefix=PREFIX, responses=ERRORS)
     app.include_router(metrics_router)
