@@ -119,7 +119,7 @@ def test_what_is_not_for_afar_says_so(
     for words, code, sentence in (
         ("template deploy small web --full", 2, "made on a host of the pool"),
         ("template deploy small web --full --on fast", 2, "made on a host of the pool"),
-        ("image import web /mnt/web.ova", 2, "not to look for /mnt/web.ova"),
+        ("image import web /mnt/web.ova", 2, "is to look for /mnt/web.ova"),
         ("image import web web.ova", 3, "there is no file"),
     ):
         said = outlast("--agent", f"unix:{tmp_path}/run/agent.sock", *words.split())

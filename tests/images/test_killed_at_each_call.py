@@ -3,7 +3,7 @@
 Rule: a child of this process does the work and dies by SIGKILL before the Nth call that changes
 something. Then nothing half-made may be visible, nothing that was there may be lost, and a second
 try does the whole of it. What qemu-img does by itself is killed at random moments: see
-test_image_import.py; a real QEMU that goes on with a copy: tests/rack/whole/test_disks.py.
+test_image_import.py; a real QEMU that goes on with a copy: tests/hypervisor/test_libvirt_disks.py.
 """
 
 from __future__ import annotations

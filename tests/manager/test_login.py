@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -93,6 +94,32 @@ def test_the_same_commands_say_the_same(server: Server, anna: Outlast) -> None:
     anna("vm", "delete", "web")
     wait(lambda: json.loads(anna("--json", "vm", "list")) == [])
     assert "there is no VM 'web'" in anna("vm", "start", "web", fails=True)
+
+
+def test_images_and_templates_go_the_same_way(server: Server, anna: Outlast) -> None:
+    _, real, _ = server
+    straight = ("--agent", real.url("a"))
+    (real.root / "import").mkdir()
+    (real.root / "import/deb.raw").write_bytes(os.urandom(1 << 16))
+    said = anna("image", "import", "deb", "deb.raw", "--limit", "none")
+    assert said.startswith("deb is imported: 1 disk, 0 MiB; SHA-256 of its source: ")
+    anna("template", "create", "small", "--image", "deb", "--memory", "64MiB")
+    fixed = ("--disk", "3MiB", "--address", "10.0.0.[11-12]/24")
+    said = anna("template", "deploy", "small", "web-[1-2]", *fixed)
+    assert said == "2 VMs are made of small\n"
+    seed = real.a.read_vm("web-2").value.spec.disks[1].path  # type: ignore[union-attr]
+    assert b"10.0.0.12/24" in Path(seed).read_bytes()
+    for command in (
+        ("image", "list"), ("image", "show", "deb"), ("template", "list"),
+        ("--json", "image", "list"), ("--json", "template", "list"),
+    ):  # fmt: skip
+        assert anna(*command) == anna(*straight, *command), command
+    assert "lie over it" in anna("template", "remove", "small", fails=True)
+    for vm in ("web-1", "web-2"):
+        anna("vm", "delete", vm, "--with-disks")
+    assert anna("template", "remove", "small") == "the template small is deleted\n"
+    assert anna("image", "remove", "deb") == "the image deb is deleted\n"
+    assert "no images yet" in anna("image", "list")
 
 
 def test_what_is_kept_is_for_its_owner_and_goes_to_one_manager(

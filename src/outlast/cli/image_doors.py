@@ -1,4 +1,4 @@
-"""Two doors to a pool's images and templates: its directory, and an agent that `--agent` names.
+"""Two doors to a pool's images and templates: its directory, and an agent afar or a manager.
 
 Rules:
 1. Which door is taken, and that both take and give the same, are as in equipment_doors.py.
@@ -9,7 +9,7 @@ Rules:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from outlast.cli.context import Options
 from outlast.cli.pool_files import folder_on, pool_dir_of
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from outlast.wire.images import ImageInfo
     from outlast.wire.shapes import VmWish
     from outlast.wire.templates import TemplateInfo, TemplateWish
+
+Named = TypeVar("Named", "ImageInfo", "TemplateInfo")
 
 
 class ImageDoor(Protocol):
@@ -106,10 +108,7 @@ class _ImagesAfar:
         return self._client.all()
 
     def get(self, name: str) -> ImageInfo:
-        found = next((image for image in self.all() if image.name == name), None)
-        if found is None:
-            raise NotFound(f"there is no image '{name}'", hint="outlast image list")
-        return found
+        return _named(name, self.all(), "image")
 
     def take(self, name: str, source: str, sha256: str, rate_bytes_s: int, tell: Tell) -> ImageInfo:
         from outlast.cli.waiting import follow
@@ -118,8 +117,8 @@ class _ImagesAfar:
 
         if "/" in source and "://" not in source:
             raise InvalidInput(
-                f"the agent is not to look for {source} on its host",
-                hint=f"send a file that is here: outlast --agent ... image upload {name} {source}",
+                f"nobody there is to look for {source} on a host",
+                hint=f"send a file that is here: outlast image upload {name} {source}",
             )
         wish = make(ImageImport, source=source, sha256=sha256, rate_bytes_s=rate_bytes_s)
         self._client.import_(name, wish)
@@ -148,7 +147,7 @@ class _TemplatesHere:
 
     def get(self, name: str) -> TemplateInfo:
         self._templates.get(name)  # says what is wrong with a damaged one
-        return next(one for one in self.all() if one.name == name)
+        return _named(name, self.all(), "template")
 
     def create(self, wish: TemplateWish, rate_bytes_s: int, tell: Tell) -> TemplateInfo:
         from outlast.images.library import percent_of
@@ -193,10 +192,7 @@ class _TemplatesAfar:
         return self._client.all()
 
     def get(self, name: str) -> TemplateInfo:
-        found = next((one for one in self.all() if one.name == name), None)
-        if found is None:
-            raise NotFound(f"there is no template '{name}'", hint="outlast template list")
-        return found
+        return _named(name, self.all(), "template")
 
     def create(self, wish: TemplateWish, rate_bytes_s: int, tell: Tell) -> TemplateInfo:
         self._client.create(wish)
@@ -209,7 +205,7 @@ class _TemplatesAfar:
         if full or on:
             raise InvalidInput(
                 "whole copies (--full, --on) are made on a host of the pool",
-                hint="run the same command there, without --agent",
+                hint="run the same command there",
             )
         return None
 
@@ -236,3 +232,11 @@ class _TemplatesAfar:
             networks=template.networks, **said,
         )  # fmt: skip
         return self._client.deploy(template.name, wish)
+
+
+def _named(name: str, found: list[Named], noun: str) -> Named:
+    """Raises NotFound."""
+    one = next((one for one in found if one.name == name), None)
+    if one is None:
+        raise NotFound(f"there is no {noun} '{name}'", hint=f"outlast {noun} list")
+    return one
