@@ -137,6 +137,19 @@ class Templates(Shelf[Template]):
                 found.setdefault(under.name, []).append(clone)
         return found
 
+    def told(self, owners: Mapping[Path, str]) -> list[dict[str, Any]]:
+        """What the agent's API and the command line tell of each, by the names of the API."""
+        clones = self.all_clones(owners)
+        return [
+            {
+                "name": t.name, "image": t.image, "memory_mib": t.memory_mib, "vcpus": t.vcpus,
+                "disks": len(t.disks), "networks": list(t.networks), "note": t.note,
+                "vms": sorted({c.vm or c.path.name for c in clones.get(t.name, ())}),
+                "created_wall_s": t.created_wall,
+            }
+            for t in self.all()
+        ]  # fmt: skip
+
     def remove(self, name: str) -> None:
         """Raises NotFound, Conflict when VMs lie over it: the sentence names them."""
         about, aside = self.folder / name / ABOUT, self.folder / name / ASIDE

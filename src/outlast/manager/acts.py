@@ -12,9 +12,11 @@ from outlast.manager.equipping import Equipping
 from outlast.manager.fleet import Fleet
 from outlast.manager.outcome import Wish
 from outlast.manager.ports import Task
-from outlast.manager.tasks import NO_WISH, Tasks
+from outlast.manager.tasks import NO_WISH, Answer, Tasks
 from outlast.readiness import emptying
 from outlast.wire.client import AgentClient
+from outlast.wire.disk_client import DiskClient
+from outlast.wire.disks import SnapshotWish
 from outlast.wire.drills import WHO_MAX, DrillKind, DrillWish
 from outlast.wire.shapes import (
     HaOffInfo,
@@ -26,7 +28,6 @@ from outlast.wire.shapes import (
     VmCreate,
     VmDelete,
     VmStatus,
-    VmWish,
 )
 from outlast.wire.templates import TemplateClient, TemplateDeploy
 
@@ -206,9 +207,34 @@ class Acts(Equipping):
             before=_host_was(self._fleet.host(pool_id, host)), after=f"a drill: {kind}",
         )  # fmt: skip
 
+    async def snapshot(
+        self, pool_id: str, vm: str, who: str, wish: SnapshotWish, *, address: str = ""
+    ) -> Task:
+        return await self._of_vm(
+            "snapshot", pool_id, vm, who, lambda c, n: DiskClient(c).snapshot(n, wish),
+            f"snapshot {wish.name}", address,
+        )  # fmt: skip
+
+    async def revert(
+        self, pool_id: str, vm: str, who: str, snapshot: str, *, address: str = ""
+    ) -> Task:
+        """Its disks as they were; what was written since is lost."""
+        return await self._of_vm(
+            "snapshot-revert", pool_id, vm, who, lambda c, n: DiskClient(c).revert(n, snapshot),
+            f"its disks as in snapshot {snapshot}", address,
+        )  # fmt: skip
+
+    async def forget(
+        self, pool_id: str, vm: str, who: str, snapshot: str, *, address: str = ""
+    ) -> Task:
+        return await self._of_vm(
+            "snapshot-remove", pool_id, vm, who, lambda c, n: DiskClient(c).forget(n, snapshot),
+            f"without snapshot {snapshot}", address,
+        )  # fmt: skip
+
     async def _of_vm(
         self, verb: str, pool_id: str, vm: str, who: str,
-        ask: Callable[[AgentClient, str], VmWish], after: str, address: str,
+        ask: Callable[[AgentClient, str], Answer], after: str, address: str,
         wish: Wish = NO_WISH, said: str = "",
     ) -> Task:  # fmt: skip
         """after: what is wished of it, for the audit."""

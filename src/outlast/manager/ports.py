@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from outlast.wire.disks import Snapshot
+from outlast.wire.disks import Snapshot, SnapshotWish
 from outlast.wire.drills import DrillKind
 from outlast.wire.equipment import (
     NetworkChange,
@@ -41,7 +41,8 @@ from outlast.wire.why import Why
 
 # Every action that `People.may` is asked about, in the order in which they are shown.
 ACTIONS = (
-    "see", "start", "stop", "kill", "migrate", "ha", "create", "delete", "console", "set",  # VMs
+    "see", "start", "stop", "kill", "migrate", "ha", "create", "delete", "console", "set",
+    "snapshot",  # VMs
     "catalog",  # networks, storage, images and templates of a pool: see them
     "images", "maintain", "resume", "power-off", "power-on", "confirm-off", "host-remove", "drill",
     "pool-ha", "pool-set",  # hosts, pools
@@ -173,12 +174,6 @@ class Reads(Protocol):
         Raises NotFound, Unreachable, StorageTrouble.
         """
 
-    async def snapshots(self, pool_id: str, vm: str) -> list[Snapshot]:
-        """Of a VM's disks, oldest first. Raises as `timeline` does."""
-
-    async def templates(self, pool_id: str) -> list[TemplateInfo]:
-        """Of which VMs can be made. Raises as `timeline` does."""
-
     async def images(self, pool_id: str) -> list[ImageInfo]:
         """Of which templates can be made. Raises as `timeline` does."""
 
@@ -248,6 +243,13 @@ class Acts(Protocol):
         """The same out of a template."""
 
     async def delete(self, pool_id: str, vm: str, who: str, how: VmDelete) -> Task: ...
+
+    async def snapshot(self, pool_id: str, vm: str, who: str, wish: SnapshotWish) -> Task: ...
+
+    async def revert(self, pool_id: str, vm: str, who: str, snapshot: str) -> Task:
+        """Its disks as they were; what was written since is lost."""
+
+    async def forget(self, pool_id: str, vm: str, who: str, snapshot: str) -> Task: ...
 
     async def maintain(self, pool_id: str, host: str, who: str, why: str = "") -> Task: ...
 

@@ -20,7 +20,8 @@ from outlast.errors import InvalidInput
 from outlast.manager.ports import ACTIONS, ROLES, Grant, Scope
 
 OF_A_VM = frozenset(
-    {"see", "start", "stop", "kill", "migrate", "ha", "create", "delete", "console", "set", "tasks"}
+    {"see", "start", "stop", "kill", "migrate", "ha", "create", "delete", "console", "set"}
+    | {"snapshot", "tasks"}
 )
 OF_A_POOL = OF_A_VM | {
     "catalog", "images", "maintain", "resume", "power-off", "power-on", "confirm-off",

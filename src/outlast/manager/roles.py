@@ -27,6 +27,7 @@ ACTION_SAYS = {
     "delete": "delete VMs",
     "console": "open consoles and screens",
     "set": "change where VMs run, and how large they are",
+    "snapshot": "keep what disks of VMs hold, and go back to it",
     "catalog": "see networks, storage, images and templates",
     "images": "import, upload and delete images and templates",
     "maintain": "take hosts into maintenance",

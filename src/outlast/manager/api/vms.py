@@ -21,7 +21,6 @@ from outlast.manager.api.match import IfMatch
 from outlast.manager.api.once import Once, accepted
 from outlast.manager.api.paging import Cursor, Limit, Page, Text
 from outlast.manager.ports import PoolEntry, VmItem, VmQuery
-from outlast.wire.disks import Snapshot
 from outlast.wire.shapes import HaSwitch, VmChange, VmCreate, VmDelete, VmMigrate
 from outlast.wire.why import Why
 
@@ -91,14 +90,6 @@ async def one_vm(
     if if_none_match == headers["ETag"]:
         return Response(status_code=304, headers=headers)
     return Response(body, media_type="application/json", headers=headers)
-
-
-@router.get("/pools/{pool}/vms/{vm}/snapshots", tags=["vms"])
-async def list_snapshots(
-    pool: str, vm: str, caller: Annotated[Caller, needs("see")]
-) -> list[Snapshot]:
-    """What its disks held at some moments, oldest first; asks an agent."""
-    return await caller.manager.reads.snapshots(caller.pool_id, caller.vm)
 
 
 @router.get("/pools/{pool}/vms/{vm}/why")

@@ -221,6 +221,8 @@ VERBS = {
     "template-create": "Making the template",
     "template-of-vm": "Making the template",
     "template-remove": "Deleting the template",
+    "snapshot": "Taking a snapshot of", "snapshot-revert": "Taking back the disks of",
+    "snapshot-remove": "Forgetting a snapshot of",
 }  # fmt: skip
 
 
