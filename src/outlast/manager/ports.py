@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from outlast.wire.disks import SnapshotWish
+from outlast.wire.disks import Snapshot, SnapshotWish
 from outlast.wire.drills import DrillKind
 from outlast.wire.equipment import (
     NetworkChange,
@@ -36,7 +36,7 @@ from outlast.wire.shapes import (
     VmDelete,
     VmStatus,
 )
-from outlast.wire.templates import TemplateDeploy, TemplateOfVm, TemplateWish
+from outlast.wire.templates import TemplateDeploy, TemplateInfo, TemplateOfVm, TemplateWish
 from outlast.wire.why import Why
 
 # Every action that `People.may` is asked about, in the order in which they are shown.
@@ -173,6 +173,12 @@ class Reads(Protocol):
 
         Raises NotFound, Unreachable, StorageTrouble.
         """
+
+    async def templates(self, pool_id: str) -> list[TemplateInfo]:
+        """Of which VMs can be made. Raises as `timeline` does."""
+
+    async def snapshots(self, pool_id: str, vm: str) -> list[Snapshot]:
+        """Of a VM's disks, the oldest first. Raises as `timeline` does."""
 
     async def images(self, pool_id: str) -> list[ImageInfo]:
         """Of which templates can be made. Raises as `timeline` does."""
