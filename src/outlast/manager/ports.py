@@ -174,6 +174,12 @@ class Reads(Protocol):
         Raises NotFound, Unreachable, StorageTrouble.
         """
 
+    async def templates(self, pool_id: str) -> list[TemplateInfo]:
+        """Of which VMs can be made. Raises as `timeline` does."""
+
+    async def snapshots(self, pool_id: str, vm: str) -> list[Snapshot]:
+        """Of a VM's disks, the oldest first. Raises as `timeline` does."""
+
     async def images(self, pool_id: str) -> list[ImageInfo]:
         """Of which templates can be made. Raises as `timeline` does."""
 
