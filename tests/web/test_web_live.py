@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import AsyncIterator
 from typing import Any
@@ -20,9 +21,7 @@ TARGET = re.compile(r'<hx-partial hx-target="#([^"]+)"')
 def test_rows_that_would_lie_elsewhere_are_told(own_site: Site) -> None:
     """A row changes where it is; a bar says that the order is an old one, and only then."""
     page = own_site.get("/vms?sort=memory&limit=25").body.decode()
-    found = re.search(r'sse:connect="/live[?]([^"]+)"', page)
-    assert found is not None
-    query = found[1].replace("&amp;", "&")
+    query = stream_of(page)
     stream, other = Stream(own_site, query), Stream(own_site, query)
     shown = re.findall(r'id="vm-' + POOL + r'-([^"]+)"', page)
     own_site.pools["frankfurt-a"].change_vm(shown[3], state="paused")
@@ -36,6 +35,42 @@ def test_rows_that_would_lie_elsewhere_are_told(own_site: Site) -> None:
     assert TARGET.findall(told) == ["moved"] and "Rows have changed place" in told
     assert 'href="/vms?sort=memory&amp;limit=25"' in told
     stream.close()
+
+
+def stream_of(page: str) -> str:
+    """The query of a page's stream."""
+    found = re.search(r'sse:connect="/live[?]([^"]+)"', page)
+    assert found is not None
+    return found[1].replace("&amp;", "&")
+
+
+def test_a_run_comes_to_whoever_began_it(own_site: Site) -> None:
+    vm = next(v.name for v in own_site.pools["frankfurt-a"].vms.values() if v.state == "running")
+    plan = own_site.get(f"/vms/bulk?verb=stop&vm={POOL}/{vm}", target="dialog-body").body.decode()
+    seen = re.search(r'name="seen" value="([^"]*)"', plan)
+    assert seen is not None
+    said = own_site.post("/vms/bulk", {"verb": "stop", "vm": f"{POOL}/{vm}", "seen": seen[1]})
+    page = own_site.until(said.headers["location"], "1 under way")
+    assert "hx-trigger" not in page
+    mine = Stream(own_site, stream_of(page))
+    theirs = Stream(own_site, stream_of(page), "otto")
+    own_site.pools["frankfurt-a"].step()
+    own_site.tell()
+    assert mine.until("1 done")
+    assert "run" not in theirs.targets(2.5)
+    mine.close()
+
+
+def test_a_round_comes_to_whoever_sees_the_pool(own_site: Site) -> None:
+    lab = POOL[:-1] + "2"
+    own_site.person("lone", Grant("viewer", POOL))
+    own_site.post(f"/pools/{lab}/rolling", {"host": "lab-kvm-01"})
+    query = stream_of(own_site.get(f"/pools/{lab}/rolling").body.decode())
+    mine, theirs = Stream(own_site, query), Stream(own_site, query, "lone")
+    assert own_site.post(f"/pools/{lab}/rolling/end").status == 303
+    assert mine.until("The last one")
+    assert "rolling" not in theirs.targets(2.5)
+    mine.close()
 
 
 class Stream:
@@ -76,6 +111,21 @@ class Stream:
         except TimeoutError:
             return True
         return False
+
+    def targets(self, for_s: float) -> list[str]:
+        """What is sent in that time, to its end."""
+        found: list[str] = []
+
+        async def read() -> None:
+            async for message in self._source:
+                found.extend(TARGET.findall(message.get("body", b"").decode()))
+
+        async def some() -> None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(read(), for_s)
+
+        self.site.run(some())
+        return found
 
     def ended(self, within_s: float = 5) -> bool:
         """It ends, and says nothing more before."""

@@ -14,9 +14,10 @@ import asyncio
 import hashlib
 import hmac
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated
+from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Response
 
@@ -26,7 +27,7 @@ from outlast.manager.web.buttons import ASK, BUTTONS, NO_FORM, SPANS, TYPE, Aim,
 from outlast.manager.web.filters import filter_of
 from outlast.manager.web.forms import Form, form_of
 from outlast.manager.web.gate import View, page
-from outlast.manager.web.render import dialog, fragment, html, redirect
+from outlast.manager.web.render import dialog, fragment, redirect
 from outlast.manager.web.render import page as whole
 from outlast.manager.web.runs import Item, Run, told
 from outlast.placement.picture import Priority
@@ -207,8 +208,15 @@ async def _carry_out(view: View, run: Run, form: Form) -> None:
 @router.get("/vms/bulk/{run}")
 async def bulk_run(run: str, view: Annotated[View, page()]) -> Response:
     """How far it is, VM by VM."""
+    values = _run_parts(view, run)
+    return whole(view, "run.html", live=urlencode({"page": f"run?id={run}"}), **values)
+
+
+async def run_fragment(view: View, looked: Mapping[str, str]) -> dict[str, str]:
+    """Raises NotFound: it is not this person's, or too old."""
+    return {"run": fragment("_run.html", **_run_parts(view, looked.get("id", "")))}
+
+
+def _run_parts(view: View, run: str) -> dict[str, Any]:
     found = view.room.runs.of(run, view.who)
-    values = told(found, view.manager.acts.task) | {"button": VERBS[found.verb]}
-    if view.partial == "run":
-        return html(fragment("_run.html", **values))
-    return whole(view, "run.html", **values)
+    return told(found, view.manager.acts.task) | {"button": VERBS[found.verb]}

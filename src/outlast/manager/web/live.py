@@ -29,6 +29,7 @@ from starlette.responses import StreamingResponse
 from outlast.errors import InvalidInput, NotFound, OutlastError, Refused
 from outlast.manager.hub import RESET, Batch
 from outlast.manager.ports import COOKIE, Person
+from outlast.manager.web.bulk import run_fragment
 from outlast.manager.web.equipment import TITLES, stock_fragment
 from outlast.manager.web.gate import View, page
 from outlast.manager.web.hosts import hosts_fragment
@@ -43,6 +44,7 @@ from outlast.manager.web.journal import (
 from outlast.manager.web.people import users_fragment
 from outlast.manager.web.pools import head_fragment, host_parts, pool_fragments, rows_fragment
 from outlast.manager.web.render import fragment, partial, vm_id
+from outlast.manager.web.rolling import rolling_fragment
 from outlast.manager.web.settings import settings_fragment
 from outlast.manager.web.vms import moved_fragment, row_fragment, vm_parts
 
@@ -74,6 +76,9 @@ WRITTEN = {
     "incident": Written("", frozenset({"events", "host"}), incident_fragment, gauges=True),
     "settings": Written("settings", AUDIT, settings_fragment, gauges=True),
     "hosts": Written("", frozenset({"pool", "host"}), hosts_fragment, gauges=True),
+    # steps between two wishes, and wishes that are refused, are no change of anything: gauges
+    "rolling": Written("", frozenset({"audit", "host"}), rolling_fragment, gauges=True),
+    "run": Written("", frozenset({"task"}), run_fragment, gauges=True),
 }
 
 

@@ -9,8 +9,9 @@ Rules:
 from __future__ import annotations
 
 import shlex
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Response
 
@@ -46,17 +47,29 @@ async def _rolling(
         found = await view.manager.rounds.of(entry.id)
     except NotFound:
         found = None
-    values: dict[str, Any] = {"entry": entry, "round": found, "view": view, "csrf": view.csrf,
-                              "may": view.may("maintain", entry.id)}  # fmt: skip
-    if view.partial == "rolling" and found is not None and error is None:
-        return html(fragment("_rolling.html", **values))
+    values = _values(view, entry, found)
     if values["may"] and (found is None or not found.open):
         plan = await _plan(view, entry)
         hosts = [("host", turn.host) for turn in plan["turns"]]
         said = command(form or Form([*hosts, ("bring_back", "1")]))
         values |= plan | {"form": form, "command": said}
-    values["error"] = error
-    return whole(view, "rolling.html", at=error.status if error else 200, **values)
+    live = urlencode({"page": f"rolling?pool={entry.id}"})
+    status = error.status if error else 200
+    return whole(view, "rolling.html", at=status, live=live, error=error, **values)
+
+
+async def rolling_fragment(view: View, looked: Mapping[str, str]) -> dict[str, str]:
+    """Raises NotFound: no such pool, or no round of it yet."""
+    entry = view.manager.reads.pool(looked.get("pool", ""))
+    if not view.may("see", entry.id):
+        return {}
+    found = await view.manager.rounds.of(entry.id)
+    return {"rolling": fragment("_rolling.html", **_values(view, entry, found))}
+
+
+def _values(view: View, entry: PoolEntry, found: Round | None) -> dict[str, Any]:
+    may = view.may("maintain", entry.id)
+    return {"entry": entry, "round": found, "view": view, "csrf": view.csrf, "may": may}
 
 
 async def _plan(view: View, entry: PoolEntry) -> dict[str, Any]:
