@@ -137,8 +137,27 @@ def test_the_overview_counts_and_names_what_needs_a_look(site: Site) -> None:
     assert "fra-kvm-06 is silent for 25 min" in page
     assert "2 hosts need a look" in page
     assert "Healthy" in page
+    rows = dict(re.findall(r'<th scope="row"><a href="[^"]+">([^<]+)(.+?)</tr>', page, re.S))
+    failed = re.search(
+        r'href="(/pools/[^"]+/incidents/[0-9]+)" title="fra-kvm-06 is silent', rows["frankfurt-a"]
+    )
+    assert failed is not None and site.get(failed[1]).status == 200
+    assert "incidents" not in rows["lab"]
     only = text(site.get("/?problems=1"))
     assert ">lab<" not in only and "frankfurt-a" in only
+
+
+def test_the_overview_counts_wishes_and_how_full_the_storage_is(own_site: Site) -> None:
+    count = re.compile(rf'id="pool-{POOL}">.+?<td class="is-number">(\d+)</td>\s*<td><a', re.S)
+    assert count.findall(text(own_site.get("/"))) == ["0"]
+    assert own_site.post(f"/pools/{POOL}/vms/api-stage-0040/start").status == 303
+    assert count.findall(text(own_site.get("/"))) == ["1"]
+    cell = text(own_site.get(f"/pools/{POOL}/room", target="x"))
+    assert "62 %" in cell and "of 3.9 TiB" in cell
+    # whoever sees one VM alone learns nothing of hosts, wishes and failures
+    own_site.person("lone", Grant("viewer", POOL, "db-prod-0018"))
+    page = text(own_site.get("/", "lone"))
+    assert "frankfurt-a" in page and "/room" not in page and "/incidents/" not in page
 
 
 def test_a_pool_shows_who_hears_whom_in_words_too(site: Site) -> None:

@@ -18,16 +18,18 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Response
+from sqlalchemy import Connection
 
 from outlast.manager.api.paging import Newest
 from outlast.manager.api.tasks import sees_task
 from outlast.manager.ports import Task
 from outlast.manager.repository import records
+from outlast.manager.repository.records import EventRow
 from outlast.manager.tones import tone
 from outlast.manager.web.gate import View, page
 from outlast.manager.web.render import TEMPLATES, drawn, fragment
 from outlast.manager.web.render import page as whole
-from outlast.manager.web.stories import DEATHS, lanes_of, stories
+from outlast.manager.web.stories import DEATHS, FAILED, lanes_of, stories
 from outlast.manager.web.wishes import words
 
 router = APIRouter()
@@ -42,6 +44,7 @@ KINDS = {
 }  # fmt: skip
 READ_MAX, LINES = 500, 50
 RECENT_S, RECENT_MAX = 86400, 8
+FAILED_DAYS = 90  # how far back the last failure of a pool is looked for
 EXPORT_MAX = 20_000
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -103,13 +106,22 @@ async def _happened(view: View, looked: Mapping[str, str], cursor: str = "") -> 
 
 
 async def recent(view: View) -> dict[str, Any]:
-    """The stories of the last day in pools that the viewer sees as a whole, newest first."""
+    """The stories of the last day in pools that the viewer sees as a whole, newest first.
+
+    The room learns by the way when a host failed last in each pool: the rows of the overview say.
+    """
+    pools = [e.id for e in view.manager.reads.pools()]
     known = [e for e in view.manager.reads.pools() if view.scope.sees_pool(e.id)]
-    seen = [e.id for e in known]
-    rows, _ = await view.manager.repository.read(
-        lambda c: records.list_events(c, pools_seen=seen, limit=READ_MAX)
-    )
-    since_s = time.time() - RECENT_S
+    seen, now_s = [e.id for e in known], time.time()
+
+    def read(c: Connection) -> tuple[list[EventRow], dict[str, EventRow]]:
+        rows, _ = records.list_events(c, pools_seen=seen, limit=READ_MAX)
+        back_s = now_s - FAILED_DAYS * 86400
+        last = {id_: records.events_since(c, [id_], FAILED, back_s, limit=1) for id_ in pools}
+        return rows, {id_: found[0] for id_, found in last.items() if found}
+
+    rows, view.room.failed = await view.manager.repository.read(read)
+    since_s = now_s - RECENT_S
     told = stories([r for r in rows if r.wall_s >= since_s])
     return {"recent": told[:RECENT_MAX], "names": {e.id: e.name for e in known}}
 

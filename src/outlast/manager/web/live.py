@@ -138,7 +138,7 @@ class Watch:
                 found |= {
                     w for w in self.all() if w[0] in ("one", "host", "stock") and w[1] == pool_id
                 }
-            if self.pools and kind in ("pool", "host", "vm"):
+            if self.pools and kind in ("pool", "host", "vm", "task", "events"):
                 found.add(("pools", "", ""))
             if self.pool and pool_id == self.pool:
                 found.add(("pool", pool_id, ""))
@@ -312,8 +312,9 @@ def _made(view: View, thing: tuple[str, str, str]) -> dict[str, str]:
     if what == "stock":
         return stock_fragment(view, pool_id, name)
     if what == "pools":
-        shown, last = ("pools", view.person.roles), view.manager.reads.hub.last
-        return view.room.fragments(shown, last, lambda: {"pool-rows": rows_fragment(view)})
+        shown, failed = ("pools", view.person.roles), view.room.failed
+        version = view.manager.reads.hub.last, tuple(e.id for e in failed.values())
+        return view.room.fragments(shown, version, lambda: {"pool-rows": rows_fragment(view)})
     try:
         if what == "row":
             return _row(view, pool_id, name)

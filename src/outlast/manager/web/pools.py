@@ -6,6 +6,7 @@ time; that HA goes on without the manager is said beside it.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
@@ -35,6 +36,7 @@ from outlast.manager.web.room import Room, storage_tick
 from outlast.manager.web.wishes import dialogs_for
 from outlast.placement.spare import Failure, any_sentence
 from outlast.readiness.drills import HOST_KINDS
+from outlast.wire.equipment import EquipmentClient
 from outlast.wire.shapes import HostStatus
 
 router = APIRouter()
@@ -49,9 +51,9 @@ Word = Annotated[str, Query(max_length=200)]
 @router.get("/")
 async def overview(view: Annotated[View, page()], problems: bool = False) -> Response:
     """One row a pool, worst first; above them what needs somebody."""
-    rows = pool_rows(view)
-    values: dict[str, Any] = {"rows": rows, "problems": problems, "commands": ADD_A_POOL}
-    values |= await recent(view)
+    values: dict[str, Any] = {"problems": problems, "commands": ADD_A_POOL}
+    values |= await recent(view)  # pool_rows says what the room learns there
+    values |= pool_rows(view)
     return whole(view, "pools.html", live="pools=1&page=recent", **values)
 
 
@@ -61,11 +63,14 @@ ADD_A_POOL = (
 )
 
 
-def pool_rows(view: View) -> list[tuple[PoolEntry, health.Summary]]:
+def pool_rows(view: View) -> dict[str, Any]:
+    """Pools, how many wishes are on their way in each, and when a host failed there last."""
     seen = [e for e in view.manager.reads.pools() if view.scope.touches(e.id)]
     rows = [(entry, health.summary(entry, view.scope)) for entry in seen]
     rank = {"bad": 0, "stale": 1, "warn": 2, "ok": 3}
-    return sorted(rows, key=lambda r: (rank[r[1].tone], r[0].name, r[0].id))
+    rows.sort(key=lambda r: (rank[r[1].tone], r[0].name, r[0].id))
+    open_ = Counter(task.pool_id for task in view.manager.acts.tasks(open_only=True))
+    return {"rows": rows, "tasks": open_, "failed": view.room.failed}
 
 
 @router.get("/pools/{pool}/spare")
@@ -78,6 +83,26 @@ async def spare(pool: str, view: Annotated[View, page("see")], cell: bool = Fals
     values = {"spare": found, "trouble": trouble, "cell": cell}
     entry = view.manager.reads.pool(view.caller.pool_id)
     return html(fragment("_spare.html", entry=entry, **values))
+
+
+@router.get("/pools/{pool}/room")
+async def room(pool: str, view: Annotated[View, page("catalog")]) -> Response:
+    """How full the pool's storage is, and what it has besides: one agent is asked."""
+    pool_id = view.caller.pool_id
+    try:
+        found = await view.manager.reads.ask(pool_id, lambda c: EquipmentClient(c).storage())
+        trouble = ""
+    except OutlastError as error:
+        found, trouble = [], error.sentence
+    sizes = [
+        (s.name, on.size_bytes - on.free_bytes, on.size_bytes)
+        for s in found
+        for on in s.hosts
+        if on.size_bytes and on.free_bytes is not None
+    ]
+    sizes.sort(key=lambda one: one[1] / one[2], reverse=True)  # the fullest one first
+    entry = view.manager.reads.pool(pool_id)
+    return html(fragment("_room.html", entry=entry, sizes=sizes, trouble=trouble))
 
 
 # ---- one pool
@@ -241,4 +266,4 @@ def head_fragment(view: View, entry: PoolEntry) -> str:
 
 
 def rows_fragment(view: View) -> str:
-    return fragment("_pool_rows.html", rows=pool_rows(view), problems=False)
+    return fragment("_pool_rows.html", problems=False, **pool_rows(view))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from outlast.errors import OutlastError
 from outlast.manager.ports import PoolEntry
+from outlast.manager.repository.records import EventRow
 from outlast.manager.service import Manager
 from outlast.manager.web.foresight import Foresight
 from outlast.manager.web.pictures.strip import TICKS
@@ -35,6 +36,7 @@ class Room:
         self.dial = dial
         self.runs = Runs()
         self.stock = Stock(manager.reads)
+        self.failed: dict[str, EventRow] = {}  # by pool: when a host failed there last
         self._catching: dict[str, asyncio.Task[None]] = {}
         self._fragments: dict[tuple[object, ...], tuple[object, dict[str, str]]] = {}
 

@@ -16,7 +16,8 @@ from outlast.manager.web.render import moment_path
 
 QUIET = ("lease-taken", "lease-freed", "order-given")  # not drawn: others say the same
 DOWN = {"host-silent", "host-off", "not-member", "host-leaves", "storage-sick"}
-DEATHS = ("host-silent", "host-off", "host-closed", "host-anew")  # a host's term is over
+FAILED = ("host-silent", "host-off", "host-anew")  # a host is gone, or was, and nobody wished it
+DEATHS = (*FAILED, "host-closed")  # a host's term is over
 UP = {"member", "in-service"}
 
 
