@@ -160,6 +160,28 @@ def test_the_overview_counts_wishes_and_how_full_the_storage_is(own_site: Site) 
     assert "frankfurt-a" in page and "/room" not in page and "/incidents/" not in page
 
 
+@pytest.mark.parametrize(("path", "form", "field"), [
+    ("/users", {"name": "Zoe!", "password": PASSWORD, "role": "viewer"}, "name"),
+    ("/users", {"name": "zoe", "password": "short", "role": "viewer"}, "password"),
+    ("/me/tokens", {"name": "ci", "role": "viewer", "days": "many"}, "days"),
+    ("/me/tokens", {"name": "CI!", "role": "viewer"}, "name"),
+    ("/me/password", {"old": PASSWORD, "new": "longer than it", "again": "other"}, "again"),
+    ("/me/password", {"old": PASSWORD, "new": "short", "again": "short"}, "new"),
+    ("/settings", {"events_days": "x"}, "events_days"),
+    ("/settings", {"events_days": "0"}, "events_days"),
+    ("/settings/webhooks", {"url": "nowhere"}, "url"),
+    ("/settings/webhooks", {"url": "https://x.example/", "codes": "vm-*"}, "codes"),
+])  # fmt: skip
+def test_a_form_says_which_field_is_at_fault(
+    site: Site, path: str, form: dict[str, str], field: str
+) -> None:
+    said = site.post(path, form)
+    page = check_page(said, path)
+    assert said.status == 422 and 'id="wrong"' in page
+    wrong = re.findall(r'name="(\w+)" aria-invalid="true" aria-describedby="wrong"', page)
+    assert wrong == [field]
+
+
 def test_a_pool_shows_who_hears_whom_in_words_too(site: Site) -> None:
     page = text(site.get(f"/pools/{POOL}"))
     assert "fra-kvm-02 does not hear fra-kvm-07, but fra-kvm-07 hears fra-kvm-02." in page
@@ -288,7 +310,9 @@ def test_a_silent_pool_says_so_in_its_place(own_site: Site) -> None:
     assert "Healthy" in text(own_site.get("/"))  # the other pool goes on
 
 
-def test_what_is_not_there_and_bugs_are_pages(own_site: Site) -> None:
+def test_what_is_not_there_and_bugs_are_pages(
+    own_site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
     for path in ("/nothing", f"/pools/{POOL}/vms/none", "/pools/none", "/static/x/none.js"):
         said = own_site.get(path)
         assert said.status == 404, path
@@ -302,6 +326,14 @@ def test_what_is_not_there_and_bugs_are_pages(own_site: Site) -> None:
     said = own_site.get("/users")
     assert said.status == 500 and "secret detail" not in text(said)
     check_page(said, "/users")
+    own_site.pools["frankfurt-a"].answers = False
+    start = f"/pools/{POOL}/vms/api-stage-0040/start"
+    told = [said, own_site.get("/users", target="x"), own_site.post(start, scripted=True)]
+    for said, kind in zip(told, ("a bug in request", "a bug in request", "request"), strict=True):
+        found = re.search(r"Request <code>(\w{12})</code>", text(said))
+        assert found is not None and said.status >= 500
+        lines = [r for r in caplog.records if f"{kind} {found[1]}" in r.getMessage()]
+        assert len(lines) == 1 and (kind == "request") != bool(lines[0].exc_info)
 
 
 def test_what_if_and_the_course_of_one_failure(site: Site) -> None:

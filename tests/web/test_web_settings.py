@@ -67,6 +67,8 @@ def test_how_long_things_are_kept_is_changed_here(site: tuple[Site, Office]) -> 
 
 def test_a_mail_is_tried(site: tuple[Site, Office]) -> None:
     found, office = site
+    wrong = found.post("/settings/try/mail", {"to": "nobody"}).body.decode()
+    assert 'name="to" aria-invalid="true" aria-describedby="wrong"' in wrong
     assert "took it" in told(found.post("/settings/try/mail", {"to": "ops@corp.example"}))
     assert office.got[0][0] == ["ops@corp.example"]
     office.answer = "550 no <such> one"

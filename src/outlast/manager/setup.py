@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 
 from outlast.errors import Conflict, NotFound, OutlastError
 from outlast.manager.config import DAYS, Config, Place, fingerprint, valid_until_s
+from outlast.manager.mail import is_address
 from outlast.manager.outside import Part, secret_of
 from outlast.manager.repository import records, retention
 from outlast.manager.repository.records import AuditRow
@@ -128,6 +129,8 @@ async def try_out(manager: Manager, what: str, to: str = "", name: str = "") -> 
     if getattr(config, what) is None:
         raise Conflict(f"{SAID[what]} is not set up", hint=f"see {what} in manager.json")
     if what == "mail":
+        if not is_address(f"mailto:{to}"):
+            raise BadField(f"{to[:80]!r} is no address to send to", field="to", hint="name@host")
         due = made_up(new_hook(f"mailto:{to}", (), time.time()))
         status, sentence = await asyncio.to_thread(deliver, due, config.mail, time.time())
         if not 200 <= status < 300:

@@ -2,7 +2,8 @@
 
 Rules:
 1. Every failure is {"error": {code, sentence, hint, field}}, also those of the framework. A bug is
-   code "internal"; its traceback goes to the log only.
+   code "internal"; its traceback goes to the log only. A status of 500 and more has an id in the
+   header X-Request-ID, and a line of the log has the same.
 2. Nothing is cached by browsers and proxies unless a route says so.
 3. /api/v1/health tells no names and needs no login: 200 while this manager can do its work.
 """
@@ -13,6 +14,7 @@ import json
 import logging
 import math
 import re
+import secrets
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -47,6 +49,7 @@ log = logging.getLogger("outlast.manager.api")
 
 BODY_MAX = 1 << 20
 PREFIX = "/api/v1"
+REQUEST_ID = "X-Request-ID"
 UPLOAD = re.compile(rf"{PREFIX}/pools/[^/]+/(agent/v1/)?images/[^/]+/upload$")
 AGENT = re.compile(rf"{PREFIX}/pools/[^/]+/agent/")
 
@@ -139,7 +142,16 @@ def failure(error: OutlastError, status: int = 0) -> Response:
 
 async def _outlast(request: Request, error: Exception) -> Response:
     assert isinstance(error, OutlastError)
-    return failure(error)
+    answer = failure(error)
+    if answer.status_code >= 500:
+        log.warning("%s: %s", _named(request, answer), error.sentence)
+    return answer
+
+
+def _named(request: Request, answer: Response) -> str:
+    """The request for the log, by an id that the answer has, too."""
+    id_ = answer.headers[REQUEST_ID] = secrets.token_hex(6)
+    return f"request {id_}, {request.method} {request.url.path}"
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
@@ -169,9 +181,10 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 async def _bug(request: Request, error: Exception) -> Response:
-    log.error("a bug in %s %s", request.method, request.url.path, exc_info=error)
     sentence = "the manager failed in a way it does not know"
-    return failure(OutlastError(sentence, hint="see the log of the manager"))
+    answer = failure(OutlastError(sentence, hint="see the log of the manager"))
+    log.error("a bug in %s", _named(request, answer), exc_info=error)
+    return answer
 
 
 def _too_large() -> Response:

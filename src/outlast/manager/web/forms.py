@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 from fastapi import Request
 
 from outlast.errors import InvalidInput
+from outlast.wire.shapes import BadField
 
 FIELDS_MAX = 300  # as many VMs or hosts as a page can tick, and more
 VALUE_MAX = 32_000  # user-data of a VM is the longest
@@ -39,13 +40,14 @@ class Form:
         return [value.strip() for key, value in self._pairs if key == name and value.strip()]
 
     def number(self, name: str, default: float) -> float:
-        """Raises InvalidInput."""
+        """Raises BadField."""
         if not self[name]:
             return default
         try:
             return float(self[name])
         except ValueError:
-            raise InvalidInput(f"{name}: {self[name][:40]!r} is no number") from None
+            said = f"{name}: {self[name][:40]!r} is no number"
+            raise BadField(said, field=name) from None
 
 
 async def form_of(request: Request) -> Form:

@@ -21,6 +21,7 @@ from outlast.manager.web.forms import Form, form_of
 from outlast.manager.web.gate import View, page
 from outlast.manager.web.render import fragment, redirect
 from outlast.manager.web.render import page as whole
+from outlast.wire.shapes import BadField
 
 router = APIRouter()
 EMPTY = Form([])
@@ -155,7 +156,8 @@ async def password(view: Annotated[View, page()]) -> Response:
     form = await form_of(view.request)
     try:
         if form.raw("new") != form.raw("again"):
-            raise InvalidInput("the two new passwords differ", hint="type the same one twice")
+            raise BadField("the two new passwords differ", hint="type the same one twice",
+                           field="again")  # fmt: skip
         await own_password(view.caller, form.raw("old"), form.raw("new"))
     except OutlastError as error:
         return await _me(view, error)

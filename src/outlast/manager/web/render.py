@@ -19,6 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from outlast.errors import OutlastError
+from outlast.manager.api.app import REQUEST_ID
 from outlast.manager.api.tasks import sees_task
 from outlast.manager.errors import NotLoggedIn
 from outlast.manager.ports import PoolEntry
@@ -98,8 +99,13 @@ def partial(target: str, body: str, swap: str = "outerMorph") -> str:
     return f'<hx-partial hx-target="#{target}" hx-swap="{swap}">{body}</hx-partial>'
 
 
-def toast(sentence: str, *, hint: str = "", tone: str = "ok", link: str = "", at: str = "") -> str:
-    made = fragment("_toast.html", sentence=sentence, hint=hint, tone=tone, link=link, at=at)
+def toast(
+    sentence: str, *, hint: str = "", tone: str = "ok", link: str = "", at: str = "",
+    request: str = "",
+) -> str:  # fmt: skip
+    """request: its id, that the log has, too."""
+    values = {"hint": hint, "tone": tone, "link": link, "at": at, "request": request}
+    made = fragment("_toast.html", sentence=sentence, **values)
     return partial("toasts", made, "beforeend")
 
 
@@ -128,10 +134,12 @@ def _failure(request: Request, error: Exception, answer: Response) -> Response:
         return redirect(at)
     if not isinstance(error, OutlastError):
         error = _named(answer)
+    id_ = answer.headers.get(REQUEST_ID, "")
     if scripted:
-        told = toast(error.sentence, hint=error.hint, tone="bad")
+        told = toast(error.sentence, hint=error.hint, tone="bad", request=id_)
         return html(told, answer.status_code, HX_Reswap="none")
-    values = {"sentence": error.sentence, "hint": error.hint, "status": answer.status_code}
+    values = {"sentence": error.sentence, "hint": error.hint, "status": answer.status_code,
+              "request": id_}  # fmt: skip
     return html(fragment("error.html", theme=theme(request), **values), answer.status_code)
 
 

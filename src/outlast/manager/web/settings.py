@@ -25,6 +25,7 @@ from outlast.manager.web.forms import Form, form_of
 from outlast.manager.web.gate import View, page
 from outlast.manager.web.render import fragment, redirect
 from outlast.manager.web.render import page as whole
+from outlast.wire.shapes import BadField
 
 router = APIRouter()
 EMPTY = Form([])
@@ -104,7 +105,7 @@ def _number(form: Form, name: str) -> int | None:
     if not form[name]:
         return None
     if not form[name].isdecimal() or len(form[name]) > 6:
-        raise InvalidInput(f"{name}: {form[name][:40]!r} is no number of days")
+        raise BadField(f"{name}: {form[name][:40]!r} is no number of days", field=name)
     return int(form[name])
 
 

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from fastapi import APIRouter, Request, Response
 
-from outlast.errors import InvalidInput, OutlastError, Refused
+from outlast.errors import OutlastError, Refused
 from outlast.manager.api.gate import address_of, check_forgery, manager_of
 from outlast.manager.api.logins import cookie_for
 from outlast.manager.outside import BACK, Flow
@@ -22,6 +22,7 @@ from outlast.manager.sessions import CODE, ENROL
 from outlast.manager.web.forms import form_of
 from outlast.manager.web.gate import View, page
 from outlast.manager.web.render import fragment, html, redirect, theme
+from outlast.wire.shapes import BadField
 
 router = APIRouter()
 FLOW = "__Host-outlast-flow"  # who is at the provider; strict would not come back with him
@@ -126,7 +127,9 @@ async def first_start(request: Request) -> Response:
     form, people = await form_of(request), manager_of(request).people
     try:
         if form.raw("password") != form.raw("again"):
-            raise InvalidInput("the two passwords differ", hint="type the same one twice")
+            raise BadField(
+                "the two passwords differ", hint="type the same one twice", field="again"
+            )
         session = await people.set_up(
             form["code"], form["name"], form.raw("password"), address_of(request)
         )
