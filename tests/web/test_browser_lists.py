@@ -57,7 +57,7 @@ def test_a_bar_says_when_the_order_is_an_old_one(opened: Opener, stage: Stage) -
     stage.do(f"vm {name} waiting")
     expect(page.locator(row(name))).to_contain_text("Waiting")
     bar = page.locator("#moved")
-    expect(bar).to_contain_text("Rows have changed place")
+    expect(bar).to_contain_text("1 row has changed place")
     bar.locator("a").click()
     expect(page.locator(row(name))).to_have_count(0)
     expect(bar).to_have_text("")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import re
+import time
 from collections import Counter
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import pytest
@@ -152,6 +154,10 @@ def test_the_overview_counts_wishes_and_how_full_the_storage_is(own_site: Site) 
     assert count.findall(text(own_site.get("/"))) == ["0"]
     assert own_site.post(f"/pools/{POOL}/vms/api-stage-0040/start").status == 303
     assert count.findall(text(own_site.get("/"))) == ["1"]
+    tasks = own_site.manager.tasks
+    task = replace(tasks.tasks()[0], percent=50.0, started_wall_s=time.time() - 60)
+    tasks._tasks[task.id] = task
+    assert re.search(r"50 %, about \d+ s left", text(own_site.get("/tasks")))
     cell = text(own_site.get(f"/pools/{POOL}/room", target="x"))
     assert "62 %" in cell and "of 3.9 TiB" in cell
     # whoever sees one VM alone learns nothing of hosts, wishes and failures

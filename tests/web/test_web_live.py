@@ -32,7 +32,7 @@ def test_rows_that_would_lie_elsewhere_are_told(own_site: Site) -> None:
     own_site.tell()
     assert f"vm-{POOL}-{shown[3]}" in stream.next()
     told = stream.next()
-    assert TARGET.findall(told) == ["moved"] and "Rows have changed place" in told
+    assert TARGET.findall(told) == ["moved"] and "1 row has changed place" in told
     assert 'href="/vms?sort=memory&amp;limit=25"' in told
     stream.close()
 

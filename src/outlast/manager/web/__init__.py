@@ -9,9 +9,9 @@
     moments.py   one step of what happened       stories.py   what belongs together
     incidents.py one story as a whole            verdicts.py  what came of it
     edits.py     settings of VMs and pools  filters.py   the list's address
-    cancels.py   wishes taken back
+    cancels.py   wishes taken back          remaining.py how long they still take
     bulk.py      wishes for many VMs        runs.py      how far those are
-    views.py     addresses with names
+    views.py     addresses with names       rows.py      how many changed place
     settings.py  of the manager itself           rolling.py   maintenance host by host
     equipment.py networks, storage, images, templates; stock.py asks for them,
                  equipment_buttons.py wishes about them

@@ -27,6 +27,7 @@ from outlast.manager.repository import records
 from outlast.manager.repository.records import EventRow
 from outlast.manager.tones import tone
 from outlast.manager.web.gate import View, page
+from outlast.manager.web.remaining import left_words
 from outlast.manager.web.render import TEMPLATES, drawn, fragment
 from outlast.manager.web.render import page as whole
 from outlast.manager.web.stories import DEATHS, FAILED, lanes_of, stories
@@ -218,4 +219,8 @@ def about(object_: str, names: dict[str, str]) -> str:
     return names.get(pool_id, pool_id) + slash + name
 
 
-TEMPLATES.globals |= {"tone_of": tone, "about": about, "task_words": words}
+def left(task: Task) -> str:
+    return left_words(task.percent, time.time() - task.started_wall_s)
+
+
+TEMPLATES.globals |= {"tone_of": tone, "about": about, "task_words": words, "task_left": left}

@@ -45,6 +45,7 @@ from outlast.manager.web.people import users_fragment
 from outlast.manager.web.pools import head_fragment, host_parts, pool_fragments, rows_fragment
 from outlast.manager.web.render import fragment, partial, vm_id
 from outlast.manager.web.rolling import rolling_fragment
+from outlast.manager.web.rows import MARK
 from outlast.manager.web.settings import settings_fragment
 from outlast.manager.web.vms import moved_fragment, row_fragment, vm_parts
 
@@ -158,7 +159,8 @@ async def live(
     one: Text = "", vm: Words = [],  # noqa: B006
     tasks: bool = False, stock: Text = "",
     list_: Annotated[str, Query(alias="list", max_length=2000)] = "",
-    order: Text = "", page: Annotated[str, Query(max_length=2000)] = "",
+    order: Annotated[str, Query(max_length=MARK * VMS_MAX)] = "",
+    page: Annotated[str, Query(max_length=2000)] = "",
     after: Annotated[int, Query(ge=0, lt=1 << 62)] = 0,
     last_event_id: Annotated[str, Header(alias="Last-Event-ID", max_length=40)] = "",
 ) -> StreamingResponse:  # fmt: skip

@@ -8,7 +8,6 @@ Rules:
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -26,6 +25,7 @@ from outlast.manager.web.gate import View, page
 from outlast.manager.web.pools import told_why
 from outlast.manager.web.render import fragment, html, pool_path
 from outlast.manager.web.render import page as whole
+from outlast.manager.web.rows import changed, order_of
 from outlast.manager.web.views import kept
 from outlast.manager.web.wishes import dialogs_for
 from outlast.wire.shapes import VmStatus
@@ -66,29 +66,28 @@ async def list_vms(
 def stream_of(asked: Filter, items: Any) -> str:
     """The query for /live that shows these VMs: `vm=POOL:NAME,NAME` for each pool.
 
-    `order` stands for how they lie, and `list` for the question, so that the stream can tell when
-    the answer would be another one.
+    `order` stands for how they lie, and `list` for the question, so that the stream can tell how
+    many would lie elsewhere by now.
     """
     by_pool: dict[str, list[str]] = {}
     for item in items:
         by_pool.setdefault(item.pool_id, []).append(item.vm.name)
     shown = [("vm", f"{p}:{','.join(names)}") for p, names in by_pool.items()]
-    return urlencode([*shown, ("list", asked.path()), ("order", order_of(items))], safe=":,")
+    return urlencode([*shown, ("list", asked.path()), ("order", _order(items))], safe=":,")
 
 
-def order_of(items: Any) -> str:
-    said = "\n".join(f"{item.pool_id} {item.vm.name}" for item in items)
-    return hashlib.blake2b(said.encode(), digest_size=6).hexdigest()
+def _order(items: Any) -> str:
+    return order_of((item.pool_id, item.vm.name) for item in items)
 
 
 def moved_fragment(view: View, list_: str, order: str) -> dict[str, str]:
     """A bar above the list, once its rows would lie in another order or be others."""
     asked = filter_of(list_)
     try:
-        now = order_of(view.manager.reads.vms(asked.query(view)[0]).items)
+        count = changed(order, _order(view.manager.reads.vms(asked.query(view)[0]).items))
     except (InvalidInput, NotFound):
-        now = order
-    return {"moved": fragment("_moved.html", asked=asked)} if now != order else {}
+        count = 0
+    return {"moved": fragment("_moved.html", asked=asked, count=count)} if count else {}
 
 
 def row_fragment(entry: PoolEntry, item: VmItem) -> str:
