@@ -82,3 +82,19 @@ def test_tokens_are_made_shown_once_and_taken_away(desk: Desk, admin: str) -> No
     assert token not in desk.call("GET", f"{V}/tokens", **sent).body.decode()
     assert desk.call("DELETE", f"{V}/tokens/{made.json['id']}", **sent).status == 204
     assert desk.call("GET", f"{V}/me", token=token).status == 401
+
+
+def test_sessions_of_a_user(desk: Desk, admin: str) -> None:
+    person = {"name": "anna", "password": "a long password of anna"}
+    cookies = [
+        {"cookie": desk.call("POST", f"{V}/login", person).headers["set-cookie"].partition(";")[0]}
+        for _ in range(2)
+    ]
+    at = f"{V}/users/anna/sessions"
+    first, second = desk.call("GET", at, token=admin).json["items"]
+    assert first["address"] == "10.1.1.1" and "csrf" not in first
+    assert desk.call("DELETE", f"{at}/{first['id']}", token=admin).status == 204
+    assert desk.call("DELETE", f"{at}/{first['id']}", token=admin).status == 404
+    assert desk.call("DELETE", f"{V}/users/bert/sessions/{second['id']}", token=admin).status == 404
+    assert [desk.call("GET", f"{V}/me", **c).status for c in cookies] == [401, 200]
+    assert desk.call("GET", f"{V}/users/nobody/sessions", token=admin).status == 404

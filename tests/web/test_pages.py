@@ -422,6 +422,20 @@ def test_one_session_of_ones_own_is_ended(own_site: Site) -> None:
     assert "session-end" in text(own_site.get("/audit?action=session-end"))
 
 
+def test_an_administrator_ends_sessions_of_others(own_site: Site) -> None:
+    page = check_page(own_site.get("/users"), "/users")
+    (other,) = re.findall(r'action="(/users/otto/sessions/\w+/end)"', page)
+    assert "/users/anna/sessions/" not in page and "outlast manager user sessions otto" in page
+    assert own_site.post(other, who="otto").status == 403
+    assert own_site.get("/me", who="otto").status == 200
+    assert own_site.post(other).status == 303
+    assert own_site.get("/me", who="otto").status == 303
+    again = own_site.post(other)
+    assert again.status == 404 and "has ended already" in check_page(again, "/users")
+    line = text(own_site.get("/audit?action=session-end"))
+    assert "otto" in line and "anna" in line
+
+
 def test_the_audit_is_taken_along(own_site: Site) -> None:
     own_site.post("/users", {"name": "zoe", "password": "a long enough one", "role": "viewer"})
     said = own_site.get("/audit/export?action=user-add")

@@ -42,6 +42,7 @@ OWN = {
 NAMES = {
     "user": "nobody-x", "network": "lan", "storage": "fast", "image": "debian-12",
     "template": "small", "orphan": "old-web.raw", "moment": "1", "webhook": "none", "what": "none",
+    "session": "none",
 }  # fmt: skip
 ROLES = {
     "nobody-1": (Grant("viewer", "another-pool"),),

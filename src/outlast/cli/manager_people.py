@@ -16,10 +16,12 @@ import typer
 
 from outlast.cli.context import options, print_json, say, stdout, typed
 from outlast.cli.manager_place import on_accounts
+from outlast.words import plural
 
 if TYPE_CHECKING:
     from outlast.manager.accounts import Accounts
     from outlast.manager.ports import Grant
+    from outlast.manager.repository.entries import SessionRow
     from outlast.manager.repository.people import UserRow
 
 HERE = "root"  # who did it, in the audit: somebody who may write the manager's files
@@ -80,6 +82,32 @@ def new_roles(name: str, role: Roles) -> None:
     roles = _grants(role)
     on_accounts(lambda a: a.change_user(Person(HERE, ()), name, roles=roles))
     say(f"{name}: {', '.join(role)}")
+
+
+@user_app.command("sessions")
+def list_sessions(
+    ctx: typer.Context, name: str,
+    end: Annotated[bool, typer.Option("--end", help="End all of them.")] = False,
+) -> None:  # fmt: skip
+    """Browsers in which a user is signed in."""
+    if end:
+        count = on_accounts(lambda a: _end_sessions(a, name))
+        say(f"{plural(count, 'session')} of {name} ended")
+        return
+    found = on_accounts(lambda a: _sessions(a, name))
+    if options(ctx).json:
+        rows = [{"id": s.id, "address": s.address, "created_wall_s": s.created_wall_s,
+                 "expires_wall_s": s.expires_wall_s} for s in found]  # fmt: skip
+        print_json({"sessions": rows})
+        return
+    for one in found:
+        since, until = (
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(wall_s))
+            for wall_s in (one.created_wall_s, one.expires_wall_s)
+        )
+        say(f"{one.id}  from {one.address or '?'}  since {since}  until {until}")
+    if not found:
+        say(f"{name} is signed in nowhere")
 
 
 @user_app.command("remove")
@@ -198,6 +226,14 @@ def need_factor(
 
 async def _users(accounts: Accounts) -> tuple[list[UserRow], set[str]]:
     return await accounts.users(), await accounts.factors.names()
+
+
+async def _sessions(accounts: Accounts, name: str) -> list[SessionRow]:
+    return await accounts.sessions((await accounts.user(name)).name)
+
+
+async def _end_sessions(accounts: Accounts, name: str) -> int:
+    return await accounts.end_sessions((await accounts.user(name)).name, HERE)
 
 
 async def _begin_factor(accounts: Accounts, name: str) -> str:

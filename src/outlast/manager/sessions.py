@@ -224,8 +224,10 @@ class Sessions:
         self._known.pop(hash_, None)
         await self._repository.write(lambda c: entries.remove_session(c, hash_))
 
-    async def sessions(self, name: str) -> list[SessionRow]:
-        return await self._repository.read(lambda c: entries.all_sessions(c, name))
+    async def sessions(self, name: str = "") -> list[SessionRow]:
+        """Of one user, or all; those that have not ended."""
+        rows = await self._repository.read(lambda c: entries.all_sessions(c, name))
+        return [row for row in rows if row.expires_wall_s > self._wall()]
 
     async def end_session(self, name: str, id_: str, who: str, address: str) -> None:
         """One of that user's, by the id of its row. Raises NotFound."""
@@ -239,6 +241,19 @@ class Sessions:
         if not await self._repository.write(end):
             raise NotFound("this session has ended already", hint="load the page again")
         self._known.clear()
+
+    async def end_sessions(self, name: str, who: str, address: str = "") -> int:
+        """All of that user: how many they were."""
+
+        def end(c: Connection) -> int:
+            count = entries.remove_sessions(c, name)
+            line = self._line(who, address, "session-end", name, f"all: {count}")
+            records.add_audit(c, line)
+            return count
+
+        count = await self._repository.write(end)
+        self._known.clear()
+        return count
 
     def needs_factor(self, row: UserRow) -> bool:
         """Does this manager ask that user for a second factor?"""

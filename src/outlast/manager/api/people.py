@@ -20,6 +20,7 @@ from outlast.manager.api.match import IfMatch
 from outlast.manager.api.paging import Asked, Newest, Page, Text, asked, newest
 from outlast.manager.ports import ROLES, Grant
 from outlast.manager.repository import records
+from outlast.manager.repository.entries import SessionRow
 from outlast.manager.repository.people import TokenRow, UserRow
 from outlast.manager.roles import Role, roles
 from outlast.wire.shapes import Answer
@@ -52,6 +53,13 @@ class UserOut(Answer):
     code_needed: bool
     second_factor: bool
     roles: list[GrantBody]
+
+
+class SessionOut(Answer):
+    id: str
+    address: str  # from where it was begun
+    created_wall_s: float
+    expires_wall_s: float
 
 
 class TokenBody(Request):
@@ -178,6 +186,23 @@ async def remove_factor(user: str, caller: Annotated[Caller, needs("people")]) -
     await people.factors.remove(caller.person.name, (await people.user(user)).name, caller.address)
 
 
+@router.get("/users/{user}/sessions", tags=["people"])
+async def list_sessions(
+    user: str, caller: Annotated[Caller, needs("people")], how: Annotated[Asked, asked("created")]
+) -> Page[SessionOut]:
+    """Browsers in which that user is signed in."""
+    people = caller.manager.people
+    rows = await people.sessions((await people.user(user)).name)
+    keys = {"created": lambda s: s.created_wall_s, "expires": lambda s: s.expires_wall_s}
+    return how.page(rows, keys, _session, id_=lambda s: s.id, name=lambda s: s.address)
+
+
+@router.delete("/users/{user}/sessions/{session}", tags=["people"], status_code=204)
+async def end_session(user: str, session: str, caller: Annotated[Caller, needs("people")]) -> None:
+    """One of them. To end all, whatever comes meanwhile: switch the user off."""
+    await caller.manager.people.end_session(user, session, caller.person.name, caller.address)
+
+
 # ---- tokens
 
 
@@ -287,6 +312,11 @@ def _user(row: UserRow, has_factor: bool) -> UserOut:
         created_wall_s=row.created_wall_s, seen_wall_s=row.seen_wall_s,
         code_needed=row.code_needed, second_factor=has_factor, roles=bodies(row.grants),
     )  # fmt: skip
+
+
+def _session(row: SessionRow) -> SessionOut:
+    return SessionOut(id=row.id, address=row.address, created_wall_s=row.created_wall_s,
+                      expires_wall_s=row.expires_wall_s)  # fmt: skip
 
 
 def _token(row: TokenRow) -> TokenOut:

@@ -50,8 +50,10 @@ def session(c: Connection, hash_: str) -> SessionRow | None:
     return None if row is None else _session(row)
 
 
-def all_sessions(c: Connection, name: str) -> list[SessionRow]:
-    rows = c.execute(select(sessions).where(sessions.c.name == name))
+def all_sessions(c: Connection, name: str = "") -> list[SessionRow]:
+    """Of one user, or all."""
+    wanted = select(sessions)
+    rows = c.execute(wanted.where(sessions.c.name == name) if name else wanted)
     return sorted((_session(row) for row in rows), key=lambda s: s.created_wall_s)
 
 
@@ -71,9 +73,9 @@ def remove_session(c: Connection, hash_: str) -> None:
     c.execute(delete(sessions).where(sessions.c.hash == hash_))
 
 
-def remove_sessions(c: Connection, name: str) -> None:
-    """All of one user."""
-    c.execute(delete(sessions).where(sessions.c.name == name))
+def remove_sessions(c: Connection, name: str) -> int:
+    """All of one user; how many they were."""
+    return c.execute(delete(sessions).where(sessions.c.name == name)).rowcount
 
 
 def end_session(c: Connection, name: str, id_: str) -> bool:

@@ -16,6 +16,7 @@ from outlast.errors import InvalidInput, NotFound, OutlastError, Refused
 from outlast.manager.api.logins import own_password
 from outlast.manager.api.people import owner_of
 from outlast.manager.ports import ROLES, Grant
+from outlast.manager.repository.entries import SessionRow
 from outlast.manager.roles import roles
 from outlast.manager.web.forms import Form, form_of
 from outlast.manager.web.gate import View, page
@@ -46,8 +47,12 @@ async def users_fragment(view: View, looked: Mapping[str, str]) -> dict[str, str
 
 async def _known(view: View) -> dict[str, Any]:
     people = view.manager.people
+    sessions: dict[str, list[SessionRow]] = {}
+    for one in await people.sessions():
+        sessions.setdefault(one.name, []).append(one)
     return {
         "users": await people.users(),
+        "sessions": sessions,
         "factors": await people.factors.names(),
         "rest_wall_s": people.rest_wall_s,
         "now_s": time.time(),
@@ -87,6 +92,19 @@ async def change_user(user: str, view: Annotated[View, page("people")]) -> Respo
             await people.change_user(view.person, user, roles=(_grant(form),), address=address)
         else:
             raise InvalidInput("the form says nothing", hint="load the page again")
+    except OutlastError as error:
+        return await _users(view, error)
+    return redirect("/users", view)
+
+
+@router.post("/users/{user}/sessions/{session}/end")
+async def end_session_of(
+    user: str, session: str, view: Annotated[View, page("people")]
+) -> Response:
+    """A browser in which somebody is signed in."""
+    people, caller = view.manager.people, view.caller
+    try:
+        await people.end_session(user, session, view.who, caller.address)
     except OutlastError as error:
         return await _users(view, error)
     return redirect("/users", view)
