@@ -8,6 +8,7 @@ import time
 from test_web_live import Stream
 
 from conftest import Site
+from outlast.manager.ports import Grant
 
 POOL = "00000000-0000-4000-8000-000000000001"
 
@@ -45,8 +46,22 @@ def test_it_is_live(own_site: Site) -> None:
 
 
 def test_whoever_sees_no_whole_pool_sees_no_host(own_site: Site) -> None:
-    from outlast.manager.ports import Grant
-
     own_site.person("one-vm", Grant("own", POOL, "db-prod-0018"))
     page = own_site.get("/hosts", "one-vm").body.decode()
     assert rows(page) == [] and "fra-kvm" not in page
+
+
+def test_a_host_says_how_networks_and_storage_stand_there(own_site: Site) -> None:
+    pool, at = own_site.pools["frankfurt-a"], f"/pools/{POOL}/hosts/fra-kvm-02/equipment"
+    pool.stock.lacks["lan", "fra-kvm-02"] = "there is no card eno1"
+    pool.stock.deaf["lan", "fra-kvm-02"] = ("fra-kvm-03",)
+    there = own_site.get(f"/pools/{POOL}/hosts/fra-kvm-01/equipment", target="x").body.decode()
+    here = own_site.get(at, target="x").body.decode()
+    assert "there is no card eno1" in here and "does not hear fra-kvm-03" in here
+    assert "there is no card" not in there and "1.5 TiB of 3.9 TiB" in there
+    pool.change_host("fra-kvm-02", state="silent", sentence="fra-kvm-02 is silent for 9 s")
+    own_site.tell()
+    gone = own_site.get(at, target="x").body.decode()
+    assert "fra-kvm-02 is silent for 9 s" in gone and "<table" not in gone
+    own_site.person("one-vm", Grant("own", POOL, "db-prod-0018"))
+    assert own_site.get(at, "one-vm").status == 403

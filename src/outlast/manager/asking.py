@@ -86,14 +86,14 @@ class Pools(Fleet):
         return await asyncio.to_thread(_first, follower, question)
 
     async def each(
-        self, pool_id: str, question: Callable[[AgentClient], T]
+        self, pool_id: str, question: Callable[[AgentClient], T], only: str = ""
     ) -> dict[str, T | OutlastError]:
-        """What every host of a pool says, or why it does not, by its name."""
+        """What every host of a pool says, or why it does not, by its name. only: that host."""
         entry, follower = self.pool(pool_id), self.followers.get(pool_id)
         if follower is None:
             raise Unreachable("this manager does not follow the pool", hint="see its log")
         loop, ask = asyncio.get_running_loop(), partial(_one, follower, question)
-        hosts = entry.status.hosts
+        hosts = [host for host in entry.status.hosts if only in ("", host.name)]
         said = await asyncio.gather(
             *(loop.run_in_executor(self._askers, ask, host) for host in hosts)
         )

@@ -36,7 +36,8 @@ from outlast.manager.web.room import Room, storage_tick
 from outlast.manager.web.wishes import dialogs_for
 from outlast.placement.spare import Failure, any_sentence
 from outlast.readiness.drills import HOST_KINDS
-from outlast.wire.equipment import EquipmentClient
+from outlast.wire.client import AgentClient
+from outlast.wire.equipment import EquipmentClient, NetworkInfo, StorageInfo
 from outlast.wire.shapes import HostStatus
 
 router = APIRouter()
@@ -248,6 +249,25 @@ async def told_why(view: View, question: Any) -> Response:
     if view.partial:
         return html(made)
     return whole(view, "plain.html", title="Why", body=drawn(made))
+
+
+@router.get("/pools/{pool}/hosts/{host}/equipment")
+async def equipment(pool: str, host: str, view: Annotated[View, page("see")]) -> Response:
+    """Networks and storage of the pool as this host itself sees them: its cards, its mounts."""
+    name = view.caller.host
+
+    def look(client: AgentClient) -> tuple[list[NetworkInfo], list[StorageInfo]]:
+        asked = EquipmentClient(client)
+        return asked.networks(), asked.storage()
+
+    said = (await view.manager.reads.each(view.caller.pool_id, look, only=name))[name]
+    error = said if isinstance(said, OutlastError) else None
+    networks, storage = ([], []) if isinstance(said, OutlastError) else said
+    made = fragment("_host_equipment.html", networks=networks, storage=storage, error=error,
+                    pool_id=view.caller.pool_id)  # fmt: skip
+    if view.partial:
+        return html(made)
+    return whole(view, "plain.html", title=f"Cards and storage of {name}", body=drawn(made))
 
 
 # ---- for the stream
