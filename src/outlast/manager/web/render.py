@@ -9,6 +9,8 @@ Rules:
 
 from __future__ import annotations
 
+import json
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -145,8 +147,6 @@ def _failure(request: Request, error: Exception, answer: Response) -> Response:
 
 def _named(answer: Response) -> OutlastError:
     """What the API's handler made of an error of the framework, or of a bug."""
-    import json
-
     said = json.loads(bytes(answer.body))["error"]
     return OutlastError(said["sentence"], hint=said["hint"] if answer.status_code >= 500 else "")
 
@@ -230,6 +230,17 @@ def moment_path(pool_id: str, event_id: int) -> str:
     return f"/pools/{quote(pool_id)}/moments/{event_id}"
 
 
+def curl(path: str, method: str = "", body: dict[str, object] | None = None) -> str:
+    """The same over the API, where no command of `outlast` does it.
+
+    `token` is a file with the line "Authorization: Bearer ...": what is in argv everybody can read.
+    """
+    said = "curl -H @token"
+    said += f" -X {method}" if method else ""
+    said += f" --json {shlex.quote(json.dumps(body))}" if body is not None else ""
+    return f"{said} {shlex.quote(f'https://HOST:7792{path}')}"
+
+
 def vm_id(pool_id: str, name: str) -> str:
     """Of the element that shows it."""
     return f"vm-{pool_id}-{name}"
@@ -247,7 +258,7 @@ def _environment() -> Environment:
     made.globals |= {
         "icon": icon, "asset": address, "pool_path": pool_path, "vm_path": vm_path,
         "host_path": host_path, "moment_path": moment_path, "incident_path": incident_path,
-        "vm_id": vm_id, "host_id": host_id, "health": health, "plural": plural,
+        "vm_id": vm_id, "host_id": host_id, "curl": curl, "health": health, "plural": plural,
     }  # fmt: skip
     made.filters |= {"ago": ago, "clock": clock, "size": size, "room": room, "cap": cap,
                      "span": ago_text}  # fmt: skip
