@@ -317,3 +317,33 @@ def test_somebody_answers_for_a_host_that_is_off(own_site: Site) -> None:
     living = host("fra-kvm-05", "confirm-off")
     said = own_site.post(living, seen(own_site, living) | {"typed": "fra-kvm-05"})
     assert said.status == 409 and len(pool.wishes) == 3
+
+
+def test_what_was_just_wished_is_taken_back(own_site: Site) -> None:
+    """By the toast: what is on its way is cancelled, HA is switched on again; a stop has none."""
+    undo = re.compile(r'<form method="post" action="([^"]+)".+?title="([^"]+)">Undo<')
+    pool, name = own_site.pools["frankfurt-a"], stopped(own_site)
+
+    def wished(path: str, form: dict[str, str]) -> list[tuple[str, str]]:
+        said = own_site.post(path, form, scripted=True)
+        assert said.status == 200, said.body
+        own_site.tell()
+        return undo.findall(said.body.decode())
+
+    ((path, command),) = wished(vm(name, "start"), {})
+    assert command == f"outlast vm stop {name}"
+    assert own_site.post(path, scripted=True).status == 200
+    assert pool.vm(name).desired == "stopped"
+    ((path, command),) = wished(vm(RUNS, "migrate"), seen(own_site, vm(RUNS, "migrate")))
+    assert command == f"outlast vm migrate {RUNS} --cancel"
+    assert own_site.post(path, scripted=True).status == 200
+    assert pool.vm(RUNS).move is None
+    ((path, command),) = wished(vm(RUNS, "ha-off"), seen(own_site, vm(RUNS, "ha-off")))
+    assert (path, command) == (vm(RUNS, "ha-on"), f"outlast vm ha {RUNS} on")
+    assert pool.vm(RUNS).ha_off is not None
+    assert wished(path, {}) == []
+    assert pool.vm(RUNS).ha_off is None
+    at = host("fra-kvm-04", "maintain")
+    ((_, command),) = wished(at, seen(own_site, at))
+    assert command == "outlast host resume fra-kvm-04"
+    assert wished(vm(RUNS, "stop"), seen(own_site, vm(RUNS, "stop"))) == []

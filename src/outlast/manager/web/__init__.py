@@ -10,6 +10,7 @@
     incidents.py one story as a whole            verdicts.py  what came of it
     edits.py     settings of VMs and pools  filters.py   the list's address
     cancels.py   wishes taken back          remaining.py how long they still take
+    verbs.py     wishes as sentences
     bulk.py      wishes for many VMs        runs.py      how far those are
     views.py     addresses with names       rows.py      how many changed place
     settings.py  of the manager itself           rolling.py   maintenance host by host

@@ -18,7 +18,7 @@ from outlast.manager.outcome import Wish
 from outlast.manager.ports import Task
 from outlast.manager.web.gate import View, page
 from outlast.manager.web.render import TEMPLATES, html, redirect, toast
-from outlast.manager.web.wishes import words
+from outlast.manager.web.verbs import words
 
 router = APIRouter()
 COMMANDS: dict[str, Callable[[Task, Wish], str]] = {

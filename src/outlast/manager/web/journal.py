@@ -31,7 +31,7 @@ from outlast.manager.web.remaining import left_words
 from outlast.manager.web.render import TEMPLATES, drawn, fragment
 from outlast.manager.web.render import page as whole
 from outlast.manager.web.stories import DEATHS, FAILED, lanes_of, stories
-from outlast.manager.web.wishes import words
+from outlast.manager.web.verbs import words
 
 router = APIRouter()
 Text = Annotated[str, Query(max_length=200)]
@@ -195,6 +195,7 @@ async def audit_fragment(view: View, looked: Mapping[str, str]) -> dict[str, str
 
 async def _done(view: View, looked: Mapping[str, str], cursor: str = "") -> dict[str, Any]:
     who, action, object_ = (looked.get(name, "") for name in ("who", "action", "object"))
+    asked = {name: value for name, value in looked.items() if value}
     how = Newest(LINES, cursor)
     before = how.before_id
     rows, total = await view.manager.repository.read(
@@ -204,6 +205,7 @@ async def _done(view: View, looked: Mapping[str, str], cursor: str = "") -> dict
     )
     return {
         "who": who, "action": action, "object": object_, "rows": rows[:LINES], "total": total,
+        "export": "/audit/export" + (f"?{urlencode(asked)}" if asked else ""),
         "more": how.more(rows), "names": {e.id: e.name for e in view.manager.reads.pools()},
     }  # fmt: skip
 

@@ -103,10 +103,12 @@ def partial(target: str, body: str, swap: str = "outerMorph") -> str:
 
 def toast(
     sentence: str, *, hint: str = "", tone: str = "ok", link: str = "", at: str = "",
-    request: str = "",
+    request: str = "", undo: str = "", command: str = "", csrf: str = "",
 ) -> str:  # fmt: skip
-    """request: its id, that the log has, too."""
-    values = {"hint": hint, "tone": tone, "link": link, "at": at, "request": request}
+    """request: its id, that the log has, too. undo: where what takes it back is posted to; command
+    does the same."""
+    values = {"hint": hint, "tone": tone, "link": link, "at": at, "request": request,
+              "undo": undo, "command": command, "csrf": csrf}  # fmt: skip
     made = fragment("_toast.html", sentence=sentence, **values)
     return partial("toasts", made, "beforeend")
 

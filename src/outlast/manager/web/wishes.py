@@ -30,6 +30,7 @@ from outlast.manager.web.buttons import (
     Aim,
     Button,
 )
+from outlast.manager.web.cancels import cancel_command
 from outlast.manager.web.edits import Thing
 from outlast.manager.web.equipment_buttons import EQUIPMENT, values_of
 from outlast.manager.web.forms import Form, form_of
@@ -42,6 +43,7 @@ from outlast.manager.web.render import (
     toast,
 )
 from outlast.manager.web.stock import IMAGES, NETWORKS, ORPHANS, STORAGE
+from outlast.manager.web.verbs import words
 from outlast.wire.shapes import BadField
 
 router = APIRouter()
@@ -60,6 +62,7 @@ LISTED = {
     "orphan": ("storages", ORPHANS, ORPHANS),
 }  # fmt: skip
 ALL = (*BUTTONS, *EQUIPMENT)
+OPPOSITES = {"ha-off": "ha-on"}  # that ask nothing; what is on its way can be cancelled instead
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,32 +206,23 @@ def _taken(view: View, button: Button, dialog: Dialog, task: Task, form: Form) -
         return redirect(to)
     if to != dialog.back:
         return redirect(to, view)
-    said = toast(words(task), hint=task.sentence, link=f"/tasks#task-{task.id}", at=task.id)
+    undo, command = _undo(view, button, dialog, task)
+    said = toast(
+        words(task), hint=task.sentence, link=f"/tasks#task-{task.id}", at=task.id,
+        undo=undo, command=command, csrf=view.csrf,
+    )  # fmt: skip
     return html(said, HX_Trigger="o-close-dialog")
 
 
-VERBS = {
-    "start": "Starting", "stop": "Shutting down", "kill": "Ending", "migrate": "Migrating",
-    "stay": "Keeping", "delete": "Deleting", "create": "Creating", "ha": "Switching HA of",
-    "pool-ha": "Switching HA of", "set": "Changing", "pool-set": "Changing",
-    "maintain": "Emptying", "resume": "Taking back", "power-off": "Powering off",
-    "power-on": "Waking", "confirm-off": "Taking as off", "host-remove": "Removing",
-    "drill": "Drilling", "network-create": "Making the network",
-    "network-change": "Changing the network", "network-remove": "Removing the network",
-    "storage-add": "Adding the storage", "storage-remove": "Taking away the storage",
-    "image-import": "Importing the image", "give-up": "Breaking off the work on",
-    "orphan-remove": "Deleting the disk", "image-remove": "Deleting the image",
-    "template-create": "Making the template",
-    "template-of-vm": "Making the template",
-    "template-remove": "Deleting the template",
-    "snapshot": "Taking a snapshot of", "snapshot-revert": "Taking back the disks of",
-    "snapshot-remove": "Forgetting a snapshot of",
-}  # fmt: skip
-
-
-def words(task: Task) -> str:
-    """A task as a sentence, never as a call."""
-    return f"{VERBS.get(task.verb, task.verb)} {task.object or 'the pool'}"
+def _undo(view: View, button: Button, dialog: Dialog, task: Task) -> tuple[str, str]:
+    """Where what takes it back without a question is posted to, and its command; "" = nowhere."""
+    if command := cancel_command(view, task):
+        return f"/tasks/{task.id}/cancel", command
+    for other in BUTTONS:
+        if (other.kind, other.verb) == (button.kind, OPPOSITES.get(button.verb)):
+            path = f"{dialog.path.rpartition('/')[0]}/{other.verb}"
+            return path, other.command(dialog.name, NO_FORM)
+    return "", ""
 
 
 def _routes(buttons: Sequence[Button]) -> None:
