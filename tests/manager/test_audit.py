@@ -31,7 +31,7 @@ BARE = {
     ("POST", f"{V}/me/second-factor/confirm"): "see the tests of second factors",
     ("POST", f"{V}/me/second-factor/remove"): "see the tests of second factors",
     ("DELETE", f"{V}/users/{{user}}/second-factor"): "see the tests of second factors",
-    ("DELETE", f"{V}/users/{{user}}/sessions/{{session}}"): "see tests/web/test_pages.py",
+    ("DELETE", f"{V}/users/{{user}}/sessions/{{session}}"): "see tests/web/test_people_pages.py",
     ("POST", f"{V}/webhooks/{{webhook}}/test"): "changes nothing",
     ("POST", f"{V}/settings/try/{{what}}"): "changes nothing",
     ("POST", f"{V}/pools/{{pool}}/rolling-maintenance"): "see tests/web/test_web_rolling.py",
