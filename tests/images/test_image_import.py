@@ -270,22 +270,6 @@ def test_a_full_disk_is_told_and_nothing_is_left(tmp_path: Path) -> None:
         subprocess.run(["umount", small], check=True)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system")
-def test_a_storage_that_says_nothing_of_its_room_gets_nothing_large(tmp_path: Path) -> None:
-    """Like Ceph without a manager: all numbers are 0, which is not "full"."""
-    silent = tmp_path / "silent"
-    silent.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=0", "none", silent], check=True)
-    try:
-        (silent / "images").mkdir()
-        with pytest.raises(StorageTrouble, match="does not say how much room") as refused:
-            Library(silent).take("any", str(make.raw(tmp_path / "disk.img")), rate_bytes_s=FAST)
-        assert "mgr" in refused.value.hint
-        assert (Library(silent).all(), hidden(silent)) == ([], [])
-    finally:
-        subprocess.run(["umount", silent], check=True)
-
-
 IMPORT = """
 import sys
 from pathlib import Path
