@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from outlast.errors import Conflict, InvalidInput, NotFound, StorageTrouble
+from outlast.errors import Conflict, InvalidInput, NotFound
 from outlast.images.clean import clean, found
 from outlast.images.library import Library
 from outlast.images.pace import silent
@@ -104,25 +104,3 @@ def test_one_that_was_given_up_is_cleaned_and_one_under_way_is_not(pool: Path) -
     assert uploads.get("new").size_bytes == 3
     with pytest.raises(NotFound):
         uploads.get("old")
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system")
-def test_a_storage_that_says_nothing_of_its_room_gets_nothing_large(
-    tmp_path: Path, data: bytes
-) -> None:
-    """Like Ceph without a manager: all numbers are 0, which is not "full"."""
-    mute = tmp_path / "mute"
-    mute.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=0", "none", mute], check=True)
-    try:
-        (mute / "images").mkdir()
-        for take in (
-            lambda: Uploads(mute).begin("any", len(data), digest(data)),
-            lambda: Library(mute).take("any", str(tmp_path / "source.qcow2"), rate_bytes_s=0),
-        ):
-            with pytest.raises(StorageTrouble, match="does not say how much room") as refused:
-                take()
-            assert "mgr" in refused.value.hint
-        assert Library(mute).all() == []
-    finally:
-        subprocess.run(["umount", mute], check=True)

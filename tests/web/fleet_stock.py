@@ -20,6 +20,7 @@ from outlast.errors import Conflict, NotFound, OutlastError, Unreachable
 from outlast.mounts import registry as stores
 from outlast.network import registry as nets
 from outlast.storage.memory import MemoryRegister
+from outlast.wire.disks import Snapshot
 from outlast.wire.equipment import (
     NetworkChange,
     NetworkInfo,
@@ -54,6 +55,7 @@ class PretendStock:
         }  # fmt: skip
         self.jobs: dict[str, ImportStatus] = {}
         self.sent: dict[str, tuple[UploadWish, bytearray]] = {}
+        self.snapshots = {"db-prod-0018": {"before-upgrade": 90_000, "half": 4000}}
         self.loose = {"old-web.raw": 40 * GIB, "fast:spare.qcow2": 3 * GIB}
         self.breaks = 0  # so many pieces are lost on their way
         self.making: dict[str, TemplateMaking] = {}  # by VM
@@ -178,7 +180,12 @@ class PretendStock:
         )  # fmt: skip
         return self.making[name]
 
-    def _get_vms(self, host: str, vms: Any, name: str, *_: Any) -> TemplateMaking:
+    def _get_vms(
+        self, host: str, vms: Any, name: str, rest: Any, body: bytes
+    ) -> TemplateMaking | list[Snapshot]:
+        if rest == ["snapshots"]:
+            return [Snapshot(name=n, taken_wall_s=int(time.time()) - ago_s, whole=n != "half")
+                    for n, ago_s in self.snapshots.get(name, {}).items()]  # fmt: skip
         if name not in self.making:
             raise NotFound("none was begun here")
         return self.making[name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from conftest import Site
 from outlast.manager.ports import Grant
@@ -204,3 +204,21 @@ def test_disks_that_no_vm_names_are_shown_and_one_is_deleted(own_site: Site) -> 
     left = own_site.pools["frankfurt-a"].stock.loose
     assert list(left) == ["old-web.raw"]
     assert own_site.get(path).status == 404
+
+
+def test_a_series_says_how_many_of_it_fit(own_site: Site) -> None:
+    at = f"{POOL}/templates/small/deploy"
+
+    def said(**form: str) -> str:
+        query = urlencode({"memory": "1GiB", "vcpus": "1", "count": "1"} | form)
+        return own_site.get(f"{at}?{query}", target="cli").body.decode()
+
+    assert "It would start on fra-kvm-" in said(name="web")
+    assert "20 of 20 would find a place now" in said(name="new-[01-20]")
+    assert "outlast template deploy small &#39;new-[01-20]&#39;" in said(name="new-[01-20]")
+    assert "7 of 20 would find a place now" in said(name="big-[01-20]", memory="1000GiB")
+    assert "No host has room" in said(name="huge", memory="9TiB")
+    for nothing in ({"name": ""}, {"name": "x-[3-1]"}, {"name": "x", "memory": "much"}):
+        assert 'role="status"' not in said(**nothing)
+    own_site.pools["frankfurt-a"].answers = False
+    assert "outlast template deploy" in said(name="web")

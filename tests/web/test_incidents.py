@@ -101,3 +101,14 @@ def begin_of_link(site: Site) -> int:
     """The link fault, 40 s ago: it goes on."""
     page = site.get(f"/failovers?pool={POOL}").body.decode()
     return int(re.findall(r'id="story-(\d+)"', page)[0])
+
+
+def test_stories_are_told_by_what_they_are_about(site: Site) -> None:
+    def told(kind: str) -> list[str]:
+        page = site.get(f"/failovers?pool={POOL}&kind={kind}").body.decode()
+        return re.findall(r'id="story-(\d+)"', page)
+
+    every = told("")
+    out, link = told("a+host+was+out"), told("a+link+or+the+storage+failed")
+    assert len(every) == 2 and {*out, *link} == {*every} and len(out) == len(link) == 1
+    assert told("it+was+planned") == [] and told("nonsense") == every

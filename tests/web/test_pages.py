@@ -296,6 +296,10 @@ def test_what_if_and_the_course_of_one_failure(site: Site) -> None:
     agent = text(site.get(f"/pools/{POOL}/what-if?fail=fra-kvm-03&kind=agent", target="answer"))
     assert "no VM is touched" in agent and "another host is master after" in agent
     assert "here is no host none" in text(site.get(f"/pools/{POOL}/what-if?fail=none"))
+    assert "Memory given to VMs afterwards, the fullest first: fra-kvm-0" in one
+    any_two = text(site.get(f"/pools/{POOL}/what-if?any=2", target="answer"))
+    assert "outlast pool what-if --any 2" in any_two and "ny 2 hosts may fail" in any_two
+    assert site.get(f"/pools/{POOL}/what-if?any=9").status == 422
 
 
 # ---- people

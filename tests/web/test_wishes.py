@@ -256,7 +256,10 @@ def test_a_new_vm(own_site: Site) -> None:
     for bad in ({"memory": "much"}, {"vcpus": "x"}, {"vcpus": "0"}, {"disk": "-1"}):
         said = own_site.post(path, form | bad)
         assert said.status == 422, bad
-        assert 'value="fresh"' in said.body.decode() and 'role="alert"' in said.body.decode()
+        again = said.body.decode()
+        assert 'value="fresh"' in again and 'id="wrong"' in again and 'role="alert"' in again
+        wrong = re.findall(r'name="(\w+)"  ?aria-invalid="true" aria-describedby="wrong"', again)
+        assert wrong == [*bad]
     said = own_site.post(path, form)
     assert (said.status, said.headers["location"]) == (303, "/vms?search=fresh")
     assert ("create", "fresh") in own_site.pools["lab"].wishes

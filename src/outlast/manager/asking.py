@@ -44,6 +44,10 @@ class Pools(Fleet):
         name = self.host(pool_id, host).name
         return await self.ask(pool_id, lambda c: c.why_host(name))
 
+    async def snapshots(self, pool_id: str, vm: str) -> list[Snapshot]:
+        name = self.vm(pool_id, vm).vm.name
+        return await self.ask(pool_id, lambda c: DiskClient(c).snapshots(name))
+
     async def timeline(
         self, pool_id: str, limit: int = 200, since_wall_s: float = 0,
         until_wall_s: float | None = None,
@@ -52,9 +56,6 @@ class Pools(Fleet):
 
     async def templates(self, pool_id: str) -> list[TemplateInfo]:
         return await self.ask(pool_id, lambda c: TemplateClient(c).all())
-
-    async def snapshots(self, pool_id: str, vm: str) -> list[Snapshot]:
-        return await self.ask(pool_id, lambda c: DiskClient(c).snapshots(vm))
 
     async def images(self, pool_id: str) -> list[ImageInfo]:
         return await self.ask(pool_id, lambda c: ImageClient(c).all())

@@ -20,7 +20,16 @@ from outlast.manager.web import edits
 from outlast.manager.web.forms import Form
 from outlast.readiness.drills import HOST_KINDS
 from outlast.wire.drills import DrillKind
-from outlast.wire.shapes import DiskWish, HaSwitch, HostStatus, VmCreate, VmDelete, VmStatus, make
+from outlast.wire.shapes import (
+    BadField,
+    DiskWish,
+    HaSwitch,
+    HostStatus,
+    VmCreate,
+    VmDelete,
+    VmStatus,
+    make,
+)
 from outlast.wire.templates import TemplateDeploy
 
 DIRECT, ASK, TYPE = "direct", "ask", "type"
@@ -117,11 +126,11 @@ def new_vm(form: Form) -> VmCreate:
 
 
 def _size(form: Form) -> dict[str, object]:
-    """Raises InvalidInput."""
+    """Raises BadField."""
     try:
         return {"memory": form["memory"], "vcpus": int(form["vcpus"] or "1")}
     except ValueError:
-        raise InvalidInput("vcpus: not a whole number", hint="like 2") from None
+        raise BadField("vcpus: not a whole number", hint="like 2", field="vcpus") from None
 
 
 async def _create(to: Aim, form: Form) -> Task:

@@ -13,7 +13,8 @@ from outlast.manager.ports import PoolEntry
 from outlast.manager.web import edits
 from outlast.manager.web.buttons import SPANS, Button
 from outlast.manager.web.edits import Thing
-from outlast.manager.web.equipment_buttons import CARDS, values_of
+from outlast.manager.web.equipment_buttons import CARDS, values_of, wished_vms
+from outlast.manager.web.forms import Form
 from outlast.manager.web.gate import View
 from outlast.placement.choose import Answer
 from outlast.placement.plan import Plan
@@ -42,6 +43,22 @@ class Foreseen:
     # which the form has: "" | why-for | why | back | to | disks | drill | new-vm | edit
     fields: str = ""
     spans: tuple[str, ...] = field(default=tuple(SPANS))
+
+
+async def preview(view: View, button: Button, form: Form) -> str:
+    """Where new VMs would start as things are; "" for other wishes, and before enough is said."""
+    if button.verb not in ("deploy", "new-vm") or not form["name"]:
+        return ""
+    try:
+        vms = wished_vms(form)
+        found = await view.room.foresight.in_turn(view.caller.pool_id, vms)
+    except OutlastError:
+        return ""  # what is wrong with the form is told when it is sent
+    places = [host for host in found if host]
+    if len(vms) == 1:
+        return f"It would start on {places[0]}." if places else "No host has room for it now."
+    said = f"{len(places)} of {len(vms)} would find a place now"
+    return f"{said}, the first on {places[0]}." if places else f"{said}."
 
 
 USED = (NetworkInfo, StorageInfo, TemplateInfo)

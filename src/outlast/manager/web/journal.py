@@ -27,13 +27,19 @@ from outlast.manager.tones import tone
 from outlast.manager.web.gate import View, page
 from outlast.manager.web.render import TEMPLATES, drawn, fragment
 from outlast.manager.web.render import page as whole
-from outlast.manager.web.stories import lanes_of, stories
+from outlast.manager.web.stories import DEATHS, lanes_of, stories
 from outlast.manager.web.wishes import words
 
 router = APIRouter()
 Text = Annotated[str, Query(max_length=200)]
 Cursor = Annotated[str, Query(max_length=2000)]
 SPANS_S = {"15m": 900, "1h": 3600, "6h": 21600, "1d": 86400, "7d": 604800}
+KINDS = {
+    "a host was out": DEATHS, "a VM was started again": ("vm-starts",),
+    "a VM had no place": ("no-room", "start-failed", "held-down"),
+    "a link or the storage failed": ("link-down", "storage-sick", "beats-lost", "cut-off-stays"),
+    "it was planned": ("maintenance", "move-begins", "balancing", "drill-begins"),
+}  # fmt: skip
 READ_MAX, LINES = 500, 50
 RECENT_S, RECENT_MAX = 86400, 8
 EXPORT_MAX = 100_000
@@ -43,10 +49,10 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 @router.get("/failovers")
 async def failovers(
     view: Annotated[View, page()], pool: Text = "", host: Text = "", vm: Text = "",
-    span: Text = "1h", cursor: Cursor = "",
+    span: Text = "1h", kind: Text = "", cursor: Cursor = "",
 ) -> Response:  # fmt: skip
     """What happened: drawn along time for one pool, and step by step for all."""
-    looked = {"pool": pool, "host": host, "vm": vm, "span": span}
+    looked = {"pool": pool, "host": host, "vm": vm, "span": span, "kind": kind}
     values = await _happened(view, looked, cursor)
     return whole(view, "failovers.html", live=_live("failovers", looked, cursor), **values)
 
@@ -81,9 +87,11 @@ async def _happened(view: View, looked: Mapping[str, str], cursor: str = "") -> 
         mine = [r for r in rows if r.pool_id == shown.id]
         now_s = time.time()
         picture = drawn(lanes_of(shown.id, names, mine, now_s - length, now_s))
-    told = stories(rows)
+    kind = looked.get("kind", "")
+    told = [s for s in stories(rows) if kind not in KINDS or s.has(KINDS[kind])]
     return {
-        "stories": told, "first": next((s for s in told if len(s.events) > 1), None),
+        "kind": kind, "kinds": KINDS, "stories": told,
+        "first": next((s for s in told if len(s.events) > 1), None),
         "total": total, "known": known, "entry": entry, "drawn": shown,
         "picture": picture, "span": span if span in SPANS_S else "1h", "spans": tuple(SPANS_S),
         "host": host, "vm": vm, "more": more, "tone": tone,

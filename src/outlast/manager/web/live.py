@@ -43,6 +43,7 @@ from outlast.manager.web.journal import (
 from outlast.manager.web.people import users_fragment
 from outlast.manager.web.pools import head_fragment, host_parts, pool_fragments, rows_fragment
 from outlast.manager.web.render import fragment, partial, vm_id
+from outlast.manager.web.settings import settings_fragment
 from outlast.manager.web.vms import moved_fragment, row_fragment, vm_parts
 
 router = APIRouter()
@@ -71,6 +72,7 @@ WRITTEN = {
     "audit": Written("audit", AUDIT, audit_fragment),
     "users": Written("people", AUDIT, users_fragment),  # whatever changes users is in the audit
     "incident": Written("", frozenset({"events", "host"}), incident_fragment, gauges=True),
+    "settings": Written("settings", AUDIT, settings_fragment, gauges=True),
     "hosts": Written("", frozenset({"pool", "host"}), hosts_fragment, gauges=True),
 }
 

@@ -124,7 +124,7 @@ def _failure(request: Request, error: Exception, answer: Response) -> Response:
         here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         at = "/sign-in?" + urlencode({"next": here}) if request.method == "GET" else "/sign-in"
         if scripted:
-            return Response(status_code=401, headers={"HX-Redirect": "/sign-in"})
+            return html("", 401, HX_Reswap="none")  # the page offers to sign in, and stays
         return redirect(at)
     if not isinstance(error, OutlastError):
         error = _named(answer)

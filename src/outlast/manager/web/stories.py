@@ -6,7 +6,7 @@ nothing is guessed from times but which steps stand together.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from outlast.manager.repository.records import EventRow
@@ -31,6 +31,9 @@ class Story:
     def tone(self) -> str:
         found = {tone(e.code) for e in self.events}
         return next((t for t in ("bad", "warn", "ok") if t in found), "info")
+
+    def has(self, codes: Collection[str]) -> bool:
+        return any(e.code in codes for e in self.events)
 
     @property
     def title(self) -> str:

@@ -18,7 +18,7 @@ from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Response
 
-from outlast.errors import Conflict, InvalidInput, NotFound, OutlastError, TimedOut, Unreachable
+from outlast.errors import Conflict, NotFound, OutlastError, TimedOut, Unreachable
 from outlast.manager.ports import Task
 from outlast.manager.web import consequences, edits
 from outlast.manager.web.buttons import (
@@ -42,6 +42,7 @@ from outlast.manager.web.render import (
     toast,
 )
 from outlast.manager.web.stock import IMAGES, NETWORKS, ORPHANS, STORAGE
+from outlast.wire.shapes import BadField
 
 router = APIRouter()
 PLACES = {
@@ -175,7 +176,8 @@ async def _wish(view: View, button: Button) -> Response:
         if button.level in (ASK, TYPE) and not hmac.compare_digest(form["seen"], dialog.seen):
             raise Conflict("what would happen has changed meanwhile", hint="this is the new list")
         if dialog.typed and form["typed"] != dialog.name:
-            raise InvalidInput(f"type {dialog.name} to confirm", hint="exactly as it is written")
+            raise BadField(f"type {dialog.name} to confirm", hint="exactly as it is written",
+                           field="typed")  # fmt: skip
         aim = Aim(
             view.manager.acts, view.caller.pool_id, dialog.name, view.who, view.caller.address
         )
@@ -243,7 +245,8 @@ def _route(button: Button) -> None:
         if view.partial == "cli":  # somebody fills the form: what would the command be now
             caller = view.caller
             name = caller.vm or caller.host or view.request.path_params.get(button.kind, "")
-            values = {"path": view.request.url.path, "command": button.command(name, given)}
+            values = {"path": view.request.url.path, "command": button.command(name, given),
+                      "preview": await consequences.preview(view, button, given)}  # fmt: skip
             return html(fragment("_cli.html", **values))
         return _shown(view, await _dialog(view, button, given, None))
 

@@ -30,7 +30,7 @@
   document.addEventListener("htmx:sse:after:connection", live);
   document.addEventListener("htmx:sse:after:message", live);
   document.addEventListener("htmx:sse:error", (event) => {
-    if (event.detail.status === 401) location.reload();
+    if (event.detail.status === 401) return ended();
     away();
   });
   document.addEventListener("htmx:sse:before:connection", (event) => {
@@ -39,9 +39,24 @@
   document.addEventListener("htmx:error", (event) => {
     if (!stream(event)) return;
     away();
-    const again = event.target.cloneNode(false);
-    setTimeout(() => { event.target.replaceWith(again); htmx.process(again); }, 2000);
+    setTimeout(() => anew(event.target), 2000);
   });
+  const anew = (line) => { const again = line.cloneNode(false); line.replaceWith(again); htmx.process(again); };
+
+  // ---- the session has ended: what is typed stays until somebody has signed in elsewhere
+  const ended = () => { if ($("ended") && !$("ended").open) $("ended").showModal(); };
+  document.addEventListener("htmx:response:error", (event) => {
+    if (event.detail.ctx.response.status === 401) ended();
+  });
+  const goOn = async () => {
+    const page = await fetch(location.href);
+    if (new URL(page.url).pathname.startsWith("/sign-in")) return;
+    const fresh = new DOMParser().parseFromString(await page.text(), "text/html");
+    const token = fresh.querySelector("input[name=csrf]")?.value;
+    for (const field of document.querySelectorAll("input[name=csrf]")) field.value = token;
+    $("ended").close();
+    for (const line of document.querySelectorAll(".o-stream")) anew(line);
+  };
 
   // what is shown is old: no wish before somebody has seen how things are
   const old = (event) => {
@@ -67,6 +82,7 @@
   document.addEventListener("click", (event) => {
     if (event.target.matches?.("dialog")) event.target.close();
     if (onto(event, "[data-close]") && onto(event, "dialog")) { event.preventDefault(); onto(event, "dialog").close(); }
+    if (onto(event, "[data-go-on]")) goOn();
     onto(event, "[data-dismiss]")?.closest(".o-toast").remove();
     const copy = onto(event, "[data-copy]");
     if (copy) navigator.clipboard?.writeText(copy.dataset.copy).then(() => {
