@@ -28,7 +28,7 @@ types: setup ## mypy, strict
 	@.venv/bin/mypy
 
 unit: setup ## tests that need neither root nor much time
-	@$(PYTHON) -m pytest -m "not rack and not slow"
+	@$(PYTHON) -m pytest -m "not rack and not slow and not patient"
 
 rack-test: setup ## tests with real processes in namespaces (needs root or sudo)
 	@scripts/as-root.sh $(PYTHON) -m pytest -m rack

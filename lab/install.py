@@ -12,26 +12,19 @@ Rules:
 from __future__ import annotations
 
 import re
-import shlex
 import time
 from pathlib import Path
 
-from lab.channel import Done
 from lab.contest import HOSTS
 from lab.findings import Findings
 from lab.nfs import SECOND, serve
+from lab.pooled import AGAIN_S, joined, power_cut, typed
 from lab.site import TREE, Site
 
 MEMORY_MIB = 3072  # the page makes a VM of 2 GiB
 PAGE = TREE / "docs/operating/install.md"
 STEP = re.compile(r"^\*\*(\d+)\. ([^*]+)\*\*[^\n]*\n(?:.+\n)*\n((?:    .+\n)+)", re.MULTILINE)
-RUNS = "pgrep -f guest=[{}]{},"  # the bracket keeps it from finding itself
-IS_MEMBER = (
-    'python3 -c \'import json, sys; sys.exit((sys.argv[1], "member") not in '
-    '[(h["name"], h["state"]) for h in json.load(sys.stdin)["hosts"]])\''
-)
-VMS = ("db", "web")
-AGAIN_S, TYPED_S = 600.0, 1800.0
+VMS = ("db", "web")  # the first one on the second storage
 DEAF_S = 90.0  # a host that hears nothing says so after a minute
 
 
@@ -49,9 +42,7 @@ def trial(site: Site, found: Findings) -> None:
     for command in (package, mount):
         site.both(HOSTS, lambda name, command=command: typed(site, found, name, command))
     typed(site, found, "a", init)
-    typed(site, found, "a", join)
-    secret = typed(site, found, "a", token).out.split()
-    typed(site, found, "b", join, next((w for w in secret if len(w) > 30), ""))
+    joined(site, found, join, token, join)
     typed(site, found, "a", vm)
     site["a"].until("outlast vm show web | grep -q running", AGAIN_S)
     second_storage(site, found)
@@ -61,17 +52,7 @@ def trial(site: Site, found: Findings) -> None:
         found.add(f"host check on {name}", check.text, check.code == 0)
     check = site["a"].run("outlast pool check")
     found.add("pool check", check.text, check.code == 0)
-    power_cut(site, found)
-
-
-def typed(site: Site, found: Findings, name: str, command: str, answer: str = "") -> Done:
-    """At a terminal, as a person types it."""
-    began = time.monotonic()
-    line = f"cd /mnt/lab && python3 lab/inside/typed.py {shlex.quote(command)}"
-    done = site[name].run(line, TYPED_S, f"{answer}\n")
-    shown = "" if "token" in command else f"\n{done.text[-1500:]}"
-    found.add(f"{name}$ {command}", f"{time.monotonic() - began:.0f} s{shown}", done.code == 0)
-    return done
+    power_cut(site, found, "the page's pool", VMS)
 
 
 def second_storage(site: Site, found: Findings) -> None:
@@ -98,33 +79,3 @@ def vlan(site: Site, found: Findings) -> None:
     time.sleep(DEAF_S)
     deaf = site["a"].run("outlast pool timeline | grep -e network-deaf -e network-lacks")
     found.add("each host hears the other there", deaf.text or "yes", not deaf.text)
-
-
-def runs(site: Site, name: str, vm: str) -> bool:
-    return site[name].run(RUNS.format(vm[0], vm[1:])).code == 0
-
-
-def power_cut(site: Site, found: Findings) -> None:
-    """Kill the machine that runs the VM on the second storage; the other must run all of them, and
-    nobody else."""
-    where = next(name for name in HOSTS if runs(site, name, "db"))
-    other = "b" if where == "a" else "a"
-    found.add("the VM db runs on", where, not runs(site, other, "db"))
-    lost = [vm for vm in VMS if runs(site, where, vm)]
-    site[where].kill()
-    began = time.monotonic()
-    for vm in lost:
-        # not its QEMU: that may wait in vain for a lock of the dead host
-        site[other].until(f"outlast pool timeline | grep ' {vm} runs on {other}$'", AGAIN_S)
-        found.add(f"power of {where} cut: {vm} runs on {other}, as the pool sees it, after",
-                  f"{time.monotonic() - began:.0f} s", runs(site, other, vm))  # fmt: skip
-    found.add(
-        "the pool's own words", f"\n{site[other].check('outlast pool timeline | tail -n 20')}"
-    )
-    site.start(where)
-    took = site[other].until(f"outlast --json status | {IS_MEMBER} {where}", AGAIN_S)
-    found.add(f"{where} boots again, and is a member after", f"{took:.0f} s")
-    site[where].until("outlast storage list | grep -q there$", AGAIN_S)
-    for vm in VMS:
-        both = [name for name in HOSTS if runs(site, name, vm)]
-        found.add(f"then {vm} runs on", ", ".join(both), both == [other])

@@ -35,9 +35,10 @@ def trial(site: Site, found: Findings) -> None:
     site.start("b")
     back(site, found, "OCFS2", "b")
     contest_with(site, found, "OCFS2, the cable of host b is out", "cut")
-    # reset without its cable, its boot gave up the LUN: an agent asks again every ten seconds
-    site["b"].until(f"systemctl start {unit_name(POOL)}", BACK_S)
-    back(site, found, "OCFS2", "b")
+    # reset without its cable, its boot gave up the LUN; an agent would ask again every ten seconds
+    took = site["b"].until(f"systemctl start {unit_name(POOL)}", BACK_S)
+    found.add("its cable is in again, and asked again it has mounted after", f"{took:.0f} s")
+    contest(site, found, "OCFS2, both again", 20)
     pooled(site, found, "OCFS2")
 
 

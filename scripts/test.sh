@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # All checks, cheapest first: lint, types, what needs no rack on all processors, then the rack, whose
-# hosts want the machine to themselves.
+# hosts want answers in time.
 #   scripts/test.sh [PYTEST ARGUMENT ...]       default: everything
+#
+# A rack mostly waits. What only computes, for minutes (marked `patient`), takes the time that it
+# leaves. A run of random faults (marked `alone`) has nothing beside it.
 #
 # Real processes on a busy machine lose a race now and then. So up to FEW tests that failed are run
 # once more, alone, and what fails twice has failed. A run of random faults gets no second chance:
@@ -18,7 +21,12 @@ echo "== ruff format" && .venv/bin/ruff format -q --check "${sources[@]}"
 echo "== mypy" && .venv/bin/mypy
 echo "== pytest"
 scratch=$(mktemp -d)
-trap 'rm -rf "$scratch" 2>/dev/null || scripts/as-root.sh rm -rf "$scratch"' EXIT
+patient=
+leave() {
+  [ -z "$patient" ] || scripts/as-root.sh kill -- "-$patient" 2>/dev/null || true
+  rm -rf "$scratch" 2>/dev/null || scripts/as-root.sh rm -rf "$scratch"
+}
+trap leave EXIT
 if [ "$(id -u)" != 0 ]; then
   # root must not leave files here that a user cannot remove
   export HYPOTHESIS_STORAGE_DIRECTORY=$scratch/hypothesis
@@ -42,6 +50,31 @@ part() {
   echo "== pytest, $failed that failed, once more and alone"
   "${pytest[@]}" -o cache_dir="$cache" -m "$mark" --last-failed
 }
-part quick "not rack" -n auto --dist loadfile
+
+# behind COMMAND ... &: when nobody else wants a processor. A session has a share of its own of them,
+# so the whole session has to stand back. Its process group is $!.
+behind() {
+  exec setsid bash -c \
+    '{ echo 19 >/proc/self/autogroup; } 2>/dev/null; exec chrt --idle 0 "$@"' behind "$@"
+}
+
+# forward GROUP: like everybody else from now on, whoever else is on this machine.
+forward() {
+  { echo 0 >"/proc/$1/autogroup"; } 2>/dev/null || true
+  pgrep -g "$1" | xargs -r -n 1 chrt --other --pid 0 2>/dev/null || true
+}
+
+part quick "not rack and not patient" -n auto --dist loadfile
+behind "${pytest[@]}" -p no:cacheprovider -m patient -n auto >"$scratch/patient.log" 2>&1 &
+patient=$!
 echo "== pytest, the rack"
-part rack rack
+part rack "rack and not alone"
+echo "== pytest, what only computes"
+forward "$patient"
+computed=0
+wait "$patient" || computed=$?
+patient=
+cat "$scratch/patient.log"
+[ $computed = 0 ] || exit $computed
+echo "== pytest, random faults"
+part faults alone

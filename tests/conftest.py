@@ -1,7 +1,7 @@
 """Order and conditions of all tests.
 
 Tests marked `rack` come last, so that cheap failures show first. They need root: a user's run says
-that it skips them; CI, which is root, must never skip one.
+that it skips them; CI, which is root, must never skip one. Those marked `patient` may take long.
 """
 
 from __future__ import annotations
@@ -14,9 +14,14 @@ from pathlib import Path
 
 import pytest
 
+PATIENCE_S = 3600
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("rack") is not None)
+    for item in items:
+        if item.get_closest_marker("patient"):
+            item.add_marker(pytest.mark.timeout(PATIENCE_S))
     if os.geteuid() == 0:
         return
     if os.environ.get("CI"):

@@ -2,17 +2,24 @@
 
     python typed.py COMMAND        the answer, when there is one, is the first line of stdin
 
-What is typed ahead is thrown away by a program that asks for a secret, as it should be.
+What is typed ahead is thrown away by a program that asks for a secret, as it should be: it is typed
+when the terminal shows no more what is typed.
 """
 
 from __future__ import annotations
 
 import os
 import pty
+import select
 import sys
+import termios
 
 ANSWER = sys.stdin.readline().encode()
-ASKS = b": "  # how a question ends
+ASKS, LOOK_S = b": ", 0.5  # how a question ends
+
+
+def _hidden(terminal: int) -> bool:
+    return not termios.tcgetattr(terminal)[3] & termios.ECHO
 
 
 def main() -> None:
@@ -21,14 +28,15 @@ def main() -> None:
         os.execv("/bin/sh", ["sh", "-c", sys.argv[1]])  # noqa: S606 - it is one
     said, answered = b"", len(ANSWER) < 2
     while True:
-        try:
-            more = os.read(terminal, 1 << 16)
-        except OSError:  # it has ended
-            break
-        if not more:
-            break
-        said += more
-        if not answered and said.endswith(ASKS):
+        if select.select([terminal], [], [], LOOK_S)[0]:
+            try:
+                more = os.read(terminal, 1 << 16)
+            except OSError:  # it has ended
+                break
+            if not more:
+                break
+            said += more
+        if not answered and said.endswith(ASKS) and _hidden(terminal):
             os.write(terminal, ANSWER)
             answered = True
     sys.stdout.write(said.decode(errors="replace").replace("\r\n", "\n"))

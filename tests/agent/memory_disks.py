@@ -65,6 +65,9 @@ class MemoryDisks:
             subprocess.run(["qemu-img", "snapshot", "-d", snapshot, path], check=True)
         self.done.append(f"drop {snapshot}")
 
+    def limit(self, name: str, rate_bytes_s: int) -> None:
+        self.done.append(f"limit {rate_bytes_s}")
+
     def backup(self, name: str, targets: Mapping[str, str], rate_bytes_s: int) -> MemoryCopy:
         assert not any(Path(target).exists() for target in targets.values())
         self.done.append(f"backup {rate_bytes_s}{' frozen' if self.frozen else ''}")

@@ -19,6 +19,7 @@ from memory_service import MemoryService
 from outlast.agent.server import Server
 from outlast.agent.server_thread import ServerThread
 from outlast.images import backups, qemu_img
+from outlast.images.pace import CRAWL_BYTES_S, RATE_BYTES_S, tell_late
 from outlast.storage.posix import PosixRegister
 
 SIZE = 4 << 20
@@ -125,6 +126,45 @@ def test_a_snapshot_that_fails_on_the_second_disk_is_taken_back(
     assert not web.leases.get("web") or not web.leases["web"].value.held
 
 
+@pytest.mark.parametrize("runs", [False, True])
+def test_a_vm_becomes_a_template_and_stays_as_it_is(
+    outlast: Outlast, pool: Path, web: MemoryService, runs: bool
+) -> None:
+    """Running or stopped; its seed stays behind, and what it writes later."""
+    if runs:
+        assert outlast("vm", "start", "web").code == 0
+    said = outlast("template", "create", "gold", "--from", "web", "--limit", "none")
+    power_cut = ", as after a power cut (no guest agent answered)" if runs else ""
+    assert said.out == (
+        f"the template gold is made of web{power_cut}; use it: outlast template deploy gold NAME\n"
+    )
+    assert web.disks.done == (["backup 0"] if runs else [])
+    assert bool(web.leases.get("web") and web.leases["web"].value.held) is runs
+    folder = pool / "images/templates/gold"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "disk-0.qcow2", "disk-1.qcow2", "template.json",
+    ]  # fmt: skip
+    fill(pool / "images/web.qcow2", 8)
+    assert holds(folder / "disk-0.qcow2", 7)
+    assert outlast("template", "deploy", "gold", "two", "--pool", str(pool)).code == 0
+    assert holds(pool / "images/two.qcow2", 7)
+    again = outlast("template", "create", "gold", "--from", "web")
+    assert (again.code, "there is a template 'gold' already" in again.err) == (4, True)
+
+
+def test_a_template_that_needs_file_systems_at_rest_says_when_nobody_answers(
+    outlast: Outlast, pool: Path, web: MemoryService
+) -> None:
+    assert outlast("vm", "start", "web").code == 0
+    words = ("template", "create", "gold", "--from", "web", "--quiesce", "yes", "--limit", "none")
+    said = outlast(*words)
+    assert (said.code != 0, "no guest agent answers inside 'web'" in said.err) == (True, True)
+    assert list((pool / "images/templates").iterdir()) == []
+    web.disks.answers = True
+    assert outlast(*words).out.startswith("the template gold is made of web; use it")
+    assert (web.disks.done, web.disks.frozen) == (["backup 0 frozen"], False)
+
+
 def backed_up(outlast: Outlast, folder: Path, *words: str) -> Path:
     said = outlast("vm", "backup", "web", str(folder), "--limit", "none", *words)
     assert said.code == 0, said.err
@@ -216,6 +256,12 @@ def test_ctrl_c_breaks_a_backup_off(outlast: Outlast, web: MemoryService, tmp_pa
     assert seen.wait(20)
     again = outlast("vm", "backup", "web", str(vault))
     assert (again.code, "is under way already" in again.err) == (4, True)
+    for late in (True, False):  # its QEMU crawls while beats are late
+        until = time.monotonic() + 20
+        while web.disks.done[-1] != f"limit {CRAWL_BYTES_S if late else RATE_BYTES_S}":
+            assert time.monotonic() < until
+            tell_late(late)
+            time.sleep(0.02)
     program.send_signal(signal.SIGINT)
     assert program.wait(20) == 130
     until = time.monotonic() + 10

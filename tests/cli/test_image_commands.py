@@ -73,6 +73,71 @@ def small(outlast: Outlast, pool: Path, tmp_path: Path) -> Iterator[MemoryServic
     thread.stop()
 
 
+def test_from_afar_it_is_the_same(
+    outlast: Outlast, pool: Path, small: MemoryService, tmp_path: Path
+) -> None:
+    """`--agent`, on a machine that is no host: same commands, same output, same files."""
+    here, afar = ("--pool", str(pool)), ("--agent", f"unix:{tmp_path}/run/agent.sock")
+
+    def both(*words: str) -> str:
+        one, other = outlast(*words, *here), outlast(*afar, *words)
+        assert (one.code, one.out, one.err) == (other.code, other.out, other.err)
+        return one.out or one.err
+
+    assert "small" in both("template", "list")
+    for words in (("image", "list"), ("image", "show", "deb"), ("template", "list")):
+        both(*words)
+        both(*words, "--json")
+    assert "there is no image 'web'" in both("image", "show", "web")
+    assert "there is no template 'web'" in both("template", "remove", "web")
+    assert "there is no template 'no'" in both("template", "deploy", "no", "web")
+    assert "there is no image 'no'" in both("template", "create", "t", "--image", "no", "--memory",
+                                            "64MiB")  # fmt: skip
+    made = outlast(*afar, "template", "create", "big", "--image", "deb", "--memory", "1GiB")
+    assert made.out.startswith("the template big is made")
+    fixed = ("--address", "10.0.0.[11-12]/24", "--gateway", "10.0.0.1", "--ssh-key", KEY)
+    said = outlast(*afar, "template", "deploy", "big", "web-[1-2]", "--disk", "3MiB", *fixed)
+    assert (said.code, said.out) == (0, "2 VMs are made of big\n")
+    held = small.read_vm("web-2")
+    assert held is not None
+    disk, seed = held.value.spec.disks
+    size = int.from_bytes(Path(disk.path).read_bytes()[24:32], "big")  # of its qcow2 header
+    assert (held.value.spec.memory_mib, size) == (1024, 3 << 20)
+    assert b"10.0.0.12/24" in Path(seed.path).read_bytes()
+    assert outlast(*afar, "template", "deploy", "big", "bare", "--no-cloud-init").code == 0
+    assert len(small.read_vm("bare").value.spec.disks) == 1  # type: ignore[union-attr]
+    both("template", "list", "--json")
+    assert "big' stays: bare, web-1" in outlast(*afar, "template", "remove", "big").err
+    assert outlast(*afar, "template", "remove", "small").out == "the template small is deleted\n"
+    assert outlast(*afar, "image", "remove", "deb").out == "the image deb is deleted\n"
+    assert "no images yet" in both("image", "list")
+
+
+def test_what_is_not_for_afar_says_so(
+    outlast: Outlast, small: MemoryService, tmp_path: Path
+) -> None:
+    for words, code, sentence in (
+        ("template deploy small web --full", 2, "made on a host of the pool"),
+        ("template deploy small web --full --on fast", 2, "made on a host of the pool"),
+        ("image import web /mnt/web.ova", 2, "is to look for /mnt/web.ova"),
+        ("image import web web.ova", 3, "there is no file"),
+    ):
+        said = outlast("--agent", f"unix:{tmp_path}/run/agent.sock", *words.split())
+        assert (said.code, sentence in said.err) == (code, True), said.err
+    assert small.register.names("vm") == []
+
+
+def test_an_import_from_afar_is_followed_to_its_end(
+    outlast: Outlast, pool: Path, small: MemoryService, tmp_path: Path
+) -> None:
+    (pool / "import").mkdir()
+    (pool / "import/web.img").write_bytes(b"y" * (1 << 20))
+    afar = ("--agent", f"unix:{tmp_path}/run/agent.sock")
+    said = outlast(*afar, "image", "import", "web", "web.img", "--limit", "none")
+    assert said.out.startswith("web is imported: 1 disk, 1 MiB; SHA-256 of its source: ")
+    assert outlast(*afar, "image", "show", "web", "--json").json["source"] == "web.img"
+
+
 def hidden(folder: Path) -> list[str]:
     return [path.name for path in folder.rglob(".*")]
 

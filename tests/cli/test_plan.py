@@ -109,6 +109,10 @@ def test_the_picture_of_an_agent_is_one_that_can_be_read(
     picture = read(said.out)
     assert picture.vm("web").memory_mib == 512
     assert outlast("pool", "what-if", "--fail", picture.hosts[0].name).code == 0
+    said = outlast("pool", "what-if", "--any", "1")
+    assert said.code == 0 and "any 1 host may fail" in said.out
+    for wrong in ((), ("--any", "1", "--fail", "a"), ("--any", "99")):
+        assert outlast("pool", "what-if", *wrong).code == 2
 
 
 def test_a_strict_list_of_hosts_that_are_gone_is_no_free_choice(

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import pty
+import select
 import stat
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -71,6 +76,28 @@ def slots(pool: Path) -> dict[str, bool]:
 
 def quiet(_: str) -> None:
     pass
+
+
+def test_at_a_terminal_it_is_asked_for_and_nothing_is_drawn_over_the_question(
+    guarded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OUTLAST_ETC", str(tmp_path / "b"))  # another machine's
+    child, terminal = pty.fork()
+    if child == 0:
+        words = ["-m", "outlast.cli.main", "host", "join", str(guarded), "--name", "b"]
+        os.execv(sys.executable, [sys.executable, *words])
+    said, question = b"", b"Token for this machine: "
+    while not said.endswith(question):
+        said += os.read(terminal, 1 << 16)
+    assert not select.select([terminal], [], [], 0.5)[0], os.read(terminal, 1 << 16)
+    os.write(terminal, b"some other secret\n")
+    with contextlib.suppress(OSError):  # it has ended
+        while more := os.read(terminal, 1 << 16):
+            said += more
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2, said
+    assert b"this is not a token" in said
+    assert b"some other secret" not in said
 
 
 def test_a_token_is_good_once(guarded: Path, tmp_path: Path, as_machine: Place) -> None:

@@ -291,7 +291,10 @@ def test_an_admission_is_used_up() -> None:
     oracle = _running("none")
     oracle.guard.inside.clear()
     said = oracle.guard.start("a")
-    assert (said["ok"], said["error"]) == (False, "a was not admitted to start here")
+    assert (said["ok"], said["error"]) == (
+        False,
+        "a was not admitted to start here in the last 30 s",
+    )
 
 
 def test_an_admission_dies_with_its_term() -> None:

@@ -14,7 +14,7 @@ from driver_kit import until
 from private_libvirtd import PrivateLibvirtd
 from tiny_guest import write_disk
 
-from outlast.errors import HypervisorTrouble, NotFound
+from outlast.errors import Conflict, HypervisorTrouble, NotFound
 from outlast.hypervisor.libvirt_driver import LibvirtDriver, LibvirtOptions
 from outlast.model import Disk, VmSpec
 
@@ -106,6 +106,8 @@ def test_a_copy_keeps_to_its_limit_is_given_up_and_ends_with_its_vm(
     until(lambda: copy.progress().done_bytes > 0)
     assert copy.progress().total_bytes == 768 << 20
     assert copy.progress().done_bytes < 700 << 20
+    with pytest.raises(Conflict, match="are being copied"):
+        driver.disks.backup("web", {disk: str(tmp_path / "third.qcow2")}, 0)
     copy.abort()
     assert copy.wait(10)
     assert copy.trouble == "it was given up"
@@ -114,6 +116,29 @@ def test_a_copy_keeps_to_its_limit_is_given_up_and_ends_with_its_vm(
     driver.kill("web")
     assert again.wait(20)
     assert "went away" in again.trouble
+
+
+def test_the_next_process_ends_the_copy_of_a_dead_one(
+    driver: LibvirtDriver, libvirtd: PrivateLibvirtd, tmp_path: Path
+) -> None:
+    """QEMU goes on with a copy whose agent has died, into a folder that nobody looks into."""
+    disk = running(driver, tmp_path, mib=768).disks[1].path
+    hidden = tmp_path / ".new-web"
+    hidden.mkdir()
+    dead = driver.disks.backup("web", {disk: str(hidden / "slow.qcow2")}, 1 << 20)
+    heir = LibvirtDriver(libvirtd.uri, LibvirtOptions(root=libvirtd.root))
+    try:
+        copy = heir.disks.backup("web", {disk: str(tmp_path / "seen.qcow2")}, 1 << 20)
+        assert dead.wait(20) and not copy.wait(0)
+        third = LibvirtDriver(libvirtd.uri, LibvirtOptions(root=libvirtd.root))
+        with pytest.raises(Conflict, match=r"copied to .*seen.qcow2 already"):
+            third.disks.backup("web", {disk: str(tmp_path / "third.qcow2")}, 0)
+        third.close()
+        slow = copy.progress().done_bytes
+        heir.disks.limit("web", 0)
+        until(lambda: copy.wait(0) or copy.progress().done_bytes > slow + (64 << 20))
+    finally:
+        heir.close()
 
 
 def test_a_running_vms_disk_goes_into_another_file(driver: LibvirtDriver, tmp_path: Path) -> None:
@@ -148,6 +173,7 @@ def test_a_mirror_keeps_to_its_limit_and_can_be_given_up(
     os.truncate(target, 256 << 20)
     driver.disks.mirror("web", disk, target, "raw", 4 << 20)
     until(lambda: bool((now := driver.disks.mirrored("web", disk)) and now.done_bytes))
+    driver.disks.limit("web", 64 << 10)
     now = driver.disks.mirrored("web", disk)
     assert now is not None and not now.level and now.done_bytes < 128 << 20
     assert now.total_bytes == 256 << 20
@@ -155,6 +181,9 @@ def test_a_mirror_keeps_to_its_limit_and_can_be_given_up(
     driver.disks.give_up("web", disk)
     assert driver.disks.mirrored("web", disk) is None
     assert disk in driver.disks.files("web")
+    driver.disks.mirror("web", disk, target, "raw", 1 << 20)
+    driver.disks.limit("web", 0)
+    until(lambda: bool((now := driver.disks.mirrored("web", disk)) and now.level))
     with pytest.raises(NotFound):
         driver.disks.mirrored("none", disk)
 

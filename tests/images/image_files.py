@@ -61,3 +61,9 @@ def ova(path: Path, disks: list[Path], *, manifest: bool = True, text: str = "")
             about.size = len(data)
             tar.addfile(about, io.BytesIO(data))
     return path
+
+
+def hidden(pool_dir: Path) -> list[str]:
+    """What lies unfinished in a pool's library."""
+    folder = pool_dir / "images/library"
+    return sorted(p.name for p in folder.iterdir() if p.name.startswith("."))

@@ -1,4 +1,4 @@
-"""Imports from files: formats, bad images, full disks, kills at any byte, limits."""
+"""Imports from files: formats, bad images, kills at any byte, limits."""
 
 from __future__ import annotations
 
@@ -15,18 +15,13 @@ from pathlib import Path
 import image_files as make
 import pytest
 
-from outlast.errors import Conflict, InvalidInput, NotFound, OutlastError, StorageTrouble
+from outlast.errors import Conflict, InvalidInput, NotFound, OutlastError
 from outlast.images import qemu_img, work
 from outlast.images.clean import clean, found
 from outlast.images.library import Library
 from outlast.images.pace import Pace
 
 FAST = 0
-
-
-def hidden(pool_dir: Path) -> list[str]:
-    folder = pool_dir / "images/library"
-    return sorted(p.name for p in folder.iterdir() if p.name.startswith("."))
 
 
 @pytest.mark.parametrize(
@@ -56,7 +51,7 @@ def test_an_image_of_each_format_becomes_the_same_disk(
     (file,) = library.files(image)
     assert make.same_disk(disk, "raw", file, "qcow2")
     assert file.stat().st_mode & 0o777 == 0o444
-    assert hidden(pool_dir) == []
+    assert make.hidden(pool_dir) == []
     assert {"checking", "converting"} <= set(seen)
 
 
@@ -84,7 +79,7 @@ def test_exported_it_is_the_same_disk_and_no_file_is_overwritten(
         library.export("web", tmp_path / "out.vmdk", "vmdk")
     library.remove("web")
     assert library.all() == []
-    assert hidden(pool_dir) == []
+    assert make.hidden(pool_dir) == []
     with pytest.raises(NotFound, match="no image 'web'"):
         library.remove("web")
 
@@ -217,7 +212,7 @@ def test_a_bad_image_is_refused_in_words_and_leaves_nothing(
     with pytest.raises(InvalidInput, match=words):
         Library(pool_dir).take("bad", str(path), rate_bytes_s=FAST)
     assert Library(pool_dir).all() == []
-    assert hidden(pool_dir) == []
+    assert make.hidden(pool_dir) == []
 
 
 @pytest.mark.parametrize(
@@ -246,28 +241,6 @@ def test_a_checksum_that_is_another_one(pool_dir: Path, tmp_path: Path) -> None:
 
 
 # ---- trouble
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
-def test_a_full_disk_is_told_and_nothing_is_left(tmp_path: Path) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", small], check=True)
-    try:
-        disk = tmp_path / "big.img"
-        disk.write_bytes(os.urandom(12 << 20))
-        (small / "images").mkdir()
-        with pytest.raises(StorageTrouble, match="12 MiB are needed, there is room for 7 MiB"):
-            Library(small).take("big", str(disk), rate_bytes_s=FAST)
-        target = small / "x.qcow2"
-        with pytest.raises(StorageTrouble, match="the storage is full"):
-            qemu_img.convert(disk, "raw", target, "qcow2", 0, lambda _: None)
-        target.unlink()
-        assert hidden(small) == []
-        disk.write_bytes(os.urandom(1 << 20))
-        assert Library(small).take("fits", str(disk), rate_bytes_s=FAST).name == "fits"
-    finally:
-        subprocess.run(["umount", small], check=True)
 
 
 IMPORT = """
@@ -308,7 +281,7 @@ def test_killed_at_any_moment_nothing_is_seen_and_a_second_try_works(
     image = Library(pool_dir).take("web", str(disk), rate_bytes_s=FAST)
     assert make.same_disk(disk, "raw", Library(pool_dir).files(image)[0], "qcow2")
     clean(pool_dir)
-    assert hidden(pool_dir) == []
+    assert make.hidden(pool_dir) == []
 
 
 def test_the_copy_runs_gently_and_dies_with_its_master(pool_dir: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 Rule: a child of this process does the work and dies by SIGKILL before the Nth call that changes
 something. Then nothing half-made may be visible, nothing that was there may be lost, and a second
 try does the whole of it. What qemu-img does by itself is killed at random moments: see
-test_image_import.py.
+test_image_import.py; a real QEMU that goes on with a copy: tests/hypervisor/test_libvirt_disks.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -27,8 +27,9 @@ import pytest
 from image_shop import Shop as Web
 
 from outlast.agent.backups import Backups
+from outlast.agent.casting import Casting
 from outlast.agent.service import Borrowed
-from outlast.images import work
+from outlast.images import qemu_img, work
 from outlast.images.backups import all_of
 from outlast.images.clean import clean, found
 from outlast.images.clones import Source, Wanted, of_template
@@ -37,11 +38,12 @@ from outlast.images.making import make_vm
 from outlast.images.pace import silent
 from outlast.images.templates import Templates
 from outlast.images.uploads import Uploads
-from outlast.model import Disk, VmRecord, VmSpec
+from outlast.model import Disk, Lease, LocalVm, VmRecord, VmSpec, VmState
 from outlast.pool.facts import Held
 from outlast.storage.posix import PosixRegister
 from outlast.storage.records import vm_from, vm_to
 from outlast.wire.disks import BackupWish
+from outlast.wire.templates import TemplateOfVm
 
 # what changes something that the next process sees
 CHANGES = frozenset(
@@ -77,23 +79,42 @@ def dies_before(number: int, act: Callable[[], object]) -> bool:
     return code != 0
 
 
-class Idle:
-    """The service of a host on which no VM runs, as far as a backup asks for it."""
+class OfRunning:
+    """Disks of VMs that run, as far as a copy asks for it; it has ended when it has begun."""
 
-    picture = SimpleNamespace(
-        me=SimpleNamespace(host="a"),
-        facts=SimpleNamespace(registers_ready=True, local_ready=True, local={}),
-    )
+    trouble = ""
 
-    def __init__(self, shop: Shop) -> None:
-        self.pool_dir, self._shop = str(shop.dir), shop
+    def freeze(self, _vm: str) -> bool:
+        return False
+
+    def backup(self, _vm: str, targets: Mapping[str, str], rate: int) -> OfRunning:
+        for path, target in targets.items():
+            qemu_img.convert(Path(path), "qcow2", Path(target), "qcow2", rate, lambda _: None)
+        return self
+
+    def wait(self, _limit_s: float) -> bool:
+        return True
+
+
+class OneHost:
+    """The service of a host that runs `old` or has it stopped, as far as a copy asks for it."""
+
+    def __init__(self, shop: Shop, runs: bool) -> None:
+        self.pool_dir, self._shop, self._runs = str(shop.dir), shop, runs
+        self.disks = OfRunning()
+        here = {"old": LocalVm("old", VmState.RUNNING)} if runs else {}
+        facts = SimpleNamespace(
+            registers_ready=True, local_ready=True, local=here, holds=lambda _: True,
+            me=SimpleNamespace(slot=1),
+        )  # fmt: skip
+        self.picture = SimpleNamespace(me=SimpleNamespace(host="a"), facts=facts)
 
     def read_vm(self, name: str) -> Held[VmRecord] | None:
         record = self._shop.vm(name)
         return Held(1, record, 0) if record else None
 
-    def read_lease(self, _vm: str) -> None:
-        return None
+    def read_lease(self, vm: str) -> Held[Lease] | None:
+        return Held(1, Lease(vm, 1), 0) if self._runs else None
 
     @contextlib.contextmanager
     def borrow(self, vm: str, _why: str) -> Iterator[Borrowed]:
@@ -171,14 +192,23 @@ class Shop:
     def export(self) -> None:
         self.library.export("base", self.outside / "out.vmdk", "vmdk", rate_bytes_s=0)
 
-    def backup(self, folder: Path | None = None) -> None:
+    def backup(self, folder: Path | None = None, runs: bool = False) -> None:
         where = folder or self.backups
         where.mkdir(exist_ok=True)
-        backups = Backups(Idle(self), lambda: 0.0)  # type: ignore[arg-type]
+        backups = Backups(OneHost(self, runs), lambda: 0.0)  # type: ignore[arg-type]
         backups.begin("old", BackupWish(folder=str(where), rate_bytes_s=0))
-        while (status := backups.status("old")).state == "running":
-            time.sleep(0.01)
-        assert status.state == "done", status.sentence
+        ended(backups)
+
+    def backup_of_running(self) -> None:
+        self.backup(runs=True)
+
+    def cast(self, runs: bool = False) -> None:
+        casting = Casting(OneHost(self, runs), lambda: 0.0)  # type: ignore[arg-type]
+        casting.begin("old", TemplateOfVm(name="new", rate_bytes_s=0))
+        ended(casting)
+
+    def cast_of_running(self) -> None:
+        self.cast(runs=True)
 
     # ---- what is there then
 
@@ -247,6 +277,13 @@ class Shop:
             work.discard(saved.folder)
 
 
+def ended(copies: Backups | Casting) -> None:
+    """The copy of `old` is whole."""
+    while (status := copies.status("old")).state == "running":
+        time.sleep(0.01)
+    assert status.state == "done", status.sentence
+
+
 @pytest.fixture
 def shop() -> Iterator[Shop]:
     """In memory, where there is such a place: a killed process loses nothing that it wrote."""
@@ -277,6 +314,9 @@ Seen = Callable[[Shop], bool]
         (Shop.forget, Shop.restore, Shop.has_vm),
         (Shop.forget, Shop.export, Shop.has_file),
         (Shop.forget, Shop.backup, Shop.has_backup),
+        (Shop.forget, Shop.backup_of_running, Shop.has_backup),
+        (Shop.forget, Shop.cast, Shop.has_template),
+        (Shop.forget, Shop.cast_of_running, Shop.has_template),
         (Shop.take, Shop.remove_image, Shop.has_no_image),
         (Shop.template, Shop.remove_template, Shop.has_no_folder),
     ],

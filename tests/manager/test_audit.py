@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from calling import V, create, ended, wait
 from desk import Desk
 from pretend import RealPool
 from routes import flat
 
+from outlast.images import orphans
 from outlast.manager.ports import Grant, Person
 from outlast.manager.repository import records
 from outlast.manager.repository.records import AuditRow
+from outlast.settings import S
 
 # changes that leave no line, each with its reason
 BARE = {
@@ -119,10 +123,29 @@ def test_every_change_says_what_was_before_and_after(
     assert told("POST", f"{pool}/hosts/b/resume", {"bring_back": True}) == (
         "resume", "in maintenance: disks (anna/test)", "in service, its VMs come back",
     )  # fmt: skip
+    assert told("POST", f"{pool}/hosts/b/power-on") == ("power-on", "member", "woken")
     assert told("POST", f"{pool}/hosts/b/power-off", ends=False)[::2] == ("power-off", "off")
+    _dead_host(told, pool, real)
     _manager(told)
     _equipment(told, pool, real.root)
     _every_route_was_called(desk, told.called)
+
+
+def _dead_host(told: Told, pool: str, real: RealPool) -> None:
+    """c is silent: somebody answers for it, and takes it out."""
+    for service in (real.a, real.b):
+        assert service.view is not None
+        members = {n: m for n, m in service.view.members.items() if n != 3}
+        service.view = replace(service.view, members=members)
+        service.seen[3] = replace(service.seen[3], still_ns=100 * S)
+        service.links.pop(3)
+    wait(lambda: told.desk.manager.reads.host(real.id, "c").state == "silent")
+    action, before, after = told("POST", f"{pool}/hosts/c/confirm-off", {"why": "no power"})
+    said = "no power (anna/test)"
+    assert (action, before, after) == ("confirm-off", "silent", f"off: {said}")
+    assert real.a.fences[3].value.why == said or real.b.fences[3].value.why == said
+    gone = ("host-remove", "silent", "no host of the pool")
+    assert told("DELETE", f"{pool}/hosts/c") == gone
 
 
 def _people_and_hooks(told: Told) -> None:
@@ -174,6 +197,11 @@ def _equipment(told: Told, pool: str, root: Path) -> None:
     sent = told.desk.call("PUT", f"{V}{upload}?offset=0", raw=bytes(512), token=told.token)
     assert sent.status == 200
     assert told("POST", f"{upload}/import")[0] == "image-import"
+    loose = root / "images/loose.raw"
+    loose.write_bytes(bytes(512))
+    with patch.object(orphans, "YOUNG_S", -1.0):
+        assert told("DELETE", f"{pool}/orphans/loose.raw") == ("orphan-remove", "", "removed")
+    assert not loose.exists()
     assert told("DELETE", f"{pool}/templates/small") == ("template-remove", "", "removed")
 
 

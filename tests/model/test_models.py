@@ -14,21 +14,21 @@ from core_world import RULE_NAMES, Rules
 from register_model import Check
 
 
-@pytest.mark.slow
+@pytest.mark.patient
 def test_two_hosts_with_two_faults_are_safe_with_all_rules() -> None:
     found = core_model.explore(Rules(), BOTH, faults=2)
     assert found.safe, (found.harm, found.course)
     assert found.states > 100_000  # it did not stop short of the interesting part
 
 
-@pytest.mark.slow
+@pytest.mark.patient
 def test_a_vm_that_dies_is_safe_with_all_rules() -> None:
     found = core_model.explore(Rules(), MORTAL, faults=1)
     assert found.safe, (found.harm, found.course)
     assert found.states > 10_000
 
 
-@pytest.mark.slow
+@pytest.mark.patient
 @pytest.mark.parametrize("stage", [EXTENDED, OUTSIDE], ids=["both listed", "one outside"])
 def test_extensions_with_one_fault_are_safe_with_all_rules(stage: Stage) -> None:
     found = core_model.explore(Rules(), stage, faults=1)
@@ -37,7 +37,7 @@ def test_extensions_with_one_fault_are_safe_with_all_rules(stage: Stage) -> None
 
 
 # each takes seconds, sponsor the longest
-@pytest.mark.slow
+@pytest.mark.patient
 @pytest.mark.parametrize("name", RULE_NAMES)
 def test_every_rule_is_needed(name: str) -> None:
     found = core_model.explore(Rules().without(name), STAGES[name], faults=2)

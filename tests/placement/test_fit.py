@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pools import hosts, pools
 
 from outlast.errors import InvalidInput
-from outlast.placement.choose import answer, best, best_host
+from outlast.placement.choose import answer, best, best_host, in_turn
 from outlast.placement.fit import broken, fits, refusal
 from outlast.placement.layout import Layout
 from outlast.placement.picture import (
@@ -174,3 +174,12 @@ def test_a_measured_load_lets_nobody_in_and_keeps_nobody_out(
         layout.take(n)
         fast = best_host(layout, n)
         assert (picture.hosts[fast].name if fast >= 0 else "") == other.host
+
+
+def test_new_vms_take_their_places_one_after_the_other() -> None:
+    picture = Picture(hosts(8, 6), (Vm("old", 2, 1, "a"),))
+    new = [Vm(f"new-{n}", 3, 1) for n in range(5)]
+    assert in_turn(picture, new) == ["b", "a", "b", "a", ""]
+    assert in_turn(picture, []) == []
+    with pytest.raises(InvalidInput):
+        in_turn(picture, [Vm("new", -1, 1)])

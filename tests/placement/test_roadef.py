@@ -68,6 +68,7 @@ def test_the_files_are_read_as_they_are_defined() -> None:
             read(model, given)
 
 
+@pytest.mark.patient
 @pytest.mark.parametrize("seed", range(6))
 def test_small_problems_are_solved_as_by_trying_everything(seed: int) -> None:
     p = made(seed, 4, 6, (1, 2, 1))

@@ -22,7 +22,7 @@ from outlast.placement.picture import (
     Vm,
 )
 from outlast.placement.refuge import Refuges
-from outlast.placement.spare import admit, every, unsafe, what_if
+from outlast.placement.spare import admit, any_of, any_sentence, every, unsafe, what_if
 
 
 def survivable(picture: Picture, dead: int) -> bool:
@@ -144,3 +144,21 @@ def test_a_host_that_leaves_is_judged_too() -> None:
     before = Picture(hosts(8, 8, 8), (Vm("x", 4, 1, "a"), Vm("y", 6, 1, "b")),
                      policy=Policy(admission=Admission.REFUSE))  # fmt: skip
     assert not admit(before, before.without_host("c")).allowed
+
+
+def test_any_so_many_hosts_is_every_choice_of_them() -> None:
+    vms = (Vm("web", 6, 1, "a"), Vm("db", 6, 1, "b"))
+    picture = Picture(hosts(8, 8, 8), vms)
+    found = any_of(picture, 2)
+    assert [f.hosts for f in found] == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert [f.homeless != () for f in found] == [True, True, True]
+    assert any_sentence(found, 2) == (
+        "not any 2 hosts may fail: 3 choices leave VMs without a place, of 3"
+    )
+    assert [f.survived for f in any_of(picture, 1)] == [True, True, True]
+    assert any_sentence(any_of(picture, 1), 1).startswith("any 1 host may fail: every VM")
+    for wrong in (0, 3):
+        with pytest.raises(InvalidInput, match="cannot fail and leave one"):
+            any_of(picture, wrong)
+    with pytest.raises(InvalidInput, match="too many"):
+        any_of(Picture(tuple(replace(hosts(8)[0], name=f"h{n}") for n in range(20)), ()), 3)

@@ -29,7 +29,7 @@ def test_a_seed_replays_exactly() -> None:
     assert play(3) == play(3)
 
 
-@pytest.mark.slow
+@pytest.mark.patient
 @pytest.mark.parametrize("name", QUICK)
 def test_a_rule_switched_off_is_caught(name: str) -> None:
     assert hunt(BY_NAME[name], 80).seed, f"{BY_NAME[name].rule}: nobody noticed"

@@ -16,7 +16,7 @@ from outlast.sim.shrink import Step, _fewest, _without, shrink, steps_of
 FEW = 4
 
 
-@pytest.mark.slow
+@pytest.mark.patient
 @pytest.mark.parametrize("name", ["one-grant", "impatient"])
 def test_few_faults_are_left_and_they_fail_only_without_the_rule(name: str) -> None:
     mutant, seed = BY_NAME[name], 0
@@ -34,7 +34,7 @@ def test_few_faults_are_left_and_they_fail_only_without_the_rule(name: str) -> N
     assert "BROKEN" not in Player().play(found.story), "the rule has nothing to do with it"
 
 
-@pytest.mark.slow
+@pytest.mark.patient
 def test_a_run_that_finds_one_says_it_as_a_story(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

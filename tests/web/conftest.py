@@ -123,6 +123,8 @@ class Site:
         beats = self.app.state.web.beats._running
         if beats is not None:
             self.desk._loop.call_soon_threadsafe(beats.cancel)
+        for catching in list(self.app.state.web._catching.values()):
+            self.desk._loop.call_soon_threadsafe(catching.cancel)
         self.desk.close()
 
 

@@ -11,19 +11,18 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from fleet_hosts import HostWishes
 from fleet_stock import PretendStock
 
 from outlast.errors import Conflict, NotFound, OutlastError, Unreachable
 from outlast.placement.picture import Host, Picture, Policy, Priority, Vm
 from outlast.placement.snapshot import write
-from outlast.wire.drills import DrillInfo, DrillWish
 from outlast.wire.margin import MarginInfo
 from outlast.wire.shapes import (
     DiskInfo,
     HaOffInfo,
     HaSwitch,
     HostStatus,
-    HostWish,
     MoveProgress,
     MoveStatus,
     PoolChange,
@@ -212,7 +211,7 @@ class PretendPool:
         return self.vms[name]
 
 
-class PretendAgent:
+class PretendAgent(HostWishes):
     """What `wire.client.AgentClient` is to the manager."""
 
     def __init__(self, pool: PretendPool, address: str = "") -> None:
@@ -346,39 +345,6 @@ class PretendAgent:
             self._pool.wishes.append(("delete", name, with_disks))
             del self._pool.vms[name]
         return VmWish(name=name, version=9, changed=True, sentence=f"{name} is deleted")
-
-    def maintain(self, host: str, why: str = "") -> HostWish:
-        pool = self._pool
-        with pool.lock:
-            pool._must_answer()
-            pool.wishes.append(("maintain", host))
-            pool.change_host(host, maintenance=why or "wished")
-            for vm in [v for v in pool.vms.values() if v.host == host]:
-                to = pool._room(vm, without=host)
-                move = MoveStatus(id=f"m-{vm.name}", to=to, under_way=True)
-                pool._put(vm, move=move, away_from=host)
-        return HostWish(name=host, changed=True, sentence=f"{host} is in maintenance")
-
-    def serve(self, host: str, *, bring_back: bool = False) -> HostWish:
-        with self._pool.lock:
-            self._pool.wishes.append(("resume", host, bring_back))
-            self._pool.change_host(host, maintenance="")
-            for vm in [v for v in self._pool.vms.values() if v.away_from == host]:
-                move = MoveStatus(id=f"b-{vm.name}", to=host, under_way=True)
-                back = {"move": move} if bring_back else {"away_from": ""}
-                self._pool._put(vm, **back)
-        return HostWish(name=host, changed=True, sentence=f"{host} is in service again")
-
-    def power_off(self, host: str) -> HostWish:
-        with self._pool.lock:
-            self._pool.wishes.append(("power-off", host))
-            self._pool.change_host(host, state="closed", sentence=f"{host} is off")
-        return HostWish(name=host, changed=True, sentence=f"{host} shuts down")
-
-    def drill(self, wish: DrillWish) -> DrillInfo:
-        with self._pool.lock:
-            self._pool.wishes.append(("drill", wish.host, wish.kind, wish.who))
-        return DrillInfo(id="d1", host=wish.host, kind=wish.kind, state="wished", for_s=70)
 
     def _wish(self, verb: str, name: str, **values: Any) -> VmWish:
         pool = self._pool

@@ -11,6 +11,7 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from pydantic import BaseModel
 
@@ -19,11 +20,13 @@ from outlast.errors import Conflict, NotFound, OutlastError, Unreachable
 from outlast.mounts import registry as stores
 from outlast.network import registry as nets
 from outlast.storage.memory import MemoryRegister
+from outlast.wire.disks import Snapshot
 from outlast.wire.equipment import (
     NetworkChange,
     NetworkInfo,
     NetworkStanding,
     NetworkWish,
+    OrphanInfo,
     StorageInfo,
     StorageStanding,
     StorageWish,
@@ -52,6 +55,8 @@ class PretendStock:
         }  # fmt: skip
         self.jobs: dict[str, ImportStatus] = {}
         self.sent: dict[str, tuple[UploadWish, bytearray]] = {}
+        self.snapshots = {"db-prod-0018": {"before-upgrade": 90_000, "half": 4000}}
+        self.loose = {"old-web.raw": 40 * GIB, "fast:spare.qcow2": 3 * GIB}
         self.breaks = 0  # so many pieces are lost on their way
         self.making: dict[str, TemplateMaking] = {}  # by VM
 
@@ -106,6 +111,16 @@ class PretendStock:
     def _delete_networks(self, host: str, vms: Any, name: str, *_: Any) -> PoolWish:
         nets.remove(self.register, name)
         return _done(f"{name} is removed")
+
+    def _get_orphans(self, host: str, vms: Any, *_: Any) -> list[OrphanInfo]:
+        return [OrphanInfo(name=n, path=f"{POOL_DIR}/images/{n}", size_bytes=size,
+                           changed_wall_s=time.time() - 9000)
+                for n, size in self.loose.items()]  # fmt: skip
+
+    def _delete_orphans(self, host: str, vms: Any, name: str, *_: Any) -> PoolWish:
+        if self.loose.pop(unquote(name), None) is None:
+            raise NotFound(f"there is no disk {name!r} that no VM names")
+        return _done(f"{name} is deleted")
 
     def _get_storage(self, host: str, vms: list[VmStatus], *_: Any) -> list[StorageInfo]:
         own = Repository("pool", "nfs4", "", str(POOL_DIR))
@@ -165,7 +180,12 @@ class PretendStock:
         )  # fmt: skip
         return self.making[name]
 
-    def _get_vms(self, host: str, vms: Any, name: str, *_: Any) -> TemplateMaking:
+    def _get_vms(
+        self, host: str, vms: Any, name: str, rest: Any, body: bytes
+    ) -> TemplateMaking | list[Snapshot]:
+        if rest == ["snapshots"]:
+            return [Snapshot(name=n, taken_wall_s=int(time.time()) - ago_s, whole=n != "half")
+                    for n, ago_s in self.snapshots.get(name, {}).items()]  # fmt: skip
         if name not in self.making:
             raise NotFound("none was begun here")
         return self.making[name]

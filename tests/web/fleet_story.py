@@ -19,7 +19,8 @@ def failure(pool: PretendPool, ago_s: float = 1500) -> None:
     names = list(pool.hosts)
     dead, deaf, unheard, master = names[5], names[1], names[6], names[2]
     pool.note("host-silent", master, f"{dead} is silent: its block is unchanged for 15.2 s, "
-              "limit 15 s", ago_s, evidence(master, names, dead, 15.2), host=dead)  # fmt: skip
+              "limit 15 s", ago_s, evidence(master, names, dead, 15.2), host=dead, still_s=15.2,
+              limit_s=15)  # fmt: skip
     left = [n for n in names if n != dead]
     pool.note("view-changed", master, f"view 12 is {', '.join(left)}, master {master}: "
               f"{dead} is dead", ago_s - 0.4, view=12)  # fmt: skip
@@ -31,7 +32,7 @@ def failure(pool: PretendPool, ago_s: float = 1500) -> None:
             pool._put(vm, host="", state="waiting", sentence=f"{vm.name} waits with its start: "
                       f"no host that it may run on has {vm.memory_mib} MiB free")  # fmt: skip
             pool.note("no-room", master, f"{vm.name} stays down: no host has room", ago_s - 1,
-                      vm=vm.name)  # fmt: skip
+                      vm=vm.name, why="no host has room")  # fmt: skip
             continue
         if n < 12:
             pool.note("vm-starts", to, f"{vm.name} is being started on {to}: {dead} is dead",

@@ -26,6 +26,7 @@ PAGES = {
     "pools": "/", "pool": f"/pools/{POOL}", "host": f"/pools/{POOL}/hosts/fra-kvm-02",
     "what-if": f"/pools/{POOL}/what-if?fail=fra-kvm-01", "vms": "/vms?limit=25", "vm": VM,
     "failovers": f"/failovers?pool={POOL}", "moment": f"/pools/{POOL}/moments/1",
+    "incident": f"/pools/{POOL}/incidents/1", "hosts": "/hosts",
     "tasks": "/tasks", "users": "/users", "audit": "/audit", "me": "/me",
     "settings-own": "/settings", "rolling": f"/pools/{POOL}/rolling",
     "maintain": f"{HOST}/maintain", "drill": f"{HOST}/drill",

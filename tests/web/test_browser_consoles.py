@@ -51,6 +51,13 @@ def test_the_screen_of_a_real_vm(opened: Opener, stage: Stage) -> None:
         page.evaluate("document.exitFullscreen()")
         page.evaluate(AXE)
         assert findings(page) == []
+        page.check("#look")
+        page.click("#reset-keys")  # goes nowhere
+        page.uncheck("#look")
+        page.select_option("#more-keys", "Ctrl+Alt+F2")
+        page.once("dialog", lambda d: d.accept("aB"))  # the clipboard is not given to pages
+        page.click("#paste")
+        assert qemu.typed(6) == ["ctrl", "alt", "f2", "a", "shift", "b"]
         page.click("#reset-keys")
         assert qemu.ended() == 0
         expect(page.locator("#line")).to_have_text("Reconnecting")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from browsing import AXE, NEEDED, SCREENS, Opener, Stage, findings, live, row
+from browsing import AXE, NEEDED, PASSWORD, POOL, SCREENS, Opener, Stage, findings, live, row
 from playwright.sync_api import expect
 
 pytestmark = NEEDED
@@ -78,3 +78,34 @@ def test_a_view_gets_a_name(opened: Opener) -> None:
     assert findings(page) == []
     page.click("[aria-label='Forget the view Mail by memory']")
     expect(view).to_have_count(0)
+
+
+def test_what_is_typed_stays_when_the_session_ends(opened: Opener, stage: Stage) -> None:
+    """Somebody signs in in another tab and goes on where they were."""
+    page = opened(f"/pools/{POOL}/vms/db-prod-0018", "otto", fine="status of 401")
+    live(page)
+    page.click("text=Edit >> visible=true")
+    dialog = page.locator("#dialog[open]")
+    dialog.locator("[name=start_order]").fill("7")
+    page.context.clear_cookies()
+    dialog.locator("button.is-main").click()
+    over = page.locator("#ended[open]")
+    expect(over).to_contain_text("What you typed is still here")
+    page.evaluate(AXE)
+    assert findings(page, no_colours=True) == []
+    over.locator("text=Go on here").click()  # nobody has signed in yet
+    with page.context.expect_page() as opening:
+        over.locator("text=another tab").click()
+    other = opening.value
+    other.fill("[name=name]", "otto")
+    other.fill("[name=password]", PASSWORD)
+    other.click("button")
+    other.wait_for_url(stage.url + "/me")
+    page.bring_to_front()
+    expect(over).to_be_visible()
+    over.locator("text=Go on here").click()
+    expect(over).to_have_count(0)
+    expect(dialog.locator("[name=start_order]")).to_have_value("7")
+    dialog.locator("button.is-main").click()
+    expect(page.locator("dialog[open]")).to_have_count(0)
+    live(page)

@@ -92,7 +92,7 @@ def test_a_plan_that_has_changed_is_shown_anew(own_site: Site) -> None:
     assert own_site.wishes() == 0
 
 
-@pytest.mark.parametrize("query", ["verb=delete&vm=x/y", "verb=stop", "verb=stop&vm=x/none"])
+@pytest.mark.parametrize("query", ["verb=kill&vm=x/y", "verb=stop", "verb=stop&vm=x/none"])
 def test_what_is_no_plan_is_refused(site: Site, query: str) -> None:
     assert site.get(f"/vms/bulk?{query}").status in (404, 422)
 
@@ -126,3 +126,35 @@ def test_views_are_kept_for_each_person(own_site: Site) -> None:
     assert full.status == 409 and "20 views already" in full.body.decode()
     own_site.post("/vms/views/forget", {"name": "Down in the lab", "at": "//evil.example"})
     assert "Down in the lab" not in own_site.get("/vms").body.decode()
+
+
+def test_many_are_deleted_after_their_number_was_typed(own_site: Site) -> None:
+    off, up = names(own_site, "stopped", 2), names(own_site, "running", 1)
+    page, form = planned(own_site, words(off + up, "delete"))
+    assert "Delete: 2 VMs" in page and "left alone: it is running" in page
+    assert f"for vm in {' '.join(off)}; do outlast vm delete $vm; done" in page
+    pairs = {f"vm{n}": f"{POOL}/{name}" for n, name in enumerate(off + up)}
+    for typed in ("", "4", "two"):
+        body = form | pairs | {"typed": typed}
+        said = own_site.post("/vms/bulk", body, rename=dict.fromkeys(pairs, "vm"))
+        assert said.status == 422 and "ype 2 to confirm" in said.body.decode()
+    assert own_site.wishes() == 0
+    wish(own_site, form | {"typed": "2", "with_disks": "1"}, off + up)
+    pool = own_site.pools["frankfurt-a"]
+    wait(lambda: own_site.wishes() == 2)
+    assert sorted(pool.wishes) == [("delete", name, True) for name in sorted(off)]
+
+
+def test_ha_and_priority_of_many(own_site: Site) -> None:
+    pool = own_site.pools["frankfurt-a"]
+    chosen = [v.name for v in pool.vms.values() if v.ha][:2]
+    other = next(v.name for v in pool.vms.values() if not v.ha)
+    page, form = planned(own_site, words([*chosen, other], "ha-off"))
+    assert "Switch HA off: 2 VMs" in page and "left alone: it has no HA" in page
+    wish(own_site, form | {"why": "moving racks", "for": "2h"}, [*chosen, other])
+    wait(lambda: own_site.wishes() == 2)
+    assert {pool.vms[n].ha_off.why for n in chosen} == {"moving racks (anna)"}
+    _, form = planned(own_site, words(chosen, "priority"))
+    wish(own_site, form | {"priority": "high"}, chosen)
+    wait(lambda: own_site.wishes() == 4)
+    assert {pool.vms[n].priority for n in chosen} == {"high"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from conftest import Site
 from outlast.manager.ports import Grant
@@ -185,3 +185,40 @@ def test_each_sees_and_may_what_the_roles_say(own_site: Site) -> None:
     own_site.person("nils", Grant("viewer", POOL.removeprefix("/pools/"), "db-*"))
     assert own_site.get(f"{POOL}/networks", "nils").status == 403
     assert own_site.get("/networks", "nils").status == 403
+
+
+def test_disks_that_no_vm_names_are_shown_and_one_is_deleted(own_site: Site) -> None:
+    page = own_site.get(f"{POOL}/storage").body.decode()
+    at = f"{POOL}/orphans"
+    assert f'hx-get="{at}" hx-trigger="load"' in page
+    part = own_site.get(at, target="orphans").body.decode()
+    assert "old-web.raw" in part and "2 disks, 43.0 GiB in all" in part and "<html" not in part
+    assert "/remove" not in own_site.get(at, "vera").body.decode()
+    path = f"{at}/fast:spare.qcow2/remove"
+    dialog = own_site.get(path).body.decode()
+    assert "nothing brings it back" in dialog and "outlast storage orphans --remove" in dialog
+    form = {"seen": re.findall(r'name="seen" value="(\w+)"', dialog)[0]}
+    assert own_site.post(path, form | {"typed": "spare.qcow2"}).status == 422
+    assert own_site.post(path, form | {"typed": "fast:spare.qcow2"}, "otto").status == 403
+    assert own_site.post(path, form | {"typed": "fast:spare.qcow2"}).status == 303
+    left = own_site.pools["frankfurt-a"].stock.loose
+    assert list(left) == ["old-web.raw"]
+    assert own_site.get(path).status == 404
+
+
+def test_a_series_says_how_many_of_it_fit(own_site: Site) -> None:
+    at = f"{POOL}/templates/small/deploy"
+
+    def said(**form: str) -> str:
+        query = urlencode({"memory": "1GiB", "vcpus": "1", "count": "1"} | form)
+        return own_site.get(f"{at}?{query}", target="cli").body.decode()
+
+    assert "It would start on fra-kvm-" in said(name="web")
+    assert "20 of 20 would find a place now" in said(name="new-[01-20]")
+    assert "outlast template deploy small &#39;new-[01-20]&#39;" in said(name="new-[01-20]")
+    assert "7 of 20 would find a place now" in said(name="big-[01-20]", memory="1000GiB")
+    assert "No host has room" in said(name="huge", memory="9TiB")
+    for nothing in ({"name": ""}, {"name": "x-[3-1]"}, {"name": "x", "memory": "much"}):
+        assert 'role="status"' not in said(**nothing)
+    own_site.pools["frankfurt-a"].answers = False
+    assert "outlast template deploy" in said(name="web")

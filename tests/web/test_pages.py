@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections import Counter
 from urllib.parse import urlsplit
 
 import pytest
+from desk import BOSS
 
 from conftest import PASSWORD, Site
 from outlast.manager.ports import COOKIE, Grant
@@ -294,6 +296,10 @@ def test_what_if_and_the_course_of_one_failure(site: Site) -> None:
     agent = text(site.get(f"/pools/{POOL}/what-if?fail=fra-kvm-03&kind=agent", target="answer"))
     assert "no VM is touched" in agent and "another host is master after" in agent
     assert "here is no host none" in text(site.get(f"/pools/{POOL}/what-if?fail=none"))
+    assert "Memory given to VMs afterwards, the fullest first: fra-kvm-0" in one
+    any_two = text(site.get(f"/pools/{POOL}/what-if?any=2", target="answer"))
+    assert "outlast pool what-if --any 2" in any_two and "ny 2 hosts may fail" in any_two
+    assert site.get(f"/pools/{POOL}/what-if?any=9").status == 422
 
 
 # ---- people
@@ -342,3 +348,35 @@ def test_signing_out_ends_the_session(own_site: Site) -> None:
     own_site.person("gone", Grant("viewer"))
     assert own_site.post("/sign-out", who="gone").status == 303
     assert own_site.get("/", who="gone").status == 303
+
+
+def test_one_session_of_ones_own_is_ended(own_site: Site) -> None:
+    """Another browser's; not this one, and nobody else's."""
+    first = own_site._cookies.pop("anna")
+    own_site.person("anna")  # signs in once more
+    page = text(own_site.get("/me"))
+    (other,) = re.findall(r"/me/sessions/(\w+)/end", page)
+    assert "this one" in page
+    assert own_site.post(f"/me/sessions/{other}/end", who="otto").status == 404
+    assert own_site.post(f"/me/sessions/{other}/end").status == 303
+    assert own_site.desk.call("GET", "/me", raw=b"", cookie=f"{COOKIE}={first[0]}").status == 303
+    assert own_site.get("/me").status == 200
+    assert own_site.post(f"/me/sessions/{other}/end").status == 404
+    assert "session-end" in text(own_site.get("/audit?action=session-end"))
+
+
+def test_the_audit_is_taken_along(own_site: Site) -> None:
+    own_site.post("/users", {"name": "zoe", "password": "a long enough one", "role": "viewer"})
+    said = own_site.get("/audit/export?action=user-add")
+    assert said.headers["content-type"].startswith("text/csv")
+    head, *lines = csv.reader(text(said).splitlines())
+    assert head[:4] == ["at", "wall_s", "who", "address"]
+    assert [lines[0][head.index(n)] for n in ("who", "action", "object")] == [
+        "anna",
+        "user-add",
+        "zoe",
+    ]
+    run = own_site.manager.people.audit
+    own_site.run(run(BOSS, "stop", "=cmd()", sentence="@x"))
+    told = text(own_site.get("/audit/export?action=stop"))
+    assert "'=cmd()" in told and "'@x" in told, "no formula for a spreadsheet"

@@ -30,16 +30,18 @@ OWN = {
     ("POST", "/tasks/{task}/cancel"),  # asks for what the task is about
     ("GET", "/reference"),  # the same for everybody
     ("GET", "/networks"), ("GET", "/storage"), ("GET", "/images"),  # lead to a pool's own page
-    ("GET", "/"), ("GET", "/vms"), ("GET", "/failovers"), ("GET", "/tasks"), ("GET", "/live"),
+    ("GET", "/hosts"), ("GET", "/"), ("GET", "/vms"), ("GET", "/failovers"),
+    ("GET", "/tasks"), ("GET", "/live"),
     ("GET", "/me"), ("POST", "/me/tokens"), ("POST", "/me/tokens/{token}/remove"),
-    ("POST", "/me/password"), ("POST", "/sign-out"), ("GET", "/me/factor"),
+    ("POST", "/me/password"), ("POST", "/sign-out"),
+    ("POST", "/me/sessions/{session}/end"), ("GET", "/me/factor"),
     ("POST", "/me/factor"), ("POST", "/me/factor/confirm"), ("POST", "/me/factor/remove"),
     ("POST", "/vms/views"), ("POST", "/vms/views/forget"),
     ("GET", "/vms/bulk"), ("POST", "/vms/bulk"), ("GET", "/vms/bulk/{run}"),  # asks for each VM
 }  # fmt: skip
 NAMES = {
     "user": "nobody-x", "network": "lan", "storage": "fast", "image": "debian-12",
-    "template": "small", "moment": "1", "webhook": "none", "what": "none",
+    "template": "small", "orphan": "old-web.raw", "moment": "1", "webhook": "none", "what": "none",
 }  # fmt: skip
 ROLES = {
     "nobody-1": (Grant("viewer", "another-pool"),),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from desk import Desk
 from test_mail import Office
 from test_pages import check_page
+from test_web_live import Stream
 from test_webhooks import Receiver
 
 from conftest import Site, made
@@ -96,3 +98,15 @@ def test_webhooks_come_and_go(site: tuple[Site, Office]) -> None:
         assert found.post("/settings/webhooks/none/test").status == 404
     finally:
         receiver.close()
+
+
+def test_what_changes_by_itself_is_live(site: tuple[Site, Office]) -> None:
+    found, _ = site
+    stream = Stream(found, "page=settings")
+    assert found.post("/settings/webhooks", {"url": "https://hooks.example/new"}).status == 200
+    end = time.monotonic() + 20
+    while "hooks.example/new" not in (said := stream.next()):
+        assert time.monotonic() < end, said
+    assert 'name="url"' not in said, "what somebody types is not replaced"
+    stream.close()
+    assert found.get("/live?page=settings", "otto").status == 403

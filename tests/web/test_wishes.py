@@ -42,7 +42,13 @@ def test_buttons_are_whole() -> None:
     places = [(b.kind, b.verb) for b in BUTTONS]
     assert len(set(places)) == len(places)
     assert all(b.title for b in BUTTONS if b.level != DIRECT)
-    assert {b.verb for b in BUTTONS if b.level == TYPE} == {"delete", "power-off", "drill"}
+    assert {b.verb for b in BUTTONS if b.level == TYPE} == {
+        "delete",
+        "power-off",
+        "confirm-off",
+        "remove",
+        "drill",
+    }
 
 
 def test_each_button_shows_the_command_that_does_the_same(site: Site) -> None:
@@ -250,7 +256,10 @@ def test_a_new_vm(own_site: Site) -> None:
     for bad in ({"memory": "much"}, {"vcpus": "x"}, {"vcpus": "0"}, {"disk": "-1"}):
         said = own_site.post(path, form | bad)
         assert said.status == 422, bad
-        assert 'value="fresh"' in said.body.decode() and 'role="alert"' in said.body.decode()
+        again = said.body.decode()
+        assert 'value="fresh"' in again and 'id="wrong"' in again and 'role="alert"' in again
+        wrong = re.findall(r'name="(\w+)"  ?aria-invalid="true" aria-describedby="wrong"', again)
+        assert wrong == [*bad]
     said = own_site.post(path, form)
     assert (said.status, said.headers["location"]) == (303, "/vms?search=fresh")
     assert ("create", "fresh") in own_site.pools["lab"].wishes
@@ -277,3 +286,34 @@ def test_wishes_are_in_the_audit_with_who_and_from_where(own_site: Site) -> None
     assert [(r.who, r.address, r.object) for r in rows] == [("otto", "10.1.1.1", f"{POOL}/{name}")]
     page = own_site.get(f"/audit?object={POOL}/{name}").body.decode()
     assert f"frankfurt-a/{name}" in page and ">otto<" in page
+
+
+def test_somebody_answers_for_a_host_that_is_off(own_site: Site) -> None:
+    """Only of a host that shows no life; with its VMs named, the name typed, and who said it."""
+    pool, dead = own_site.pools["frankfurt-a"], "fra-kvm-06"
+    lives = own_site.get(host("fra-kvm-05")).body.decode()
+    assert "/confirm-off" not in lives and "/remove" not in lives and "/power-on" not in lives
+    held = next(v.name for v in pool.vms.values() if v.host == "fra-kvm-05")
+    pool.change_vm(held, host=dead)
+    pool.change_host(dead, macs=["52:54:00:00:00:06"])
+    own_site.tell()
+    path = host(dead, "confirm-off")
+    page = own_site.get(path, target="dialog-body").body.decode()
+    assert f"It holds {held}" in page and "run twice" in page
+    command = own_site.get(f"{path}?why=no+power", target="cli").body.decode()
+    assert "outlast host confirm-off fra-kvm-06 --why &#39;no power&#39;" in command
+    form = seen(own_site, path) | {"why": "cord pulled"}
+    assert own_site.post(path, form | {"typed": "yes"}).status == 422
+    assert own_site.post(path, form | {"typed": dead}, "otto").status == 403
+    assert own_site.wishes() == 0
+    assert own_site.post(path, form | {"typed": dead}).status == 303
+    assert own_site.post(host(dead, "power-on"), {}, "otto").status == 303
+    gone = host(dead, "remove")
+    said = own_site.post(gone, seen(own_site, gone) | {"typed": dead})
+    assert (said.status, said.headers["location"]) == (303, f"/pools/{POOL}")
+    assert pool.wishes == [
+        ("confirm-off", dead, "cord pulled (anna)"), ("power-on", dead), ("host-remove", dead),
+    ]  # fmt: skip
+    living = host("fra-kvm-05", "confirm-off")
+    said = own_site.post(living, seen(own_site, living) | {"typed": "fra-kvm-05"})
+    assert said.status == 409 and len(pool.wishes) == 3

@@ -20,7 +20,7 @@ from outlast.errors import Conflict, InvalidInput, StorageTrouble
 from outlast.images import qemu_img
 from outlast.images.library import check_room
 from outlast.images.look import backing_of
-from outlast.images.pace import turn
+from outlast.images.pace import CRAWL_BYTES_S, Brake, turn
 from outlast.model import Disk, VmRecord
 from outlast.wire.disks import JobStatus, Quiesce
 
@@ -74,7 +74,9 @@ def _running(
     targets = {path: str(made / f"disk-{n}.qcow2") for n, path in enumerate(paths)}
     with quieted(service, vm, quiesce) as still:
         copy = service.disks.backup(vm, targets, rate)
+    brake = Brake(lambda s: service.disks.limit(vm, CRAWL_BYTES_S if s else rate))
     while not copy.wait(POLL_S):
+        brake.look()
         now = copy.progress()
         job.tell(
             sentence=f"copying the disks of {vm} while it runs",

@@ -41,19 +41,10 @@ class Deploying:
 
     def all(self) -> list[TemplateInfo]:
         """Raises StorageTrouble."""
-        templates, facts = self._templates, self._service.picture.facts
+        facts = self._service.picture.facts
         specs = [h.value.spec for h in facts.vms.values() if not h.value.deleted] if facts else []
         owners = {Path(disk.path).resolve(): spec.name for spec in specs for disk in spec.disks}
-        clones = templates.all_clones(owners)
-        return [
-            TemplateInfo(
-                name=t.name, image=t.image, memory_mib=t.memory_mib, vcpus=t.vcpus,
-                disks=len(t.disks), networks=list(t.networks), note=t.note,
-                vms=sorted({c.vm or c.path.name for c in clones.get(t.name, ())}),
-                created_wall_s=t.created_wall,
-            )
-            for t in templates.all()
-        ]  # fmt: skip
+        return [TemplateInfo(**told) for told in self._templates.told(owners)]
 
     def create(self, wish: TemplateWish) -> PoolWish:
         """Raises NotFound, Conflict, InvalidInput, StorageTrouble."""
@@ -78,11 +69,7 @@ class Deploying:
                            field="ssh_keys")  # fmt: skip
         if wish.user_data and wish.user:
             raise BadField("user: say the user in your user-data", field="user")
-        seed = Seed(
-            wish.name, f"outlast-{uuid.uuid4()}", tuple(wish.ssh_keys), wish.user,
-            check_user_data(wish.user_data, "user_data") if wish.user_data else "",
-        )  # fmt: skip
-        files_of(seed)  # what is wrong with it is said before anything is made
+        seed = _seed(wish)
         held = self._service.read_vm(wish.name)
         if held is not None and not held.value.deleted:
             raise Conflict(f"there is a VM '{wish.name}' already", hint="choose another name")
@@ -99,4 +86,21 @@ class Deploying:
             )  # fmt: skip
 
         source = of_template(self._pool_dir, template)
-        return make_vm(self._pool_dir, wish.name, source, Wanted(seed=seed), create)
+        wanted = Wanted(size_bytes=wish.disk or 0, seed=seed)
+        return make_vm(self._pool_dir, wish.name, source, wanted, create)
+
+
+def _seed(wish: TemplateDeploy) -> Seed | None:
+    """Checked here: what is wrong with it is said before anything is made. Raises InvalidInput."""
+    told = Seed(
+        wish.name, f"outlast-{uuid.uuid4()}", tuple(wish.ssh_keys), wish.user,
+        check_user_data(wish.user_data, "user_data") if wish.user_data else "",
+        wish.network_config, wish.address, wish.gateway, tuple(wish.dns),
+    )  # fmt: skip
+    if wish.cloud_init:
+        files_of(told)
+        return told
+    if told != Seed(told.hostname, told.instance):
+        raise BadField("cloud_init: without it nobody reads keys, users and addresses",
+                       field="cloud_init")  # fmt: skip
+    return None

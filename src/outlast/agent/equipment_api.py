@@ -31,6 +31,8 @@ class EquipmentApi:
             web.get("/v1/storage", self._storage),
             web.post("/v1/storage", self._add),
             web.delete("/v1/storage/{name}", self._take_away),
+            web.get("/v1/orphans", self._orphans),
+            web.delete("/v1/orphans/{name}", self._delete_orphan),
         ]
 
     async def _networks(self, _: web.Request) -> web.Response:
@@ -58,6 +60,13 @@ class EquipmentApi:
     async def _take_away(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
         return await self._done(lambda: self._equipping.remove_storage(name))
+
+    async def _orphans(self, _: web.Request) -> web.Response:
+        return json_list(await self._blocking(self._equipping.orphans))
+
+    async def _delete_orphan(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        return await self._done(lambda: self._equipping.remove_orphan(name))
 
     async def _done(self, act: Callable[[], PoolWish], status: int = 200) -> web.Response:
         done = await self._blocking(act)

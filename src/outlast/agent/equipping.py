@@ -1,4 +1,4 @@
-"""Networks and storage repositories: what the pool has, how it stands here, wishes about it.
+"""Networks, storage repositories, loose disks: what the pool has, how it stands here, wishes.
 
 Rules:
 1. What is said of a host is said by that host: other hosts are not asked here, and not judged.
@@ -9,15 +9,19 @@ Rules:
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TypeVar
 
+from outlast.agent.images import IMAGES
 from outlast.agent.patience import in_time
 from outlast.agent.service import Service
 from outlast.equipment import OWN_STORAGE, Network, Repository
 from outlast.errors import OutlastError
+from outlast.images import orphans
+from outlast.images.templates import owners_in
 from outlast.model import VmSpec
 from outlast.mounts import registry as stores
 from outlast.network import registry as nets
@@ -30,6 +34,7 @@ from outlast.wire.equipment import (
     NetworkInfo,
     NetworkStanding,
     NetworkWish,
+    OrphanInfo,
     StorageInfo,
     StorageStanding,
     StorageWish,
@@ -111,6 +116,30 @@ class Equipping:
         """Raises NotFound, Conflict, StorageTrouble."""
         self._service.agreed(lambda register: stores.remove(register, name))
         return _done(f"{name} is unmounted on each host as soon as nothing uses it there")
+
+    # ---- disks that no VM names
+
+    def orphans(self) -> list[OrphanInfo]:
+        """In the storage that answers here, the largest first. Raises StorageTrouble."""
+        found = in_time(lambda: orphans.found(self._folders(), self._owners, time.time()))
+        return [OrphanInfo(**asdict(one) | {"path": str(one.path)}) for one in found]
+
+    def remove_orphan(self, name: str) -> PoolWish:
+        """Raises NotFound, Conflict when something uses it, StorageTrouble."""
+        gone = orphans.remove(self._folders(), self._owners, name, time.time())
+        return _done(f"{gone.path} is deleted")
+
+    def _folders(self) -> dict[str, Path]:
+        place, facts = Path(self._service.pool_dir), self._service.picture.facts
+        answers = {n for n, s in facts.repositories.items() if not s.trouble} if facts else set()
+        stores_ = [s for s in self._service.agreed(stores.repositories) if s.name in answers]
+        own = {"": place / IMAGES} if is_shared(place) else {}
+        return own | {one.name: Path(one.path) for one in stores_}
+
+    def _owners(self) -> dict[Path, str]:
+        return self._service.agreed(owners_in)
+
+    # ---- parts
 
     def _own(self, specs: Iterable[VmSpec]) -> StorageInfo:
         """What the pool lives on: who answers here at all has it."""

@@ -21,7 +21,7 @@ from outlast.agent.jobs import Job, Jobs
 from outlast.agent.replies import json_list, json_of
 from outlast.errors import Conflict, InvalidInput, NotFound
 from outlast.images import fetch
-from outlast.images.library import Image, Library
+from outlast.images.library import Library
 from outlast.images.pace import Pace, Progress
 from outlast.images.uploads import Upload, Uploads
 from outlast.storage.access import is_shared
@@ -65,15 +65,10 @@ class ImageApi:
         ]
 
     async def _all(self, _: web.Request) -> web.Response:
-        return json_list(await self._blocking(lambda: list(map(self._info, self._library.all()))))
-
-    def _info(self, image: Image) -> ImageInfo:
-        return ImageInfo(
-            name=image.name, disks=len(image.disks), virtual_bytes=image.virtual_bytes,
-            stored_bytes=self._library.stored_bytes(image.name), source=image.source,
-            kind=image.kind, sha256=image.sha256, created_wall_s=image.created_wall,
-            by_host=image.by_host,
-        )  # fmt: skip
+        library = self._library
+        return json_list(
+            await self._blocking(lambda: [ImageInfo(**library.told(one)) for one in library.all()])
+        )
 
     async def _remove(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]

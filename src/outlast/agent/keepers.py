@@ -30,6 +30,8 @@ from outlast.agent.api import Api
 from outlast.agent.backup_timer import BackupTimer
 from outlast.agent.balancer import Balancer
 from outlast.agent.beat_paths import BeatPaths
+from outlast.agent.copy_brake import LOOK_S as BRAKE_S
+from outlast.agent.copy_brake import CopyBrake
 from outlast.agent.disk_moves import DiskMoves
 from outlast.agent.drilling import Drills, Means
 from outlast.agent.fencer import Fencer
@@ -132,6 +134,9 @@ class Keepers:
             self._health, self._witness, BeatPaths(self._seen, snapshot, tell),
             _Regularly(
                 "settling", Settling(snapshot, means.guard, self._storage.since_ns).look, LOOK_S
+            ),
+            _Regularly(
+                "copies", CopyBrake(snapshot, now_ns, settings.timing.fence_ns).look, BRAKE_S
             ),
             _Regularly("records", RecordWatch(me.host, unwritten, tell, now_ns).look, SETTLE_S),
             _Regularly("margin", keep_margin, SETTLE_S),

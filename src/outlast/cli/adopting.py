@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from outlast.cli.context import options, print_json, say, stdout
-from outlast.cli.image import RATE, Limit, PoolDir, pool_dir_of, rate_of
+from outlast.cli.image import RATE, Limit, PoolDir, rate_of
+from outlast.cli.pool_files import pool_dir_of
 from outlast.errors import Conflict, InvalidInput
 
 if TYPE_CHECKING:

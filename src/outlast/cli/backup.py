@@ -9,7 +9,8 @@ import typer
 
 from outlast.cli.completing import Vm
 from outlast.cli.context import options, print_json, say
-from outlast.cli.image import RATE, Limit, On, PoolDir, folder_on, pool_dir_of, rate_of
+from outlast.cli.image import RATE, Limit, On, PoolDir, rate_of
+from outlast.cli.pool_files import folder_on, pool_dir_of
 from outlast.errors import Conflict, InvalidInput
 
 if TYPE_CHECKING:

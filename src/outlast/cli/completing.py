@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from outlast.cli.context import Options
 from outlast.errors import OutlastError
 
 if TYPE_CHECKING:
@@ -28,10 +29,9 @@ def hosts(incomplete: str) -> list[str]:
 
 
 def _names(ask: Callable[[AgentClient], list[str]], incomplete: str) -> list[str]:
-    from outlast.wire.client import AgentClient
-
+    said = os.environ.get("OUTLAST_AGENT", ""), os.environ.get("OUTLAST_MANAGER", "")
     try:
-        found = ask(AgentClient(os.environ.get("OUTLAST_AGENT", ""), timeout_s=WAIT_S))
+        found = ask(Options(agent=said[0], manager=said[1]).client(WAIT_S))
     except OutlastError:
         return []
     return sorted(name for name in found if name.startswith(incomplete))

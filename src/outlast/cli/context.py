@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from outlast.wire.client import AgentClient
+    from outlast.wire.manager_client import ManagerPlace
     from outlast.wire.shapes import HaSwitch
 
 PIPE_WIDTH = 200  # columns when nobody looks: nothing is cut before the sentences
@@ -32,13 +34,42 @@ class Options:
 
     json: bool = False  # answers for programs, in the form of form.py
     agent: str = ""
+    manager: str = ""
     debug: bool = False
 
-    def client(self) -> AgentClient:
-        """The agent's client. Raises InvalidInput for a target that is none."""
+    def client(self, timeout_s: float = 12) -> AgentClient:
+        """An agent's client, straight or through a manager. Raises InvalidInput, Refused."""
         from outlast.wire.client import AgentClient
 
-        return AgentClient(self.agent)
+        place = self._manager()
+        if place is None:
+            return AgentClient(self.agent, timeout_s=timeout_s)
+        from outlast.wire.manager_client import ManagerClient
+
+        return ManagerClient(place, timeout_s=timeout_s)
+
+    @property
+    def afar(self) -> bool:
+        """Is somebody else spoken to than this host's own agent?"""
+        return bool(self.agent) or self._manager() is not None
+
+    def _manager(self) -> ManagerPlace | None:
+        """An option goes before a login, and that counts where no agent runs."""
+        from outlast.cli import logins
+
+        if self.agent:
+            return None
+        if not self.manager and _agent_here():
+            return None
+        return logins.place_of(self.manager)
+
+
+def _agent_here() -> bool:
+    """Has this machine an agent, or does the environment name one?"""
+    from outlast.wire.target import parse_target
+
+    target = parse_target()
+    return not target.socket or Path(target.socket).exists()
 
 
 def options(ctx: typer.Context) -> Options:
@@ -69,6 +100,13 @@ def say(text: str) -> None:
 def warn(text: str) -> None:
     """A line beside the answer, on stderr."""
     print(text, file=sys.stderr, flush=True)
+
+
+def typed(what: str, *, hide: bool = False, twice: bool = False) -> str:
+    """What somebody types, or the next line of stdin when that is no terminal."""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\n")
+    return str(typer.prompt(what, hide_input=hide, confirmation_prompt=twice, err=True))
 
 
 def print_json(value: BaseModel | Sequence[BaseModel] | dict[str, Any]) -> None:

@@ -1,8 +1,8 @@
-"""Two doors to a pool's networks and storage: its directory, and an agent that `--agent` names.
+"""Two doors to a pool's networks and storage: its directory, and an agent afar or a manager.
 
 Rules:
-1. On a host the directory is the way: it works while no agent runs. `--agent` is for who is on no
-   host, with a certificate of the pool; a directory that is said goes before it.
+1. On a host the directory is the way: it works while no agent runs. `--agent` and a manager are for
+   who is on no host; a directory that is said goes before them.
 2. Both doors take and give the same; how things stand is told by the host at whose door one is.
 """
 
@@ -44,7 +44,7 @@ def networks(chosen: Options, pool: Path | None) -> NetworkDoor:
     """Raises InvalidInput, NotFound when this machine is no host."""
     return (
         _NetworksAfar(_client(chosen))
-        if chosen.agent and not pool
+        if chosen.afar and not pool
         else _NetworksHere(_opened(pool)[0])
     )
 
@@ -52,7 +52,7 @@ def networks(chosen: Options, pool: Path | None) -> NetworkDoor:
 def storage(chosen: Options, pool: Path | None) -> StorageDoor:
     """Raises InvalidInput, NotFound when this machine is no host."""
     return (
-        _StorageAfar(_client(chosen)) if chosen.agent and not pool else _StorageHere(*_opened(pool))
+        _StorageAfar(_client(chosen)) if chosen.afar and not pool else _StorageHere(*_opened(pool))
     )
 
 

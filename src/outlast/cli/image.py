@@ -1,19 +1,21 @@
-"""`outlast image ...`: the pool's library of disk images. Runs on any host of it."""
+"""`outlast image ...`: the pool's library of disk images."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from outlast.cli.context import options, print_json, say, stdout
+from outlast.cli.image_doors import images
+from outlast.cli.pool_files import pool_dir_of
 from outlast.words import plural
 
 if TYPE_CHECKING:
-    from outlast.images.library import Image, Library
+    from outlast.wire.images import ImageInfo
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,50 +40,11 @@ On = Annotated[
 RATE = "48MiB"
 
 
-def pool_dir_of(pool: Path | None) -> Path:
-    """Where its files are.
-
-    Raises NotFound when this machine is no host, InvalidInput when it shares none, StorageTrouble.
-    """
-    from outlast.cli.this_host import opened, places
-    from outlast.errors import InvalidInput
-
-    found = opened(pool, places())[0]
-    if not found.shared:
-        raise InvalidInput(
-            "this pool has no shared file system, so it has no images, templates and copies",
-            hint="make the device first, then: outlast vm create --disk PATH --use-existing",
-        )
-    return found.root
-
-
-def folder_on(name: str, pool: Path | None) -> Path | None:
-    """Where disks are in a storage repository; None for "". Raises NotFound, StorageTrouble."""
-    if not name:
-        return None
-    from outlast.cli.storage_facts import repository_trouble
-    from outlast.cli.this_host import opened, places
-    from outlast.errors import StorageTrouble
-    from outlast.mounts.registry import get
-    from outlast.mounts.systemd import Mounts
-
-    found = get(opened(pool, places())[1], name)
-    if trouble := repository_trouble(found, Mounts().all()):
-        raise StorageTrouble(f"the storage '{name}' is not there: {trouble}")
-    return Path(found.path)
-
-
 def rate_of(text: str) -> int:
     """Bytes a second; 0 = no limit. Raises InvalidInput."""
     from outlast.wire.sizes import parse_size
 
     return 0 if text == "none" else parse_size(text)
-
-
-def _library(pool: Path | None) -> Library:
-    from outlast.images.library import Library
-
-    return Library(pool_dir_of(pool))
 
 
 @app.command("import")
@@ -106,15 +69,13 @@ def import_(
       outlast image import old-web /mnt/usb/web.ova
     """
     from outlast.cli.waiting import telling
-    from outlast.images.library import percent_of
 
     chosen = options(ctx)
+    door = images(chosen, pool)
     with telling(chosen.json) as tell:
-        image = _library(pool).take(
-            name, source, sha256=sha256, rate_bytes_s=rate_of(limit), progress=percent_of(tell)
-        )
+        image = door.take(name, source, sha256, rate_of(limit), tell)
     if chosen.json:
-        print_json(_plain(image))
+        print_json(image)
         return
     say(f"{name} is imported: {_sizes(image)}; SHA-256 of its source: {image.sha256}")
     say(f"make a template of it: outlast template create NAME --image {name} --memory 2GiB")
@@ -167,20 +128,18 @@ def list_(ctx: typer.Context, pool: PoolDir = None) -> None:
     """All images of the pool."""
     from rich.table import Table
 
-    library = _library(pool)
-    images = library.all()
+    found = images(options(ctx), pool).all()
     if options(ctx).json:
-        print_json({"images": [_plain(image) for image in images]})
+        print_json({"images": [image.model_dump(mode="json") for image in found]})
         return
-    if not images:
+    if not found:
         say("no images yet; see 'outlast image import --help'")
         return
     table = Table("IMAGE", "DISKS", "SIZE", "ON STORAGE", "FROM", "IMPORTED", box=None)
-    for image in images:
+    for image in found:
         table.add_row(
-            image.name, str(len(image.disks)), _mib(image.virtual_bytes),
-            _mib(library.stored_bytes(image.name)), image.source,
-            time.strftime("%Y-%m-%d %H:%M", time.localtime(image.created_wall)),
+            image.name, str(image.disks), _mib(image.virtual_bytes), _mib(image.stored_bytes),
+            image.source, time.strftime("%Y-%m-%d %H:%M", time.localtime(image.created_wall_s)),
         )  # fmt: skip
     stdout().print(table)
 
@@ -188,16 +147,15 @@ def list_(ctx: typer.Context, pool: PoolDir = None) -> None:
 @app.command()
 def show(ctx: typer.Context, name: Name, pool: PoolDir = None) -> None:
     """One image: its disks, where it came from, its checksum."""
-    library = _library(pool)
-    image = library.get(name)
+    image = images(options(ctx), pool).get(name)
     if options(ctx).json:
-        print_json({**_plain(image), "files": [str(path) for path in library.files(image)]})
+        print_json(image)
         return
     say(f"{name}: {_sizes(image)}")
     say(f"  from {image.source} ({image.kind}), SHA-256 {image.sha256}")
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(image.created_wall))
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(image.created_wall_s))
     say(f"  imported on {image.by_host}, {when}")
-    for path in library.files(image):
+    for path in image.files:
         say(f"  {path}")
 
 
@@ -219,11 +177,11 @@ def export(
       outlast image export debian-12 /mnt/usb/debian-12.vmdk --format vmdk
     """
     from outlast.cli.waiting import telling
-    from outlast.images.library import percent_of
+    from outlast.images.library import Library, percent_of
 
     chosen = options(ctx)
     with telling(chosen.json) as tell:
-        made = _library(pool).export(
+        made = Library(pool_dir_of(pool)).export(
             name, target, format_, rate_bytes_s=rate_of(limit), progress=percent_of(tell)
         )
     if chosen.json:
@@ -235,7 +193,7 @@ def export(
 @app.command()
 def remove(ctx: typer.Context, name: Name, pool: PoolDir = None) -> None:
     """Delete an image. Templates and VMs that were made from it keep what they need."""
-    _library(pool).remove(name)
+    images(options(ctx), pool).remove(name)
     if options(ctx).json:
         print_json({"name": name, "changed": True})
     else:
@@ -271,12 +229,8 @@ def clean(
         say("nothing is left over")
 
 
-def _plain(image: Image) -> dict[str, Any]:
-    return {**asdict(image), "virtual_bytes": image.virtual_bytes}
-
-
-def _sizes(image: Image) -> str:
-    return f"{plural(len(image.disks), 'disk')}, {_mib(image.virtual_bytes)}"
+def _sizes(image: ImageInfo) -> str:
+    return f"{plural(image.disks, 'disk')}, {_mib(image.virtual_bytes)}"
 
 
 def _mib(size_bytes: int) -> str:

@@ -21,6 +21,7 @@ from outlast.cli import (
     host_check,
     image,
     incident,
+    login,
     manager,
     network,
     plan,
@@ -73,9 +74,11 @@ app.add_typer(incident.app, name="incident")
 app.add_typer(manager.app, name="manager")
 app.command()(incident.replay)
 app.command()(drill.drill)
+app.command()(login.login)
+app.command()(login.logout)
 
 FLAGS = ("--json", "--debug")
-VALUED = ("--agent", "--output", "-o")
+VALUED = ("--agent", "--manager", "--output", "-o")
 INTERRUPTED = 130
 # Typer brings these classes along and exports only some of them by name.
 _ClickError: type[Exception] = next(
@@ -106,6 +109,14 @@ def main(
             help="unix:/run/outlast/agent.sock (default) or https://HOST:7791.",
         ),
     ] = "",
+    manager: Annotated[
+        str,
+        typer.Option(
+            metavar="URL/POOL",
+            envvar="OUTLAST_MANAGER",
+            help="Through a manager, as who you are there: see outlast login.",
+        ),
+    ] = "",
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="And exit.")
@@ -123,7 +134,14 @@ def main(
     if json and output is Form.YAML:
         raise InvalidInput("--json and --output yaml are two different forms", hint="say one")
     FORM.set(Form.YAML if output is Form.YAML else Form.JSON)
-    ctx.obj = Options(json=json or output is not Form.TABLE, agent=agent, debug=debug)
+    if agent and manager:
+        named = [word for word in ("agent", "manager") if _said(ctx, word)]
+        if len(named) == 2:
+            raise InvalidInput("--agent and --manager are two ways to a pool", hint="say one")
+        agent = "" if named == ["manager"] else agent  # an option goes before the environment
+    ctx.obj = Options(
+        json=json or output is not Form.TABLE, agent=agent, manager=manager, debug=debug
+    )
 
 
 @app.command()
@@ -146,6 +164,12 @@ def status(ctx: typer.Context, watch: Watch = False) -> None:
         print_json(found)
     else:
         stdout().print(status_view(found, time.time()))
+
+
+def _said(ctx: typer.Context, name: str) -> bool:
+    """Is it an option of this call, not of the environment?"""
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def hoist(args: list[str]) -> tuple[list[str], list[str]]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from outlast.cli.context import options, print_json, say, stdout
+from outlast.cli.context import options, print_json, say, stdout, typed
 from outlast.cli.manager_place import on_accounts
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def add_factor(ctx: typer.Context, name: str) -> None:
     else:
         segno.make(uri, error="m").terminal(compact=True)
         say(uri)
-    code = _line("the code that the app shows")
+    code = typed("the code that the app shows")
     codes = on_accounts(lambda a: a.factors.confirm(name, code, by=HERE))
     if options(ctx).json:
         print_json({"recovery_codes": codes})
@@ -205,14 +205,8 @@ async def _begin_factor(accounts: Accounts, name: str) -> str:
     return await accounts.factors.begin(name)
 
 
-def _line(what: str) -> str:
-    return sys.stdin.readline().strip() if not sys.stdin.isatty() else str(typer.prompt(what))
-
-
 def _password() -> str:
-    if not sys.stdin.isatty():
-        return sys.stdin.readline().rstrip("\n")
-    return str(typer.prompt("password", hide_input=True, confirmation_prompt=True))
+    return typed("password", hide=True, twice=True)
 
 
 def _grants(words: list[str]) -> tuple[Grant, ...]:

@@ -110,15 +110,28 @@ def snapshot(
     print(write(masked(picture) if mask else picture), end="")
 
 
-def what_if(ctx: typer.Context, fail: Annotated[str, HOSTS]) -> None:
+def what_if(
+    ctx: typer.Context,
+    fail: Annotated[str, HOSTS] = "",
+    any_: Annotated[
+        int, typer.Option("--any", metavar="N", help="Any N hosts: which choices are not survived.")
+    ] = 0,
+) -> None:
     """Who restarts where, and who does not, should these hosts die now.
 
     \b
-    Example:
+    Examples:
       outlast pool what-if --fail b,c
+      outlast pool what-if --any 2
     """
     chosen = options(ctx)
-    _print_failure(chosen, picture_now(chosen.client()), fail)
+    if bool(fail) == bool(any_):
+        raise InvalidInput("say which hosts fail, or how many", hint="--fail b,c or --any 2")
+    picture = picture_now(chosen.client())
+    if fail:
+        _print_failure(chosen, picture, fail)
+    else:
+        _print_any(chosen, picture, any_)
 
 
 def picture_now(client: AgentClient) -> Picture:
@@ -178,6 +191,21 @@ def _print_failure(chosen: Options, picture: Picture, hosts: str) -> None:
     say(found.sentence)
     for n, r in enumerate(found.restarts, 1):
         say(f"{n:4} {r.vm}: {r.source} -> {r.target}" if r.target else f"{n:4} {r.vm}: stays off")
+
+
+def _print_any(chosen: Options, picture: Picture, count: int) -> None:
+    from outlast.placement.spare import any_of, any_sentence
+
+    found = any_of(picture, count)
+    lost = [one for one in found if not one.survived]
+    if chosen.json:
+        told = [{"hosts": one.hosts, "homeless": one.homeless, "sentence": one.sentence}
+                for one in lost]  # fmt: skip
+        print_json({"choices": len(found), "lost": told, "survived": not lost})
+        return
+    say(any_sentence(found, count))
+    for one in lost:
+        say(f"  {one.sentence}")
 
 
 def _print_every(chosen: Options, picture: Picture) -> None:

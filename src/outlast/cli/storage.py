@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from outlast.cli import mounting, ocfs2
-from outlast.cli.context import options, print_json
+from outlast.cli.context import options, print_json, say
 from outlast.cli.etcd import PKI, Pki, Urls, access_of
 from outlast.errors import InvalidInput, NotFound, StorageTrouble
 
@@ -37,6 +37,45 @@ def pool_dir_here() -> Path:
             "this host is in no pool, so the directory must be said",
             hint="outlast storage dump DIR",
         ) from None
+
+
+@app.command()
+def orphans(
+    ctx: typer.Context,
+    remove: Annotated[
+        str, typer.Option(metavar="NAME", help="Delete this one, as it is called in the list.")
+    ] = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Disks on the pool's storage that no VM names, the largest first; asks the agent.
+
+    Only files right in `images` and in repositories, unchanged for an hour.
+
+    \b
+    Examples:
+      outlast storage orphans
+      outlast storage orphans --remove old-web.raw
+    """
+    from outlast.cli import maintaining
+    from outlast.wire.equipment import EquipmentClient
+    from outlast.wire.sizes import size_text
+
+    chosen = options(ctx)
+    client = EquipmentClient(chosen.client())
+    if remove:
+        maintaining.ask(chosen, [f"{remove} is deleted with all that is on it"],
+                        f"Delete {remove}?", yes=yes)  # fmt: skip
+        done = client.remove_orphan(remove)
+        print_json(done) if chosen.json else say(done.sentence)
+        return
+    found = client.orphans()
+    if chosen.json:
+        print_json({"orphans": [one.model_dump() for one in found]})
+        return
+    for one in found:
+        say(f"{one.name:<32} {size_text(one.size_bytes):>10}  {one.path}")
+    if not found:
+        say("every disk there belongs to a VM")
 
 
 @app.command()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import uuid
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,16 +11,18 @@ import typer
 
 from outlast.cli.completing import vms
 from outlast.cli.context import Options, options, print_json, say, stdout
-from outlast.cli.image import RATE, Limit, On, PoolDir, folder_on, pool_dir_of, rate_of
+from outlast.cli.image import RATE, Limit, On, PoolDir, rate_of
+from outlast.cli.image_doors import templates
 from outlast.errors import Conflict, InvalidInput, OutlastError
 from outlast.words import plural
 
 if TYPE_CHECKING:
+    from outlast.cli.image_doors import TemplateDoor
     from outlast.images.clones import Wanted
     from outlast.images.seed import Seed
-    from outlast.images.templates import Template
     from outlast.wire.client import AgentClient
     from outlast.wire.shapes import VmWish
+    from outlast.wire.templates import TemplateInfo
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -63,8 +64,8 @@ def create(
       outlast template create web-2026 --from web --note "nginx, patched in May"
     """
     from outlast.cli.waiting import telling
-    from outlast.images.library import percent_of
-    from outlast.images.templates import Templates
+    from outlast.wire.shapes import make
+    from outlast.wire.templates import TemplateWish
 
     chosen = options(ctx)
     if from_:
@@ -74,12 +75,15 @@ def create(
         return
     if not image or not memory:
         raise InvalidInput("--image and --memory, or --from", hint="outlast template create --help")
+    wish = make(
+        TemplateWish, name=name, image=image, memory=_mib(memory) << 20, vcpus=vcpus,
+        networks=network or [], note=note,
+    )  # fmt: skip
+    door = templates(chosen, pool)
     with telling(chosen.json) as tell:
-        made = Templates(pool_dir_of(pool)).create(
-            name, image, _mib(memory), vcpus, tuple(network or ()), note, progress=percent_of(tell)
-        )
+        made = door.create(wish, rate_of(limit), tell)
     if chosen.json:
-        print_json(asdict(made))
+        print_json(made)
     else:
         say(f"the template {name} is made; use it: outlast template deploy {name} NAME")
 
@@ -122,31 +126,21 @@ def list_(ctx: typer.Context, pool: PoolDir = None) -> None:
     """All templates, and how many disks of VMs lie over each."""
     from rich.table import Table
 
-    from outlast.images.templates import Templates
-
-    templates = Templates(pool_dir_of(pool))
-    rows = [(template, templates.clones(template.name)) for template in templates.all()]
+    found = templates(options(ctx), pool).all()
     if options(ctx).json:
-        plain = [
-            {
-                **asdict(template),
-                "clones": sorted({clone.vm or str(clone.path) for clone in clones}),
-            }
-            for template, clones in rows
-        ]
-        print_json({"templates": plain})
+        print_json({"templates": [one.model_dump(mode="json") for one in found]})
         return
-    if not rows:
+    if not found:
         say("no templates yet; see 'outlast template create --help'")
         return
     table = Table(
         "TEMPLATE", "IMAGE", "MEMORY", "VCPUS", "DISKS", "CLONES", "MADE", "NOTE", box=None
     )
-    for template, clones in rows:
+    for one in found:
         table.add_row(
-            template.name, template.image, f"{template.memory_mib} MiB", str(template.vcpus),
-            str(len(template.disks)), str(len({clone.vm or clone.path for clone in clones})),
-            time.strftime("%Y-%m-%d", time.localtime(template.created_wall)), template.note,
+            one.name, one.image, f"{one.memory_mib} MiB", str(one.vcpus), str(one.disks),
+            str(len(one.vms)), time.strftime("%Y-%m-%d", time.localtime(one.created_wall_s)),
+            one.note,
         )  # fmt: skip
     stdout().print(table)
 
@@ -154,9 +148,7 @@ def list_(ctx: typer.Context, pool: PoolDir = None) -> None:
 @app.command()
 def remove(ctx: typer.Context, name: Name, pool: PoolDir = None) -> None:
     """Delete a template. One with linked clones stays, and says whose disks need it."""
-    from outlast.images.templates import Templates
-
-    Templates(pool_dir_of(pool)).remove(name)
+    templates(options(ctx), pool).remove(name)
     if options(ctx).json:
         print_json({"name": name, "changed": True})
     else:
@@ -213,19 +205,16 @@ def deploy(
       outlast template deploy small web-[01-20] --address 10.0.0.[11-30]/24 --gateway 10.0.0.1
       outlast template deploy small db --full --disk 40GiB --user-data db.yaml
     """
-    from dataclasses import replace
-
     from outlast.images.clones import Wanted
     from outlast.images.seed import Seed, keys_of, read_text, user_data_of
     from outlast.images.series import counted, matched, series
-    from outlast.images.templates import Templates
     from outlast.wire.sizes import parse_size
 
     chosen = options(ctx)
-    pool_dir = pool_dir_of(pool)
-    template = Templates(pool_dir).get(name)
+    door = templates(chosen, pool)
+    template = door.get(name)
     if network:
-        template = replace(template, networks=tuple(network))
+        template = template.model_copy(update={"networks": network})
     names = counted(vm, count) if count else series(vm)
     addresses = matched(address, len(names), "--address")
     told = Seed(
@@ -242,7 +231,7 @@ def deploy(
         linked=not full,
         size_bytes=parse_size(disk) if disk else 0,
         rate_bytes_s=rate_of(limit),
-        folder=folder_on(on, pool),
+        folder=door.folder(full, on),
     )
     client = chosen.client()
     there = _check_new(client, names, missing)
@@ -252,7 +241,7 @@ def deploy(
         if one not in there
     ]
     done = _deploy(
-        chosen, pool_dir, client, template, wanted, todo,
+        chosen, door, template, wanted, todo,
         _mib(memory) if memory else template.memory_mib, vcpus or template.vcpus,
     )  # fmt: skip
     if start and names:
@@ -293,7 +282,7 @@ def _check_new(client: AgentClient, names: list[str], missing: bool) -> set[str]
 
 
 def _deploy(
-    chosen: Options, pool_dir: Path, client: AgentClient, template: Template, wanted: Wanted,
+    chosen: Options, door: TemplateDoor, template: TemplateInfo, wanted: Wanted,
     todo: list[tuple[str, Seed | None]], memory_mib: int, vcpus: int,
 ) -> list[VmWish]:  # fmt: skip
     from dataclasses import replace
@@ -306,31 +295,13 @@ def _deploy(
             tell(f"{vm} ({number} of {len(todo)})")
             own = replace(wanted, seed=seed)
             try:
-                done.append(_make(pool_dir, client, template, own, vm, memory_mib, vcpus))
+                done.append(door.deploy(template, vm, own, memory_mib, vcpus))
             except OutlastError as error:
                 if len(todo) > 1:
                     error.sentence = f"{vm}: {error.sentence}; {len(done)} were made before it"
                     error.hint = error.hint or "the same command with --missing makes the rest"
                 raise
     return done
-
-
-def _make(
-    pool_dir: Path, client: AgentClient, template: Template, wanted: Wanted, vm: str,
-    memory_mib: int, vcpus: int,
-) -> VmWish:  # fmt: skip
-    from outlast.images.clones import of_template
-    from outlast.images.making import make_vm
-    from outlast.wire.shapes import VmCreate, make
-
-    def create(paths: list[str]) -> VmWish:
-        wish = make(
-            VmCreate, name=vm, memory=memory_mib << 20, vcpus=vcpus, use_existing=True,
-            disks=[{"path": path} for path in paths], networks=list(template.networks),
-        )  # fmt: skip
-        return client.create(wish)
-
-    return make_vm(pool_dir, vm, of_template(pool_dir, template), wanted, create)
 
 
 def _mib(text: str) -> int:

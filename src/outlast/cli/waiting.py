@@ -5,7 +5,8 @@ Rules:
 2. An agent that is away for a while (restart, upgrade) is waited for like everything else.
 3. On a terminal the newest sentence stands beside a bar, which shows how far it is when the
    sentence ends so: "... 40 %"; elsewhere each new sentence is a line on stderr. With --json
-   nothing is shown.
+   nothing is shown. Before the first sentence there is no bar: somebody may be asked for a
+   token then, and a bar would be drawn over the question.
 """
 
 from __future__ import annotations
@@ -61,16 +62,20 @@ def _drawn() -> Iterator[Tell]:
     from rich.progress import BarColumn, Progress, TextColumn
 
     columns = BarColumn(bar_width=24), TextColumn("{task.description}", markup=False)
-    with Progress(*columns, console=stderr(), transient=True) as bars:
-        only = bars.add_task("...", total=None)
+    bars = Progress(*columns, console=stderr(), transient=True)
+    only = bars.add_task("", total=None)
 
-        def tell(text: str) -> None:
-            far = PERCENT.search(text)
-            bars.update(only, description=text)
-            if far is not None:
-                bars.update(only, total=100, completed=int(far[1]))
+    def tell(text: str) -> None:
+        far = PERCENT.search(text)
+        bars.update(only, description=text)
+        if far is not None:
+            bars.update(only, total=100, completed=int(far[1]))
+        bars.start()
 
+    try:
         yield tell
+    finally:
+        bars.stop()
 
 
 def follow(status: Callable[[], S], give_up: Callable[[], object], tell: Tell) -> S:

@@ -327,7 +327,7 @@ class GuardCore:
         if refusal := self._late(now):
             return no(refusal)
         if not self._admission(now, vm):
-            return no(f"{vm} was not admitted to start here")
+            return no(f"{vm} was not admitted to start here in the last 30 s")
         if self._admitted[vm][1] is not (incoming is True):
             what = "start from its disk" if self._admitted[vm][1] else "come from another host"
             return no(f"{vm} was not admitted to {what}")

@@ -4,7 +4,7 @@ Promises:
 1. `snapshot` keeps what all named disks hold at one moment, inside their own files; all of them
    have it afterwards, or none.
 2. `backup` writes what the disks hold at the moment it begins, into new qcow2 files; the VM goes
-   on.
+   on. One at a time for each VM; what a process that died began is ended by the next one.
 3. A mirror copies a disk into a file while the VM writes to both; the disk is the first one until
    `pivot`, and the second one alone after it. A mirror outlives whoever began it.
 4. `freeze` has the systems inside bring their file systems to rest, and says whether they did; a VM
@@ -63,7 +63,13 @@ class Disks(Protocol):
         """Forget it; what is not there already is no trouble."""
 
     def backup(self, name: str, targets: Mapping[str, str], rate_bytes_s: int) -> Copy:
-        """Copy disks, path -> file that is made; begun when it returns. rate: 0 = no limit."""
+        """Copy disks, path -> file that is made; begun when it returns. rate: 0 = no limit.
+
+        Raises Conflict while this process copies disks of it already.
+        """
+
+    def limit(self, name: str, rate_bytes_s: int) -> None:
+        """How fast its copies and mirrors under way go from now on; 0 = no limit."""
 
     def files(self, name: str) -> Sequence[str]:
         """The files of its disks, as its QEMU has them now."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -21,7 +22,7 @@ from xml.etree import ElementTree as ET
 import libvirt
 import libvirt_qemu
 
-from outlast.errors import HypervisorTrouble, NotFound
+from outlast.errors import Conflict, HypervisorTrouble, NotFound
 from outlast.hypervisor.disks import Mirror
 from outlast.hypervisor.libvirt_rest import Ask, Resting
 from outlast.hypervisor.mover import Progress
@@ -36,6 +37,8 @@ class LibvirtDisks:
     def __init__(self, ask: Ask, resting: Resting) -> None:
         self._ask = ask
         self.freeze, self.thaw = resting.freeze, resting.thaw
+        self._copies: dict[str, LibvirtCopy] = {}  # by VM, the newest of this process
+        self._one = threading.Lock()  # begins at a time
 
     def snapshot(self, name: str, paths: Sequence[str], snapshot: str) -> None:
         def keep(dom: Any) -> None:
@@ -68,6 +71,7 @@ class LibvirtDisks:
         copy = LibvirtCopy(self._ask, name)
 
         def begin(dom: Any) -> None:
+            _end_stray(dom)
             files = {path: target for path, (target, _) in _plugged(dom).items()}
             xml = ET.Element("domainbackup", mode="push")
             disks = ET.SubElement(xml, "disks")
@@ -82,11 +86,19 @@ class LibvirtDisks:
             _check_all(targets, files)
             dom.backupBegin(ET.tostring(xml, encoding="unicode"), None, 0)
             if rate_bytes_s:
-                _slow(dom, rate_bytes_s)
+                _limit(dom, rate_bytes_s)
 
-        self._ask("backup", name, begin, LONG_S)
-        copy.begin()
+        with self._one:
+            former = self._copies.get(name)
+            if former is not None and not former.wait(0):
+                raise Conflict(f"the disks of '{name}' are being copied", hint="wait for the end")
+            self._ask("backup", name, begin, LONG_S)
+            copy.begin()
+            self._copies[name] = copy
         return copy
+
+    def limit(self, name: str, rate_bytes_s: int) -> None:
+        self._ask("limit", name, lambda dom: _limit(dom, rate_bytes_s), LONG_S)
 
     def files(self, name: str) -> list[str]:
         found: list[str] = []
@@ -265,9 +277,27 @@ def _check_all(paths: Sequence[str] | Mapping[str, str], known: Mapping[str, str
         )
 
 
-def _slow(dom: Any, rate_bytes_s: int) -> None:
-    """Limit the copies under way: libvirt does that for other jobs, not for backups."""
+def _end_stray(dom: Any) -> None:
+    """End the copy that a process before this one began and did not live to see the end of: it
+    goes into a hidden folder that nobody wants. Raises Conflict for somebody else's copy."""
+    until = time.monotonic() + LONG_S / 2
+    while dom.jobStats().get("operation") == libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP:
+        with contextlib.suppress(libvirt.libvirtError):  # it has just ended by itself
+            said = ET.fromstring(dom.backupGetXMLDesc())  # noqa: S314 - libvirt's own words
+            for target in said.iter("target"):
+                file = target.get("file", "")
+                if "/." not in file:
+                    hint = f"wait for it, or: virsh domjobabort {dom.name()}"
+                    raise Conflict(f"its disks are being copied to {file} already", hint=hint)
+            dom.abortJob()
+        if time.monotonic() > until:
+            raise HypervisorTrouble("an earlier copy of its disks does not end")
+        time.sleep(POLL_S)
+
+
+def _limit(dom: Any, rate_bytes_s: int) -> None:
+    """Limit the copies under way: libvirt does that for mirrors, not for backups."""
     for job in _qmp(dom, "query-block-jobs", {}):
-        if job.get("type") == "backup":
+        if job.get("type") in {"backup", "mirror"}:
             with contextlib.suppress(HypervisorTrouble):  # it was so short that it has ended
                 _qmp(dom, "block-job-set-speed", {"device": job["device"], "speed": rate_bytes_s})

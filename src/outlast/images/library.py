@@ -67,9 +67,16 @@ class Library(Shelf[Image]):
             int(raw["created_wall"]), str(raw["by_host"]),
         )  # fmt: skip
 
-    def stored_bytes(self, name: str) -> int:
-        """What it takes on the storage."""
-        return sum(p.stat().st_blocks * 512 for p in (self.folder / name).iterdir())
+    def told(self, image: Image) -> dict[str, Any]:
+        """What the agent's API and the command line tell of it, by the names of the API."""
+        folder = self.folder / image.name
+        return {
+            "name": image.name, "disks": len(image.disks), "virtual_bytes": image.virtual_bytes,
+            "stored_bytes": sum(p.stat().st_blocks * 512 for p in folder.iterdir()),
+            "source": image.source, "kind": image.kind, "sha256": image.sha256,
+            "created_wall_s": image.created_wall, "by_host": image.by_host,
+            "files": [str(path) for path in self.files(image)],
+        }  # fmt: skip
 
     def take(
         self, name: str, source: str, *, sha256: str = "", rate_bytes_s: int = RATE_BYTES_S,
@@ -254,8 +261,13 @@ def copy_out(file: Path, path: Path, kind: str, rate: int, progress: Progress) -
 
 
 def room(folder: Path) -> int:
-    """Bytes that may be written there: the free ones without a reserve."""
+    """Bytes that may be written there: the free ones without a reserve. Raises StorageTrouble."""
     usage = shutil.disk_usage(folder)
+    if not usage.total:
+        raise StorageTrouble(
+            "the storage does not say how much room it has, so nothing large is written to it",
+            hint="a Ceph says so when its manager (mgr) runs, see 'ceph -s'; start it, try again",
+        )
     return usage.free - min(RESERVE, usage.total // 20)
 
 

@@ -14,12 +14,14 @@ import json
 import os
 import re
 import select
+import signal
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from outlast.errors import InvalidInput, NotFound, OutlastError, PoolTrouble, StorageTrouble
+from outlast.images.pace import Brake
 
 LOOK_S, LOOK_CPU_S, LOOK_MEMORY = 30.0, 20, 1 << 30
 AGAIN_S = 0.5
@@ -86,8 +88,7 @@ def convert(
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
         try:
-            assert process.stdout is not None
-            _follow(process.stdout, percent)
+            _follow(process, percent)
             assert process.stderr is not None
             said = process.stderr.read(1 << 16).decode(errors="replace")
         except BaseException:
@@ -166,11 +167,14 @@ def _look(arguments: list[str], path: Path) -> Any:
         raise InvalidInput(f"{path}: what qemu-img says of it makes no sense") from None
 
 
-def _follow(out: IO[bytes], percent: Percent) -> None:
+def _follow(process: subprocess.Popen[bytes], percent: Percent) -> None:
     """Tells the last word again while there is none: whoever hears it may break the copy off, and
     one with a limit may be silent for a minute."""
-    last = 0.0
+    out, last = process.stdout, 0.0
+    assert out is not None
+    brake = Brake(lambda s: process.send_signal(signal.SIGSTOP if s else signal.SIGCONT))
     while True:
+        brake.look()
         if not select.select([out], [], [], AGAIN_S)[0]:
             percent(last)
             continue

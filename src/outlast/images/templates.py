@@ -33,6 +33,7 @@ from outlast.storage.files import trouble_of
 from outlast.storage.names import check_name
 from outlast.storage.posix import PosixRegister
 from outlast.storage.records import vm_from
+from outlast.storage.register import Register
 from outlast.words import listed
 
 TEMPLATES = "images/templates"
@@ -136,6 +137,19 @@ class Templates(Shelf[Template]):
                 found.setdefault(under.name, []).append(clone)
         return found
 
+    def told(self, owners: Mapping[Path, str]) -> list[dict[str, Any]]:
+        """What the agent's API and the command line tell of each, by the names of the API."""
+        clones = self.all_clones(owners)
+        return [
+            {
+                "name": t.name, "image": t.image, "memory_mib": t.memory_mib, "vcpus": t.vcpus,
+                "disks": len(t.disks), "networks": list(t.networks), "note": t.note,
+                "vms": sorted({c.vm or c.path.name for c in clones.get(t.name, ())}),
+                "created_wall_s": t.created_wall,
+            }
+            for t in self.all()
+        ]  # fmt: skip
+
     def remove(self, name: str) -> None:
         """Raises NotFound, Conflict when VMs lie over it: the sentence names them."""
         about, aside = self.folder / name / ABOUT, self.folder / name / ASIDE
@@ -176,10 +190,14 @@ class Templates(Shelf[Template]):
 
 def disks_of_vms(pool_dir: Path) -> dict[Path, str]:
     """Which VM has which file, of those that are not deleted. Raises StorageTrouble."""
-    owners: dict[Path, str] = {}
     if not (pool_dir / "reg").is_dir():
         raise StorageTrouble(f"there is no pool in {pool_dir}", hint="is its storage mounted?")
-    register = PosixRegister(pool_dir, "cli")
+    return owners_in(PosixRegister(pool_dir, "cli"))
+
+
+def owners_in(register: Register) -> dict[Path, str]:
+    """The same of a register that is open."""
+    owners: dict[Path, str] = {}
     for name in register.names("vm"):
         value = register.read(name)[1]
         record = vm_from(value) if value else None

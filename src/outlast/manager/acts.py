@@ -12,9 +12,11 @@ from outlast.manager.equipping import Equipping
 from outlast.manager.fleet import Fleet
 from outlast.manager.outcome import Wish
 from outlast.manager.ports import Task
-from outlast.manager.tasks import NO_WISH, Tasks
+from outlast.manager.tasks import NO_WISH, Answer, Tasks
 from outlast.readiness import emptying
 from outlast.wire.client import AgentClient
+from outlast.wire.disk_client import DiskClient
+from outlast.wire.disks import SnapshotWish
 from outlast.wire.drills import WHO_MAX, DrillKind, DrillWish
 from outlast.wire.shapes import (
     HaOffInfo,
@@ -26,7 +28,6 @@ from outlast.wire.shapes import (
     VmCreate,
     VmDelete,
     VmStatus,
-    VmWish,
 )
 from outlast.wire.templates import TemplateClient, TemplateDeploy
 
@@ -167,6 +168,30 @@ class Acts(Equipping):
             before=was, after="off",
         )  # fmt: skip
 
+    async def power_on(self, pool_id: str, host: str, who: str, *, address: str = "") -> Task:
+        was = _host_was(self._fleet.host(pool_id, host))
+        return await self._tasks.wish(
+            "power-on", pool_id, host, who, lambda c: c.power_on(host), address=address,
+            before=was, after="woken",
+        )  # fmt: skip
+
+    async def confirm_off(
+        self, pool_id: str, host: str, who: str, why: str = "", *, address: str = ""
+    ) -> Task:
+        """Somebody knows that it is off: what it ran starts elsewhere at once."""
+        was, said = _host_was(self._fleet.host(pool_id, host)), _with_name(why, who)
+        return await self._tasks.wish(
+            "confirm-off", pool_id, host, who, lambda c: c.confirm_off(host, said),
+            address=address, before=was, after=f"off: {said}", said=why,
+        )  # fmt: skip
+
+    async def remove_host(self, pool_id: str, host: str, who: str, *, address: str = "") -> Task:
+        was = _host_was(self._fleet.host(pool_id, host))
+        return await self._tasks.wish(
+            "host-remove", pool_id, host, who, lambda c: c.remove_host(host), address=address,
+            before=was, after="no host of the pool",
+        )  # fmt: skip
+
     async def drill(
         self, pool_id: str, host: str, who: str, kind: DrillKind, *, address: str = ""
     ) -> Task:
@@ -182,9 +207,34 @@ class Acts(Equipping):
             before=_host_was(self._fleet.host(pool_id, host)), after=f"a drill: {kind}",
         )  # fmt: skip
 
+    async def snapshot(
+        self, pool_id: str, vm: str, who: str, wish: SnapshotWish, *, address: str = ""
+    ) -> Task:
+        return await self._of_vm(
+            "snapshot", pool_id, vm, who, lambda c, n: DiskClient(c).snapshot(n, wish),
+            f"snapshot {wish.name}", address,
+        )  # fmt: skip
+
+    async def revert(
+        self, pool_id: str, vm: str, who: str, snapshot: str, *, address: str = ""
+    ) -> Task:
+        """Its disks as they were; what was written since is lost."""
+        return await self._of_vm(
+            "snapshot-revert", pool_id, vm, who, lambda c, n: DiskClient(c).revert(n, snapshot),
+            f"its disks as in snapshot {snapshot}", address,
+        )  # fmt: skip
+
+    async def forget(
+        self, pool_id: str, vm: str, who: str, snapshot: str, *, address: str = ""
+    ) -> Task:
+        return await self._of_vm(
+            "snapshot-remove", pool_id, vm, who, lambda c, n: DiskClient(c).forget(n, snapshot),
+            f"without snapshot {snapshot}", address,
+        )  # fmt: skip
+
     async def _of_vm(
         self, verb: str, pool_id: str, vm: str, who: str,
-        ask: Callable[[AgentClient, str], VmWish], after: str, address: str,
+        ask: Callable[[AgentClient, str], Answer], after: str, address: str,
         wish: Wish = NO_WISH, said: str = "",
     ) -> Task:  # fmt: skip
         """after: what is wished of it, for the audit."""
@@ -203,7 +253,11 @@ def _by(switch: HaSwitch, who: str) -> HaSwitch:
     """Pools note the manager as the one who did it: the person goes into the reason."""
     if switch.on:
         return switch
-    return HaSwitch(**(switch.model_dump() | {"why": f"{switch.why} ({who})".strip()[:WHY_MAX]}))
+    return HaSwitch(**(switch.model_dump() | {"why": _with_name(switch.why, who)}))
+
+
+def _with_name(why: str, who: str) -> str:
+    return f"{why} ({who})".strip()[:WHY_MAX]
 
 
 def _ha_words(switch: HaSwitch) -> str:

@@ -14,7 +14,9 @@ from outlast.manager.fleet import Fleet
 from outlast.manager.follower import Follower
 from outlast.manager.hub import Hub
 from outlast.wire.client import AgentClient
-from outlast.wire.equipment import EquipmentClient, NetworkInfo, StorageInfo
+from outlast.wire.disk_client import DiskClient
+from outlast.wire.disks import Snapshot
+from outlast.wire.equipment import EquipmentClient, NetworkInfo, OrphanInfo, StorageInfo
 from outlast.wire.images import ImageClient, ImageInfo
 from outlast.wire.shapes import HostStatus, PoolStatus, TimelineEntry, VmDetail
 from outlast.wire.templates import TemplateClient, TemplateInfo
@@ -42,6 +44,10 @@ class Pools(Fleet):
         name = self.host(pool_id, host).name
         return await self.ask(pool_id, lambda c: c.why_host(name))
 
+    async def snapshots(self, pool_id: str, vm: str) -> list[Snapshot]:
+        name = self.vm(pool_id, vm).vm.name
+        return await self.ask(pool_id, lambda c: DiskClient(c).snapshots(name))
+
     async def timeline(
         self, pool_id: str, limit: int = 200, since_wall_s: float = 0,
         until_wall_s: float | None = None,
@@ -56,6 +62,9 @@ class Pools(Fleet):
 
     async def networks(self, pool_id: str) -> list[NetworkInfo]:
         return joined(await self.each(pool_id, lambda c: EquipmentClient(c).networks()))
+
+    async def orphans(self, pool_id: str) -> list[OrphanInfo]:
+        return await self.ask(pool_id, lambda c: EquipmentClient(c).orphans())
 
     async def storage(self, pool_id: str) -> list[StorageInfo]:
         return joined(await self.each(pool_id, lambda c: EquipmentClient(c).storage()))

@@ -57,7 +57,9 @@ INSTEAD = {
     "delete": "it cannot be undone; restore a backup",
     "resume": "its VMs move back one by one; cancel the moves, or maintain it again",
     "power-off": "it cannot be undone; power it on again",
+    "confirm-off": "if it writes again, the pool takes the word back by itself",
     "drill": "the failure takes place already; it ends by itself",
+    "snapshot-revert": "it cannot be undone; restore a backup",
     "stay": "migrate it again",
 }
 

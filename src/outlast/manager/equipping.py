@@ -73,6 +73,14 @@ class Equipping:
             lambda c: EquipmentClient(c).remove_storage(storage),
         )  # fmt: skip
 
+    async def remove_orphan(
+        self, pool_id: str, orphan: str, who: str, *, address: str = ""
+    ) -> Task:
+        return await self._equip(
+            "orphan-remove", pool_id, orphan, who, address,
+            lambda c: EquipmentClient(c).remove_orphan(orphan),
+        )  # fmt: skip
+
     async def import_image(
         self, pool_id: str, image: str, who: str, wish: ImageImport, *, address: str = ""
     ) -> Task:

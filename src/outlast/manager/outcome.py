@@ -20,9 +20,10 @@ from outlast.words import plural
 DOUBT_S = 30.0
 # done as soon as the pool has written it
 AT_ONCE = (
-    "ha", "pool-ha", "set", "pool-set", "drill", "network-create", "network-change",
-    "network-remove", "storage-add", "storage-remove", "image-remove", "give-up",
-    "template-create", "template-remove",
+    "ha", "pool-ha", "set", "pool-set", "power-on", "confirm-off", "host-remove", "drill",
+    "network-create", "network-change", "network-remove", "storage-add", "storage-remove",
+    "orphan-remove", "image-remove", "give-up", "template-create", "template-remove",
+    "snapshot", "snapshot-revert", "snapshot-remove",
 )  # fmt: skip
 
 

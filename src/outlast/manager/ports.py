@@ -15,11 +15,13 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from outlast.wire.disks import Snapshot, SnapshotWish
 from outlast.wire.drills import DrillKind
 from outlast.wire.equipment import (
     NetworkChange,
     NetworkInfo,
     NetworkWish,
+    OrphanInfo,
     StorageInfo,
     StorageWish,
 )
@@ -39,9 +41,11 @@ from outlast.wire.why import Why
 
 # Every action that `People.may` is asked about, in the order in which they are shown.
 ACTIONS = (
-    "see", "start", "stop", "kill", "migrate", "ha", "create", "delete", "console", "set",  # VMs
+    "see", "start", "stop", "kill", "migrate", "ha", "create", "delete", "console", "set",
+    "snapshot",  # VMs
     "catalog",  # networks, storage, images and templates of a pool: see them
-    "images", "maintain", "resume", "power-off", "drill", "pool-ha", "pool-set",  # hosts, pools
+    "images", "maintain", "resume", "power-off", "power-on", "confirm-off", "host-remove", "drill",
+    "pool-ha", "pool-set",  # hosts, pools
     "tasks", "people", "tokens", "audit", "pools", "webhooks", "settings",  # the manager itself
 )  # fmt: skip
 ROLES = ("admin", "operator", "viewer", "own")
@@ -173,6 +177,9 @@ class Reads(Protocol):
     async def templates(self, pool_id: str) -> list[TemplateInfo]:
         """Of which VMs can be made. Raises as `timeline` does."""
 
+    async def snapshots(self, pool_id: str, vm: str) -> list[Snapshot]:
+        """Of a VM's disks, the oldest first. Raises as `timeline` does."""
+
     async def images(self, pool_id: str) -> list[ImageInfo]:
         """Of which templates can be made. Raises as `timeline` does."""
 
@@ -181,6 +188,9 @@ class Reads(Protocol):
 
     async def storage(self, pool_id: str) -> list[StorageInfo]:
         """The same; the pool's own first."""
+
+    async def orphans(self, pool_id: str) -> list[OrphanInfo]:
+        """Disks that no VM names, the largest first. Raises as `timeline` does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +250,13 @@ class Acts(Protocol):
 
     async def delete(self, pool_id: str, vm: str, who: str, how: VmDelete) -> Task: ...
 
+    async def snapshot(self, pool_id: str, vm: str, who: str, wish: SnapshotWish) -> Task: ...
+
+    async def revert(self, pool_id: str, vm: str, who: str, snapshot: str) -> Task:
+        """Its disks as they were; what was written since is lost."""
+
+    async def forget(self, pool_id: str, vm: str, who: str, snapshot: str) -> Task: ...
+
     async def maintain(self, pool_id: str, host: str, who: str, why: str = "") -> Task: ...
 
     async def resume(
@@ -247,6 +264,14 @@ class Acts(Protocol):
     ) -> Task: ...
 
     async def power_off(self, pool_id: str, host: str, who: str) -> Task: ...
+    async def power_on(self, pool_id: str, host: str, who: str) -> Task: ...
+
+    async def confirm_off(self, pool_id: str, host: str, who: str, why: str = "") -> Task:
+        """That a host is off for certain: a person answers for it."""
+
+    async def remove_host(self, pool_id: str, host: str, who: str) -> Task:
+        """Its slot is freed; it must not be a member."""
+
     async def drill(self, pool_id: str, host: str, who: str, kind: DrillKind) -> Task: ...
 
     async def create_network(self, pool_id: str, who: str, wish: NetworkWish) -> Task: ...
@@ -260,6 +285,9 @@ class Acts(Protocol):
     async def add_storage(self, pool_id: str, who: str, wish: StorageWish) -> Task: ...
 
     async def remove_storage(self, pool_id: str, storage: str, who: str) -> Task: ...
+
+    async def remove_orphan(self, pool_id: str, orphan: str, who: str) -> Task:
+        """Delete a disk that no VM names."""
 
     async def import_image(self, pool_id: str, image: str, who: str, wish: ImageImport) -> Task:
         """By the host whose agent takes it."""

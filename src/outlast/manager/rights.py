@@ -20,14 +20,16 @@ from outlast.errors import InvalidInput
 from outlast.manager.ports import ACTIONS, ROLES, Grant, Scope
 
 OF_A_VM = frozenset(
-    {"see", "start", "stop", "kill", "migrate", "ha", "create", "delete", "console", "set", "tasks"}
+    {"see", "start", "stop", "kill", "migrate", "ha", "create", "delete", "console", "set"}
+    | {"snapshot", "tasks"}
 )
 OF_A_POOL = OF_A_VM | {
-    "catalog", "images", "maintain", "resume", "power-off", "drill", "pool-ha", "pool-set",
+    "catalog", "images", "maintain", "resume", "power-off", "power-on", "confirm-off",
+    "host-remove", "drill", "pool-ha", "pool-set",
 }  # fmt: skip
 ROLE_ACTIONS: dict[str, frozenset[str]] = {
     "admin": frozenset(ACTIONS),
-    "operator": OF_A_VM | {"catalog", "images", "maintain", "resume"},
+    "operator": OF_A_VM | {"catalog", "images", "maintain", "resume", "power-on"},
     "viewer": frozenset({"see", "catalog", "tasks"}),
     "own": OF_A_VM - {"migrate", "set"} | {"catalog"},
 }

@@ -227,6 +227,19 @@ class Sessions:
     async def sessions(self, name: str) -> list[SessionRow]:
         return await self._repository.read(lambda c: entries.all_sessions(c, name))
 
+    async def end_session(self, name: str, id_: str, who: str, address: str) -> None:
+        """One of that user's, by the id of its row. Raises NotFound."""
+
+        def end(c: Connection) -> bool:
+            found = entries.end_session(c, name, id_)
+            if found:
+                records.add_audit(c, self._line(who, address, "session-end", name, id_))
+            return found
+
+        if not await self._repository.write(end):
+            raise NotFound("this session has ended already", hint="load the page again")
+        self._known.clear()
+
     def needs_factor(self, row: UserRow) -> bool:
         """Does this manager ask that user for a second factor?"""
         if row.origin == OIDC:

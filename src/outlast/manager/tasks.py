@@ -39,6 +39,7 @@ from outlast.manager.repository import records
 from outlast.manager.repository.records import AuditRow
 from outlast.manager.repository.store import Repository
 from outlast.wire.client import AgentClient, OutcomeUnknown
+from outlast.wire.disks import SnapshotDone
 from outlast.wire.shapes import HostWish, PoolWish, VmWish
 
 log = logging.getLogger("outlast.manager.tasks")
@@ -46,14 +47,14 @@ log = logging.getLogger("outlast.manager.tasks")
 KEPT_S = 3600.0  # ended tasks that are shown
 DEAD_S = 10.0  # a manager that has not been seen for so long is dead
 # wished twice, these are refused or done twice
-ONCE_ONLY = frozenset(
-    {"create", "migrate", "drill", "network-create", "network-remove", "storage-add"}
-    | {"storage-remove", "image-import", "image-remove", "template-create", "template-of-vm"}
-    | {"template-remove"}
-)
+ONCE_ONLY = frozenset((
+    "create", "migrate", "drill", "network-create", "network-remove", "storage-add",
+    "storage-remove", "orphan-remove", "image-import", "image-remove", "template-create",
+    "template-of-vm", "template-remove", "snapshot", "snapshot-remove",
+))  # fmt: skip
 
 NO_WISH = Wish()
-Answer = VmWish | HostWish | PoolWish
+Answer = VmWish | HostWish | PoolWish | SnapshotDone
 Ask = Callable[[AgentClient], Answer]
 
 
@@ -71,6 +72,7 @@ class Tasks:
         self._tasks: dict[str, Task] = {}
         self._wishes: dict[str, Wish] = {}
         self._asked_s: dict[str, float] = {}  # answers asked for later than this count
+        self._answers: dict[str, Answer] = {}  # what pools said to wishes that this manager gave
         self._running: set[asyncio.Task[Any]] = set()
         self._asking: set[str] = set()  # jobs whose agent is being asked
         self.ended: Callable[[Task], Awaitable[None]] | None = None
@@ -90,6 +92,10 @@ class Tasks:
     def wish_of(self, task_id: str) -> Wish:
         """What it looks for, with the address of the agent that took it."""
         return self._wishes.get(task_id, NO_WISH)
+
+    def answer(self, task_id: str) -> Answer | None:
+        """What the pool said to the wish; None: it was not heard here."""
+        return self._answers.get(task_id)
 
     # ---- a new wish
 
@@ -128,6 +134,7 @@ class Tasks:
     async def _hand_over(self, task: Task, wish: Wish, ask: Ask) -> Task:
         try:
             answer, agent = await asyncio.to_thread(self._ask, task, ask, wish.agent)
+            self._answers[task.id] = answer
             version = answer.version if isinstance(answer, VmWish) else 0
             wish = replace(wish, version=version, agent=agent)
             task = replace(task, phase="watching", sentence=answer.sentence)
@@ -315,7 +322,7 @@ class Tasks:
             self._fleet.hub.publish("task", task.pool_id, task.id)
 
     def _forget(self, task_id: str) -> None:
-        for kept in (self._tasks, self._wishes, self._asked_s):
+        for kept in (self._tasks, self._wishes, self._asked_s, self._answers):
             kept.pop(task_id, None)
 
 

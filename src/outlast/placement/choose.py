@@ -13,7 +13,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from outlast.placement import fit
@@ -104,6 +104,24 @@ def best(picture: Picture, vm: Vm) -> Answer:
     placed = checked(picture.with_vm(vm))
     layout = Layout(placed)
     return answer(layout, layout.vm_at[vm.name])
+
+
+def in_turn(picture: Picture, vms: Sequence[Vm]) -> list[str]:
+    """Where each of these new VMs would start, one after the other; "" = nowhere.
+
+    Raises InvalidInput for what cannot be.
+    """
+    whole = picture
+    for vm in vms:
+        whole = whole.with_vm(vm)
+    layout, found = Layout(checked(whole)), []
+    for vm in vms:
+        index = layout.vm_at[vm.name]
+        host = best_host(layout, index)
+        found.append(picture.hosts[host].name if host >= 0 else "")
+        if host >= 0:
+            layout.put(index, host)
+    return found
 
 
 def answer(layout: Layout, vm: int, leaving: Collection[int] = fit.NONE) -> Answer:

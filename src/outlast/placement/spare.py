@@ -15,6 +15,8 @@ Rules:
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +28,7 @@ from outlast.placement.picture import Admission, HostState, Picture, Priority
 from outlast.words import plural
 
 SEARCH_STEPS = 20_000
+CHOICES_MAX = 1000
 NAMED = 12  # VMs named in a sentence
 
 
@@ -103,6 +106,34 @@ def every(picture: Picture) -> dict[str, Failure]:
     layout = Layout(picture)
     alive = [n for n, h in enumerate(picture.hosts) if h.state is not HostState.DOWN]
     return {picture.hosts[n].name: failure(layout, [n]) for n in alive}
+
+
+def any_of(picture: Picture, count: int) -> list[Failure]:
+    """Each choice of so many hosts that are not down: their failure at once.
+
+    Raises InvalidInput for more choices than can be counted while somebody waits.
+    """
+    layout = Layout(picture)
+    alive = [n for n, h in enumerate(picture.hosts) if h.state is not HostState.DOWN]
+    if not 1 <= count < max(2, len(alive)):
+        raise InvalidInput(f"{count} of {len(alive)} hosts cannot fail and leave one")
+    choices = math.comb(len(alive), count)
+    if choices > CHOICES_MAX:
+        raise InvalidInput(
+            f"{choices:,} choices of {count} among {len(alive)} hosts are too many to look at",
+            hint="name those that fail",
+        )
+    return [failure(layout, dead) for dead in itertools.combinations(alive, count)]
+
+
+def any_sentence(found: Sequence[Failure], count: int) -> str:
+    """What `any_of` comes to, for people."""
+    lost = sum(not one.survived for one in found)
+    which = f"any {plural(count, 'host')}"
+    if not lost:
+        return f"{which} may fail: every VM that is promised a place has one"
+    said = plural(lost, "choice leaves", "choices leave")
+    return f"not {which} may fail: {said} VMs without a place, of {len(found):,}"
 
 
 def unsafe(picture: Picture) -> tuple[str, ...]:

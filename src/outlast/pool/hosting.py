@@ -102,10 +102,11 @@ class Hosting:
 
     def _forget_former(self, facts: Facts) -> None:
         """What ran here under another lease is not ours to miss when it comes here again."""
-        for vm in list(self._seen_running):
+        for vm in self._seen_running | self._locked:
             held = facts.leases.get(vm)
             if held is None or not facts.holds(held.value):
                 self._seen_running.discard(vm)
+                self._locked.discard(vm)
                 self._exits.pop(vm, None)
 
     # ---- rule 1
@@ -178,7 +179,8 @@ class Hosting:
         ):
             why = self._why.get(vm) or held.value.why or "this host holds its lease"
             work.starts.append(Start(vm, record.value.spec, held.version, why))
-            work.notes.append(note("vm-starts", vm=vm, host=facts.me.host, why=why))
+            if vm not in self._locked:  # that it is tried again has been said
+                work.notes.append(note("vm-starts", vm=vm, host=facts.me.host, why=why))
             self._retry_at[vm] = now_ns + self._timing.beat_ns
 
     def _after_disk_work(
@@ -306,6 +308,7 @@ class Hosting:
                     work.notes.append(note("start-locked", vm=vm))
                 self._retry_at[vm] = now_ns + LOCKED_RETRY_NS
                 continue
+            self._locked.discard(vm)
             why = result.detail
             work.notes.append(note("start-failed", vm=vm, host=facts.me.host, why=why))
             self._retry_at[vm] = now_ns + 2 * self._timing.beat_ns

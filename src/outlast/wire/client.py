@@ -14,8 +14,9 @@ import json
 import logging
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 from urllib.parse import quote, urlencode
 
@@ -71,6 +72,10 @@ class OutcomeUnknown(Unreachable):
 
 class AgentClient:
     """One agent. Raises InvalidInput for a target that is none."""
+
+    _prefix = ""  # before each path
+    _headers: Mapping[str, str] = MappingProxyType({})
+    _hint = "check --agent or OUTLAST_AGENT"
 
     def __init__(
         self, target: str | Target = "", *, timeout_s: float = 12, wish_timeout_s: float = 45,
@@ -264,7 +269,9 @@ class AgentClient:
             headers = {"Content-Length": str(length)}
         keeps = False
         try:
-            connection.request(method, path, body or None, headers)
+            connection.request(
+                method, self._prefix + path, body or None, {**headers, **self._headers}
+            )
             response = connection.getresponse()
             raw = response.read(ANSWER_MAX)
             keeps = self._keep and response.isclosed() and not response.will_close
@@ -276,8 +283,7 @@ class AgentClient:
         kind = response.getheader("Content-Type", "")
         if not kind.startswith("application/json"):
             raise Unreachable(
-                f"what answers at {self.target.text} is no agent of Outlast",
-                hint="check --agent or OUTLAST_AGENT",
+                f"what answers at {self.target.text} is no agent of Outlast", hint=self._hint
             )
         if response.status >= 400:
             raise error_of(raw)

@@ -84,6 +84,15 @@ class StorageInfo(Answer):
     hosts: list[StorageStanding] = Field(default=[])
 
 
+class OrphanInfo(Answer):
+    """A disk on the pool's storage that no VM names."""
+
+    name: str  # of the file; in a repository with its name and a colon before it
+    path: str
+    size_bytes: int  # that it takes
+    changed_wall_s: float
+
+
 class EquipmentClient:
     """Through one agent."""
 
@@ -117,6 +126,14 @@ class EquipmentClient:
     def remove_storage(self, name: str) -> PoolWish:
         """Raises NotFound, Conflict while disks of VMs are on it."""
         return self._wish("DELETE", f"/v1/storage/{quote(name, safe='')}")
+
+    def orphans(self) -> list[OrphanInfo]:
+        """Disks that no VM names, the largest first. Raises StorageTrouble."""
+        return parse_list(OrphanInfo, self._client.call("GET", "/v1/orphans"))
+
+    def remove_orphan(self, name: str) -> PoolWish:
+        """Delete one. Raises NotFound, Conflict when something uses it."""
+        return self._wish("DELETE", f"/v1/orphans/{quote(name, safe='')}")
 
     def _wish(self, method: str, path: str, body: BaseModel | None = None) -> PoolWish:
         raw = body.model_dump_json(exclude_unset=True).encode() if body else b""

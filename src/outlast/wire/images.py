@@ -46,6 +46,7 @@ class ImageInfo(Answer):
     sha256: str  # of the source
     created_wall_s: float
     by_host: str  # that imported it
+    files: list[str] = Field(default=[])  # of its disks, on the pool's storage
 
 
 class ImageImport(Request):

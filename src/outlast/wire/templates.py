@@ -64,6 +64,12 @@ class TemplateDeploy(Request):
     ssh_keys: list[str] = Field(default=[], max_length=16)
     user_data: str = Field(default="", max_length=USER_DATA_MAX)  # for cloud-init, as it is
     networks: list[str] | None = Field(default=None, max_length=16)  # None = the template's
+    disk: Size | None = None  # its first disk is made as large as this
+    network_config: str = Field(default="", max_length=USER_DATA_MAX)  # for cloud-init, as it is
+    address: str = Field(default="", max_length=64)  # fixed, like 10.0.0.11/24; "" = DHCP
+    gateway: str = Field(default="", max_length=64)
+    dns: list[str] = Field(default=[], max_length=8)
+    cloud_init: bool = True  # with a seed for it
 
 
 class TemplateClient:

@@ -22,7 +22,7 @@ from outlast.rack.lab import Lab
 SECONDS = float(os.environ.get("OUTLAST_CHAOS_S", "300"))
 ROUND_S = 25.0
 
-pytestmark = [pytest.mark.rack, pytest.mark.slow, pytest.mark.timeout(SECONDS + 300)]
+pytestmark = [pytest.mark.rack, pytest.mark.alone, pytest.mark.timeout(SECONDS + 300)]
 
 
 def test_nothing_that_must_not_be_ever_is(lab: Lab) -> None:

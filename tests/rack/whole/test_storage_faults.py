@@ -27,6 +27,7 @@ from evidence import (
     wait_back,
 )
 
+from outlast.images.pace import LATE
 from outlast.rack.lab import Lab
 
 pytestmark = pytest.mark.rack
@@ -161,8 +162,11 @@ def test_a_server_that_is_away_for_all(lab: Lab) -> None:
         lab.rack.storage("stop")
         time.sleep(AWAY_S)
         assert {vm for vm, places in lab.processes().items() if places} == set(lab.vms)
+        words = [lab.folder / host / "run/outlast" / LATE for host in lab.hosts]
+        assert all(word.exists() for word in words), "copies do not stand still"
         lab.rack.storage("heal")
         settle(lab, lab.vms)
+        lab.wait(lambda: not any(w.exists() for w in words), 10, "copies do not go on")
         time.sleep(T_DEAD_S)
         assert not lives.overlaps()
     assert boots(lab) == before, "a VM has started anew"

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from outlast import __version__
 from outlast.errors import InvalidInput, NotFound, OutlastError
 from outlast.manager.api import (
+    agent_door,
     equipment,
     hooks,
     images,
@@ -31,6 +32,7 @@ from outlast.manager.api import (
     rolling,
     series,
     settings,
+    snapshots,
     tasks,
     uploads,
     vms,
@@ -45,7 +47,8 @@ log = logging.getLogger("outlast.manager.api")
 
 BODY_MAX = 1 << 20
 PREFIX = "/api/v1"
-UPLOAD = re.compile(rf"{PREFIX}/pools/[^/]+/images/[^/]+/upload$")
+UPLOAD = re.compile(rf"{PREFIX}/pools/[^/]+/(agent/v1/)?images/[^/]+/upload$")
+AGENT = re.compile(rf"{PREFIX}/pools/[^/]+/agent/")
 
 
 def build(manager: Manager) -> FastAPI:
@@ -58,7 +61,7 @@ def build(manager: Manager) -> FastAPI:
     app.state.manager = manager
     for part in (
         pools, series, rolling, vms, equipment, images, uploads, tasks, logins, people, hooks,
-        settings,
+        settings, snapshots, agent_door,
     ):  # fmt: skip
         app.include_router(part.router, prefix=PREFIX, responses=ERRORS)
     app.include_router(metrics_router)
@@ -156,6 +159,10 @@ async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code in (404, 405):
         said = f"there is no {request.method} {request.url.path[:200]}"
+        if found := AGENT.match(request.url.path):
+            call = f"{request.method} /{request.url.path[found.end() :][:200]}"
+            hint = "say it to an agent: on a host of the pool, or with --agent https://HOST:7791"
+            return failure(NotFound(f"the manager does not pass on {call}", hint=hint))
         return failure(NotFound(said, hint=f"see {PREFIX}/openapi.json"))
     status = 422 if error.status_code == 400 else error.status_code
     return failure(InvalidInput(f"the request is refused: {error.detail}"), status)

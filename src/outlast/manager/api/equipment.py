@@ -19,6 +19,7 @@ from outlast.wire.equipment import (
     NetworkChange,
     NetworkInfo,
     NetworkWish,
+    OrphanInfo,
     StorageInfo,
     StorageWish,
 )
@@ -121,4 +122,25 @@ async def remove_storage(
     acts, who = caller.manager.acts, caller.person.name
     return await once(
         lambda: acts.remove_storage(caller.pool_id, storage, who, address=caller.address)
+    )
+
+
+@router.get("/pools/{pool}/orphans", tags=["storage"])
+async def list_orphans(
+    pool: str, caller: Annotated[Caller, needs("see")], how: Annotated[Asked, asked()]
+) -> Page[OrphanInfo]:
+    """Disks on the pool's storage that no VM names, and that have not changed for an hour."""
+    found = await caller.manager.reads.orphans(caller.pool_id)
+    keys = {"name": lambda o: o.name, "size": lambda o: o.size_bytes}
+    return how.page(found, keys, lambda orphan: orphan)
+
+
+@router.delete("/pools/{pool}/orphans/{orphan}", tags=["storage"], **accepted())
+async def remove_orphan(
+    pool: str, orphan: str, caller: Annotated[Caller, needs("pool-set")], once: Once
+) -> Response:
+    """Delete such a disk; one that a VM names by now, or that is held open, stays."""
+    acts, who = caller.manager.acts, caller.person.name
+    return await once(
+        lambda: acts.remove_orphan(caller.pool_id, orphan, who, address=caller.address)
     )

@@ -3,7 +3,8 @@
 Rules:
 1. A short list is searched by name, sorted by any of its keys and paged behind a value: what comes
    and goes meanwhile neither repeats a line nor leaves one out. Ties go by id.
-2. A long one, of which lines are only added, is told newest first and paged behind an id.
+2. A long one, of which lines are only added, is told newest first and paged behind an id, or where
+   there is none behind a moment.
 3. Every page says how many lines there are on all of them.
 """
 
@@ -111,6 +112,19 @@ class Newest:
     def before_id(self) -> int:
         """0 = from the newest on. Raises InvalidInput."""
         return unpack_id(self.cursor)
+
+    @property
+    def before_moment(self) -> tuple[float | None, tuple[str, ...]]:
+        """Of a list by time: the moment that the page before ended with, and what was told of it.
+
+        None: from the newest on. Raises InvalidInput.
+        """
+        if not self.cursor:
+            return None, ()
+        match unpack(self.cursor):
+            case [float() | int() as wall_s, list() as ids] if 0 <= wall_s < 1e12:
+                return float(wall_s), tuple(map(str, ids))
+        raise _bad_cursor()
 
     @property
     def ask(self) -> int:

@@ -11,9 +11,10 @@ from outlast.manager.api.answers import HostOut, PoolOut, Request
 from outlast.manager.api.gate import Caller, logged_in, needs
 from outlast.manager.api.match import IfMatch
 from outlast.manager.api.once import Once, accepted
-from outlast.manager.api.paging import Asked, Page, Text, asked
+from outlast.manager.api.paging import Asked, Newest, Page, Text, asked, newest, pack
 from outlast.manager.ports import PoolEntry
 from outlast.wire.shapes import (
+    Answer,
     HaSwitch,
     HostMaintain,
     HostStatus,
@@ -57,14 +58,30 @@ async def one_pool(pool: str, caller: Annotated[Caller, needs("see")]) -> PoolOu
     return _pool(caller.manager.reads.pool(caller.pool_id), caller)
 
 
+class Journal(Answer):
+    """Newest first; how many there are is known to nobody before all were read."""
+
+    items: list[TimelineEntry]
+    next_cursor: str = ""
+
+
 @router.get("/pools/{pool}/timeline", tags=["pools"])
 async def pool_timeline(
-    pool: str, caller: Annotated[Caller, needs("see")],
-    limit: Annotated[int, Query(ge=1, le=5000)] = 200,
+    pool: str, caller: Annotated[Caller, needs("see")], how: Annotated[Newest, newest()],
     since_wall_s: Annotated[float, Query(ge=0, lt=1e12)] = 0,
-) -> list[TimelineEntry]:  # fmt: skip
-    """The pool's own journal, oldest first; asks an agent."""
-    return await caller.manager.reads.timeline(caller.pool_id, limit, since_wall_s)
+) -> Journal:  # fmt: skip
+    """The pool's own journal; asks an agent. A page ends at a moment of which some may be told."""
+    until_s, told = how.before_moment
+    asked = how.ask + len(told)
+    entries = await caller.manager.reads.timeline(caller.pool_id, asked, since_wall_s, until_s)
+    found = [entry for entry in reversed(entries) if entry.id not in told]
+    items = found[: how.limit]
+    if len(found) <= how.limit:
+        return Journal(items=items)
+    last_s = items[-1].wall_s
+    ids = [entry.id for entry in items if entry.wall_s == last_s]
+    more = pack([last_s, ids + list(told if last_s == until_s else ())])
+    return Journal(items=items, next_cursor=more)
 
 
 @router.post("/pools/{pool}/ha", tags=["pools"], **accepted())
@@ -175,6 +192,43 @@ async def power_off(
     acts, who = caller.manager.acts, caller.person.name
     return await once(
         lambda: acts.power_off(caller.pool_id, caller.host, who, address=caller.address)
+    )
+
+
+@router.post("/pools/{pool}/hosts/{host}/power-on", tags=["hosts"], **accepted())
+async def power_on(
+    pool: str, host: str, caller: Annotated[Caller, needs("power-on")], once: Once,
+) -> Response:  # fmt: skip
+    """Wake a host that is off, over the network."""
+    acts, who = caller.manager.acts, caller.person.name
+    return await once(
+        lambda: acts.power_on(caller.pool_id, caller.host, who, address=caller.address)
+    )
+
+
+@router.post("/pools/{pool}/hosts/{host}/confirm-off", tags=["hosts"], **accepted())
+async def confirm_off(
+    pool: str, host: str, wish: HostMaintain, caller: Annotated[Caller, needs("confirm-off")],
+    once: Once, if_match: IfMatch = "",
+) -> Response:  # fmt: skip
+    """Say that a host is off for certain; if it still runs, its VMs would run twice."""
+    await _match(caller, if_match)
+    acts, who = caller.manager.acts, caller.person.name
+    return await once(
+        lambda: acts.confirm_off(caller.pool_id, caller.host, who, wish.why, address=caller.address)
+    )
+
+
+@router.delete("/pools/{pool}/hosts/{host}", tags=["hosts"], **accepted())
+async def remove_host(
+    pool: str, host: str, caller: Annotated[Caller, needs("host-remove")], once: Once,
+    if_match: IfMatch = "",
+) -> Response:  # fmt: skip
+    """Take a host that is no member out of the pool for good."""
+    await _match(caller, if_match)
+    acts, who = caller.manager.acts, caller.person.name
+    return await once(
+        lambda: acts.remove_host(caller.pool_id, caller.host, who, address=caller.address)
     )
 
 

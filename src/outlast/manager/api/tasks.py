@@ -25,7 +25,8 @@ router = APIRouter()
 PING_S = 15.0
 WAIT_MAX_S = 60.0
 VM_VERBS = frozenset(
-    {"start", "stop", "kill", "migrate", "stay", "ha", "set", "create", "delete"}
+    {"start", "stop", "kill", "migrate", "stay", "ha", "set", "create", "delete", "snapshot"}
+    | {"snapshot-revert", "snapshot-remove"}
 )  # all others are about hosts and whole pools
 
 

@@ -14,6 +14,8 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from outlast.manager.repository.schema import factors, recovery_codes, sessions
 
+ID_CHARS = 12
+
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
@@ -61,7 +63,7 @@ def _session(row: Row[Any]) -> SessionRow:
         row.created_wall_s,
         row.expires_wall_s,
         row.stage,
-        row.hash[:12],
+        row.hash[:ID_CHARS],
     )
 
 
@@ -72,6 +74,12 @@ def remove_session(c: Connection, hash_: str) -> None:
 def remove_sessions(c: Connection, name: str) -> None:
     """All of one user."""
     c.execute(delete(sessions).where(sessions.c.name == name))
+
+
+def end_session(c: Connection, name: str, id_: str) -> bool:
+    """One of that user; False: there is none. id_: of its row."""
+    mine = (sessions.c.name == name) & (func.substr(sessions.c.hash, 1, ID_CHARS) == id_)
+    return c.execute(delete(sessions).where(mine)).rowcount > 0
 
 
 def forget_sessions(c: Connection, wall_s: float) -> int:

@@ -87,6 +87,17 @@ def seen_at(c: Connection, row: EventRow) -> Seen | None:
     return Seen(event_of(found), json.loads(zlib.decompress(found.evidence))) if found else None
 
 
+def evidence_of(c: Connection, event_ids: Sequence[int]) -> dict[int, Mapping[str, object]]:
+    """What was seen at those of these events that have something."""
+    found: dict[int, Mapping[str, object]] = {}
+    for start in range(0, len(event_ids), ADDED_MAX):
+        some = event_ids[start : start + ADDED_MAX]
+        wanted = select(moments.c.event_id, moments.c.evidence)
+        for row in c.execute(wanted.where(moments.c.event_id.in_(some))):
+            found[row.event_id] = json.loads(zlib.decompress(row.evidence))
+    return found
+
+
 def forget(c: Connection, before_event_id: int) -> None:
     """Of events older than that, and the oldest of too many."""
     kept = select(moments.c.event_id).order_by(moments.c.event_id.desc()).offset(KEPT_MAX).limit(1)

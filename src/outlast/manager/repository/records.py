@@ -131,11 +131,11 @@ def events_after(c: Connection, after_id: int, limit: int) -> list[EventRow]:
 
 
 def events_since(
-    c: Connection, pool_id: str, codes: Iterable[str], since_wall_s: float, *, vm: str = "",
-    limit: int,
+    c: Connection, pool_ids: Sequence[str], codes: Iterable[str], since_wall_s: float, *,
+    vm: str = "", limit: int,
 ) -> list[EventRow]:  # fmt: skip
     """Those with one of these codes, newest first."""
-    wanted = [events.c.pool_id == pool_id, events.c.wall_s >= since_wall_s,
+    wanted = [events.c.pool_id.in_(pool_ids), events.c.wall_s >= since_wall_s,
               events.c.code.in_(sorted(codes))]  # fmt: skip
     if vm:
         wanted.append(events.c.vm == vm)

@@ -3,10 +3,11 @@
     gate.py      who looks, and may they         render.py    templates, icons, times, errors
     static.py    the files beside the pages      forms.py     what people typed
     sign_in.py   coming and going                factors.py   the own second factor
-    pools.py     pools and hosts
+    pools.py     pools and hosts                 hosts.py     hosts of all pools
     vms.py       the list, one VM                wishes.py    buttons: dialog, command, wish
     journal.py   failovers, tasks, audit         people.py    users and tokens
     moments.py   one step of what happened       stories.py   what belongs together
+    incidents.py one story as a whole            verdicts.py  what came of it
     edits.py     settings of VMs and pools  filters.py   the list's address
     cancels.py   wishes taken back
     bulk.py      wishes for many VMs        runs.py      how far those are
@@ -41,6 +42,8 @@ from outlast.manager.web import (
     charts,
     equipment,
     factors,
+    hosts,
+    incidents,
     journal,
     live,
     moments,
@@ -67,9 +70,8 @@ def attach(app: FastAPI, reads: Reads, acts: Acts, people_: People) -> None:
     app.state.web = Room(manager)
     router = APIRouter(include_in_schema=False)
     for part in (
-        sign_in, factors, pools, views, bulk, vms, charts, equipment, terminal, wishes, cancels,
-        journal,
-        moments, people, settings, rolling, reference, live, static,
+        sign_in, factors, pools, hosts, views, bulk, vms, charts, equipment, terminal, wishes,
+        cancels, journal, incidents, moments, people, settings, rolling, reference, live, static,
     ):  # fmt: skip
         router.include_router(part.router)
     app.include_router(router)

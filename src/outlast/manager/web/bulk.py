@@ -21,21 +21,44 @@ from typing import Annotated
 from fastapi import APIRouter, Response
 
 from outlast.errors import Conflict, InvalidInput, NotFound, OutlastError
-from outlast.manager.ports import VmItem
-from outlast.manager.web.buttons import BUTTONS, NO_FORM, Aim, Button
+from outlast.manager.ports import Task, VmItem
+from outlast.manager.web.buttons import ASK, BUTTONS, NO_FORM, SPANS, TYPE, Aim, Button
 from outlast.manager.web.filters import filter_of
 from outlast.manager.web.forms import Form, form_of
 from outlast.manager.web.gate import View, page
 from outlast.manager.web.render import dialog, fragment, html, redirect
 from outlast.manager.web.render import page as whole
 from outlast.manager.web.runs import Item, Run, told
-from outlast.wire.shapes import VmStatus
+from outlast.placement.picture import Priority
+from outlast.wire.shapes import VmChange, VmStatus, make
 from outlast.words import plural
 
 log = logging.getLogger("outlast.manager.web")
 router = APIRouter()
-VERBS = {b.verb: b for b in BUTTONS if b.kind == "vm" and b.verb in ("start", "migrate", "stop")}
+MANY = ("start", "migrate", "stop")  # commands that take many names
+PRIORITIES = tuple(one.value for one in Priority)
+
+
+async def _set_priority(to: Aim, form: Form) -> Task:
+    change = make(VmChange, priority=form["priority"])
+    made: Task = await to.acts.set(to.pool_id, to.name, to.who, change, address=to.address)
+    return made
+
+
+PRIORITY = Button(
+    "vm", "priority", "set", "Priority", "adjustments", ASK, lambda vm: isinstance(vm, VmStatus),
+    lambda name, form: f"outlast vm set {name} --priority {form['priority'] or 'normal'}",
+    _set_priority,
+)  # fmt: skip
+OFFERED = (*MANY, "ha-off", "ha-on", "delete")
+VERBS = {b.verb: b for b in BUTTONS if b.kind == "vm" and b.verb in OFFERED} | {
+    PRIORITY.verb: PRIORITY
+}
 EFFECTS = {
+    "ha-off": "{count} stay down if their host fails; they run on as they are.",
+    "ha-on": "{count} are restarted after failures again.",
+    "priority": "{count} take it over at once; it counts when hosts fail and room is short.",
+    "delete": "The pool forgets {count}. Disk files stay, unless you say otherwise here.",
     "start": "{count} start, where there is room.",
     "migrate": "{count} move while they run, where there is room.",
     "stop": "{count} are asked to shut down; what runs in them ends, and HA does not restart them.",
@@ -50,6 +73,7 @@ class Plan:
     left: list[tuple[str, str]]
     chosen: list[str] = field(default_factory=list)  # what the form said
     where: str = ""  # the list's address, when all that match are meant
+    form: Form = NO_FORM
     error: OutlastError | None = None
 
     @property
@@ -64,8 +88,15 @@ class Plan:
     @property
     def command(self) -> str:
         names = " ".join(item.vm.name for item in self.items[:20])
-        more = " ..." if len(self.items) > 20 else ""
-        return f"outlast vm {self.button.verb} {names}{more}"
+        names += " ..." if len(self.items) > 20 else ""
+        if self.button.verb in MANY:
+            return f"outlast vm {self.button.verb} {names}"
+        return f"for vm in {names}; do {self.button.command('$vm', self.form)}; done"
+
+    @property
+    def typed(self) -> str:
+        """What must be typed before it is done; "" = nothing."""
+        return str(len(self.items)) if self.button.level == TYPE else ""
 
 
 def bulk_verbs(view: View) -> list[Button]:
@@ -112,17 +143,20 @@ def plan(view: View, form: Form) -> Plan:
             left.append((item.vm.name, _why_not(button.verb, item.vm)))
         else:
             fit.append(item)
-    return Plan(button, fit, left, [] if where else words, where)
+    return Plan(button, fit, left, [] if where else words, where, form)
 
 
 def _why_not(verb: str, vm: VmStatus) -> str:
+    if verb in ("ha-off", "ha-on"):
+        return "it has no HA" if not vm.ha else "it is so already"
     if verb == "migrate" and vm.move is not None:
         return "it moves already"
     return f"it is {vm.state}"
 
 
 def _shown(view: View, made: Plan, status: int = 200) -> Response:
-    body = fragment("_bulk.html", plan=made, csrf=view.csrf, view=view)
+    values = {"spans": tuple(SPANS), "priorities": PRIORITIES}
+    body = fragment("_bulk.html", plan=made, csrf=view.csrf, view=view, **values)
     title = f"{made.button.label}: {plural(len(made.items), 'VM')}"
     return dialog(view, title, body, status)
 
@@ -140,13 +174,16 @@ async def bulk_wish(view: Annotated[View, page()]) -> Response:
     if not made.items or not hmac.compare_digest(form["seen"], made.seen):
         trouble = Conflict("what would happen has changed meanwhile", hint="this is the new plan")
         return _shown(view, replace(made, error=trouble), trouble.status)
+    if form["typed"] != made.typed:
+        wrong = InvalidInput(f"type {made.typed} to confirm", hint="that is how many they are")
+        return _shown(view, replace(made, error=wrong), wrong.status)
     items = [Item(i.pool_id, i.vm.name) for i in made.items]
     run = view.room.runs.begin(view.who, made.button.verb, items, made.left)
-    run.running = asyncio.ensure_future(_carry_out(view, run))
+    run.running = asyncio.ensure_future(_carry_out(view, run, form))
     return redirect(f"/vms/bulk/{run.id}", view)
 
 
-async def _carry_out(view: View, run: Run) -> None:
+async def _carry_out(view: View, run: Run, form: Form) -> None:
     some = asyncio.Semaphore(AT_ONCE)
     button, acts = VERBS[run.verb], view.manager.acts
 
@@ -157,7 +194,7 @@ async def _carry_out(view: View, run: Run) -> None:
                 return
             aim = Aim(acts, item.pool_id, item.vm, view.who, view.caller.address)
             try:
-                item.task = (await button.act(aim, NO_FORM)).id
+                item.task = (await button.act(aim, form)).id
             except OutlastError as error:
                 item.refused = error.sentence
             except Exception:

@@ -20,10 +20,20 @@ from outlast.manager.web import edits
 from outlast.manager.web.forms import Form
 from outlast.readiness.drills import HOST_KINDS
 from outlast.wire.drills import DrillKind
-from outlast.wire.shapes import DiskWish, HaSwitch, HostStatus, VmCreate, VmDelete, VmStatus, make
+from outlast.wire.shapes import (
+    BadField,
+    DiskWish,
+    HaSwitch,
+    HostStatus,
+    VmCreate,
+    VmDelete,
+    VmStatus,
+    make,
+)
 from outlast.wire.templates import TemplateDeploy
 
 DIRECT, ASK, TYPE = "direct", "ask", "type"
+AWAY = ("silent", "unreadable", "absent", "closed")  # hosts that show no sign of life, or ended
 SPANS = {"30m": 1800, "2h": 7200, "8h": 28800, "1d": 86400, "7d": 604800}
 NO_FORM = Form([])
 
@@ -116,11 +126,11 @@ def new_vm(form: Form) -> VmCreate:
 
 
 def _size(form: Form) -> dict[str, object]:
-    """Raises InvalidInput."""
+    """Raises BadField."""
     try:
         return {"memory": form["memory"], "vcpus": int(form["vcpus"] or "1")}
     except ValueError:
-        raise InvalidInput("vcpus: not a whole number", hint="like 2") from None
+        raise BadField("vcpus: not a whole number", hint="like 2", field="vcpus") from None
 
 
 async def _create(to: Aim, form: Form) -> Task:
@@ -232,6 +242,18 @@ BUTTONS: tuple[Button, ...] = (
            _is_host(lambda h: h.state == "member"),
            lambda name, f: f"outlast host power-off {name}", plain("power_off"),
            "Power off {name}?", "bad"),
+    Button("host", "power-on", "power-on", "Wake", "bolt", DIRECT,
+           _is_host(lambda h: h.state in AWAY and bool(h.macs)),
+           lambda name, f: f"outlast host power-on {name}", plain("power_on")),
+    Button("host", "confirm-off", "confirm-off", "It is off", "plug-off", TYPE,
+           _is_host(lambda h: h.state in ("silent", "unreadable")),
+           lambda name, f: f"outlast host confirm-off {name}"
+           + (f" --why {shlex.quote(f['why'])}" if f["why"] else ""),
+           _with("confirm_off", lambda f: {"why": f["why"]}), "{name} is off for certain?", "bad"),
+    Button("host", "remove", "host-remove", "Remove from the pool", "trash", TYPE,
+           _is_host(lambda h: h.state in AWAY),
+           lambda name, f: f"outlast host remove {name}", plain("remove_host"),
+           "Remove {name} from the pool for good?", "bad"),
     Button("pool", "new-vm", "create", "New VM", "plus", ASK,
            _is_pool(lambda p: not p.stale), _create_command,
            _create, "New VM",

@@ -90,7 +90,7 @@ async def parts(view: View, kind: str, name: str, chosen: str) -> dict[str, Any]
     found = await points(view.manager, pool_id, part, name, level, from_s, now_s)
     events = await view.manager.repository.read(
         lambda c: records.events_since(
-            c, pool_id, MARKED, from_s, vm=name if kind == "vm" else "", limit=MARKS_READ
+            c, [pool_id], MARKED, from_s, vm=name if kind == "vm" else "", limit=MARKS_READ
         )
     )
     frame = Frame(from_s, now_s, level.step_s, tuple(_moments(events, kind, name)))

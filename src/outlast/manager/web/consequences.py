@@ -13,17 +13,18 @@ from outlast.manager.ports import PoolEntry
 from outlast.manager.web import edits
 from outlast.manager.web.buttons import SPANS, Button
 from outlast.manager.web.edits import Thing
-from outlast.manager.web.equipment_buttons import CARDS, values_of
+from outlast.manager.web.equipment_buttons import CARDS, values_of, wished_vms
+from outlast.manager.web.forms import Form
 from outlast.manager.web.gate import View
 from outlast.placement.choose import Answer
 from outlast.placement.plan import Plan
 from outlast.readiness import emptying
 from outlast.readiness.drills import Rehearsal
-from outlast.wire.equipment import NetworkInfo, StorageInfo
+from outlast.wire.equipment import NetworkInfo, OrphanInfo, StorageInfo
 from outlast.wire.images import ImageInfo
 from outlast.wire.shapes import HostStatus, VmStatus
 from outlast.wire.templates import TemplateInfo
-from outlast.words import plural
+from outlast.words import listed, plural
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,22 @@ class Foreseen:
     # which the form has: "" | why-for | why | back | to | disks | drill | new-vm | edit
     fields: str = ""
     spans: tuple[str, ...] = field(default=tuple(SPANS))
+
+
+async def preview(view: View, button: Button, form: Form) -> str:
+    """Where new VMs would start as things are; "" for other wishes, and before enough is said."""
+    if button.verb not in ("deploy", "new-vm") or not form["name"]:
+        return ""
+    try:
+        vms = wished_vms(form)
+        found = await view.room.foresight.in_turn(view.caller.pool_id, vms)
+    except OutlastError:
+        return ""  # what is wrong with the form is told when it is sent
+    places = [host for host in found if host]
+    if len(vms) == 1:
+        return f"It would start on {places[0]}." if places else "No host has room for it now."
+    said = f"{len(places)} of {len(vms)} would find a place now"
+    return f"{said}, the first on {places[0]}." if places else f"{said}."
 
 
 USED = (NetworkInfo, StorageInfo, TemplateInfo)
@@ -73,6 +90,11 @@ def _equipment(verb: str, thing: Thing) -> Foreseen:
         lines: tuple[str, ...] = CHANGES if isinstance(thing, NetworkInfo) else ()
         lines = COPIES if isinstance(thing, VmStatus) else lines
         return Foreseen(lines, steady=steady)
+    if isinstance(thing, OrphanInfo):
+        lines = (f"{thing.path} is deleted, with all that is on it; nothing brings it back.",
+                 "No VM of this pool names it. Whether somebody keeps it for another use, no "
+                 "machine can know.")  # fmt: skip
+        return Foreseen(lines, steady=(thing.path, str(thing.size_bytes)))
     using = ", ".join(thing.vms[:8]) if isinstance(thing, USED) else ""
     if isinstance(thing, NetworkInfo):
         warning = f"these VMs are on it: {using}" if using else ""
@@ -146,6 +168,10 @@ async def _host(view: View, verb: str, host: HostStatus, entry: PoolEntry) -> Fo
         return await _maintain(view, host, entry)
     if verb == "drill":
         return await _drill(view, host, entry)
+    if verb == "confirm-off":
+        return _confirmed(host, here)
+    if verb == "remove":
+        return _removed(host, here)
     if verb == "resume":
         away = [v.name for v in entry.status.vms if v.away_from == host.name]
         lines = (f"{host.name} takes VMs again.",
@@ -161,6 +187,28 @@ async def _host(view: View, verb: str, host: HostStatus, entry: PoolEntry) -> Fo
         "To move them while they run, take it into maintenance first." if here else "",
     )  # fmt: skip
     return Foreseen(tuple(filter(None, said)), steady=(host.name, *down))
+
+
+def _confirmed(host: HostStatus, here: list[VmStatus]) -> Foreseen:
+    names = [vm.name for vm in here]
+    held = listed(names, 8) if names else "no VM"
+    lines = (
+        f"{host.sentence}. It holds {held}.",
+        "What it ran starts elsewhere within seconds; nobody waits any longer for proof.",
+        "A host that is heard or writes is refused; one that writes again takes your word back.",
+    )  # fmt: skip
+    warning = (f"if {host.name} still runs and only its network and storage are gone, its VMs run "
+               "twice and spoil their disks. Say it only of a machine without power")  # fmt: skip
+    return Foreseen(lines, warning, (host.name, *names), fields="why")
+
+
+def _removed(host: HostStatus, here: list[VmStatus]) -> Foreseen:
+    lines = (
+        f"The pool forgets {host.name}; another machine may join with its name.",
+        f"Its certificates are good until 'outlast pool revoke {host.name} --pool DIR'.",
+    )  # fmt: skip
+    warning = f"it still holds {listed([vm.name for vm in here], 8)}" if here else ""
+    return Foreseen(lines, warning, (host.name, warning))
 
 
 async def _maintain(view: View, host: HostStatus, entry: PoolEntry) -> Foreseen:

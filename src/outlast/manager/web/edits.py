@@ -18,13 +18,14 @@ from outlast.errors import InvalidInput
 from outlast.manager.ports import PoolEntry
 from outlast.manager.web.forms import Form
 from outlast.settings import PRESETS, S
-from outlast.wire.equipment import NetworkInfo, StorageInfo
+from outlast.wire.equipment import NetworkInfo, OrphanInfo, StorageInfo
 from outlast.wire.images import ImageInfo
 from outlast.wire.shapes import BadField, HostStatus, PoolChange, VmChange, VmStatus, make
 from outlast.wire.sizes import MIB, size_text
 from outlast.wire.templates import TemplateInfo
 
-Listed = NetworkInfo | StorageInfo | ImageInfo | TemplateInfo  # things without pages of their own
+# things without pages of their own
+Listed = NetworkInfo | StorageInfo | ImageInfo | TemplateInfo | OrphanInfo
 Thing = PoolEntry | HostStatus | VmStatus | Listed
 
 

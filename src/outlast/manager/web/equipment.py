@@ -14,9 +14,9 @@ from outlast.errors import Refused
 from outlast.manager import jobs
 from outlast.manager.ports import PoolEntry, Task
 from outlast.manager.web.gate import View, page
-from outlast.manager.web.render import fragment, pool_path, redirect
+from outlast.manager.web.render import drawn, fragment, html, pool_path, redirect
 from outlast.manager.web.render import page as whole
-from outlast.manager.web.stock import IMAGES, NETWORKS, STORAGE, Said
+from outlast.manager.web.stock import IMAGES, NETWORKS, ORPHANS, STORAGE, Said
 from outlast.manager.web.wishes import dialogs_for
 
 router = APIRouter()
@@ -55,6 +55,19 @@ async def _one(view: View, what: str) -> Response:
         **parts(view, entry.id, what, said),
     }  # fmt: skip
     return whole(view, "equipment.html", live=f"stock={entry.id}/{what}", **values)
+
+
+@router.get("/pools/{pool}/orphans")
+async def orphans(pool: str, view: Annotated[View, page("see")]) -> Response:
+    """Disks that no VM names: the storage page asks for them once it is there."""
+    pool_id = view.caller.pool_id
+    said = await view.room.stock.now(pool_id, ORPHANS)
+    rows = [(one, dialogs_for(view, "orphan", pool_id, one.name, one))
+            for one in said.parts.get(ORPHANS, ())]  # fmt: skip
+    made = fragment("_orphans.html", rows=rows, error=said.error, pool_id=pool_id, csrf=view.csrf)
+    if view.partial:
+        return html(made)
+    return whole(view, "plain.html", title="Disks that no VM names", body=drawn(made))
 
 
 @router.get("/pools/{pool}/images/upload")

@@ -5,23 +5,27 @@ from __future__ import annotations
 import asyncio
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 
 from outlast.errors import InvalidInput, OutlastError, PoolTrouble
+from outlast.images.series import counted, series
 from outlast.manager.ports import PoolEntry, Task
 from outlast.manager.web import edits
 from outlast.manager.web.buttons import ASK, TYPE, Aim, Button, plain
 from outlast.manager.web.edits import Field
 from outlast.manager.web.forms import Form
+from outlast.placement.picture import Vm
 from outlast.wire.equipment import (
     NetworkChange,
     NetworkInfo,
     NetworkWish,
+    OrphanInfo,
     StorageInfo,
     StorageWish,
 )
 from outlast.wire.images import ImageImport, ImageInfo
 from outlast.wire.shapes import VmStatus, make
-from outlast.wire.sizes import MIB, size_text
+from outlast.wire.sizes import MIB, parse_size, size_text
 from outlast.wire.templates import TemplateDeploy, TemplateInfo, TemplateOfVm, TemplateWish
 
 SERIES_MAX, AT_ONCE = 50, 4
@@ -58,7 +62,7 @@ SIZES = (
 NOTE = Field("note", "What people should know of it", "--note")
 TEMPLATE = (NAME, *SIZES, NOTE)
 DEPLOY = (
-    Field("name", "Name", "", required=True, hint="with a number behind it when there are several"),
+    Field("name", "Name", "", required=True, hint="or a series: web-[01-20]"),
     Field("count", "How many", "--count", edits.as_number, initial="1"),
     *SIZES,
     Field("user", "User", "--user", hint="made with the key, and sudo; nothing: the image's own"),
@@ -142,11 +146,20 @@ def _size(form: Form) -> dict[str, object]:
 
 def _names(form: Form) -> list[str]:
     """Raises InvalidInput."""
-    count = edits.as_number("count", form["count"] or "1")
-    if not isinstance(count, int) or not 1 <= count <= SERIES_MAX:
+    count = int(str(edits.as_number("count", form["count"] or "1")))
+    names = series(form["name"]) if count == 1 else []
+    if not 1 <= max(count, len(names)) <= SERIES_MAX:
         raise InvalidInput(f"between 1 and {SERIES_MAX} at once", hint="more: the command line")
-    name = form["name"]
-    return [name] if count == 1 else [f"{name}-{number}" for number in range(1, count + 1)]
+    return names or counted(form["name"], count)
+
+
+def wished_vms(form: Form) -> list[Vm]:
+    """The VMs that a form would make, as placement sees them. Raises InvalidInput."""
+    memory_mib = -(-parse_size(form["memory"]) // MIB)
+    vcpus = edits.as_number("vcpus", form["vcpus"] or "1")
+    networks = (form["networks"] or form["network"]).split()
+    one = Vm("", memory_mib, int(str(vcpus)), networks=tuple(networks))
+    return [replace(one, name=name) for name in _names(form)]
 
 
 async def _deploy(to: Aim, form: Form) -> Task:
@@ -243,6 +256,9 @@ EQUIPMENT = (
            lambda thing: isinstance(thing, StorageInfo) and not thing.own,
            _command("storage remove"), plain("remove_storage"), "Take {name} from the pool?",
            "bad"),
+    Button("orphan", "remove", "pool-set", "Delete", "trash", TYPE, _is(OrphanInfo),
+           lambda name, f: f"outlast storage orphans --remove {shlex.quote(name)}",
+           plain("remove_orphan"), "Delete the disk {name}?", "bad"),
     Button("images", "import", "images", "Import an image", "plus", ASK, _alive, _import_command,
            _import, "Import an image", fields=IMPORT, main=True),
     Button("image", "template", "images", "Make a template", "plus", ASK, _is(ImageInfo),

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from outlast.manager.service import Manager
-from outlast.placement.choose import Answer, best
+from outlast.placement.choose import Answer, best, in_turn
 from outlast.placement.evacuate import evacuate, meanwhile
-from outlast.placement.picture import Picture
+from outlast.placement.picture import HostState, Picture, Vm
 from outlast.placement.plan import Plan
 from outlast.placement.snapshot import read
-from outlast.placement.spare import Failure, Verdict, every, what_if
+from outlast.placement.spare import Failure, Verdict, any_of, every, what_if
 from outlast.readiness.drills import (
     HOST_KINDS,
     Rehearsal,
@@ -88,6 +89,14 @@ class Foresight:
         """All of these hosts die at once. Raises NotFound, InvalidInput, Unreachable."""
         return await self._count(pool_id, lambda p: what_if(p, hosts))
 
+    async def any_of(self, pool_id: str, count: int) -> list[Failure]:
+        """Every choice of so many hosts. Raises InvalidInput, Unreachable."""
+        return await self._count(pool_id, lambda p: any_of(p, count))
+
+    async def load_after(self, pool_id: str, found: Failure) -> list[tuple[str, float]]:
+        """(host, share of its memory that VMs have) after that failure, the fullest first."""
+        return await self._count(pool_id, lambda p: _load_after(p, found))
+
     async def drill(self, pool_id: str, host: str, kind: str) -> Rehearsal:
         """The course of one host's failure, with times. Raises NotFound, InvalidInput, ...
 
@@ -131,6 +140,10 @@ class Foresight:
         """Each host for this VM: its score, or the rule that rejects it."""
         return await self._count(pool_id, lambda p: best(p, p.vm(vm)))
 
+    async def in_turn(self, pool_id: str, vms: Sequence[Vm]) -> list[str]:
+        """Where each of these new VMs would start, one after the other; "" = nowhere."""
+        return await self._count(pool_id, lambda p: in_turn(p, vms))
+
     async def _count(self, pool_id: str, question: Callable[[Picture], T]) -> T:
         picture = await self.picture(pool_id)
         return await asyncio.to_thread(question, picture)
@@ -140,3 +153,16 @@ def _spare(picture: Picture) -> Spare:
     found = every(picture)
     lost = tuple(f for f in found.values() if not f.survived)
     return Spare(not lost and len(found) > 1, len(found), lost)
+
+
+def _load_after(picture: Picture, found: Failure) -> list[tuple[str, float]]:
+    moved = {one.vm: one.target for one in found.restarts}
+    used: Counter[str] = Counter()
+    for vm in picture.vms:
+        used[moved.get(vm.name, vm.host)] += vm.memory_mib
+    shares = [
+        (h.name, (used[h.name] + h.reserved_mib) / h.memory_mib)
+        for h in picture.hosts
+        if h.name not in found.hosts and h.state is not HostState.DOWN and h.memory_mib
+    ]
+    return sorted(shares, key=lambda one: (-one[1], one[0]))

@@ -9,8 +9,11 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
+import csv
+import io
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -24,23 +27,32 @@ from outlast.manager.tones import tone
 from outlast.manager.web.gate import View, page
 from outlast.manager.web.render import TEMPLATES, drawn, fragment
 from outlast.manager.web.render import page as whole
-from outlast.manager.web.stories import lanes_of, stories
+from outlast.manager.web.stories import DEATHS, lanes_of, stories
 from outlast.manager.web.wishes import words
 
 router = APIRouter()
 Text = Annotated[str, Query(max_length=200)]
 Cursor = Annotated[str, Query(max_length=2000)]
 SPANS_S = {"15m": 900, "1h": 3600, "6h": 21600, "1d": 86400, "7d": 604800}
+KINDS = {
+    "a host was out": DEATHS, "a VM was started again": ("vm-starts",),
+    "a VM had no place": ("no-room", "start-failed", "held-down"),
+    "a link or the storage failed": ("link-down", "storage-sick", "beats-lost", "cut-off-stays"),
+    "it was planned": ("maintenance", "move-begins", "balancing", "drill-begins"),
+}  # fmt: skip
 READ_MAX, LINES = 500, 50
+RECENT_S, RECENT_MAX = 86400, 8
+EXPORT_MAX = 100_000
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @router.get("/failovers")
 async def failovers(
     view: Annotated[View, page()], pool: Text = "", host: Text = "", vm: Text = "",
-    span: Text = "1h", cursor: Cursor = "",
+    span: Text = "1h", kind: Text = "", cursor: Cursor = "",
 ) -> Response:  # fmt: skip
     """What happened: drawn along time for one pool, and step by step for all."""
-    looked = {"pool": pool, "host": host, "vm": vm, "span": span}
+    looked = {"pool": pool, "host": host, "vm": vm, "span": span, "kind": kind}
     values = await _happened(view, looked, cursor)
     return whole(view, "failovers.html", live=_live("failovers", looked, cursor), **values)
 
@@ -75,14 +87,35 @@ async def _happened(view: View, looked: Mapping[str, str], cursor: str = "") -> 
         mine = [r for r in rows if r.pool_id == shown.id]
         now_s = time.time()
         picture = drawn(lanes_of(shown.id, names, mine, now_s - length, now_s))
-    told = stories(rows)
+    kind = looked.get("kind", "")
+    told = [s for s in stories(rows) if kind not in KINDS or s.has(KINDS[kind])]
     return {
-        "stories": told, "first": next((s for s in told if len(s.events) > 1), None),
+        "kind": kind, "kinds": KINDS, "stories": told,
+        "first": next((s for s in told if len(s.events) > 1), None),
         "total": total, "known": known, "entry": entry, "drawn": shown,
         "picture": picture, "span": span if span in SPANS_S else "1h", "spans": tuple(SPANS_S),
         "host": host, "vm": vm, "more": more, "tone": tone,
         "names": {e.id: e.name for e in known},
     }  # fmt: skip
+
+
+# ---- for the overview
+
+
+async def recent(view: View) -> dict[str, Any]:
+    """The stories of the last day in pools that the viewer sees as a whole, newest first."""
+    known = [e for e in view.manager.reads.pools() if view.scope.sees_pool(e.id)]
+    seen = [e.id for e in known]
+    rows, _ = await view.manager.repository.read(
+        lambda c: records.list_events(c, pools_seen=seen, limit=READ_MAX)
+    )
+    since_s = time.time() - RECENT_S
+    told = stories([r for r in rows if r.wall_s >= since_s])
+    return {"recent": told[:RECENT_MAX], "names": {e.id: e.name for e in known}}
+
+
+async def recent_fragment(view: View, looked: Mapping[str, str]) -> dict[str, str]:
+    return {"recent": fragment("_recent.html", **(await recent(view)))}
 
 
 # ---- tasks
@@ -114,6 +147,33 @@ async def audit(
     looked = {"who": who, "action": action, "object": object}
     values = await _done(view, looked, cursor)
     return whole(view, "audit.html", live=_live("audit", looked, cursor), **values)
+
+
+@router.get("/audit/export")
+async def audit_export(
+    view: Annotated[View, page("audit")], who: Text = "", action: Text = "", object: Text = "",
+) -> Response:  # fmt: skip
+    """The newest lines that fit, as CSV; all there is, up to EXPORT_MAX."""
+    rows, _ = await view.manager.repository.read(
+        lambda c: records.list_audit(c, who=who, action=action, object_=object, limit=EXPORT_MAX)
+    )
+    text = await asyncio.to_thread(_csv, rows)
+    headers = {"Content-Disposition": 'attachment; filename="audit.csv"',
+               "Cache-Control": "no-store"}  # fmt: skip
+    return Response(text, 200, headers, "text/csv; charset=utf-8")
+
+
+def _csv(rows: Sequence[records.AuditRow]) -> str:
+    """Cells that a spreadsheet would take for a formula begin with an apostrophe."""
+    out = io.StringIO()
+    lines = csv.writer(out)
+    names = records.AuditRow.__slots__
+    lines.writerow(["at", *names])
+    for row in rows:
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(row.wall_s))
+        cells = [at, *(getattr(row, name) for name in names)]
+        lines.writerow([f"'{c}" if str(c)[:1] in FORMULA else c for c in cells])
+    return out.getvalue()
 
 
 async def audit_fragment(view: View, looked: Mapping[str, str]) -> dict[str, str]:

@@ -31,15 +31,19 @@ from outlast.manager.hub import RESET, Batch
 from outlast.manager.ports import COOKIE, Person
 from outlast.manager.web.equipment import TITLES, stock_fragment
 from outlast.manager.web.gate import View, page
+from outlast.manager.web.hosts import hosts_fragment
+from outlast.manager.web.incidents import incident_fragment
 from outlast.manager.web.journal import (
     audit_fragment,
     failovers_fragment,
+    recent_fragment,
     tasks_fragment,
     visible_tasks,
 )
 from outlast.manager.web.people import users_fragment
 from outlast.manager.web.pools import head_fragment, host_parts, pool_fragments, rows_fragment
 from outlast.manager.web.render import fragment, partial, vm_id
+from outlast.manager.web.settings import settings_fragment
 from outlast.manager.web.vms import moved_fragment, row_fragment, vm_parts
 
 router = APIRouter()
@@ -52,17 +56,24 @@ Text = Annotated[str, Query(max_length=200)]
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A page of what is written in the database."""
+    """A page by its address: of what is in the database, or of all pools."""
 
     action: str  # the right for it; "" = whoever is signed in
-    kind: str  # of the change that new lines are
+    kinds: frozenset[str]  # of the changes that it shows
     make: Callable[[View, Mapping[str, str]], Awaitable[dict[str, str]]]
+    gauges: bool = False
 
 
+HISTORY = ("failovers", "incident", "recent")
+AUDIT = frozenset({"audit"})
 WRITTEN = {
-    "failovers": Written("", "events", failovers_fragment),
-    "audit": Written("audit", "audit", audit_fragment),
-    "users": Written("people", "audit", users_fragment),  # whatever changes users is in the audit
+    "recent": Written("", frozenset({"events"}), recent_fragment),
+    "failovers": Written("", frozenset({"events"}), failovers_fragment),
+    "audit": Written("audit", AUDIT, audit_fragment),
+    "users": Written("people", AUDIT, users_fragment),  # whatever changes users is in the audit
+    "incident": Written("", frozenset({"events", "host"}), incident_fragment, gauges=True),
+    "settings": Written("settings", AUDIT, settings_fragment, gauges=True),
+    "hosts": Written("", frozenset({"pool", "host"}), hosts_fragment, gauges=True),
 }
 
 
@@ -82,12 +93,15 @@ class Watch:
 
     @property
     def gauges(self) -> bool:
-        return bool(self.pool or self.host[1] or self.list_[1] or self.stock[1])
+        own = bool(self.page[0]) and WRITTEN[self.page[0]].gauges
+        return own or bool(self.pool or self.host[1] or self.list_[1] or self.stock[1])
 
     def trembling(self) -> set[tuple[str, str, str]]:
         """What changes without anything having happened."""
         if not self.gauges:
             return set()
+        if self.page[0]:
+            return {("page", *self.page)}
         if self.list_[1]:
             return {("moved", *self.list_)}
         if self.stock[1]:
@@ -112,7 +126,7 @@ class Watch:
             pool_id, name, kind = change.pool_id, change.name, change.kind
             if kind == RESET:
                 return self.all()
-            if self.page[0] and kind == WRITTEN[self.page[0]].kind:
+            if self.page[0] and kind in WRITTEN[self.page[0]].kinds:
                 found.add(("page", *self.page))
             if kind == "task":
                 found |= {("count", "", "")} | ({("tasks", "", "")} if self.tasks else set())
@@ -220,7 +234,7 @@ async def stream(view: View, watch: Watch, since: int, *, behind: bool) -> Async
                 if batch is None:
                     return
                 todo = watch.touched(batch)
-                if watch.page[0] == "failovers":
+                if watch.page[0] in HISTORY:
                     for pool_id in {change.pool_id for change in batch.changes}:
                         view.room.catch_up(pool_id)
                 following = asyncio.ensure_future(anext(batches, None))

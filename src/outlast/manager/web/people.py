@@ -141,6 +141,14 @@ async def remove_token(token: str, view: Annotated[View, page()]) -> Response:
     return redirect("/me", view)
 
 
+@router.post("/me/sessions/{session}/end")
+async def end_session(session: str, view: Annotated[View, page()]) -> Response:
+    """One of your own: a browser that you left somewhere."""
+    people, caller = view.manager.people, view.caller
+    await people.end_session(owner_of(caller), session, view.who, caller.address)
+    return redirect("/me", view)
+
+
 @router.post("/me/password")
 async def password(view: Annotated[View, page()]) -> Response:
     """Your own; all your sessions end."""

@@ -16,6 +16,7 @@ from outlast.manager.repository import records
 from outlast.manager.web import charts, health
 from outlast.manager.web.charts import Range
 from outlast.manager.web.gate import View, page
+from outlast.manager.web.journal import recent
 from outlast.manager.web.moments import drawn_traces
 from outlast.manager.web.pictures.matrix import (
     HEARD,
@@ -32,11 +33,13 @@ from outlast.manager.web.render import drawn, fragment, html
 from outlast.manager.web.render import page as whole
 from outlast.manager.web.room import Room, storage_tick
 from outlast.manager.web.wishes import dialogs_for
+from outlast.placement.spare import Failure, any_sentence
 from outlast.readiness.drills import HOST_KINDS
 from outlast.wire.shapes import HostStatus
 
 router = APIRouter()
 EVENTS = 12
+ANY_MAX = 3
 Word = Annotated[str, Query(max_length=200)]
 
 
@@ -48,7 +51,8 @@ async def overview(view: Annotated[View, page()], problems: bool = False) -> Res
     """One row a pool, worst first; above them what needs somebody."""
     rows = pool_rows(view)
     values: dict[str, Any] = {"rows": rows, "problems": problems, "commands": ADD_A_POOL}
-    return whole(view, "pools.html", live="pools=1", **values)
+    values |= await recent(view)
+    return whole(view, "pools.html", live="pools=1&page=recent", **values)
 
 
 ADD_A_POOL = (
@@ -126,26 +130,39 @@ def _listener(entry: PoolEntry, host: HostStatus) -> Listener:
 @router.get("/pools/{pool}/what-if")
 async def what_if(
     pool: str, view: Annotated[View, page("see")], fail: Annotated[list[str], Query()] = [],  # noqa: B006
-    kind: Word = "power",
+    kind: Word = "power", any_: Annotated[int, Query(alias="any", ge=0, le=ANY_MAX)] = 0,
 ) -> Response:  # fmt: skip
-    """Who restarts where, and who does not, should these hosts die now; of one, its course too."""
+    """Who restarts where, and who does not, should these hosts die now; of one, its course too.
+
+    any: every choice of so many hosts instead.
+    """
     entry = view.manager.reads.pool(view.caller.pool_id)
     found, drill, trouble, chosen = None, None, None, [f for f in fail[:64] if f]
+    load: list[tuple[str, float]] = []
+    choices: list[Failure] = []
     kind = kind if kind in HOST_KINDS else "power"
     try:
-        if len(chosen) == 1:
+        if any_:
+            choices = await view.room.foresight.any_of(entry.id, any_)
+        elif len(chosen) == 1:
             drill = await view.room.foresight.drill(entry.id, chosen[0], kind)
             found = drill.failure
         elif chosen:
             found = await view.room.foresight.failure(entry.id, chosen)
+        if found is not None:
+            load = await view.room.foresight.load_after(entry.id, found)
     except OutlastError as error:
         trouble = error
     command = "outlast pool what-if --fail " + (",".join(chosen) or "HOST[,HOST]")
-    if len(chosen) == 1:
+    if any_:
+        command = f"outlast pool what-if --any {any_}"
+    elif len(chosen) == 1:
         command = f"outlast drill --host {chosen[0]} --kind {kind} --dry-run"
     values: dict[str, Any] = {
         "entry": entry, "found": found, "drill": drill, "trouble": trouble, "chosen": chosen,
-        "kind": kind, "kinds": HOST_KINDS,
+        "kind": kind, "kinds": HOST_KINDS, "load": load, "any": any_, "any_max": ANY_MAX,
+        "lost": [one for one in choices if not one.survived],
+        "sentence": any_sentence(choices, any_) if choices else "",
     }  # fmt: skip
     if view.partial == "answer":
         return html(fragment("_what_if.html", command=command, **values))

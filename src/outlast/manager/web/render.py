@@ -124,7 +124,7 @@ def _failure(request: Request, error: Exception, answer: Response) -> Response:
         here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         at = "/sign-in?" + urlencode({"next": here}) if request.method == "GET" else "/sign-in"
         if scripted:
-            return Response(status_code=401, headers={"HX-Redirect": "/sign-in"})
+            return html("", 401, HX_Reswap="none")  # the page offers to sign in, and stays
         return redirect(at)
     if not isinstance(error, OutlastError):
         error = _named(answer)
@@ -214,6 +214,10 @@ def host_path(pool_id: str, name: str) -> str:
     return f"/pools/{quote(pool_id)}/hosts/{quote(name, safe='')}"
 
 
+def incident_path(pool_id: str, event_id: int) -> str:
+    return f"/pools/{quote(pool_id, safe='')}/incidents/{event_id}"
+
+
 def moment_path(pool_id: str, event_id: int) -> str:
     return f"/pools/{quote(pool_id)}/moments/{event_id}"
 
@@ -234,8 +238,8 @@ def _environment() -> Environment:
     )  # fmt: skip
     made.globals |= {
         "icon": icon, "asset": address, "pool_path": pool_path, "vm_path": vm_path,
-        "host_path": host_path, "moment_path": moment_path, "vm_id": vm_id, "host_id": host_id,
-        "health": health, "plural": plural,
+        "host_path": host_path, "moment_path": moment_path, "incident_path": incident_path,
+        "vm_id": vm_id, "host_id": host_id, "health": health, "plural": plural,
     }  # fmt: skip
     made.filters |= {"ago": ago, "clock": clock, "size": size, "room": room, "cap": cap,
                      "span": ago_text}  # fmt: skip

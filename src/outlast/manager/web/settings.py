@@ -1,13 +1,15 @@
 """The manager's own settings: what is set and where, what may be changed here, does it work.
 
 Rules: everything goes through the API's own functions. What was tried is told on the page that
-answers; a webhook's secret is on the page that answers its making, and nowhere else.
+answers; a webhook's secret is on the page that answers its making, and nowhere else. What changes
+by itself (deliveries, managers, agents) is live, and nobody types in it.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
@@ -21,8 +23,8 @@ from outlast.manager.repository import hooks, records
 from outlast.manager.repository.store import HEAD
 from outlast.manager.web.forms import Form, form_of
 from outlast.manager.web.gate import View, page
+from outlast.manager.web.render import fragment, redirect
 from outlast.manager.web.render import page as whole
-from outlast.manager.web.render import redirect
 
 router = APIRouter()
 EMPTY = Form([])
@@ -39,19 +41,33 @@ async def _settings(
     form: Form = EMPTY,
 ) -> Response:  # fmt: skip
     manager = view.manager
-    found = {one.name: one for one in await setup.settings(manager.repository, manager.config)}
-    values: dict[str, Any] = {
-        "settings": found, "days": [found[name] for name in DAYS],
-        "certificates": await setup.certificates(manager),
-        "managers": await manager.repository.read(records.all_managers),
-        "mine": manager.tasks.manager, "leads": manager.leader.leads,
-        "schema": HEAD,
-        "version": __version__, "versions": _versions(view), "now_s": time.time(),
-        "hooks": await _hooks(view), "looks": manager.directory and manager.directory.looks,
-        "sqlite": not manager.repository.shared,
+    values: dict[str, Any] = await _now(view) | {
         "error": error, "told": told, "secret": secret, "form": form,
+        "certificates": await setup.certificates(manager), "now_s": time.time(),
+        "looks": manager.directory and manager.directory.looks,
     }  # fmt: skip
-    return whole(view, "settings.html", at=error.status if error else 200, **values)
+    values["days"] = [values["settings"][name] for name in DAYS]
+    return whole(
+        view, "settings.html", at=error.status if error else 200, live="page=settings", **values
+    )
+
+
+async def settings_fragment(view: View, looked: Mapping[str, str]) -> dict[str, str]:
+    """What changes by itself; nobody types in it."""
+    values = await _now(view) | {"view": view}
+    return {"hooks": fragment("_hooks.html", **values),
+            "managers": fragment("_managers.html", **values)}  # fmt: skip
+
+
+async def _now(view: View) -> dict[str, Any]:
+    manager = view.manager
+    found = {one.name: one for one in await setup.settings(manager.repository, manager.config)}
+    return {
+        "settings": found, "managers": await manager.repository.read(records.all_managers),
+        "mine": manager.tasks.manager, "leads": manager.leader.leads, "schema": HEAD,
+        "version": __version__, "versions": _versions(view), "hooks": await _hooks(view),
+        "sqlite": not manager.repository.shared,
+    }  # fmt: skip
 
 
 async def _hooks(view: View) -> list[tuple[hooks.Hook, list[hooks.Delivery]]]:

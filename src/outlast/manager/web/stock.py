@@ -20,8 +20,9 @@ from outlast.manager.ports import Reads
 
 log = logging.getLogger("outlast.manager.web")
 
-NETWORKS, STORAGE, IMAGES = "networks", "storage", "images"
-EVERY_S = {NETWORKS: 4.0, STORAGE: 4.0, IMAGES: 15.0}  # images: every disk of the pool is looked at
+NETWORKS, STORAGE, IMAGES, ORPHANS = "networks", "storage", "images", "orphans"
+# for images and orphans every disk of the pool is looked at
+EVERY_S = {NETWORKS: 4.0, STORAGE: 4.0, IMAGES: 15.0, ORPHANS: 30.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ class Stock:
     async def _parts(self, pool_id: str, what: str) -> dict[str, list[Any]]:
         asks: dict[str, Callable[[str], Awaitable[list[Any]]]] = {
             NETWORKS: self._reads.networks, STORAGE: self._reads.storage,
-            IMAGES: self._reads.images,
+            IMAGES: self._reads.images, ORPHANS: self._reads.orphans,
         }  # fmt: skip
         parts = {what: await asks[what](pool_id)}
         if what == IMAGES:

@@ -6,7 +6,7 @@ nothing is guessed from times but which steps stand together.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from outlast.manager.repository.records import EventRow
@@ -16,6 +16,7 @@ from outlast.manager.web.render import moment_path
 
 QUIET = ("lease-taken", "lease-freed", "order-given")  # not drawn: others say the same
 DOWN = {"host-silent", "host-off", "not-member", "host-leaves", "storage-sick"}
+DEATHS = ("host-silent", "host-off", "host-closed", "host-anew")  # a host's term is over
 UP = {"member", "in-service"}
 
 
@@ -30,6 +31,9 @@ class Story:
     def tone(self) -> str:
         found = {tone(e.code) for e in self.events}
         return next((t for t in ("bad", "warn", "ok") if t in found), "info")
+
+    def has(self, codes: Collection[str]) -> bool:
+        return any(e.code in codes for e in self.events)
 
     @property
     def title(self) -> str:

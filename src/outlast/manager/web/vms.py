@@ -9,6 +9,7 @@ Rules:
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -27,8 +28,10 @@ from outlast.manager.web.render import fragment, html, pool_path
 from outlast.manager.web.render import page as whole
 from outlast.manager.web.views import kept
 from outlast.manager.web.wishes import dialogs_for
+from outlast.wire.shapes import VmStatus
 
 router = APIRouter()
+SOFT = " (soft)"
 PROBLEMS = "down,waiting,unconfirmed,paused"
 COLUMNS = (
     ("name", "Name"), ("state", "State"), ("host", "Host"), ("pool", "Pool"), ("", "HA"),
@@ -108,12 +111,42 @@ async def one_vm(
     return whole(view, "vm.html", live=live, events=rows, **values)
 
 
+def few_hosts(vm: VmStatus, entry: PoolEntry) -> int | None:
+    """How many of the hosts that it may run on are up, when they are fewer than two."""
+    up = {h.name for h in entry.status.hosts if h.state == "member"} & set(vm.preferred)
+    return len(up) if vm.preferred and len(up) < 2 else None
+
+
+def groups_of(
+    vm: VmStatus, entry: PoolEntry, seen: Callable[[str], bool]
+) -> list[tuple[str, list[str], list[str]]]:
+    """Each group with the others in it, where they are, and those that lie against it now.
+
+    seen: may the viewer see that VM.
+    """
+    found = []
+    for group in vm.groups:
+        key = group.removesuffix(SOFT)
+        mates = [
+            v for v in entry.status.vms
+            if v.name != vm.name and key in (g.removesuffix(SOFT) for g in v.groups)
+            and seen(v.name)
+        ]  # fmt: skip
+        apart = key.startswith("apart")
+        against = [v.name for v in mates
+                   if v.host and vm.host and (v.host == vm.host) == apart]  # fmt: skip
+        found.append((group, [f"{v.name} on {v.host or 'no host'}" for v in mates], against))
+    return found
+
+
 def vm_parts(view: View, pool_id: str, name: str) -> dict[str, Any]:
     """What a VM's page and its stream show. Raises NotFound."""
     item, entry = view.manager.reads.vm(pool_id, name), view.manager.reads.pool(pool_id)
     return {
         "entry": entry, "item": item, "vm": item.vm, "pool": pool_path(entry),
         "buttons": dialogs_for(view, "vm", pool_id, name),
+        "few_hosts": few_hosts(item.vm, entry),
+        "groups": groups_of(item.vm, entry, lambda name: view.scope.sees_vm(pool_id, name)),
         "whole_pool": view.scope.sees_pool(pool_id),
         "tasks": [t for t in view.manager.acts.tasks()
                   if (t.pool_id, t.object) == (pool_id, name)][:5],
@@ -123,6 +156,17 @@ def vm_parts(view: View, pool_id: str, name: str) -> dict[str, Any]:
 @router.get("/pools/{pool}/vms/{vm}/why")
 async def why_vm(pool: str, vm: str, view: Annotated[View, page("see")]) -> Response:
     return await told_why(view, view.manager.reads.why(view.caller.pool_id, view.caller.vm))
+
+
+@router.get("/pools/{pool}/vms/{vm}/snapshots")
+async def snapshots(pool: str, vm: str, view: Annotated[View, page("see")]) -> Response:
+    """Of its disks; asks an agent."""
+    caller = view.caller
+    try:
+        found, error = await view.manager.reads.snapshots(caller.pool_id, caller.vm), None
+    except OutlastError as trouble:
+        found, error = [], trouble
+    return html(fragment("_snapshots.html", found=found, error=error, name=caller.vm))
 
 
 @router.get("/pools/{pool}/vms/{vm}/places")

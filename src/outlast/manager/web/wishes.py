@@ -18,7 +18,7 @@ from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Response
 
-from outlast.errors import Conflict, InvalidInput, NotFound, OutlastError, TimedOut, Unreachable
+from outlast.errors import Conflict, NotFound, OutlastError, TimedOut, Unreachable
 from outlast.manager.ports import Task
 from outlast.manager.web import consequences, edits
 from outlast.manager.web.buttons import (
@@ -41,7 +41,8 @@ from outlast.manager.web.render import (
     redirect,
     toast,
 )
-from outlast.manager.web.stock import IMAGES, NETWORKS, STORAGE
+from outlast.manager.web.stock import IMAGES, NETWORKS, ORPHANS, STORAGE
+from outlast.wire.shapes import BadField
 
 router = APIRouter()
 PLACES = {
@@ -50,11 +51,13 @@ PLACES = {
     "storages": "/pools/{pool}/storage", "storage": "/pools/{pool}/storage/{storage}",
     "images": "/pools/{pool}/images", "image": "/pools/{pool}/images/{image}",
     "template": "/pools/{pool}/templates/{template}",
+    "orphan": "/pools/{pool}/orphans/{orphan}",
 }  # fmt: skip
 # things without a page of their own: where they are listed, what the stock is asked, and its part
 LISTED = {
     "network": ("networks", NETWORKS, NETWORKS), "storage": ("storages", STORAGE, STORAGE),
     "image": ("images", IMAGES, IMAGES), "template": ("images", IMAGES, "templates"),
+    "orphan": ("storages", ORPHANS, ORPHANS),
 }  # fmt: skip
 ALL = (*BUTTONS, *EQUIPMENT)
 
@@ -173,7 +176,8 @@ async def _wish(view: View, button: Button) -> Response:
         if button.level in (ASK, TYPE) and not hmac.compare_digest(form["seen"], dialog.seen):
             raise Conflict("what would happen has changed meanwhile", hint="this is the new list")
         if dialog.typed and form["typed"] != dialog.name:
-            raise InvalidInput(f"type {dialog.name} to confirm", hint="exactly as it is written")
+            raise BadField(f"type {dialog.name} to confirm", hint="exactly as it is written",
+                           field="typed")  # fmt: skip
         aim = Aim(
             view.manager.acts, view.caller.pool_id, dialog.name, view.who, view.caller.address
         )
@@ -191,6 +195,8 @@ def _taken(view: View, button: Button, dialog: Dialog, task: Task, form: Form) -
     view.room.stock.forget(view.caller.pool_id)
     if (button.kind, button.verb) == ("vm", "delete"):
         to = "/vms"
+    elif (button.kind, button.verb) == ("host", "remove"):
+        to = _place("pool", view.caller.pool_id, "")
     elif button.verb == "new-vm":
         to = "/vms?" + urlencode({"search": form["name"]})
     if not view.scripted:
@@ -206,13 +212,17 @@ VERBS = {
     "stay": "Keeping", "delete": "Deleting", "create": "Creating", "ha": "Switching HA of",
     "pool-ha": "Switching HA of", "set": "Changing", "pool-set": "Changing",
     "maintain": "Emptying", "resume": "Taking back", "power-off": "Powering off",
+    "power-on": "Waking", "confirm-off": "Taking as off", "host-remove": "Removing",
     "drill": "Drilling", "network-create": "Making the network",
     "network-change": "Changing the network", "network-remove": "Removing the network",
     "storage-add": "Adding the storage", "storage-remove": "Taking away the storage",
     "image-import": "Importing the image", "give-up": "Breaking off the work on",
-    "image-remove": "Deleting the image", "template-create": "Making the template",
+    "orphan-remove": "Deleting the disk", "image-remove": "Deleting the image",
+    "template-create": "Making the template",
     "template-of-vm": "Making the template",
     "template-remove": "Deleting the template",
+    "snapshot": "Taking a snapshot of", "snapshot-revert": "Taking back the disks of",
+    "snapshot-remove": "Forgetting a snapshot of",
 }  # fmt: skip
 
 
@@ -235,7 +245,8 @@ def _route(button: Button) -> None:
         if view.partial == "cli":  # somebody fills the form: what would the command be now
             caller = view.caller
             name = caller.vm or caller.host or view.request.path_params.get(button.kind, "")
-            values = {"path": view.request.url.path, "command": button.command(name, given)}
+            values = {"path": view.request.url.path, "command": button.command(name, given),
+                      "preview": await consequences.preview(view, button, given)}  # fmt: skip
             return html(fragment("_cli.html", **values))
         return _shown(view, await _dialog(view, button, given, None))
 

@@ -30,7 +30,7 @@
   document.addEventListener("htmx:sse:after:connection", live);
   document.addEventListener("htmx:sse:after:message", live);
   document.addEventListener("htmx:sse:error", (event) => {
-    if (event.detail.status === 401) location.reload();
+    if (event.detail.status === 401) return ended();
     away();
   });
   document.addEventListener("htmx:sse:before:connection", (event) => {
@@ -39,9 +39,34 @@
   document.addEventListener("htmx:error", (event) => {
     if (!stream(event)) return;
     away();
-    const again = event.target.cloneNode(false);
-    setTimeout(() => { event.target.replaceWith(again); htmx.process(again); }, 2000);
+    setTimeout(() => anew(event.target), 2000);
   });
+  const anew = (line) => { const again = line.cloneNode(false); line.replaceWith(again); htmx.process(again); };
+
+  // ---- the session has ended: what is typed stays until somebody has signed in elsewhere
+  const ended = () => { if ($("ended") && !$("ended").open) $("ended").showModal(); };
+  document.addEventListener("htmx:response:error", (event) => {
+    if (event.detail.ctx.response.status === 401) ended();
+  });
+  const goOn = async () => {
+    const page = await fetch(location.href);
+    if (new URL(page.url).pathname.startsWith("/sign-in")) return;
+    const fresh = new DOMParser().parseFromString(await page.text(), "text/html");
+    const token = fresh.querySelector("input[name=csrf]")?.value;
+    for (const field of document.querySelectorAll("input[name=csrf]")) field.value = token;
+    $("ended").close();
+    for (const line of document.querySelectorAll(".o-stream")) anew(line);
+  };
+
+  // what is shown is old: no wish before somebody has seen how things are
+  const old = (event) => {
+    const asks = event.detail?.ctx ? event.detail.ctx.request.method === "POST" : event.target.method === "post";
+    if (!asks || !html.classList.contains("o-stale")) return;
+    event.preventDefault();
+    if (confirm("What you see is old. Load the page anew?")) location.reload();
+  };
+  document.addEventListener("htmx:before:request", old);
+  document.addEventListener("submit", (event) => { if (!event.target.hasAttribute("hx-post")) old(event); }, true);
 
   // ---- dialogs and toasts
   document.addEventListener("htmx:after:swap", () => {
@@ -55,8 +80,9 @@
   document.addEventListener("o-close-dialog", close);
   const onto = (event, selector) => event.target.closest?.(selector);
   document.addEventListener("click", (event) => {
-    if (event.target.id === "dialog") close();
-    if (onto(event, "[data-close]") && onto(event, "dialog")) { event.preventDefault(); close(); }
+    if (event.target.matches?.("dialog")) event.target.close();
+    if (onto(event, "[data-close]") && onto(event, "dialog")) { event.preventDefault(); onto(event, "dialog").close(); }
+    if (onto(event, "[data-go-on]")) goOn();
     onto(event, "[data-dismiss]")?.closest(".o-toast").remove();
     const copy = onto(event, "[data-copy]");
     if (copy) navigator.clipboard?.writeText(copy.dataset.copy).then(() => {
@@ -72,13 +98,13 @@
   }).observe(html, { childList: true, subtree: true });
 
   // ---- keyboard
-  const GOES = { p: "/", v: "/vms", f: "/failovers", t: "/tasks" };
+  const GOES = { p: "/", h: "/hosts", s: "/hosts", v: "/vms", f: "/failovers", t: "/tasks" };
   let went = 0;
   document.addEventListener("keydown", (event) => {
     const typing = onto(event, "input, select, textarea, dialog, .o-terminal");
     if ((event.key === "k" && (event.ctrlKey || event.metaKey)) || (event.key === "/" && !typing)) {
       event.preventDefault();
-      ($("vm-search") ?? $("global-search"))?.focus();
+      (document.querySelector("#main input[type=search]") ?? $("global-search"))?.focus();
     } else if (!typing && !event.ctrlKey && !event.altKey && !event.metaKey) {
       if (event.key === "g") went = Date.now();
       else if (GOES[event.key] && Date.now() - went < 1500) location.assign(GOES[event.key]);
@@ -86,7 +112,8 @@
         const rows = [...document.querySelectorAll("tbody th a")];
         const at = rows.indexOf(document.activeElement) + (event.key === "j" ? 1 : -1);
         rows[Math.max(0, Math.min(rows.length - 1, at))]?.focus();
-      }
+      } else if (event.key === "x") onto(event, "tr")?.querySelector("input[type=checkbox]")?.click();
+      else if (event.key === "?") $("keys")?.showModal();
     }
   });
 

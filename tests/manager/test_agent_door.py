@@ -1,0 +1,195 @@
+"""The agents' API through the manager: the same answers, with the manager's rights and audit."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+from calling import V, create, ended, wait
+from desk import Desk, Said
+from pretend import RealPool
+
+from outlast.manager.api.agent_door import DOOR, QUESTIONS, WISHES, router
+from outlast.manager.ports import Grant
+from outlast.manager.repository import records
+from outlast.wire.client import AgentClient
+from outlast.wire.disks import SnapshotDone
+from outlast.wire.shapes import HostWish, PoolStatus, PoolWish, VmDetail, VmStatus, VmWish
+
+# calls of the agents that the manager does not pass on, each with its reason
+KEPT = {
+    ("GET", "/v1/local"): "for other agents", ("GET", "/v1/moves/{}/way"): "for other agents",
+    ("GET", "/metrics"): "the manager has its own",
+    ("GET", "/v1/vms/{}/console"): "tickets and a web socket of the manager's own",
+    ("GET", "/v1/vms/{}/screen"): "the same",
+    ("POST", "/v1/hosts/{}/leave"): "done at the host",
+    ("POST", "/v1/pool/upgrade"): "the same",
+    ("POST", "/v1/vms/{}/backup"): "names a folder of a host",
+    ("DELETE", "/v1/vms/{}/backup"): "the same",
+    ("POST", "/v1/vms/{}/disk-move"): "the same", ("DELETE", "/v1/vms/{}/disk-move"): "the same",
+    ("GET", "/v1/foreign"): "done at the host", ("GET", "/v1/foreign/{}"): "the same",
+    ("POST", "/v1/foreign/{}/adopt"): "the same",
+    ("GET", "/v1/images/{}/upload/import"): "asked as /import",
+}  # fmt: skip
+
+
+def say(
+    desk: Desk, real: RealPool, token: str, method: str, path: str, body: object = None
+) -> Said:
+    return desk.call(method, f"{V}/pools/{real.id}/agent{path}", body, token=token)
+
+
+def plain(path: str) -> str:
+    """A path with its names left out."""
+    return "/".join("{}" if part.startswith("{") else part for part in path.split("/"))
+
+
+def test_each_call_of_the_agents_is_passed_on_or_has_a_reason(real: RealPool) -> None:
+    app = real.servers["a"]._routes()
+    there = {(route.method, plain(route.path)) for route in app}
+    passed = {
+        (method, plain(route.path.removeprefix(DOOR)))
+        for route in router.routes
+        for method in route.methods  # type: ignore[attr-defined]
+    }
+    assert passed <= there, "an agent knows no such call"
+    assert there - passed == set(KEPT)
+    assert len(passed) == len(QUESTIONS) + len(WISHES) + 4, "nothing is passed on twice"
+
+
+def test_questions_get_what_an_agent_answers(desk: Desk, real: RealPool, admin: str) -> None:
+    ended(desk, create(desk, real, admin), admin)
+    wait(lambda: bool(desk.manager.reads.pool(real.id).status.vms))
+    agent = AgentClient(real.url("a"), pki=real.pki)
+    for path, _ in QUESTIONS:
+        at = path.format(vm="web", host="b")
+        said = say(desk, real, admin, "GET", at)
+        if said.status != 200:
+            with pytest.raises(Exception) as straight:
+                agent.call("GET", at)
+            assert said.error["sentence"] == str(straight.value), at
+            continue
+        mine, theirs = said.json, json.loads(agent.call("GET", at))
+        assert type(mine) is type(theirs)
+        if isinstance(mine, dict):
+            assert set(mine) == set(theirs)
+    status = PoolStatus.model_validate(say(desk, real, admin, "GET", "/v1/status").json)
+    assert [vm.name for vm in status.vms] == ["web"]
+    detail = say(desk, real, admin, "GET", "/v1/vms/web?recent=2").json
+    assert VmDetail.model_validate(detail).name == "web"
+    many = say(desk, real, admin, "GET", "/v1/timeline?limit=many")
+    assert many.status == 422, "what stands behind the ? goes on, too"
+    missing = say(desk, real, admin, "GET", "/v1/vms/none")
+    assert (missing.status, missing.error["code"]) == (404, "not-found")
+
+
+def test_a_wish_is_a_task_and_in_the_audit_and_is_answered_as_by_an_agent(
+    desk: Desk, real: RealPool, admin: str
+) -> None:
+    made = say(desk, real, admin, "POST", "/v1/vms", {"name": "web", "memory": "512MiB"})
+    assert VmWish.model_validate(made.json).changed
+    for path, kind, body in (
+        ("/v1/vms/web/start", VmWish, None),
+        ("/v1/vms/web/ha", VmWish, {"on": False, "why": "tests", "for_s": 60}),
+        ("/v1/hosts/b/maintenance", HostWish, {"why": "new disks"}),
+        ("/v1/pool/ha", PoolWish, {"on": False, "why": "the storage moves"}),
+    ):
+        said = say(desk, real, admin, "POST", path, body)
+        assert said.status == 200, said
+        assert kind.model_validate(said.json).changed, path
+    again = say(desk, real, admin, "POST", "/v1/vms/web/start")
+    assert VmWish.model_validate(again.json).changed is False
+    tasks = [task.verb for task in desk.manager.tasks.tasks()]
+    assert sorted(tasks) == sorted(["create", "start", "start", "ha", "maintain", "pool-ha"])
+    found, _ = desk.run(desk.manager.repository.read(lambda c: records.list_audit(c, limit=50)))
+    assert {"create", "start", "ha", "maintain", "pool-ha"} <= {row.action for row in found}
+    assert {row.who for row in found if row.action == "ha"} == {"anna/test"}
+    agent = AgentClient(real.url("a"), pki=real.pki)
+    off = agent.status().ha_off
+    assert off is not None
+    assert off.why == "the storage moves (anna/test)"
+
+
+def test_bad_wishes_are_refused_as_by_an_agent(desk: Desk, real: RealPool, admin: str) -> None:
+    for method, path, body, status, field in (
+        ("POST", "/v1/vms", {"name": "web", "memory": "a lot"}, 422, "memory"),
+        ("POST", "/v1/vms", {"name": "../x", "memory": "1GiB"}, 422, ""),
+        ("POST", "/v1/vms/none/start", None, 404, ""),
+        ("DELETE", "/v1/images/..", None, 422, ""),
+        ("DELETE", "/v1/networks/none", None, 404, ""),
+        ("DELETE", "/v1/images/none/import", None, 404, ""),
+        ("GET", "/v1/images/none/import", None, 404, ""),
+        ("PATCH", "/v1/pool/settings", {"no": 1}, 422, "no"),
+    ):
+        said = say(desk, real, admin, method, path, body)
+        assert (said.status, said.error["field"]) == (status, field), (path, said)
+    unknown = say(desk, real, admin, "POST", "/v1/vms/web/backup", {"folder": "/srv"})
+    assert "--agent" in unknown.error["hint"]
+    assert "POST /v1/vms/web/backup" in unknown.error["sentence"]
+    assert desk.manager.reads.pool(real.id).status.vms == []
+
+
+def test_somebody_sees_and_wishes_only_what_is_his(desk: Desk, real: RealPool, admin: str) -> None:
+    for name in ("web", "db"):
+        say(desk, real, admin, "POST", "/v1/vms", {"name": name, "memory": "512MiB"})
+    owner = desk.user("bert", Grant("own", real.id))
+    seen: Any = say(desk, real, owner, "GET", "/v1/vms").json
+    assert seen == []
+    body = {"name": "his", "memory": "512MiB"}
+    assert say(desk, real, owner, "POST", "/v1/vms", body).status == 200
+    seen = say(desk, real, owner, "GET", "/v1/vms").json
+    assert [VmStatus.model_validate(vm).name for vm in seen] == ["his"]
+    assert say(desk, real, owner, "POST", "/v1/vms/his/start").status == 200
+    for method, path in (
+        ("POST", "/v1/vms/web/start"), ("GET", "/v1/status"), ("GET", "/v1/vms/db"),
+        ("POST", "/v1/hosts/b/maintenance"), ("GET", "/v1/timeline"),
+    ):  # fmt: skip
+        assert say(desk, real, owner, method, path).error["code"] == "refused", path
+    stranger = desk.user("carl", Grant("admin", "another-pool"))
+    assert say(desk, real, stranger, "GET", "/v1/vms").status == 403
+    say(desk, real, admin, "DELETE", "/v1/vms/his", {"force": True})
+    wait(lambda: "his" not in [v.name for v in desk.manager.reads.pool(real.id).status.vms])
+    wait(lambda: all(task.done for task in desk.manager.tasks.tasks() if task.verb == "delete"))
+    say(desk, real, admin, "POST", "/v1/vms", body)
+    assert say(desk, real, owner, "POST", "/v1/vms/his/start").status == 403, "a name is no right"
+
+
+def test_equipment_goes_the_same_way(desk: Desk, real: RealPool, admin: str) -> None:
+    (real.root / "drop").mkdir(exist_ok=True)
+    lan = {"name": "lan", "uplink": "eno1", "vlan": 20}
+    assert say(desk, real, admin, "POST", "/v1/networks", lan).json["changed"] is True
+    changed = say(desk, real, admin, "PATCH", "/v1/networks/lan", {"vlan": 30}).json
+    assert PoolWish.model_validate(changed).changed
+    assert [n["vlan"] for n in say(desk, real, admin, "GET", "/v1/networks").json] == [30]
+    assert say(desk, real, admin, "DELETE", "/v1/networks/lan").status == 200
+    assert say(desk, real, admin, "GET", "/v1/networks").json == []
+
+
+def test_snapshots_of_a_vm(desk: Desk, real: RealPool, admin: str) -> None:
+    """Over the API as tasks, and the way the command line speaks to agents."""
+    disk = real.root / "images/web.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "1M"], check=True)
+    ended(
+        desk,
+        create(desk, real, admin, disks=[{"path": "images/web.qcow2"}], use_existing=True),
+        admin,
+    )
+    at = f"{V}/pools/lab/vms/web/snapshots"
+    task = ended(desk, desk.call("POST", at, {"name": "one"}, token=admin), admin)
+    assert (task["verb"], task["phase"], task["object"]) == ("snapshot", "done", "web")
+    again = desk.call("POST", at, {"name": "one"}, token=admin)
+    assert (again.status, again.error["code"]) == (409, "conflict")
+    done = say(desk, real, admin, "POST", "/v1/vms/web/snapshots", {"name": "two"})
+    assert SnapshotDone.model_validate(done.json).name == "two"
+    found = desk.call("GET", f"{at}?sort=name&descending=true", token=admin).json
+    assert [one["name"] for one in found["items"]] == ["two", "one"]
+    assert not ended(desk, desk.call("POST", f"{at}/one/revert", token=admin), admin)["failed"]
+    ended(desk, desk.call("DELETE", f"{at}/one", token=admin), admin)
+    assert say(desk, real, admin, "DELETE", "/v1/vms/web/snapshots/two").status == 200
+    assert say(desk, real, admin, "GET", "/v1/vms/web/snapshots").json == []
+    assert desk.call("DELETE", f"{at}/one", token=admin).status == 404
+    viewer = desk.user("bert", Grant("viewer", real.id))
+    assert desk.call("GET", at, token=viewer).status == 200
+    assert desk.call("POST", at, {"name": "three"}, token=viewer).status == 403
