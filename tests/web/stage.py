@@ -145,6 +145,10 @@ class Stage:
             pool = next(p for p in self.pools.values() if more[0] in p.vms)
             host = "" if more[1] in ("stopped", "down") else pool.vms[more[0]].host
             pool.change_vm(more[0], state=more[1], host=host, sentence=f"{more[0]} is {more[1]}")
+        elif word == "moved":  # vm, host
+            next(p for p in self.pools.values() if more[0] in p.vms).change_vm(
+                more[0], host=more[1]
+            )
         elif word == "lacks":  # thing, host
             stock = next(p.stock for p in self.pools.values() if more[1] in p.hosts)
             stock.lacks[more[0], more[1]] = "there is no card eno1"

@@ -61,8 +61,10 @@ def test_the_screen_of_a_real_vm(opened: Opener, stage: Stage) -> None:
         page.click("#reset-keys")
         assert qemu.ended() == 0
         expect(page.locator("#line")).to_have_text("Reconnecting")
+        stage.do("moved web-prod-0015 fra-kvm-05")
         qemu.start()
         expect(page.locator("#line")).to_have_text("Connected")
+        expect(page.locator("#why")).to_have_text("it moved to fra-kvm-05, reconnected")
         seen(page, f"({INK})() > 500")
         assert page.locator("#screen canvas").count() == 1
     finally:

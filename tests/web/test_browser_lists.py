@@ -109,3 +109,18 @@ def test_what_is_typed_stays_when_the_session_ends(opened: Opener, stage: Stage)
     dialog.locator("button.is-main").click()
     expect(page.locator("dialog[open]")).to_have_count(0)
     live(page)
+
+
+def test_nothing_is_wished_of_an_old_picture(opened: Opener) -> None:
+    """It asks first; and what was asked for is not sent."""
+    page, asked, sent = opened(f"/pools/{POOL}/vms/db-prod-0018", "otto"), [], []
+    live(page)
+    page.on("request", lambda r: sent.append(r.url) if r.method == "POST" else None)
+    page.on("dialog", lambda d: (asked.append(d.message), d.dismiss()))
+    page.click("text=Shut down >> visible=true")
+    button = page.locator("#dialog[open] button.is-main")
+    expect(button).to_be_visible()
+    page.evaluate("document.documentElement.classList.add('o-stale')")
+    button.click()
+    assert asked == ["What you see is old. Load the page anew?"] and sent == []
+    expect(button).to_be_visible()

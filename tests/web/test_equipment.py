@@ -220,5 +220,8 @@ def test_a_series_says_how_many_of_it_fit(own_site: Site) -> None:
     assert "No host has room" in said(name="huge", memory="9TiB")
     for nothing in ({"name": ""}, {"name": "x-[3-1]"}, {"name": "x", "memory": "much"}):
         assert 'role="status"' not in said(**nothing)
+    own_site.person("maker", Grant("own", POOL.rpartition("/")[2]))
+    hidden = own_site.get(f"{at}?name=web&memory=1GiB&vcpus=1&count=1", "maker", target="cli")
+    assert hidden.status == 200 and "fra-kvm" not in hidden.body.decode()
     own_site.pools["frankfurt-a"].answers = False
     assert "outlast template deploy" in said(name="web")

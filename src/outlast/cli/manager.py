@@ -17,7 +17,7 @@ import typer
 
 from outlast.cli.context import options, print_json, say
 from outlast.cli.manager_people import HERE, factor_app, role_app, token_app, user_app
-from outlast.cli.manager_place import find_place, open_repository, with_accounts
+from outlast.cli.manager_place import find_place, opened, with_accounts
 from outlast.errors import InvalidInput, NotFound, OutlastError
 
 if TYPE_CHECKING:
@@ -123,11 +123,8 @@ def settings_(ctx: typer.Context) -> None:
 
     place = find_place()
     config = place.config()
-    repository = open_repository(place, config)
-    try:
+    with opened(place, config) as repository:
         found = asyncio.run(setup.settings(repository, config))
-    finally:
-        repository.close()
     if options(ctx).json:
         print_json({"settings": [asdict(one) for one in found]})
         return
@@ -154,11 +151,8 @@ def set_(
     if not days:
         raise InvalidInput("nothing is changed", hint="outlast manager set --help")
     place = find_place()
-    repository = open_repository(place, place.config())
-    try:
+    with opened(place, place.config()) as repository:
         asyncio.run(setup.change(repository, HERE, "", days))
-    finally:
-        repository.close()
     say("it counts from now on")
 
 
@@ -227,7 +221,6 @@ def add_pool(
             write_file(target / "crl.pem", (pki / "crl.pem").read_bytes(), 0o644)
     except OSError as error:
         raise InvalidInput(f"the certificate cannot be copied: {error}") from error
-    repository = open_repository(place, config)
     found, wall_s = status, time.time()
 
     def put(c: Connection) -> None:
@@ -237,8 +230,8 @@ def add_pool(
         records.put_pool(c, found.uuid, found.name, agents, wall_s)
         records.add_audit(c, records.AuditRow(*line))
 
-    repository.write_now(put)
-    repository.close()
+    with opened(place, config) as repository:
+        repository.write_now(put)
     if options(ctx).json:
         print_json({"id": found.uuid, "name": found.name})
     else:
@@ -251,7 +244,6 @@ def remove_pool(pool_id: Annotated[str, typer.Argument(help="Its id.")]) -> None
     from outlast.manager.repository import records
 
     place = find_place()
-    repository = open_repository(place, place.config())
 
     def remove(c: Connection) -> bool:
         known = {row[0]: row for row in records.all_pools(c)}
@@ -263,8 +255,8 @@ def remove_pool(pool_id: Annotated[str, typer.Argument(help="Its id.")]) -> None
             records.add_audit(c, row)
         return gone
 
-    gone = repository.write_now(remove)
-    repository.close()
+    with opened(place, place.config()) as repository:
+        gone = repository.write_now(remove)
     if not gone:
         raise NotFound(f"no pool {pool_id[:80]!r} is followed", hint="outlast manager pools")
     say("it is followed no more")
@@ -276,9 +268,8 @@ def pools(ctx: typer.Context) -> None:
     from outlast.manager.repository import records
 
     place = find_place()
-    repository = open_repository(place, place.config())
-    found = repository.read_now(records.all_pools)
-    repository.close()
+    with opened(place, place.config()) as repository:
+        found = repository.read_now(records.all_pools)
     if options(ctx).json:
         print_json({"pools": [{"id": i, "name": n, "agents": list(a)} for i, n, a in found]})
         return

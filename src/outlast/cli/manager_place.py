@@ -8,7 +8,8 @@ commands.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from outlast.errors import NotFound
@@ -34,12 +35,17 @@ def find_place() -> Place:
     return Place.of_environment()
 
 
-def open_repository(place: Place, config: Config) -> Repository:
+@contextmanager
+def opened(place: Place, config: Config) -> Iterator[Repository]:
+    """The manager's database, in its newest shape."""
     from outlast.manager.repository.store import Repository
 
     repository = Repository(place.database(config))
-    repository.migrate()
-    return repository
+    try:
+        repository.migrate()
+        yield repository
+    finally:
+        repository.close()
 
 
 def with_accounts(
@@ -47,13 +53,8 @@ def with_accounts(
 ) -> T:
     from outlast.manager.accounts import Accounts
 
-    repository = open_repository(place, config)
-    accounts = Accounts(repository)
-    try:
+    with opened(place, config) as repository, closing(Accounts(repository)) as accounts:
         return asyncio.run(work(accounts))
-    finally:
-        accounts.close()
-        repository.close()
 
 
 def on_accounts(work: Callable[[Accounts], Coroutine[Any, Any, T]]) -> T:

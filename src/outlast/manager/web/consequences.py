@@ -46,12 +46,15 @@ class Foreseen:
 
 
 async def preview(view: View, button: Button, form: Form) -> str:
-    """Where new VMs would start as things are; "" for other wishes, and before enough is said."""
-    if button.verb not in ("deploy", "new-vm") or not form["name"]:
+    """Where new VMs would start as things are; "" for other wishes, before enough is said, and for
+    those who do not see hosts."""
+    pool_id = view.caller.pool_id
+    offered = button.verb in ("deploy", "new-vm") and view.scope.sees_pool(pool_id)
+    if not offered or not form["name"]:
         return ""
     try:
         vms = wished_vms(form)
-        found = await view.room.foresight.in_turn(view.caller.pool_id, vms)
+        found = await view.room.foresight.in_turn(pool_id, vms)
     except OutlastError:
         return ""  # what is wrong with the form is told when it is sent
     places = [host for host in found if host]

@@ -42,7 +42,7 @@ KINDS = {
 }  # fmt: skip
 READ_MAX, LINES = 500, 50
 RECENT_S, RECENT_MAX = 86400, 8
-EXPORT_MAX = 100_000
+EXPORT_MAX = 20_000
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 

@@ -60,8 +60,10 @@ def _values(view: View) -> dict[str, Any]:
 
 
 def _ticket(view: View, what: Line) -> Response:
-    word = view.room.tickets.make(view.who, view.caller.pool_id, view.caller.vm, what)
-    return Response(word, media_type="text/plain")
+    caller = view.caller
+    word = view.room.tickets.make(view.who, caller.pool_id, caller.vm, what)
+    host = view.manager.reads.vm(caller.pool_id, caller.vm).vm.host
+    return Response(word, media_type="text/plain", headers={"X-Host": host})
 
 
 @router.websocket("/console")

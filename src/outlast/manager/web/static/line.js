@@ -10,7 +10,7 @@ export const show = (tone, text) => {
 // attach(socket): called for each new socket, before it is open. told(text): why a line ended.
 export const keep = (attach, told) => {
   const form = document.getElementById("ticket");
-  let tries = 0;
+  let tries = 0, host = "";
 
   const again = () => {
     tries += 1;
@@ -26,10 +26,14 @@ export const keep = (attach, told) => {
     if (answer.redirected || answer.status === 401) return location.reload();
     if (answer.status >= 500) return again();
     if (!answer.ok) return show("bad", "Refused");
-    const ticket = encodeURIComponent(await answer.text());
+    const ticket = encodeURIComponent(await answer.text()), now = answer.headers.get("X-Host");
     const socket = new WebSocket(`wss://${location.host}/console?ticket=${ticket}`);
     socket.binaryType = "arraybuffer";
-    socket.addEventListener("open", () => show("ok", "Connected"));
+    socket.addEventListener("open", () => {
+      show("ok", "Connected");
+      if (host && now && now !== host) told(`it moved to ${now}, reconnected`);
+      host = now || host;
+    });
     socket.addEventListener("message", (event) => {
       if (typeof event.data !== "string") { tries = 0; return; }
       event.stopImmediatePropagation();
