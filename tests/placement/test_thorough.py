@@ -123,3 +123,12 @@ def test_where_no_way_leads_to_the_end_the_nearest_is_kept() -> None:
     picture = Picture(hosts(8, 8), vms, policy=FREELY)
     found = route(lambda: search_of(picture), [1, 0, 1], Random(1))
     assert found.layout.where == [0, 1, 1]
+
+
+def test_who_cannot_move_or_does_not_run_does_not_stand_aside() -> None:
+    vms = (Vm("x", 6, 1, "a", ha=False), Vm("y", 6, 1, "b", ha=False),
+           Vm("fixed", 1, 1, "c", ha=False, movable=False), Vm("off", 1, 1))  # fmt: skip
+    picture = Picture(hosts(8, 8, 8), vms, policy=FREELY)
+    found = route(lambda: search_of(picture), [1, 0, 2, -1], Random(1))
+    assert found.layout.where[2:] == [2, -1]
+    follow(picture, found.moves, grouped=False)

@@ -206,6 +206,8 @@ class Search:
 
     def step(self, *steps: Step) -> bool:
         """One of the moves of a way to an end state."""
+        if not all(self._may_leave(vm) for vm, _ in steps):
+            return False
         top = max(self.layout.memory_share(h) for h in self.hosts)
         why = "it is one of the moves that even out the pool together"
         return self._fit(*steps, top=top) and self._make(*steps, why=why)
