@@ -24,7 +24,7 @@ LOOK = 24  # hosts looked at for a refuge before all are
 
 
 class Refuges:
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, thorough: int = THOROUGH) -> None:
         self.layout = layout
         self.of = [NOWHERE] * len(layout.where)
         hosts = range(len(layout.cap_mib))
@@ -39,7 +39,7 @@ class Refuges:
         self._excused: set[int] = set()  # hosts whose VMs may wait for a refuge
         self._waiting: list[int] = []
         self._age = 0
-        self._thorough = THOROUGH
+        self._thorough = thorough
         self._sort()
         for host in hosts:
             if layout.picture.hosts[host].state is not HostState.DOWN:
