@@ -25,7 +25,7 @@ from bench.roadef_model import Problem, cost, read, trouble
 from bench.roadef_search import Search
 
 COOL_EVERY = 10_000  # attempts between looks at the clock
-HOT, COLD = 4.0, 0.01  # heat at the begin and at the end, of the mean cost of a process
+HOT, COLD = 2.0, 0.01  # heat at the begin and at the end, of the mean cost of a process
 
 
 def improve(problem: Problem, done: Callable[[], float], seed: int = 1) -> tuple[list[int], int]:

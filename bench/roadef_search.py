@@ -26,7 +26,7 @@ from bench.roadef_model import Problem, cost
 F = TypeVar("F", bound=Callable[..., Any])
 Ints = NDArray[np.int64]
 NOBODY = -1
-EXCHANGES, REPLACEMENTS = 0.35, 0.55  # parts of the attempts; the rest are moves
+EXCHANGES, REPLACEMENTS = 0.2, 0.6  # parts of the attempts; the rest are moves
 HOMEWARD = 0.5  # part of the replaced processes that go home
 TOTAL, MOST, AWAY = range(3)  # places in `counts`
 

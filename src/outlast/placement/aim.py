@@ -30,7 +30,7 @@ LEAST_MIB = 8192  # smaller VMs find a place where larger ones do
 
 
 class Aim:
-    """Changes the layout, and its refuges; both are of no use but for `found` afterwards."""
+    """Changes the layout, and its refuges; both are of no use afterwards."""
 
     def __init__(
         self, layout: Layout, vms: Sequence[int], wish_lost: Callable[[int, int], bool],
@@ -49,25 +49,20 @@ class Aim:
         self._copied = sum(
             mib for mib, at, was in zip(layout.mib, layout.where, home, strict=True) if at != was
         )
-        self._least, self.found = self._squares, list(layout.where)
+        self._least, self._found = self._squares, list(layout.where)
 
-    @property
-    def deviation(self) -> float:
-        """Of what was found."""
-        return float((self._least / (2 * len(self._hosts))) ** 0.5)
-
-    def run(self, attempts: int, even: float) -> bool:
-        """Whether it became so even: a deviation."""
+    def run(self, attempts: int, even: float) -> list[int]:
+        """Where each VM should be. `even`: the deviation that is enough."""
         goal = even**2 * 2 * len(self._hosts)
         for n in range(0, attempts if self._vms else 0, COOL_EVERY):
             heat = HOT * (COLD / HOT) ** (n / attempts)
             for _ in range(COOL_EVERY):
                 self._attempt(heat)
                 if self._squares < self._least:
-                    self._least, self.found = self._squares, list(self._layout.where)
+                    self._least, self._found = self._squares, list(self._layout.where)
                     if self._least <= goal:
-                        return True
-        return False
+                        return self._found
+        return self._found
 
     def _attempt(self, heat: float) -> None:
         layout, dice, vms = self._layout, self._dice.random, self._vms

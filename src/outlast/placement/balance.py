@@ -128,9 +128,8 @@ def _aimed(picture: Picture, after: Picture, dice: Dice) -> Search:
     home, mib_max = begun().layout.where, int(begun().budget.mib * STRAIGHT)
     best = begun()
     for _ in range(AIMS):
-        aim = begun(after).aim(home, mib_max, dice)
-        aim.run(ATTEMPTS, EVEN)
-        best = min(best, route(begun, aim.found, dice), key=lambda search: search.deviation)
+        goal = begun(after).aim(home, mib_max, dice).run(ATTEMPTS, EVEN)
+        best = min(best, route(begun, goal, dice), key=lambda search: search.deviation)
         if best.deviation <= EVEN:
             break
     return best
