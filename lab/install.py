@@ -53,6 +53,9 @@ def trial(site: Site, found: Findings) -> None:
     check = site["a"].run("outlast pool check")
     found.add("pool check", check.text, check.code == 0)
     power_cut(site, found, "the page's pool", VMS)
+    for name in HOSTS:
+        took = site[name].until("outlast storage list | grep -q there$", AGAIN_S)
+        found.add(f"the second storage is back on {name} after", f"{took:.0f} s")
 
 
 def second_storage(site: Site, found: Findings) -> None:

@@ -87,7 +87,6 @@ def power_cut(site: Site, found: Findings, pool: str, vms: Sequence[str]) -> Non
     site[where].run(f"systemctl reset-failed {SERVICES}; systemctl start {SERVICES}")
     took = site[other].until(f"outlast --json status | {IS_MEMBER} {where}", AGAIN_S)
     found.add(f"{where} boots again, and is a member after", f"{took:.0f} s")
-    site[where].until("outlast storage list | grep -q there$", AGAIN_S)
     for vm in vms:
         both = [name for name in HOSTS if runs(site, name, vm)]
         found.add(f"then {vm} runs on", ", ".join(both), both == [other])

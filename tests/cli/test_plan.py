@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from bench.skewed import skewed
 from command_line import Outlast
 from memory_service import MemoryService
 
@@ -42,6 +43,16 @@ def test_plans_are_told_with_their_cost(alone: Outlast) -> None:
     assert "GiB to copy" in emptied.out
     assert alone("plan", "--from", TIGHT, "--consolidate").code == 0
     assert "survives the failure of" in alone("plan", "--from", TIGHT).out
+
+
+def test_a_thorough_plan_is_evener(alone: Outlast, tmp_path: Path) -> None:
+    file = tmp_path / "p.json"
+    file.write_text(write(skewed(6, 50, 0.9, seed=5)))
+    balanced = ("--json", "plan", "--from", str(file), "--balance")
+    assert alone(*balanced, "--thorough").json["after"] <= 0.02 < alone(*balanced).json["after"]
+    refused = alone("plan", "--from", str(file), "--thorough")
+    assert "--thorough belongs to --balance" in refused.err
+    assert refused.code == 2
 
 
 def test_soft_groups_are_pulled_apart_only_when_asked(alone: Outlast, tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_a_host_without_anything_left_is_told_in_plain_words() -> None:
     said = best(Picture((busy,)), Vm("x", 4, 2, likes=("gone",))).why
     assert said == (
         "only a can take it: 50% of its memory, none of its CPU and 97% of its vCPUs "
-        "(score -4.04), none of its memory is not in use, "
+        "(score -4.04), none of its memory idle, "
         "although 1 wish of the VM is not met there"
     ), said
 

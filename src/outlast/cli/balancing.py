@@ -15,12 +15,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from outlast.cli.context import options, print_json, say
-from outlast.errors import NotFound, OutlastError, PoolTrouble
+from outlast.errors import InvalidInput, NotFound, OutlastError, PoolTrouble
 
 if TYPE_CHECKING:
     from outlast.placement.plan import Move
@@ -40,6 +41,9 @@ def balance(
     ] = False,
     consolidate: Annotated[
         bool, typer.Option("--consolidate", help="The opposite: empty hosts, for power-off.")
+    ] = False,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Search for minutes where the pool stays uneven.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for each wave.")] = MOVE_S,
@@ -62,6 +66,10 @@ def balance(
 
     chosen = options(ctx)
     client = chosen.client()
+    if thorough and (undo or spread or consolidate):
+        raise InvalidInput(
+            "--thorough belongs to evening out only", hint="without the other options"
+        )
     if undo:
         moves = _to_undo(client)
         lines = [f"  {move}" for move in moves]
@@ -74,7 +82,8 @@ def balance(
     if consolidate:
         found = evacuate.consolidate(picture)
     else:
-        found = (balancing.spread if spread else balancing.balance)(picture)
+        dice = Random(1) if thorough else None  # noqa: S311 - the same answer each time
+        found = balancing.spread(picture) if spread else balancing.balance(picture, dice)
     grouped = plan.waves(picture, found.moves, client.status().settings.moves_at_once)
     lines = [f"{n:4} {move}" for n, wave in enumerate(grouped, 1) for move in wave]
     if not apply or not found.moves:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -36,6 +37,9 @@ def plan(
     fail: Annotated[str, HOSTS] = "",
     evacuate: Annotated[str, typer.Option(metavar="HOST", help="Moves that empty it.")] = "",
     balance: Annotated[bool, typer.Option("--balance", help="Few moves, worth it.")] = False,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Search for minutes where --balance stays uneven.")
+    ] = False,
     spread: Annotated[
         bool, typer.Option("--spread", help="The same, and soft groups are pulled apart.")
     ] = False,
@@ -61,6 +65,10 @@ def plan(
     asked = [bool(fail), bool(evacuate), balance, spread, consolidate, bool(place)]
     if sum(asked) > 1:
         raise InvalidInput("one question at a time", hint="--fail, --evacuate, --balance or ...")
+    if thorough and not balance:
+        raise InvalidInput(
+            "--thorough belongs to --balance", hint="outlast plan --balance --thorough"
+        )
     if at_once < 1:
         raise InvalidInput(f"--at-once {at_once} moves nothing", hint="at least 1")
     picture = _read(source) if source else picture_now(chosen.client())
@@ -75,7 +83,8 @@ def plan(
         elif consolidate:
             found = emptying.consolidate(picture)
         else:
-            found = (balancing.spread if spread else balancing.balance)(picture)
+            dice = Random(1) if thorough else None  # noqa: S311 - the same answer each time
+            found = balancing.spread(picture) if spread else balancing.balance(picture, dice)
         _print_plan(chosen, picture, found, at_once)
     elif place:
         _print_place(chosen, picture, place)

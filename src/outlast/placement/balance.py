@@ -13,25 +13,31 @@ Rules:
 4. The best pass is kept and the next begins where it ended, until one lowers the deviation by less
    than PASS_GAIN; that pass is dropped. So balancing a second time moves nothing. Only the limits
    of the policy (moves, share of memory) and ROUNDS end it earlier.
-5. Hosts that are not open neither give nor take. VMs that cannot migrate, or that a hard group
+5. A thorough plan goes another way where the pool stays uneven: an end state is aimed at (aim.py),
+   the moves that lead there are sought (route.py), and passes go on from it. That takes many
+   seconds, so no master does it by itself.
+6. Hosts that are not open neither give nor take. VMs that cannot migrate, or that a hard group
    keeps together, stay.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from math import inf
 
 from outlast.placement import fit
+from outlast.placement.aim import Aim
 from outlast.placement.choose import best_host, wishes_missed
 from outlast.placement.exchange import WORTH, Target, exchanges
 from outlast.placement.layout import Layout
 from outlast.placement.opening import Openings, Step
 from outlast.placement.picture import GroupKind, Picture
-from outlast.placement.plan import Move, Plan, planned
+from outlast.placement.plan import Move, Plan, follow, planned
 from outlast.placement.refuge import Refuges
+from outlast.placement.route import Dice, route
 
 TARGETS = 24  # hosts looked at as targets, half by memory and half by CPU
 PARTNERS = 9  # hosts looked at for an exchange
@@ -42,12 +48,21 @@ EVEN = 0.02  # no more than one pass is tried for less
 EFFORT = 120_000  # passes times hosts times VMs
 LEVELS = 12  # giants moved before a pass at most
 DETOURS, DETOURS_OF_EFFORT = 100, 3  # single moves tried as the first one of a pass
+AIMS, ATTEMPTS = 3, 2_000_000  # annealings of a thorough plan, and attempts of each
+STRAIGHT = 0.9  # part of the memory that may be moved; the rest is for detours on the way
 PATIENCE = 400  # moves refused for N-1's sake before a pass ends
 
 
-def balance(picture: Picture) -> Plan:
-    """Moves in a feasible order; none when the pool is balanced or nothing pays."""
-    return _plan(picture, spread_soft=False)
+def balance(picture: Picture, dice: Dice | None = None) -> Plan:
+    """Moves in a feasible order; none when the pool is balanced or nothing pays.
+
+    With dice it is a thorough plan, by rule 5.
+    """
+    found = _plan(picture)
+    if dice is None or found.after <= EVEN:
+        return found
+    aimed = _aimed(picture, follow(picture, found.moves), dice)
+    return min(found, _plan(picture, aimed), key=lambda plan: plan.after)
 
 
 def spread(picture: Picture) -> Plan:
@@ -55,11 +70,12 @@ def spread(picture: Picture) -> Plan:
     return _plan(picture, spread_soft=True)
 
 
-def _plan(picture: Picture, *, spread_soft: bool) -> Plan:
-    layout = Layout(picture)
-    used = sum(layout.mib[vm] for vm, host in enumerate(layout.where) if host >= 0)
-    budget = Budget(picture.policy.moves_max, int(used * picture.policy.moved_share_max))
-    moves: list[Move] = []
+def _plan(picture: Picture, first: Search | None = None, *, spread_soft: bool = False) -> Plan:
+    """Passes from here, or from where a search has come to."""
+    layout, moves = Layout(picture), list[Move]()
+    budget = Budget.of(layout)
+    if first:
+        layout, budget, moves = first.layout, first.budget, list(first.moves)
     for _ in range(ROUNDS):
         found = _pass(layout.as_picture(), budget, spread_soft=spread_soft)
         if found is None:
@@ -101,10 +117,35 @@ def _pass(here: Picture, budget: Budget, *, spread_soft: bool) -> Search | None:
     return None
 
 
+def _aimed(picture: Picture, after: Picture, dice: Dice) -> Search:
+    """Rule 5: a search that has come to the evenest state of those aimed at from `after`."""
+
+    def begun(at: Picture = picture) -> Search:
+        search = Search(Layout(at), Budget.of(Layout(at)))
+        search.mend(spread_soft=False)
+        return search
+
+    home, mib_max = begun().layout.where, int(begun().budget.mib * STRAIGHT)
+    best = begun()
+    for _ in range(AIMS):
+        goal = begun(after).aim(home, mib_max, dice).run(ATTEMPTS, EVEN)
+        best = min(best, route(begun, goal, dice), key=lambda search: search.deviation)
+        if best.deviation <= EVEN:
+            break
+    return best
+
+
 @dataclass(slots=True)
 class Budget:
     moves: int
     mib: int
+
+    @classmethod
+    def of(cls, layout: Layout) -> Budget:
+        """All that the policy allows."""
+        used = sum(mib for mib, at in zip(layout.mib, layout.where, strict=True) if at >= 0)
+        policy = layout.picture.policy
+        return cls(policy.moves_max, int(used * policy.moved_share_max))
 
     def pays(self, mib: int, moves: int = 1) -> bool:
         return moves <= self.moves and mib <= self.mib
@@ -162,6 +203,19 @@ class Search:
     def _first(self, why: str, *steps: Step) -> bool:
         return self._fit(*steps) and self._make(*steps, why=why)
 
+    def step(self, *steps: Step) -> bool:
+        """One of the moves of a way to an end state."""
+        if not all(self._may_leave(vm) for vm, _ in steps):
+            return False
+        top = max(self.layout.memory_share(h) for h in self.hosts)
+        why = "it is one of the moves that even out the pool together"
+        return self._fit(*steps, top=top) and self._make(*steps, why=why)
+
+    def aim(self, home: Sequence[int], mib_max: int, dice: Dice) -> Aim:
+        """At an end state, from here; this search is of no use afterwards."""
+        vms = [vm for vm in range(len(self.layout.mib)) if self._may_leave(vm)]
+        return Aim(self.layout, vms, self._wish_lost, home, mib_max, dice)
+
     def run(self) -> None:
         goal = self.layout.picture.policy.deviation_goal
         while self.layout.deviation() > goal and self._refused < PATIENCE:
@@ -218,8 +272,8 @@ class Search:
         self._no_exchange[source] = len(self.moves)
         return False
 
-    def _fit(self, *steps: Step) -> bool:
-        """Whether rules and wishes allow them, one after the other."""
+    def _fit(self, *steps: Step, top: float = inf) -> bool:
+        """Whether rules and wishes allow them, one after the other, and none fills a host more."""
         if not steps:
             return True
         (vm, target), *rest = steps
@@ -227,7 +281,7 @@ class Search:
         if not fit.fits(layout, vm, target) or self._wish_lost(vm, target):
             return False
         layout.move(vm, target)
-        good = self._fit(*rest)
+        good = layout.memory_share(target) <= top and self._fit(*rest, top=top)
         layout.move(vm, source)
         return good
 

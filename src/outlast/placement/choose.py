@@ -44,7 +44,7 @@ class Score:
         parts.append(f"{_share(self.vcpus)} of its vCPUs")
         said = f"{', '.join(parts[:-1])} and {parts[-1]} (score {self.total:.2f})"
         if self.used != self.memory:
-            said += f", {_share(self.used)} of its memory is not in use"
+            said += f", {_share(self.used)} of its memory idle"
         if self.wishes:
             count = round(-self.wishes)
             said += f", although {plural(count, 'wish', 'wishes')} of the VM "

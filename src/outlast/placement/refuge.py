@@ -24,7 +24,7 @@ LOOK = 24  # hosts looked at for a refuge before all are
 
 
 class Refuges:
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, thorough: int = THOROUGH) -> None:
         self.layout = layout
         self.of = [NOWHERE] * len(layout.where)
         hosts = range(len(layout.cap_mib))
@@ -39,7 +39,7 @@ class Refuges:
         self._excused: set[int] = set()  # hosts whose VMs may wait for a refuge
         self._waiting: list[int] = []
         self._age = 0
-        self._thorough = THOROUGH
+        self._thorough = thorough
         self._sort()
         for host in hosts:
             if layout.picture.hosts[host].state is not HostState.DOWN:
@@ -179,19 +179,20 @@ class Refuges:
 
     def _find(self, vm: int, *, all_hosts: bool = False) -> bool:
         """Gives it the roomiest of a few hosts, or the first of all that can."""
-        dying = self.layout.where[vm]
+        layout, claims = self.layout, self._mib
+        free_mib, dying, need_mib = layout.free_mib, layout.where[vm], layout.mib[vm]
         hosts = len(self._roomy)
         start = self._turn = (self._turn + 7) % max(1, hosts // 2)
         few = self._roomy if all_hosts else self._roomy[start : start + LOOK]
-        found, most = NOWHERE, -1
+        found, most = NOWHERE, need_mib - 1  # most hosts are out for their memory, told at once
         for host in few:
-            left = self.layout.free_mib[host] - self._mib[host].get(dying, 0)
+            left = free_mib[host] - claims[host].get(dying, 0)
             if left > most and self._holds(vm, dying, host, left):
                 found, most = host, left
-        if found == NOWHERE:
+        if found == NOWHERE and not all_hosts:
             for host in self._roomy:
-                left = self.layout.free_mib[host] - self._mib[host].get(dying, 0)
-                if self._holds(vm, dying, host, left):
+                left = free_mib[host] - claims[host].get(dying, 0)
+                if left >= need_mib and self._holds(vm, dying, host, left):
                     found = host
                     break
         if found == NOWHERE:
