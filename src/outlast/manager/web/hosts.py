@@ -20,13 +20,13 @@ from outlast.manager.web.gate import View, page
 from outlast.manager.web.pools import strips
 from outlast.manager.web.render import fragment, html
 from outlast.manager.web.render import page as whole
-from outlast.manager.web.stories import DEATHS
+from outlast.manager.web.stories import DEATHS, OUT_DAYS
 from outlast.wire.shapes import HostStatus
 
 router = APIRouter()
 Text = Annotated[str, Query(max_length=200)]
 ROWS_MAX = 200
-OUT_DAYS, OUT_MAX = 90, 500  # how far back a host's last failure is looked for
+OUT_MAX = 500
 RANK = {"bad": 0, "warn": 1, "stale": 2, "busy": 3, "off": 4, "ok": 5}
 Found = tuple[PoolEntry, HostStatus]
 

@@ -30,7 +30,7 @@ from outlast.manager.web.gate import View, page
 from outlast.manager.web.remaining import left_words
 from outlast.manager.web.render import TEMPLATES, drawn, fragment
 from outlast.manager.web.render import page as whole
-from outlast.manager.web.stories import DEATHS, FAILED, lanes_of, stories
+from outlast.manager.web.stories import DEATHS, FAILED, OUT_DAYS, lanes_of, stories
 from outlast.manager.web.verbs import words
 
 router = APIRouter()
@@ -45,7 +45,6 @@ KINDS = {
 }  # fmt: skip
 READ_MAX, LINES = 500, 50
 RECENT_S, RECENT_MAX = 86400, 8
-FAILED_DAYS = 90  # how far back the last failure of a pool is looked for
 EXPORT_MAX = 20_000
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -117,7 +116,7 @@ async def recent(view: View) -> dict[str, Any]:
 
     def read(c: Connection) -> tuple[list[EventRow], dict[str, EventRow]]:
         rows, _ = records.list_events(c, pools_seen=seen, limit=READ_MAX)
-        back_s = now_s - FAILED_DAYS * 86400
+        back_s = now_s - OUT_DAYS * 86400
         last = {id_: records.events_since(c, [id_], FAILED, back_s, limit=1) for id_ in pools}
         return rows, {id_: found[0] for id_, found in last.items() if found}
 

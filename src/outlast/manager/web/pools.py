@@ -260,7 +260,8 @@ async def equipment(pool: str, host: str, view: Annotated[View, page("see")]) ->
         asked = EquipmentClient(client)
         return asked.networks(), asked.storage()
 
-    said = (await view.manager.reads.each(view.caller.pool_id, look, only=name))[name]
+    each = await view.manager.reads.each(view.caller.pool_id, look, only=name)
+    said = each.get(name, NotFound(f"there is no host {name} any more"))
     error = said if isinstance(said, OutlastError) else None
     networks, storage = ([], []) if isinstance(said, OutlastError) else said
     made = fragment("_host_equipment.html", networks=networks, storage=storage, error=error,

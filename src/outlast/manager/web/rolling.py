@@ -53,7 +53,7 @@ async def _rolling(
         hosts = [("host", turn.host) for turn in plan["turns"]]
         said = command(form or Form([*hosts, ("bring_back", "1")]))
         values |= plan | {"form": form, "command": said}
-    live = urlencode({"page": f"rolling?pool={entry.id}"})
+    live = urlencode({"page": f"rolling?pool={entry.id}"}) if found is not None else ""
     status = error.status if error else 200
     return whole(view, "rolling.html", at=status, live=live, error=error, **values)
 

@@ -18,6 +18,7 @@ QUIET = ("lease-taken", "lease-freed", "order-given")  # not drawn: others say t
 DOWN = {"host-silent", "host-off", "not-member", "host-leaves", "storage-sick"}
 FAILED = ("host-silent", "host-off", "host-anew")  # a host is gone, or was, and nobody wished it
 DEATHS = (*FAILED, "host-closed")  # a host's term is over
+OUT_DAYS = 90  # how far back it is looked for when a host failed last
 UP = {"member", "in-service"}
 
 
