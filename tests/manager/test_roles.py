@@ -124,6 +124,7 @@ def test_the_matrix(place: tuple[Desk, RealPool]) -> None:
                 user="none",
                 task="none",
                 webhook="none",
+                session="none",
                 what="none",
                 template="none",
                 network="none",
