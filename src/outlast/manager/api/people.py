@@ -55,7 +55,7 @@ class UserOut(Answer):
     roles: list[GrantBody]
 
 
-class SessionOut(Answer):
+class UserSessionOut(Answer):
     id: str
     address: str  # from where it was begun
     created_wall_s: float
@@ -189,7 +189,7 @@ async def remove_factor(user: str, caller: Annotated[Caller, needs("people")]) -
 @router.get("/users/{user}/sessions", tags=["people"])
 async def list_sessions(
     user: str, caller: Annotated[Caller, needs("people")], how: Annotated[Asked, asked("created")]
-) -> Page[SessionOut]:
+) -> Page[UserSessionOut]:
     """Browsers in which that user is signed in."""
     people = caller.manager.people
     rows = await people.sessions((await people.user(user)).name)
@@ -314,8 +314,8 @@ def _user(row: UserRow, has_factor: bool) -> UserOut:
     )  # fmt: skip
 
 
-def _session(row: SessionRow) -> SessionOut:
-    return SessionOut(id=row.id, address=row.address, created_wall_s=row.created_wall_s,
+def _session(row: SessionRow) -> UserSessionOut:
+    return UserSessionOut(id=row.id, address=row.address, created_wall_s=row.created_wall_s,
                       expires_wall_s=row.expires_wall_s)  # fmt: skip
 
 
