@@ -55,7 +55,7 @@ part() {
 # so the whole session has to stand back. Its process group is $!.
 behind() {
   exec setsid bash -c \
-    '{ echo 19 >/proc/self/autogroup; } 2>/dev/null; exec chrt --idle 0 "$@"' behind "$@"
+    '{ echo 19 >/proc/self/autogroup; chrt --idle --pid 0 $$; } 2>/dev/null; exec "$@"' behind "$@"
 }
 
 # forward GROUP: like everybody else from now on, whoever else is on this machine.
