@@ -21,9 +21,9 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
-from outlast.errors import InvalidInput, NotFound, Refused
+from outlast.errors import InvalidInput, NotFound
 from outlast.manager.acts import Acts
-from outlast.manager.api.gate import Caller, logged_in, needs
+from outlast.manager.api.gate import Caller, lacks, logged_in, needs
 from outlast.manager.api.uploads import begin_upload, send_upload
 from outlast.manager.ports import Task
 from outlast.wire.client import AgentClient, OutcomeUnknown
@@ -287,16 +287,12 @@ async def vms(request: Request, caller: Annotated[Caller, logged_in()]) -> Respo
     reads, scope = caller.manager.reads, caller.scope
     try:
         pool_id = reads.find(request.path_params["pool"]).id
-        seen = scope.touches(pool_id) or caller.manager.people.may(caller.person, "create", pool_id)
     except NotFound:
         if scope.everything:
             raise
-        seen = False
-    if not seen:
-        raise Refused(
-            f"{caller.person.name} may not do this: it needs the right 'see' there",
-            hint="an administrator gives roles",
-        )
+        raise lacks(caller.person, "see", there=True) from None
+    if not caller.touches(pool_id):
+        raise lacks(caller.person, "see", there=True)
     found = parse_list(VmStatus, await reads.ask(pool_id, lambda c: c.call("GET", "/v1/vms")))
     shown = [vm.model_dump_json() for vm in found if scope.sees_vm(pool_id, vm.name)]
     return _json(f"[{','.join(shown)}]".encode())

@@ -48,6 +48,11 @@ class Caller:
     host: str = ""
     fresh: bool = False  # gave the password a moment ago, and is half logged in
 
+    def touches(self, pool_id: str) -> bool:
+        """May the caller know that there is this pool?"""
+        may = self.manager.people.may
+        return self.scope.touches(pool_id) or may(self.person, "create", pool_id)
+
 
 def manager_of(request: Request) -> Manager:
     found = request.app.state.manager
@@ -68,11 +73,7 @@ def needs(action: str) -> Any:
         try:
             where = _place(manager, request)
             if not manager.people.may(person, action, *where[:2]):
-                raise Refused(
-                    f"{person.name} may not do this: it needs the right '{action}'"
-                    + (" there" if where[0] else ""),
-                    hint="an administrator gives roles",
-                )
+                raise lacks(person, action, there=bool(where[0]))
         except (Refused, NotFound) as error:
             if isinstance(error, NotFound) and _sees_all(manager, request, scope):
                 raise
@@ -82,15 +83,21 @@ def needs(action: str) -> Any:
                     sentence="refused",
                 )  # fmt: skip
             if isinstance(error, NotFound):
-                raise Refused(
-                    f"{person.name} may not do this: it needs the right '{action}' there",
-                    hint="an administrator gives roles",
-                ) from None
+                raise lacks(person, action, there=True) from None
             raise
         return Caller(person, address, scope, manager, *where)
 
     check.__dict__["outlast_action"] = action
     return Depends(check)
+
+
+def lacks(person: Person, action: str, *, there: bool) -> Refused:
+    """What somebody without a right is told, there: on a pool or a VM; whether it exists or not."""
+    right = f"'{action}' there" if there else f"'{action}'"
+    return Refused(
+        f"{person.name} may not do this: it needs the right {right}",
+        hint="an administrator gives roles",
+    )
 
 
 def logged_in() -> Any:
