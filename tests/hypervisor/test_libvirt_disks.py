@@ -56,6 +56,11 @@ def names(path: object) -> list[str]:
     return [one["name"] for one in info(path).get("snapshots", [])]  # type: ignore[attr-defined]
 
 
+def sound(disk: str) -> bool:
+    """Killed while it writes, QEMU may leave clusters that nothing uses (3): no harm."""
+    return subprocess.run(["qemu-img", "check", disk], capture_output=True).returncode in {0, 3}
+
+
 def test_a_running_vms_disk_is_kept_and_forgotten(driver: LibvirtDriver, tmp_path: Path) -> None:
     disk = running(driver, tmp_path).disks[0].path
     driver.disks.snapshot("web", [disk], "before")
@@ -73,7 +78,7 @@ def test_a_running_vms_disk_is_kept_and_forgotten(driver: LibvirtDriver, tmp_pat
     assert driver.disks.freeze("web") is False  # nobody inside answers
     driver.disks.thaw("web")
     driver.kill("web")
-    subprocess.run(["qemu-img", "check", disk], check=True, capture_output=True)
+    assert sound(disk)
 
 
 def test_a_running_vm_is_copied_while_it_writes(driver: LibvirtDriver, tmp_path: Path) -> None:
@@ -109,7 +114,7 @@ def test_a_copy_keeps_to_its_limit_is_given_up_and_ends_with_its_vm(
     with pytest.raises(Conflict, match="are being copied"):
         driver.disks.backup("web", {disk: str(tmp_path / "third.qcow2")}, 0)
     copy.abort()
-    assert copy.wait(10)
+    assert copy.wait(60)
     assert copy.trouble == "it was given up"
     Path(tmp_path / "slow.qcow2").unlink()
     again = driver.disks.backup("web", {disk: str(tmp_path / "again.qcow2")}, 1 << 20)
@@ -162,7 +167,7 @@ def test_a_running_vms_disk_goes_into_another_file(driver: LibvirtDriver, tmp_pa
     until(lambda: Path(target).read_bytes() != before)
     assert disks.mirrored("web", target) is None
     driver.kill("web")
-    subprocess.run(["qemu-img", "check", target], check=True, capture_output=True)
+    assert sound(target)
 
 
 def test_a_mirror_keeps_to_its_limit_and_can_be_given_up(

@@ -190,6 +190,9 @@ class LibvirtCopy:
             while not self._look():
                 if self._given_up.wait(POLL_S):
                     self._ask("backup", self._name, lambda dom: dom.abortJob(), ANSWER_S)
+                    until = time.monotonic() + LONG_S / 2
+                    while not self._look() and time.monotonic() < until:
+                        time.sleep(POLL_S)  # the next copy would find this one still ending
                     self._trouble = "it was given up"
                     return
         except (HypervisorTrouble, NotFound) as error:

@@ -56,7 +56,8 @@ def test_the_whole_life_of_a_snapshot_and_a_backup(lab: Lab) -> None:
     told = story.wait("disk-work", about="web")
     assert f"{there} works on the disks of web" in told["disk-work"][0]
     disk = lab.pool_dir / "images/web.qcow2"
-    subprocess.run(["qemu-img", "check", "-q", disk], check=True)
+    checked = subprocess.run(["qemu-img", "check", "-q", disk], check=False)
+    assert checked.returncode in {0, 3}  # 3: clusters that nothing uses, of a QEMU that was killed
     lab.outlast(a, "vm", "start", "web")
     lab.outlast(a, "vm", "kill", "web")
     (folder,) = kept(lab, here)
