@@ -15,9 +15,14 @@ from pathlib import Path
 import pytest
 
 PATIENCE_S = 3600
+APART = ("rack", "patient", "alone")  # scripts/test.sh finds the files of each by `mark.NAME`
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for name in APART:
+        for path in {item.path for item in items if item.get_closest_marker(name)}:
+            if f"mark.{name}" not in path.read_text(encoding="utf-8"):
+                raise pytest.UsageError(f"{path} has tests marked {name} and does not say so")
     items.sort(key=lambda item: item.get_closest_marker("rack") is not None)
     for item in items:
         if item.get_closest_marker("patient"):
