@@ -3,7 +3,8 @@
 Rules:
 1. In threads of its own: a server that hangs keeps the agent from its work no longer. Each mount is
    asked in a thread of its own, so one that hangs hides no other.
-2. What is wrong is a note when it lasts for two looks; so is its end.
+2. What is wrong is a note when it lasts for two looks; so is its end. That it has only begun to
+   answer is no note.
 3. When the wishes cannot be read nothing is changed: not knowing never looks like "no storage".
 4. A repository that is removed is unmounted when nothing uses it any more, never by force.
 """
@@ -17,7 +18,7 @@ from typing import Protocol
 
 from outlast.equipment import Repository
 from outlast.errors import OutlastError
-from outlast.mounts.answer import Asking
+from outlast.mounts.answer import BEGINNINGS, Asking
 from outlast.mounts.options import Choice
 from outlast.mounts.registry import choice_of
 from outlast.pool.facts import Answering
@@ -122,7 +123,8 @@ class RepositoryKeeper:
         now = {name: state.trouble for name, state in self.known.items()}
         for name, trouble in now.items():
             told = self._told.get(name, "")
-            if trouble and self._before.get(name) and not told:
+            wrong = trouble and trouble not in BEGINNINGS
+            if wrong and self._before.get(name) and not told:
                 self._told[name] = trouble
                 fields = {"host": self._host, "repository": name, "why": trouble}
                 self._tell(note("repository-lacks", **fields))
