@@ -31,7 +31,7 @@ class Desk:
         self.service = service
         self.held: dict[int, Held[HostHealth]] = {}
         self.guard: Mapping[str, object] | None = WELL
-        self.ending, self.storage = "", ""
+        self.endings, self.storage = dict[str, str](), ""
         self.writes, self.unwritten = 0, dict[str, str]()
         clock = Path(service.pool_dir) / "clocksource"
         clock.write_text("tsc\n")
@@ -40,7 +40,7 @@ class Desk:
             lambda: self.held,
             self._swap,
             self._guard,
-            lambda: self.ending,
+            lambda: self.endings,
             lambda: self.unwritten,
             clock,
         )
@@ -81,26 +81,26 @@ def test_it_is_said_when_it_changes_and_now_and_then(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("guard", "settings", "clock", "ending", "free_mib", "found"),
+    ("guard", "settings", "clock", "endings", "free_mib", "found"),
     [
-        (WELL, SETTINGS, "tsc", "", 900, []),
-        (None, SETTINGS, "", "", 900, [(RED, "guard")]),
-        (HUNG, SETTINGS, "tsc", "", 900, [(YELLOW, "watchdog")]),
-        (HUNG, replace(SETTINGS, watchdog="required"), "tsc", "", 900, [(RED, "watchdog")]),
-        ({**HUNG, "state": "idle"}, SETTINGS, "tsc", "", 900, []),
-        ({**WELL, "unsafe_reset": "a VM would not die"}, SETTINGS, "", "", 900, [(RED, "guard")]),
-        ({**WELL, "problems": ["no cgroup"]}, SETTINGS, "", "", 900, [(YELLOW, "guard")]),
-        (WELL, SETTINGS, "hpet", "", 900, [(YELLOW, "clock")]),
-        (WELL, SETTINGS, "tsc", "it ends in 3 days", 900, [(YELLOW, "certificate")]),
-        (WELL, SETTINGS, "tsc", "", 300, [(YELLOW, "storage")]),
-        (WELL, SETTINGS, "tsc", "", 10, [(RED, "storage")]),
+        (WELL, SETTINGS, "tsc", {}, 900, []),
+        (None, SETTINGS, "", {}, 900, [(RED, "guard")]),
+        (HUNG, SETTINGS, "tsc", {}, 900, [(YELLOW, "watchdog")]),
+        (HUNG, replace(SETTINGS, watchdog="required"), "tsc", {}, 900, [(RED, "watchdog")]),
+        ({**HUNG, "state": "idle"}, SETTINGS, "tsc", {}, 900, []),
+        ({**WELL, "unsafe_reset": "a VM would not die"}, SETTINGS, "", {}, 900, [(RED, "guard")]),
+        ({**WELL, "problems": ["no cgroup"]}, SETTINGS, "", {}, 900, [(YELLOW, "guard")]),
+        (WELL, SETTINGS, "hpet", {}, 900, [(YELLOW, "clock")]),
+        (WELL, SETTINGS, "tsc", {"it ends in 3 days": "renew"}, 900, [(YELLOW, "certificate")]),
+        (WELL, SETTINGS, "tsc", {}, 300, [(YELLOW, "storage")]),
+        (WELL, SETTINGS, "tsc", {}, 10, [(RED, "storage")]),
     ],
 )
 def test_each_light(
     desk: Desk, guard: Mapping[str, object] | None, settings: PoolSettings, clock: str,
-    ending: str, free_mib: int, found: list[tuple[str, str]],
+    endings: dict[str, str], free_mib: int, found: list[tuple[str, str]],
 ) -> None:  # fmt: skip
-    lights = judge(desk.service.facts(0), settings, guard, clock, ending, free_mib, {})
+    lights = judge(desk.service.facts(0), settings, guard, clock, endings, free_mib, {})
     assert [(light.colour, light.what) for light in lights] == found
 
 
@@ -120,7 +120,7 @@ def test_processors(
     slots = desk.service.slots
     slots[1] = replace(slots[1], accelerator=mine[0], cpu=mine[1])
     slots[2] = replace(slots[2], accelerator=theirs[0], cpu=theirs[1])
-    lights = judge(desk.service.facts(0), settings, WELL, "tsc", "", 900, {})
+    lights = judge(desk.service.facts(0), settings, WELL, "tsc", {}, 900, {})
     assert bool(lights) == bool(said)
     assert said in (lights[0].sentence if lights else "")
 

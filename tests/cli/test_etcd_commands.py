@@ -184,12 +184,13 @@ def test_nothing_to_probe(outlast: Outlast) -> None:
 def test_the_check_of_a_host_looks_at_etcd(
     outlast: Outlast, there: list[str], tmp_path: Path, etcd: EtcdProcess
 ) -> None:
-    def lights() -> list[tuple[object, str]]:
+    def lights(what: str = "storage") -> list[tuple[object, str]]:
         facts = replace(HostFacts(), storage=storage(tmp_path / "a"))
-        return [(one.colour, one.sentence) for one in judge(facts) if one.what == "storage"]
+        return [(one.colour, one.sentence) for one in judge(facts) if one.what == what]
 
     assert outlast("pool", "init", str(tmp_path / "a"), "--name", "check", *there).code == 0
     assert lights()[0] == (GREEN, "every address of the pool's etcd answers")
+    assert lights("certificate") == [(YELLOW, "this host's for etcd ends in 1 day")]
     off_s = storage(tmp_path / "a").clock_off_s
     assert off_s is not None and abs(off_s) < 30, "the cluster has this machine's clock"
     # not the leader: while another is elected nobody is answered

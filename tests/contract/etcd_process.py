@@ -16,7 +16,12 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from cryptography.x509.oid import ExtendedKeyUsageOID as Use
 from cryptography.x509.oid import NameOID
 
@@ -135,37 +140,52 @@ def wait(happened: Callable[[], bool], otherwise: str, timeout_s: float = START_
 def make_pki(folder: Path, *addresses: str) -> None:
     """An authority and one certificate, good for servers and clients at these addresses."""
     folder.mkdir(parents=True)
-    ca_key = ec.generate_private_key(ec.SECP256R1())
-    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "etcd of a test")])
-    ca = _signed(ca_name, ca_name, ca_key, ca_key, x509.BasicConstraints(True, None))
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "host")])
+    name = _named("etcd of a test")
+    ca = _signed(name, name, key, key, x509.BasicConstraints(True, None))
+    (folder / "ca.pem").write_bytes(ca.public_bytes(Encoding.PEM))
+    _write_key(folder / "ca.key", key)
+    renew(folder, folder, *addresses)
+
+
+def renew(authority: Path, folder: Path, *addresses: str, days: float = 1) -> None:
+    """A new certificate in `folder` of the authority in that other one; below 0: it has ended."""
+    ca = x509.load_pem_x509_certificate((authority / "ca.pem").read_bytes())
+    ca_key = load_pem_private_key((authority / "ca.key").read_bytes(), None)
+    assert isinstance(ca_key, ec.EllipticCurvePrivateKey)
+    key = ec.generate_private_key(ec.SECP256R1())
     cert = _signed(
-        name, ca_name, key, ca_key, x509.BasicConstraints(False, None),
+        _named("host"), ca.subject, key, ca_key, x509.BasicConstraints(False, None),
         x509.ExtendedKeyUsage([Use.SERVER_AUTH, Use.CLIENT_AUTH]),
         x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(a)) for a in addresses]),
+        days=days,
     )  # fmt: skip
-    (folder / "ca.pem").write_bytes(ca.public_bytes(Encoding.PEM))
     (folder / "cert.pem").write_bytes(cert.public_bytes(Encoding.PEM))
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    (folder / "cert.key").write_bytes(pem)
-    (folder / "cert.key").chmod(0o600)
+    _write_key(folder / "cert.key", key)
+
+
+def _named(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+
+def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+    path.touch(0o600)
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
 
 def _signed(
     name: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey,
-    by: ec.EllipticCurvePrivateKey, *extensions: x509.ExtensionType,
+    by: ec.EllipticCurvePrivateKey, *extensions: x509.ExtensionType, days: float = 1,
 ) -> x509.Certificate:  # fmt: skip
     now = datetime.datetime.now(datetime.UTC)
-    day = datetime.timedelta(days=1)
     builder = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - day)
-        .not_valid_after(now + day)
+        .not_valid_before(now - datetime.timedelta(days=2))
+        .not_valid_after(now + datetime.timedelta(days=days))
     )
     for extension in extensions:
         builder = builder.add_extension(extension, critical=False)

@@ -93,7 +93,11 @@ def test_a_network_that_loses_its_way_out_is_parted_from_it() -> None:
     assert ("link", "delete", "dev", "lan.20") in wanted(alone, "a", MADE).steps
     bridged = {"lan": MADE["lan"], "eth1": Link("eth1", master="lan")}
     assert ("link", "set", "dev", "eth1", "nomaster") in wanted(alone, "a", bridged).steps
-    assert wanted(alone, "a", {"lan": MADE["lan"]}).steps == ()
+    for kind in ("bond", "vlan"):  # that somebody else made, and that was its uplink
+        links = {"lan": MADE["lan"], "up0": Link("up0", kind, master="lan")}
+        assert ("link", "set", "dev", "up0", "nomaster") in wanted(alone, "a", links).steps, kind
+    vm = {"lan": MADE["lan"], "vnet0": Link("vnet0", "tun", master="lan")}
+    assert wanted(alone, "a", vm).steps == ()
     other = wanted(replace(LAN, vlan=30), "a", MADE).steps
     assert ("link", "delete", "dev", "lan.20") in other, "one network has one number"
 

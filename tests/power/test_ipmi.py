@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from ipmi import PASSWORD, IpmiBmc, missing
 
 from outlast.equipment import PowerSwitch
+from outlast.power import agents
 from outlast.power.fencing import FencePower
 from outlast.power.port import Outcome, Power
 from outlast.power.switches import store
@@ -50,6 +51,21 @@ def test_a_machine_is_switched_off_once(bmc: IpmiBmc, fence: FencePower, told: l
     done = fence.fence(1, UUID, LIMIT_S)
     assert (done.outcome, done.proven) == (Outcome.ALREADY_OFF, True)
     assert told == ["off"], "one that is off is left alone"
+
+
+def test_the_password_is_no_argument_of_any_program(
+    bmc: IpmiBmc, fence: FencePower, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of ipmitool least of all: its arguments are for every program on the machine to read."""
+    spy = tmp_path / "bin/ipmitool"
+    spy.parent.mkdir()
+    spy.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/said\nexec /usr/bin/ipmitool "$@"\n')
+    spy.chmod(0o755)
+    path = f"{spy.parent}:{agents.ENVIRONMENT['PATH']}"
+    monkeypatch.setattr(agents, "ENVIRONMENT", {**agents.ENVIRONMENT, "PATH": path})
+    assert fence.test(1, UUID, LIMIT_S).power is Power.ON
+    said = (tmp_path / "said").read_text()
+    assert "chassis power status" in said and PASSWORD not in said
 
 
 def test_a_button_that_does_nothing_and_a_bmc_without_power_prove_nothing(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from etcd_process import EtcdProcess
+from etcd_process import HOST, EtcdProcess, renew
 from register_kit import Open, RegisterKit
 
 from outlast.errors import InvalidInput, StorageTrouble
-from outlast.storage.etcd import Etcd, NoAnswer, _Unsent
+from outlast.storage.etcd import Etcd, NoAnswer, _Unsent, compact, remove_all
 from outlast.storage.etcd_access import Access, check_access
 from outlast.storage.etcd_heartbeat import EtcdArea
 from outlast.storage.etcd_register import EtcdRegister
@@ -234,7 +236,7 @@ def test_too_large_is_refused_before_it_is_sent(one: EtcdProcess, pool: str) -> 
     assert register.swap("vm/web", 0, {"text": "x" * ((1 << 20) - 1000)}).ok
 
 
-def test_nobody_without_a_certificate_gets_in(one: EtcdProcess, pool: str, tmp_path) -> None:
+def test_nobody_without_a_certificate_gets_in(one: EtcdProcess, pool: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="asks for a certificate"):
         Etcd(Access(tuple(one.clients), "", pool))
     with pytest.raises(StorageTrouble, match="no certificate for etcd"):
@@ -242,6 +244,28 @@ def test_nobody_without_a_certificate_gets_in(one: EtcdProcess, pool: str, tmp_p
     plain = one.clients[0].replace("https", "http")
     with pytest.raises(StorageTrouble):
         Etcd(Access((plain,), "", pool)).get("x")
+
+
+def test_certificates_end_and_are_renewed_under_running_services(
+    one: EtcdProcess, pool: str, tmp_path: Path
+) -> None:
+    """Of a host, then of etcd: it says so, and goes on by itself with the new one."""
+    mine = tmp_path / "pki"
+    shutil.copytree(one.pki, mine)
+    register = EtcdRegister(etcd := Etcd(Access(tuple(one.clients), str(mine), pool)), "1")
+    assert register.swap("view", 0, {"n": 1}).ok
+    for folder in (mine, one.pki):
+        renew(one.pki, folder, HOST, days=-1)
+        etcd.close()  # connections that are open stay
+        with pytest.raises(StorageTrouble, match="certificate") as said:
+            register.read("view")
+        assert "renew" in said.value.hint
+        renew(one.pki, folder, HOST)
+        assert register.read("view") == (1, {"n": 1})
+    etcd.close()
+    renew(one.pki, tmp_path, HOST)
+    shutil.copy(tmp_path / "cert.pem", mine)  # its key is still to come
+    assert register.read("view") == (1, {"n": 1}), "until it is there the former one goes on"
 
 
 @pytest.mark.parametrize(
@@ -262,3 +286,10 @@ def test_a_full_etcd_says_so(tmp_path_factory: pytest.TempPathFactory) -> None:
             for number in range(40):
                 assert register.swap(f"vm/v{number}", 0, {"text": "x" * 100_000}).ok
         assert register.read("vm/v0")[0] == 1, "what was written is read on"
+        etcd = cluster.etcd("p")
+        remove_all(etcd)  # who filled it
+        compact(etcd, etcd.revision)
+        etcd.call("/v3/maintenance/defragment", {})
+        for alarm in etcd.call("/v3/maintenance/alarm", {})["alarms"]:
+            etcd.call("/v3/maintenance/alarm", {**alarm, "action": "DEACTIVATE"})
+        assert register.swap("vm/new", 0, {"text": "again"}).ok, "as the documents say"

@@ -24,7 +24,7 @@ from outlast.agent.farewell import switch_off
 from outlast.agent.findings import Findings
 from outlast.agent.hostfile import HostFile, etc_dir, load, run_dir, var_dir
 from outlast.agent.server import Server
-from outlast.agent.trust import Trust, ending
+from outlast.agent.trust import Trust, endings
 from outlast.errors import HypervisorTrouble, OutlastError, StorageTrouble
 from outlast.guard import emulator
 from outlast.guard.client import GuardClient
@@ -169,6 +169,8 @@ def main() -> int:
         if settings is None:
             return 0
         driver = make_driver(host)
+        access = read_access(Path(host.pool_dir))
+        etcd_pki = Path(access.pki) if access is not None and access.pki else None
         parts = Parts(
             me=Me(host.slot, host.host, host.uuid),
             settings=settings,
@@ -187,7 +189,7 @@ def main() -> int:
             findings=Findings(driver.guests, Links(), Path(host.pool_dir)),
             run_dir=run_dir(),
             context=lambda: client_context(etc_dir() / "pki"),
-            ending=lambda: ending(etc_dir() / "pki"),
+            endings=lambda: endings(etc_dir() / "pki", etcd_pki),
             boot_id=BOOT_ID.read_text().strip(),
             power_off=lambda: switch_off(load().power_off_command),
         )
@@ -195,7 +197,7 @@ def main() -> int:
         log.error("%s%s", trouble.sentence, f" ({trouble.hint})" if trouble.hint else "")
         return trouble.exit_code
     engine = Engine(parts)
-    if (access := read_access(parts.pool_dir)) is not None:
+    if access is not None:
         EtcdKeeper(parts.pool_dir, host.slot, Etcd(access)).start()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: engine.stop())

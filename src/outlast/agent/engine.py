@@ -96,7 +96,7 @@ class Parts:
     findings: Findings
     run_dir: Path
     context: Callable[[], ssl.SSLContext]  # to speak with other agents; raises OutlastError
-    ending: Callable[[], str]  # says when this host's certificate ends soon
+    endings: Callable[[], Mapping[str, str]]  # of certificates: a sentence, what to do
     boot_id: str
     power_off: Callable[[], None]  # switches this machine off
 
@@ -144,7 +144,7 @@ class Engine:
         self._keepers = Keepers(
             parts.me, parts.settings, parts.register, self, parts.power, parts.links, parts.mounts,
             boottime_ns, self.tell, parts.findings, self._registers,
-            Means(parts.pulse.drill, parts.open_guard, self._words.drill), parts.ending,
+            Means(parts.pulse.drill, parts.open_guard, self._words.drill), parts.endings,
             lambda: self._senses.snapshot, self._unwritten, measured.look,
         )  # fmt: skip
         self._farewell = Farewell(parts.boot_id, parts.pulse.leave, parts.power_off)

@@ -35,11 +35,11 @@ WATCHDOG_HINT = "load the driver of its watchdog; outlast host check says more"
 
 def judge(
     facts: Facts, settings: PoolSettings, guard: Mapping[str, object] | None, clock: str,
-    ending: str, free_mib: int, unwritten: Mapping[str, str],
+    endings: Mapping[str, str], free_mib: int, unwritten: Mapping[str, str],
 ) -> tuple[HostLight, ...]:  # fmt: skip
-    """guard: its status, None when it does not answer. ending: what is to be said of the
-    certificate. clock: the kernel's clock source, "" when not known. unwritten: what of its
-    journal cannot be written, and why."""
+    """guard: its status, None when it does not answer. endings: what is to be said of
+    certificates, and done. clock: the kernel's clock source, "" when not known. unwritten: what
+    of its journal cannot be written, and why."""
     found: list[HostLight] = []
     if guard is None:
         found.append(HostLight(RED, "guard", "its guard does not answer",
@@ -49,8 +49,7 @@ def judge(
     if clock and clock not in SOUND_CLOCKS:
         said = f"its clock source is '{clock}': it may be slow or drift"
         found.append(HostLight(YELLOW, "clock", said, "dmesg | grep clocksource"))
-    if ending:
-        found.append(HostLight(YELLOW, "certificate", ending, "outlast host renew"))
+    found += [HostLight(YELLOW, "certificate", said, hint) for said, hint in endings.items()]
     if free_mib < FREE_MIB_WISHED:
         colour = RED if free_mib < FREE_MIB_MIN else YELLOW
         said = f"only {free_mib} MiB are free on the pool's storage"
@@ -99,11 +98,11 @@ class Health:
     def __init__(
         self, service: Service, said: Callable[[], Mapping[int, Held[HostHealth]]],
         swap: Callable[[int, HostHealth], Swap], guard: Callable[[], Mapping[str, object]],
-        ending: Callable[[], str], unwritten: Callable[[], Mapping[str, str]],
+        endings: Callable[[], Mapping[str, str]], unwritten: Callable[[], Mapping[str, str]],
         clock_source: Path = CLOCK_SOURCE,
     ) -> None:  # fmt: skip
         self._service, self._said, self._swap = service, said, swap
-        self._guard, self._ending, self._clock_source = guard, ending, clock_source
+        self._guard, self._endings, self._clock_source = guard, endings, clock_source
         self._unwritten = unwritten
         self._own: HostHealth | None = None
         self._ended = threading.Event()
@@ -161,7 +160,7 @@ class Health:
             clock = self._clock_source.read_text(encoding="ascii").strip()
         with suppress(OSError):
             free_mib = shutil.disk_usage(self._service.pool_dir).free // MIB
-        lights = judge(facts, settings, guard, clock, self._ending(), free_mib, self._unwritten())
+        lights = judge(facts, settings, guard, clock, self._endings(), free_mib, self._unwritten())
         known = self._service.measured
         return HostHealth(
             facts.me.slot, lights, known.beats, known.median_ns, known.p99_ns, known.p999_ns,

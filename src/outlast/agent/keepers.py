@@ -94,7 +94,7 @@ class Keepers:
         self, me: Me, settings: PoolSettings, register: Register, service: Service,
         power: PowerFence, links: LinkPort, mounts: MountPort, now_ns: Callable[[], int],
         tell: Callable[[Note], None], findings: Findings, registers: Registers, means: Means,
-        ending: Callable[[], str], snapshot: Callable[[], Mapping[str, Any] | None],
+        endings: Callable[[], Mapping[str, str]], snapshot: Callable[[], Mapping[str, Any] | None],
         unwritten: Callable[[], Mapping[str, str]], keep_margin: Callable[[], None],
     ) -> None:  # fmt: skip
         """snapshot: the pulse's newest word. unwritten: of the journal and recording, and why."""
@@ -120,7 +120,7 @@ class Keepers:
         self._health = Health(
             service, lambda: registers.known.health,
             lambda expected, own: registers.swap(f"health/{own.slot}", expected, own),
-            lambda: means.guard().status(), ending, unwritten,
+            lambda: means.guard().status(), endings, unwritten,
         )  # fmt: skip
         self._networks = NetworkKeeper(me.host, lambda: networks(register), links, tell, reach)
         self._storage = RepositoryKeeper(

@@ -19,6 +19,7 @@ from pathlib import Path
 from outlast.errors import OutlastError
 from outlast.wire import seal
 from outlast.wire.files import write_file
+from outlast.words import plural
 
 log = logging.getLogger("outlast.agent.trust")
 
@@ -69,13 +70,21 @@ class Trust:
                 log.debug("certificates could not be looked at: %s", trouble)
 
 
-def ending(folder: Path) -> str:
-    """A sentence when the certificate in this folder ends soon; else ""."""
-    days = seal.days_left(folder, time.time())
-    if days is None or days > WARN_DAYS:
-        return ""
-    when = f"ends in {days:.0f} days" if days > 0 else "has ended"
-    return f"this host's certificate {when}: 'outlast host renew' makes a new one"
+def endings(own: Path, etcd: Path | None) -> dict[str, str]:
+    """Of the certificates in these folders that end soon: a sentence, and what is to be done."""
+    now_s = time.time()
+    found = [("this host's certificate", seal.days_left(own, now_s), "outlast host renew")]
+    if etcd is not None:
+        days = seal.days_of(etcd / seal.CERT, now_s)
+        found.append(("its certificate for etcd", days, f"put a new one into {etcd}"))
+    return {
+        f"{what} {_when(days)}": hint
+        for what, days, hint in found if days is not None and days <= WARN_DAYS
+    }  # fmt: skip
+
+
+def _when(days: float) -> str:
+    return f"ends in {plural(round(days), 'day')}" if days > 0 else "has ended"
 
 
 def _read(path: Path) -> bytes:

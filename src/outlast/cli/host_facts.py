@@ -18,9 +18,9 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +31,7 @@ from outlast.equipment import Repository
 from outlast.storage.access import open_register
 from outlast.storage.format import slot_from
 from outlast.storage.register import Register
+from outlast.wire import seal
 
 T = TypeVar("T")
 
@@ -287,11 +288,5 @@ def _connect(api: str) -> str:
 
 def certificate_days() -> float | None:
     """Until this host's certificate ends; None when there is none that can be read."""
-    from cryptography import x509
-
     path = Path(os.environ.get("OUTLAST_ETC") or "/etc/outlast") / "pki/cert.pem"
-    try:
-        found = x509.load_pem_x509_certificate(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return (found.not_valid_after_utc - datetime.now(UTC)).total_seconds() / 86400
+    return seal.days_of(path, time.time())

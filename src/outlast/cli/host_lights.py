@@ -17,6 +17,7 @@ from outlast.cli.machine import API_PORT, BEAT_PORT, CLOCK_OFF_S_MAX
 from outlast.mounts import table
 from outlast.mounts.options import needed
 from outlast.readiness.lights import CERTIFICATE_DAYS, GREEN, RED, SOUND_CLOCKS, YELLOW, Light
+from outlast.words import plural
 
 PYTHON_MIN, LIBVIRT_MIN, QEMU_MIN, KERNEL_MIN = (3, 11), (9, 0), (7, 2), (5, 14)
 MEMORY_MIB_MIN = 2048
@@ -55,6 +56,7 @@ class StorageFacts:
     free_mib: int = 0
     clock_off_s: float | None = None  # of this machine's clock, ahead of the storage's
     silent: tuple[str, ...] = ()  # why addresses of the pool's etcd do not answer
+    etcd_days: float | None = None  # until this host's certificate for it ends; None: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +239,8 @@ def _etcd(found: StorageFacts) -> Iterator[Light]:
         yield Light(YELLOW, "storage", said, hint)
     if not found.silent:
         yield Light(GREEN, "storage", "every address of the pool's etcd answers")
+    if found.etcd_days is not None:
+        yield _certificate("this host's for etcd", found.etcd_days, "put a new one in its place")
     yield _free("storage", found.path, found.free_mib)
     yield from _off(found.clock_off_s)
 
@@ -289,9 +293,14 @@ def _pool(facts: HostFacts) -> Iterator[Light]:
     days = facts.certificate_days
     if days is None:
         yield Light(RED, "certificate", "this host has none that can be read", "outlast host renew")
-    elif days < CERTIFICATE_DAYS:
-        said = f"ends in {days:.0f} days" if days > 0 else "has ended: other hosts do not listen"
-        colour = YELLOW if days > 0 else RED
-        yield Light(colour, "certificate", f"this host's {said}", "outlast host renew")
     else:
-        yield Light(GREEN, "certificate", f"good for {days:.0f} days")
+        yield _certificate("this host's", days, "outlast host renew")
+
+
+def _certificate(whose: str, days: float, hint: str) -> Light:
+    if days >= CERTIFICATE_DAYS:
+        return Light(GREEN, "certificate", f"{whose} is good for {days:.0f} days")
+    said = (
+        f"ends in {plural(round(days), 'day')}" if days > 0 else "has ended: nobody listens to it"
+    )
+    return Light(YELLOW if days > 0 else RED, "certificate", f"{whose} {said}", hint)

@@ -29,6 +29,7 @@ from outlast.storage.beneath import mount_of
 from outlast.storage.etcd import Etcd
 from outlast.storage.etcd_access import Access, read_access
 from outlast.storage.register import Register
+from outlast.wire import seal
 
 T = TypeVar("T")
 
@@ -77,6 +78,7 @@ def etcd(pool_dir: Path, access: Access) -> StorageFacts:
     return StorageFacts(
         str(pool_dir), trouble, "etcd", free_mib=free_mib(pool_dir), clock_off_s=off_s,
         silent=tuple(silent),
+        etcd_days=seal.days_of(Path(access.pki) / seal.CERT, time.time()) if access.pki else None,
     )  # fmt: skip
 
 

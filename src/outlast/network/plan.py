@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from outlast.equipment import Network
 
 MARK = "outlast:"
+UPLINKS = frozenset({"", "bond", "team", "vlan"})  # what leads out of a host; a VM's card does not
 NO_ADDRESS = ("addrgenmode", "none")  # of its own: the host is not on this network
 
 
@@ -111,7 +112,7 @@ def _parted(name: str, through: str, links: Mapping[str, Link]) -> list[tuple[st
     """Without any other way out than this one: two of them would be a loop."""
     others = [link for link in links.values() if link.name != through]
     old = [o for o in others if o.alias == MARK + name and o.kind == "vlan"]
-    cards = [o for o in others if o.master == name and not o.kind]
+    cards = [o for o in others if o.master == name and o.kind in UPLINKS and o not in old]
     return [
         *(("link", "delete", "dev", link.name) for link in old),
         *(("link", "set", "dev", card.name, "nomaster") for card in cards),

@@ -2,7 +2,8 @@
 
 Rules:
 1. Options and secrets go to its standard input, one `name=value` a line, as all of them read it.
-   Nothing is in its arguments or its environment; what it says is masked before it is shown.
+   Nothing is in its arguments; what it says is masked before it is shown. Agents for IPMI would
+   hand the password to ipmitool as an argument: ipmitool.sh has it from the environment instead.
 2. It has a time limit, after which it is killed with all that it started.
 3. Its name and options are checked: no path, no line break, no option that changes what is asked
    (`action`), that logs secrets (`verbose`, `debug_file`) or runs programs (`*_script`).
@@ -28,7 +29,9 @@ FORBIDDEN = frozenset(
     {"action", "option", "verbose", "verbose_level", "debug", "debug_file", "quiet", "help"}
     | {"version", "delay", "disable_timeout"}
 )
-SECRET_WORDS = ("passw", "secret", "token", "private")
+SECRET_WORDS = ("passw", "secret", "token", "private", "community", "hexadecimal_kg")
+IPMITOOL = Path(__file__).with_name("ipmitool.sh")
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/"}
 _AGENT = re.compile(r"fence_[a-z0-9_]{1,40}\Z")
 _OPTION = re.compile(r"[a-z][a-z0-9_-]{0,40}\Z")
 
@@ -79,14 +82,16 @@ def call(
     limit_s: float,
 ) -> Answer:  # fmt: skip
     """Have a fence agent do one thing. action: status or off. Never raises."""
-    lines = {**options, **secrets, "action": action}
+    lines, env = {**options, **secrets, "action": action}, dict(ENVIRONMENT)
+    if _mentions(program, "ipmitool_path"):
+        lines["ipmitool_path"] = str(IPMITOOL)
+        env["IPMI_PASSWORD"] = lines.pop("password", "")
     text = "".join(f"{name}={value}\n" for name, value in lines.items())
     began = time.monotonic()
     try:
         process = subprocess.Popen(
             [str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, errors="replace", cwd="/", start_new_session=True,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/"},
+            text=True, errors="replace", cwd="/", start_new_session=True, env=env,
         )  # fmt: skip
     except OSError as error:
         return Answer(None, f"{program.name} cannot be run: {error.strerror}", 0)
@@ -98,6 +103,18 @@ def call(
         code, said = None, f"no answer within {limit_s:g} s"
     took_ms = round(1000 * (time.monotonic() - began))
     return Answer(code, masked(said, secrets), took_ms)
+
+
+def shows_secrets(program: Path) -> bool:
+    """It hands them to a program of Net-SNMP as arguments, which others on the machine can read."""
+    return _mentions(program, "fencing_snmp")
+
+
+def _mentions(program: Path, word: str) -> bool:
+    try:
+        return word.encode() in program.read_bytes()
+    except OSError:  # starting it will say why
+        return False
 
 
 def _end(process: subprocess.Popen[str]) -> None:

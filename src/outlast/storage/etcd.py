@@ -35,12 +35,15 @@ from urllib.parse import urlsplit
 
 from outlast.errors import InvalidInput, StorageTrouble
 from outlast.storage.etcd_access import ROOT, Access, check_access
+from outlast.storage.etcd_tls import Credentials
 
 VALUE_MAX = 1 << 20  # bytes; etcd takes 1.5 MiB for a whole request unless it is told otherwise
 ANSWER_MAX = 64 << 20  # bytes of one answer; far above any real one
 IDLE_MAX = 4  # connections that are kept for the next request, for each address
 _INVALID, _EXHAUSTED, _DENIED, _UNAUTHENTICATED, _OUT_OF_RANGE = 3, 8, 7, 16, 11
 _REFUSALS = frozenset({_INVALID, _EXHAUSTED, _DENIED, _UNAUTHENTICATED, _OUT_OF_RANGE})
+_MAJORITY_HINT = "does a majority of its members run, and is it reached from here?"
+_CERTIFICATE_HINT = "renew what has ended; nothing is to be restarted (docs/operating/etcd.md)"
 
 Json = dict[str, Any]
 
@@ -82,7 +85,7 @@ class Etcd:
         self._lock = threading.Lock()
         self._first = 0  # index of the address that answered last
         self._idle: list[list[http.client.HTTPConnection]] = [[] for _ in access.urls]
-        self._tls: ssl.SSLContext | None = None
+        self._credentials = Credentials(Path(access.pki))
         self._cluster = ""
         self._revision = 0
         self._date = ""  # as the last answer had it
@@ -180,7 +183,7 @@ class Etcd:
         kind = NoAnswer if unknown else StorageTrouble
         raise kind(
             f"etcd does not answer: {'; '.join(said)}",
-            hint="does a majority of its members run, and is it reached from here?",
+            hint=_CERTIFICATE_HINT if "certificate" in "".join(said) else _MAJORITY_HINT,
         )
 
     @property
@@ -268,10 +271,8 @@ class Etcd:
         host, port = parts.hostname or "", parts.port
         if parts.scheme == "http":
             return http.client.HTTPConnection(host, port, timeout=self.access.answer_s)
-        if self._tls is None:
-            self._tls = _tls(Path(self.access.pki))
         return http.client.HTTPSConnection(
-            host, port, timeout=self.access.answer_s, context=self._tls
+            host, port, timeout=self.access.answer_s, context=self._credentials.context()
         )
 
     def _heed(self, header: Json, known: int) -> None:
@@ -332,22 +333,6 @@ def compact(etcd: Etcd, revision: int) -> None:
             raise
 
 
-def _tls(folder: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2  # etcd 3.4 of some builds has no 1.3
-    try:
-        context.load_verify_locations(folder / "ca.pem")
-        context.load_cert_chain(folder / "cert.pem", folder / "cert.key")
-    except FileNotFoundError:
-        raise StorageTrouble(
-            f"there is no certificate for etcd in {folder}",
-            hint="it needs ca.pem (etcd's authority), cert.pem and cert.key (this host's own)",
-        ) from None
-    except OSError as error:
-        raise StorageTrouble(f"the certificate for etcd in {folder}: {error}") from None
-    return context
-
-
 def _open(connection: http.client.HTTPConnection, until: float) -> None:
     try:
         connection.timeout = _left(until)
@@ -371,6 +356,8 @@ def _refusal(code: int, words: str) -> StorageTrouble:
 def _why(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, ssl.SSLEOFError):  # so etcd does with a certificate it does not take
+        return "it broke off: is this host's certificate good?"
     return str(getattr(error, "strerror", None) or error or type(error).__name__)
 
 

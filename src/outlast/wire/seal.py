@@ -13,7 +13,8 @@ A holder has ca.pem, cert.pem and cert.key in `/etc/outlast/pki`, the pool ca.pe
 5. What was revoked (revocation.py) is refused by both sides wherever the list, crl.pem, lies beside
    ca.pem. QEMU has certificates of its own, with a role that agents refuse.
 
-`cryptography` is imported only where something is signed: contexts need `ssl` alone.
+`cryptography` is imported only where something is signed, or a foreign certificate is read:
+contexts need `ssl` alone.
 """
 
 from __future__ import annotations
@@ -216,6 +217,17 @@ def days_left(folder: Path, now_wall_s: float) -> float | None:
         return (float(about["not_after_wall_s"]) - now_wall_s) / 86400
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def days_of(certificate: Path, now_wall_s: float) -> float | None:
+    """The same of one certificate, whoever made it."""
+    from cryptography import x509
+
+    try:
+        found = x509.load_pem_x509_certificate(certificate.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return (found.not_valid_after_utc.timestamp() - now_wall_s) / 86400
 
 
 def peer_role(peercert: Mapping[str, Any] | None) -> str:
