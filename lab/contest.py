@@ -17,17 +17,19 @@ from lab.site import Site
 HOSTS = ("a", "b")
 POOL = "/srv/pool"
 SITE_PACKAGES = "/usr/lib/outlast/lib/python3.11/site-packages"
+BOOT = "cat /proc/sys/kernel/random/boot_id"  # another one after each boot
 BACK_S = 600.0
 LAST_S = 300.0  # for a host that hangs at the end of a contest
 PYTHON = f"PYTHONPATH={SITE_PACKAGES}:/mnt/lab PYTHONDONTWRITEBYTECODE=1 python3"
 
 
 def tried(site: Site, found: Findings, name: str, mount: str, fail_s: int = 180) -> None:
-    """A file system from its mount on: probe, a quiet contest, one in which b loses power."""
+    """A file system from its mount on: probe, kit, a quiet contest, one in which b loses power."""
     site.both(HOSTS, lambda host: site[host].check(mount, 400))
     found.add(f"{name}, mounted with",
               site["a"].check(f"findmnt -n -o FSTYPE,OPTIONS {POOL}").strip())  # fmt: skip
     probe(site, found, rounds=10)  # enough for promises; minutes each with this FUSE and dlm
+    kit(site, found)
     contest(site, found, f"{name}, quiet", 30)
     contest(site, found, f"{name}, host b loses power", fail_s, site["b"].kill, dies="b")
     site.start("b")

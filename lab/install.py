@@ -1,6 +1,8 @@
 """The install page as a new user: the commands of docs/operating/install.md, then a power cut.
 
 Before the cut the pool gets what the page leaves out: a second storage with a VM on it, and a VLAN.
+After it the disk there moves to the pool's own, the second storage is taken away again, and a
+host hangs.
 
 Rules:
 1. The page's own lines are typed, in its order, and nothing else: what is missing there fails here.
@@ -18,13 +20,14 @@ from pathlib import Path
 from lab.contest import HOSTS
 from lab.findings import Findings
 from lab.nfs import SECOND, serve
-from lab.pooled import AGAIN_S, joined, power_cut, typed
+from lab.pooled import AGAIN_S, RUNS, hang, joined, power_cut, typed
 from lab.site import TREE, Site
 
 MEMORY_MIB = 3072  # the page makes a VM of 2 GiB
 PAGE = TREE / "docs/operating/install.md"
 STEP = re.compile(r"^\*\*(\d+)\. ([^*]+)\*\*[^\n]*\n(?:.+\n)*\n((?:    .+\n)+)", re.MULTILINE)
 VMS = ("db", "web")  # the first one on the second storage
+FAST = "/srv/fast"
 DEAF_S = 90.0  # a host that hears nothing says so after a minute
 
 
@@ -56,16 +59,30 @@ def trial(site: Site, found: Findings) -> None:
     for name in HOSTS:
         took = site[name].until("outlast storage list | grep -q there$", AGAIN_S)
         found.add(f"the second storage is back on {name} after", f"{took:.0f} s")
+    let_go(site, found)
+    hang(site, found, "the page's pool", "web")
 
 
 def second_storage(site: Site, found: Findings) -> None:
     """The agents mount it; a VM has its disk there."""
     typed(site, found, "a", f"outlast storage add fast nfs nas:{SECOND}")
     took = site.both(HOSTS, lambda n: site[n].until("outlast storage list | grep -q there$", 300))
-    shown = site["b"].check("findmnt -n -o FSTYPE,OPTIONS /srv/fast").strip()
+    shown = site["b"].check(f"findmnt -n -o FSTYPE,OPTIONS {FAST}").strip()
     found.add("mounted by each agent after", f"{max(took):.0f} s: {shown}")
     typed(site, found, "a", "outlast vm create db --memory 128MiB --disk 64MiB --on fast --start")
     site["a"].until("outlast vm show db | grep -q running", AGAIN_S)
+
+
+def let_go(site: Site, found: Findings) -> None:
+    """The disk leaves the second storage while its VM runs; then each agent unmounts it."""
+    number = RUNS.format("d", "b")  # of its QEMU
+    before = [site[name].run(number).out for name in HOSTS]
+    typed(site, found, "a", "outlast vm move-disk db --to pool")
+    after = [site[name].run(number).out for name in HOSTS]
+    found.add("db ran on meanwhile", "the same QEMU", any(after) and before == after)
+    typed(site, found, "a", "outlast storage remove fast")
+    took = site.both(HOSTS, lambda n: site[n].until(f"! findmnt {FAST}", AGAIN_S))
+    found.add("unmounted by each agent after", f"{max(took):.0f} s")
 
 
 def vlan(site: Site, found: Findings) -> None:

@@ -6,7 +6,7 @@ limits of their own, and until it is sure of a death nobody there may take the d
 
 from __future__ import annotations
 
-from lab.contest import BACK_S, HOSTS, POOL, back, contest, kit, probe
+from lab.contest import BACK_S, BOOT, HOSTS, POOL, back, contest, kit, probe
 from lab.findings import Findings
 from lab.pooled import pooled
 from lab.site import Site
@@ -15,7 +15,6 @@ from outlast.mounts.unit import unit_name
 MEMORY_MIB = 1024
 TARGET = "iqn.2026-01.nas:pool"
 DEVICE = f"/dev/disk/by-path/ip-10.77.0.3:3260-iscsi-{TARGET}-lun-1"
-BOOT = "cat /proc/sys/kernel/random/boot_id"
 FAIL_S = 240
 
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 
 from lab.channel import Done
-from lab.contest import HOSTS, POOL
+from lab.contest import BOOT, HOSTS, POOL
 from lab.findings import Findings
 from lab.site import Site
 
@@ -69,7 +69,7 @@ def power_cut(site: Site, found: Findings, pool: str, vms: Sequence[str]) -> Non
     """Kill the machine that runs the first VM; the other must run all of them, and nobody else,
     also when the first one is switched on again."""
     where = next(name for name in HOSTS if runs(site, name, vms[0]))
-    other = "b" if where == "a" else "a"
+    (other,) = set(HOSTS) - {where}
     found.add(f"the VM {vms[0]} runs on", where, not runs(site, other, vms[0]))
     lost = [vm for vm in vms if runs(site, where, vm)]
     site[where].kill()
@@ -90,3 +90,27 @@ def power_cut(site: Site, found: Findings, pool: str, vms: Sequence[str]) -> Non
     for vm in vms:
         both = [name for name in HOSTS if runs(site, name, vm)]
         found.add(f"then {vm} runs on", ", ".join(both), both == [other])
+
+
+def hang(site: Site, found: Findings, pool: str, vm: str) -> None:
+    """The guard of the VM's host stands still, as all does in a host that hangs: the chipset's
+    watchdog resets the machine, and the VM is started again, once."""
+    where = next(name for name in HOSTS if runs(site, name, vm))
+    boot = site[where].check(BOOT).strip()
+    site[where].check("systemctl kill --kill-whom=main -s STOP outlast-guard")
+    began = time.monotonic()
+    site[where].until(f"test $({BOOT}) != {boot}", AGAIN_S)
+    up_s = float(site[where].check("cat /proc/uptime").split()[0])
+    found.add(f"{pool}, the guard of {where} stands still: its watchdog has reset it after",
+              f"{time.monotonic() - began - up_s:.0f} s")  # fmt: skip
+    site.wait_again(where)
+    until = began + AGAIN_S
+    while not (on := [name for name in HOSTS if runs(site, name, vm)]):
+        if time.monotonic() > until:
+            break
+        time.sleep(1)
+    found.add(f"then {vm} runs on", f"{', '.join(on)}, after {time.monotonic() - began:.0f} s",
+              len(on) == 1)  # fmt: skip
+    (other,) = set(HOSTS) - {where}
+    words = site[other].check("outlast pool timeline | tail -n 12")
+    found.add("the pool's own words", f"\n{words}")

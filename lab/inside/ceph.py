@@ -14,6 +14,7 @@ ADDRESS, START_S = "10.77.0.3", 600  # translated, one command takes half a minu
 # a monitor that has to wait for its own translation is not to replace the only MDS
 PATIENT = "[global]\nmds beacon grace = 120\n"
 KEYRING = Path("/root/ceph/mds.keyring")
+MANAGER = Path("/var/lib/ceph/mgr/ceph-a/keyring")
 
 
 def run(*words: str) -> str:
@@ -32,15 +33,29 @@ def main() -> None:
     made = ceph_process.CephProcess(run, etc, KEYRING.parent)
     everything = ("mon", "allow *", "osd", "allow *", "mds", "allow *")
     made.ceph("auth", "caps", "client.admin", *everything)
+    manager(made)
     for pool in ("meta", "data"):
         made.ceph("osd", "pool", "create", pool)
     made.ceph("fs", "new", "pool", "meta", "data")
     made.ceph("auth", "get-or-create", "mds.a", *everything, "-o", str(KEYRING))
     run("ceph-mds", "-i", "a", "--keyring", str(KEYRING))
+    wait(made, "MDS", "up:active", "mds", "stat")
+
+
+def manager(made: ceph_process.CephProcess) -> None:
+    """Who alone knows how much room there is."""
+    MANAGER.parent.mkdir(parents=True, exist_ok=True)
+    caps = ("mon", "allow profile mgr", "osd", "allow *", "mds", "allow *")
+    made.ceph("auth", "get-or-create", "mgr.a", *caps, "-o", str(MANAGER))
+    run("ceph-mgr", "-i", "a")
+    wait(made, "manager", '"available": true', "mgr", "stat")
+
+
+def wait(made: ceph_process.CephProcess, what: str, sign: str, *words: str) -> None:
     end = time.monotonic() + START_S
-    while "up:active" not in made.ceph("mds", "stat"):
+    while sign not in made.ceph(*words):
         if time.monotonic() > end:
-            raise SystemExit("its MDS does not come up")
+            raise SystemExit(f"its {what} does not come up")
         time.sleep(1)
 
 

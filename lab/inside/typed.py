@@ -25,6 +25,7 @@ def _hidden(terminal: int) -> bool:
 def main() -> None:
     child, terminal = pty.fork()
     if child == 0:
+        os.environ["TERM"] = "dumb"  # bars that move are work for a translated processor
         os.execv("/bin/sh", ["sh", "-c", sys.argv[1]])  # noqa: S606 - it is one
     said, answered = b"", len(ANSWER) < 2
     while True:
