@@ -86,6 +86,13 @@ def test_a_hung_system_can_be_reset_in_place(ground: Ground) -> None:
     assert ground.kinds("web") == [EventKind.STARTED]
 
 
+def test_a_processor_that_is_passed_through(libvirtd: PrivateLibvirtd, ground: Ground) -> None:
+    ground.driver.start(ground.spec("web", cpu="passthrough"))
+    cpu = live(libvirtd, "web").find("cpu")
+    assert cpu is not None and cpu.get("mode") == "maximum", "all that the emulator can do"
+    assert [vm.state for vm in ground.driver.list()] == [VmState.RUNNING]
+
+
 def test_the_state_of_a_tpm_is_never_lost_by_linking(tmp_path: Path) -> None:
     spec = replace(SPEC, tpm_state="/pool/web.tpm")
     link_tpm(tmp_path, SPEC)
