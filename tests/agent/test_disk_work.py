@@ -115,7 +115,7 @@ def test_the_lease_is_held_meanwhile_and_the_ticks_see_it(bench: Bench) -> None:
 def test_what_fails_gives_the_lease_back(bench: Bench) -> None:
     bench.open()
     with pytest.raises(InvalidInput), bench.work.borrow("web", "a snapshot") as borrowed:
-        qemu_img.run(["snapshot", "-d", "none", str(bench.disk)], borrowed.leave())
+        qemu_img.run(["snapshot", "-d", "none", str(bench.disk)], borrowed.leave(), about="web")
     assert not bench.lease().held
 
 
@@ -138,7 +138,7 @@ def test_a_lease_of_another_term_is_good_for_nothing(bench: Bench) -> None:
     assert open_term(bench.guard, other, fence_ns=60 * 10**9)["ok"]
     words = "the term of its lease has ended"
     with pytest.raises(PoolTrouble, match=words), bench.work.borrow("web", "x") as borrowed:
-        qemu_img.run(["snapshot", "-c", "one", str(bench.disk)], borrowed.leave())
+        qemu_img.run(["snapshot", "-c", "one", str(bench.disk)], borrowed.leave(), about="web")
     assert "snapshots" not in qemu_img.info(bench.disk, "qcow2")
 
 

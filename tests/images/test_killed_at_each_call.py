@@ -2,48 +2,23 @@
 
 Rule: a child of this process does the work and dies by SIGKILL before the Nth call that changes
 something. Then nothing half-made may be visible, nothing that was there may be lost, and a second
-try does the whole of it. What qemu-img does by itself is killed at random moments: see
-test_image_import.py; a real QEMU that goes on with a copy: tests/hypervisor/test_libvirt_disks.py.
+try does the whole of it. What qemu-img does by itself: test_ends_at_each_byte.py; a real QEMU that
+goes on with a copy: tests/hypervisor/test_libvirt_disks.py.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import os
 import signal
 import sys
-import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
-from itertools import chain
-from pathlib import Path
-from types import SimpleNamespace
+from collections.abc import Callable
 
-import image_files as make
 import pytest
-from image_shop import Shop as Web
+from copying_pool import Shop
 
-from outlast.agent.backups import Backups
-from outlast.agent.casting import Casting
-from outlast.agent.service import Borrowed
-from outlast.images import qemu_img, work
-from outlast.images.backups import all_of
+from outlast.images import work
 from outlast.images.clean import clean, found
-from outlast.images.clones import Source, Wanted, of_template
-from outlast.images.library import Library
-from outlast.images.making import make_vm
-from outlast.images.pace import silent
-from outlast.images.templates import Templates
-from outlast.images.uploads import Uploads
-from outlast.model import Disk, Lease, LocalVm, VmRecord, VmSpec, VmState
-from outlast.pool.facts import Held
-from outlast.storage.posix import PosixRegister
-from outlast.storage.records import vm_from, vm_to
-from outlast.wire.disks import BackupWish
-from outlast.wire.templates import TemplateOfVm
 
 # what changes something that the next process sees
 CHANGES = frozenset(
@@ -77,225 +52,6 @@ def dies_before(number: int, act: Callable[[], object]) -> bool:
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert code in {0, -signal.SIGKILL}, "it failed by itself"
     return code != 0
-
-
-class OfRunning:
-    """Disks of VMs that run, as far as a copy asks for it; it has ended when it has begun."""
-
-    trouble = ""
-
-    def freeze(self, _vm: str) -> bool:
-        return False
-
-    def backup(self, _vm: str, targets: Mapping[str, str], rate: int) -> OfRunning:
-        for path, target in targets.items():
-            qemu_img.convert(Path(path), "qcow2", Path(target), "qcow2", rate, lambda _: None)
-        return self
-
-    def wait(self, _limit_s: float) -> bool:
-        return True
-
-
-class OneHost:
-    """The service of a host that runs `old` or has it stopped, as far as a copy asks for it."""
-
-    def __init__(self, shop: Shop, runs: bool) -> None:
-        self.pool_dir, self._shop, self._runs = str(shop.dir), shop, runs
-        self.disks = OfRunning()
-        here = {"old": LocalVm("old", VmState.RUNNING)} if runs else {}
-        facts = SimpleNamespace(
-            registers_ready=True, local_ready=True, local=here, holds=lambda _: True,
-            me=SimpleNamespace(slot=1),
-        )  # fmt: skip
-        self.picture = SimpleNamespace(me=SimpleNamespace(host="a"), facts=facts)
-
-    def read_vm(self, name: str) -> Held[VmRecord] | None:
-        record = self._shop.vm(name)
-        return Held(1, record, 0) if record else None
-
-    def read_lease(self, vm: str) -> Held[Lease] | None:
-        return Held(1, Lease(vm, 1), 0) if self._runs else None
-
-    @contextlib.contextmanager
-    def borrow(self, vm: str, _why: str) -> Iterator[Borrowed]:
-        record = self._shop.vm(vm)
-        assert record is not None
-        yield Borrowed(record, tuple)
-
-
-class Shop:
-    """A pool with the image `base`, its template `golden` and its linked clone `old`; elsewhere a
-    backup of `old`, and a web server that has the file of `base`."""
-
-    def __init__(self, pool_dir: Path, outside: Path) -> None:
-        self.dir, self.outside, self.backups = pool_dir, outside, outside / "backups"
-        self.backups.mkdir()
-        self.whole: set[tuple[int, int, int]] = set()  # files that were compared already
-        for name in ("reg", "tmp"):
-            (pool_dir / name).mkdir()
-        self.disk = make.raw(outside / "disk.img")
-        self.library, self.templates = Library(pool_dir), Templates(pool_dir)
-        self.uploads = Uploads(pool_dir)
-        self.library.take("base", str(self.disk), rate_bytes_s=0)
-        self.templates.create("golden", "base", 64, 1)
-        self.deploy("old")
-        self.backup(outside / "vault")
-        self.web = Web()
-        self.web.data = self.disk.read_bytes()
-
-    # ---- what is done
-
-    def take(self) -> None:
-        self.library.take("new", str(self.disk), rate_bytes_s=0)
-
-    def fetch(self) -> None:
-        sha256 = hashlib.sha256(self.web.data).hexdigest()
-        self.library.take("new", self.web.url(), sha256=sha256, rate_bytes_s=0)
-
-    def upload(self) -> None:
-        data = self.disk.read_bytes()
-        got = self.uploads.begin("new", len(data), hashlib.sha256(data).hexdigest()).got_bytes
-        for at in range(got, len(data), 400_000):
-            self.uploads.append("new", at, data[at : at + 400_000])
-        self.uploads.take("new", 0, silent)
-
-    def remove_image(self) -> None:
-        self.library.remove("new")
-
-    def template(self) -> None:
-        self.templates.create("new", "base", 64, 1)
-
-    def remove_template(self) -> None:
-        self.templates.remove("new")
-
-    def deploy(self, name: str = "new") -> None:
-        self.make(name, of_template(self.dir, self.templates.get("golden")), Wanted())
-
-    def clone(self) -> None:
-        whole = Wanted(linked=False, rate_bytes_s=0)
-        self.make("new", of_template(self.dir, self.templates.get("golden")), whole)
-
-    def restore(self) -> None:
-        (saved,) = all_of(self.outside / "vault", "old")
-        sizes = tuple(disk.virtual_bytes for disk in saved.disks)
-        source = Source(saved.files, sizes, lambda: None)
-        self.make("new", source, Wanted(linked=False, rate_bytes_s=0))
-
-    def make(self, name: str, source: Source, wanted: Wanted) -> None:
-        def create(paths: list[str]) -> None:
-            disks = tuple(Disk(str(self.dir / path), "qcow2") for path in paths)
-            record = VmRecord(VmSpec(name, f"u-{name}", 64, 1, disks))
-            assert self.register().swap(f"vm/{name}", self.version(name), vm_to(record)).ok
-
-        make_vm(self.dir, name, source, wanted, create)
-
-    def export(self) -> None:
-        self.library.export("base", self.outside / "out.vmdk", "vmdk", rate_bytes_s=0)
-
-    def backup(self, folder: Path | None = None, runs: bool = False) -> None:
-        where = folder or self.backups
-        where.mkdir(exist_ok=True)
-        backups = Backups(OneHost(self, runs), lambda: 0.0)  # type: ignore[arg-type]
-        backups.begin("old", BackupWish(folder=str(where), rate_bytes_s=0))
-        ended(backups)
-
-    def backup_of_running(self) -> None:
-        self.backup(runs=True)
-
-    def cast(self, runs: bool = False) -> None:
-        casting = Casting(OneHost(self, runs), lambda: 0.0)  # type: ignore[arg-type]
-        casting.begin("old", TemplateOfVm(name="new", rate_bytes_s=0))
-        ended(casting)
-
-    def cast_of_running(self) -> None:
-        self.cast(runs=True)
-
-    # ---- what is there then
-
-    def register(self) -> PosixRegister:
-        return PosixRegister(self.dir, "test")
-
-    def version(self, name: str) -> int:
-        return self.register().read(f"vm/{name}")[0]
-
-    def vm(self, name: str) -> VmRecord | None:
-        value = self.register().read(f"vm/{name}")[1]
-        record = vm_from(value) if value else None
-        return None if record is None or record.deleted else record
-
-    def has_image(self) -> bool:
-        return "new" in {image.name for image in self.library.all()}
-
-    def has_template(self) -> bool:
-        return "new" in {template.name for template in self.templates.all()}
-
-    def has_no_image(self) -> bool:
-        return not self.has_image()
-
-    def has_no_folder(self) -> bool:
-        return not (self.templates.folder / "new").exists()
-
-    def has_vm(self) -> bool:
-        return self.vm("new") is not None
-
-    def has_backup(self) -> bool:
-        return bool(all_of(self.backups, "old"))
-
-    def has_file(self) -> bool:
-        return (self.outside / "out.vmdk").exists()
-
-    def check(self) -> None:
-        """All that can be seen is whole, and what was there before still is."""
-        images = {image.name: self.library.files(image) for image in self.library.all()}
-        templates = {one.name: self.templates.files(one) for one in self.templates.all()}
-        assert (set(images) - {"new"}, set(templates) - {"new"}) == ({"base"}, {"golden"})
-        old, new = self.vm("old"), self.vm("new")
-        assert old is not None
-        vms = [Path(disk.path) for vm in (old, new) if vm for disk in vm.spec.disks]
-        exports = [self.outside / "out.vmdk"] if self.has_file() else []
-        exports += [file for saved in all_of(self.backups, "old") for file in saved.files]
-        for path in chain(*images.values(), *templates.values(), vms, exports):
-            seen = path.stat()
-            state = (seen.st_ino, seen.st_size, seen.st_mtime_ns)
-            if state not in self.whole:
-                assert make.same_disk(self.disk, "raw", path, path.suffix[1:]), path
-                self.whole.add(state)
-
-    # ---- as if it had not been
-
-    def forget(self) -> None:
-        if (vm := self.vm("new")) is not None:
-            gone = vm_to(replace(vm, deleted=True))
-            assert self.register().swap("vm/new", self.version("new"), gone).ok
-            Path(vm.spec.disks[0].path).unlink()
-        if self.has_image():
-            self.remove_image()
-        if self.has_template():
-            self.remove_template()
-        (self.outside / "out.vmdk").unlink(missing_ok=True)
-        for saved in all_of(self.backups, "old"):
-            work.discard(saved.folder)
-
-
-def ended(copies: Backups | Casting) -> None:
-    """The copy of `old` is whole."""
-    while (status := copies.status("old")).state == "running":
-        time.sleep(0.01)
-    assert status.state == "done", status.sentence
-
-
-@pytest.fixture
-def shop() -> Iterator[Shop]:
-    """In memory, where there is such a place: a killed process loses nothing that it wrote."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
-        pool_dir = Path(folder) / "pool"
-        (pool_dir / "images").mkdir(parents=True)
-        made = Shop(pool_dir, Path(folder))
-        threading.Thread(target=made.web.serve_forever, args=(0.02,), daemon=True).start()
-        yield made
-        made.web.shutdown()
-        made.web.server_close()
 
 
 Act = Callable[[Shop], None]

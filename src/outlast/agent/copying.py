@@ -20,7 +20,7 @@ from outlast.errors import Conflict, InvalidInput, StorageTrouble
 from outlast.images import qemu_img
 from outlast.images.library import check_room
 from outlast.images.look import backing_of
-from outlast.images.pace import CRAWL_BYTES_S, Brake, turn
+from outlast.images.pace import QemuCopy, turn
 from outlast.model import Disk, VmRecord
 from outlast.wire.disks import JobStatus, Quiesce
 
@@ -72,12 +72,12 @@ def _running(
     paths = [disk.path for disk in filter(only, record.spec.disks)]
     check_room(made, sum(map(_taken, paths)))
     targets = {path: str(made / f"disk-{n}.qcow2") for n, path in enumerate(paths)}
+    gently = QemuCopy(rate, lambda bytes_s: service.disks.limit(vm, bytes_s))
     with quieted(service, vm, quiesce) as still:
-        copy = service.disks.backup(vm, targets, rate)
-    brake = Brake(lambda s: service.disks.limit(vm, CRAWL_BYTES_S if s else rate))
+        copy = service.disks.backup(vm, targets, gently.first_bytes_s)
     while not copy.wait(POLL_S):
-        brake.look()
         now = copy.progress()
+        gently.look(now.done_bytes)
         job.tell(
             sentence=f"copying the disks of {vm} while it runs",
             done_bytes=now.done_bytes, total_bytes=now.total_bytes,

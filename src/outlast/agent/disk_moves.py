@@ -28,7 +28,7 @@ from outlast.agent.wishes import Wishes
 from outlast.errors import Conflict, HypervisorTrouble, InvalidInput, OutlastError, StorageTrouble
 from outlast.images import look, qemu_img
 from outlast.images.library import check_room
-from outlast.images.pace import CRAWL_BYTES_S, Brake, turn
+from outlast.images.pace import QemuCopy, turn
 from outlast.model import Disk, DiskMove, Lease, VmRecord
 from outlast.mounts.registry import repositories
 from outlast.pool.facts import Facts
@@ -128,12 +128,13 @@ class DiskMoves:
         self, job: Job[DiskMoveStatus], disk: Disk, move: DiskMove, rate_bytes_s: int
     ) -> None:
         vm, disks = job.status.vm, self._service.disks
+        gently = QemuCopy(rate_bytes_s, lambda bytes_s: disks.limit(vm, bytes_s))
         self._intend(vm, move)
         try:
             _make(disk, move)
             self._service.admit_writes(vm)
-            disks.mirror(vm, move.old, move.new, disk.format, rate_bytes_s)
-            self._follow(job, move, rate_bytes_s)
+            disks.mirror(vm, move.old, move.new, disk.format, gently.first_bytes_s)
+            self._follow(job, move, gently)
             with self._standing(vm):
                 disks.hold(vm)
                 self._wait_level(vm, move)
@@ -175,12 +176,11 @@ class DiskMoves:
         said = f"{Path(move.new).name} is in {where} now"
         job.tell(state="done", path=move.new, sentence=said)
 
-    def _follow(self, job: Job[DiskMoveStatus], move: DiskMove, rate_bytes_s: int) -> None:
+    def _follow(self, job: Job[DiskMoveStatus], move: DiskMove, gently: QemuCopy) -> None:
         """Until both files are level once. Raises GivenUp, HypervisorTrouble, NotFound."""
-        vm, disks = job.status.vm, self._service.disks
-        brake = Brake(lambda s: disks.limit(vm, CRAWL_BYTES_S if s else rate_bytes_s))
+        vm = job.status.vm
         while True:
-            brake.look()
+            gently.look()
             now = self._service.disks.mirrored(vm, move.old)
             if now is None:
                 raise HypervisorTrouble(f"the copy of {move.old} broke off; is {move.new} full?")

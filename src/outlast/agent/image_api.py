@@ -22,7 +22,7 @@ from outlast.agent.replies import json_list, json_of
 from outlast.errors import Conflict, InvalidInput, NotFound
 from outlast.images import fetch
 from outlast.images.library import Library
-from outlast.images.pace import Pace, Progress
+from outlast.images.pace import RATE_BYTES_S, Pace, Progress
 from outlast.images.uploads import Upload, Uploads
 from outlast.storage.access import is_shared
 from outlast.storage.names import check_name
@@ -37,7 +37,6 @@ from outlast.wire.images import (
 from outlast.wire.shapes import PoolWish, parse
 
 DROP = "import"  # of the pool's storage: files to be imported
-PIECE, RATE_BYTES_S = 1 << 20, 48 << 20
 
 
 class ImageApi:
@@ -132,7 +131,7 @@ class ImageApi:
         waiting = bytearray()
         async for data in request.content.iter_any():
             waiting += data
-            if len(waiting) >= PIECE:
+            if len(waiting) >= pace.piece_bytes:
                 at = await self._blocking(lambda d=bytes(waiting), a=at: keep(d, a))
                 waiting.clear()
         if waiting:

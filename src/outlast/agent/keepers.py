@@ -57,7 +57,7 @@ from outlast.pool.facts import Answering, Facts, Me
 from outlast.pool.journal import Note
 from outlast.power.port import PowerFence, SwitchSaid
 from outlast.power.switches import record_of
-from outlast.settings import PoolSettings
+from outlast.settings import PoolSettings, Timing
 from outlast.storage.health import HostHealth
 from outlast.storage.register import Register
 
@@ -104,6 +104,9 @@ class Keepers:
         def switch(slot: int) -> PowerSwitch | None:
             return record_of(register, slot)
 
+        def timing() -> Timing:
+            return service.picture.settings.timing
+
         self._balancer = Balancer(self._seen, Wishes(service).migrate, tell)
         self._power = PowerWatch(
             me.slot, lambda: facts.slots if (facts := service.picture.facts) else {},
@@ -142,9 +145,7 @@ class Keepers:
             _Regularly(
                 "settling", Settling(snapshot, means.guard, self._storage.since_ns).look, LOOK_S
             ),
-            _Regularly(
-                "copies", CopyBrake(snapshot, now_ns, settings.timing.fence_ns).look, BRAKE_S
-            ),
+            _Regularly("copies", CopyBrake(snapshot, now_ns, timing).look, BRAKE_S),
             _Regularly("records", RecordWatch(me.host, unwritten, tell, now_ns).look, SETTLE_S),
             _Regularly("margin", keep_margin, SETTLE_S),
             _Regularly("disks", moves.look, SETTLE_S),

@@ -28,7 +28,7 @@ from outlast.hypervisor.libvirt_rest import Ask, Resting
 from outlast.hypervisor.mover import Progress
 
 ANSWER_S, LONG_S, POLL_S = 10.0, 60.0, 0.2
-_MIB = 1 << 20
+BUFFER_BYTES = 256 << 10  # that a mirror has on its way at most; QEMU's own default is 16 MiB
 
 
 class LibvirtDisks:
@@ -113,7 +113,7 @@ class LibvirtDisks:
         flags = (
             libvirt.VIR_DOMAIN_BLOCK_COPY_REUSE_EXT | libvirt.VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB
         )
-        limit = {"bandwidth": rate_bytes_s} if rate_bytes_s else {}
+        limit = {"buf-size": BUFFER_BYTES, **({"bandwidth": rate_bytes_s} if rate_bytes_s else {})}
 
         def begin(dom: Any) -> None:
             dom.blockCopy(_target(dom, path), xml, limit, flags)

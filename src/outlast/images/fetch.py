@@ -6,7 +6,7 @@ much of it is certainly on the disk.
 Rules:
 1. Plain http is taken only when the caller knows the checksum; redirects lead to https only.
 2. A part goes on only when the server says that the file is still the same (If-Range); else it
-   begins again. What was not synced before the end of the last try is fetched again.
+   begins again. What was not noted before the end of the last try is fetched again.
 3. A broken connection is tried again as long as each try brings something.
 4. More than announced, or more than there is room for, is refused early.
 """
@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
 import ssl
 import time
 import urllib.error
@@ -27,10 +26,10 @@ from pathlib import Path
 from typing import IO
 
 from outlast.errors import InvalidInput, NotFound, StorageTrouble, Unreachable
-from outlast.images.pace import Pace, Progress
+from outlast.images.pace import Pace, Progress, open_gently
 from outlast.storage.files import trouble_of
 
-CHUNK, SYNC_BYTES = 256 << 10, 32 << 20
+NOTE_BYTES = 8 << 20  # how often the part's note is written anew
 PATIENCE_S, TRIES, PAUSE_S = 30.0, 5, 1.0
 PART = "source.part"
 
@@ -118,8 +117,7 @@ def _try(url: str, path: Path, pace: Pace, room: int, progress: Progress) -> Non
                 f"{url} has {part.total >> 20} MiB, there is room for {max(0, room) >> 20} MiB",
                 hint="free some space on the pool's storage",
             )
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        with open(fd, "wb") as file:
+        with open_gently(path) as file:
             file.truncate(part.safe)
             file.seek(part.safe)
             _note(path, part)
@@ -173,11 +171,11 @@ def _receive(
     answer: http.client.HTTPResponse, file: IO[bytes], path: Path, part: Part, pace: Pace,
     room: int, progress: Progress,
 ) -> None:  # fmt: skip
-    done = unsynced = 0
+    done = unnoted = 0
     broken: Exception | None = None
     while broken is None:
         try:
-            data = answer.read(CHUNK)
+            data = answer.read(pace.piece_bytes)
         except (http.client.HTTPException, OSError) as error:
             data, broken = b"", error
         if not data:
@@ -185,12 +183,12 @@ def _receive(
         if part.safe + done + len(data) > room:
             raise StorageTrouble("the file is larger than the room there is for it")
         file.write(data)
-        done, unsynced = done + len(data), unsynced + len(data)
+        done, unnoted = done + len(data), unnoted + len(data)
         progress("fetching", part.safe + done, part.total)
         pace.took(len(data))
-        if unsynced >= SYNC_BYTES:
+        if unnoted >= NOTE_BYTES:
             _keep(file, path, part, done)
-            unsynced = 0
+            unnoted = 0
     _keep(file, path, part, done)
     if broken is not None:
         raise _Broken(str(broken) or type(broken).__name__)
@@ -200,7 +198,6 @@ def _receive(
 
 def _keep(file: IO[bytes], path: Path, part: Part, done: int) -> None:
     file.flush()
-    os.fsync(file.fileno())
     _note(path, Part(part.url, part.mark, part.total, part.safe + done))
 
 

@@ -35,7 +35,6 @@ ABOUT = "image.json"
 LAYOUT = 1
 RESERVE = 256 << 20  # for the registers, and what VMs write meanwhile
 FORMATS = ("qcow2", "raw", "vmdk")
-READ = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +187,7 @@ class Library(Shelf[Image]):
         look.sniff(path)
         digest, done, size = hashlib.sha256(), 0, path.stat().st_size
         with path.open("rb") as file:
-            while data := file.read(READ):
+            while data := file.read(pace.piece_bytes):
                 digest.update(data)
                 done += len(data)
                 pace.took(len(data))

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import IO
 
 from outlast.errors import InvalidInput
-from outlast.images.pace import Pace, Progress
+from outlast.images.pace import Pace, Progress, open_gently
 
-TEXT_MAX, MEMBERS_MAX, CHUNK = 4 << 20, 64, 1 << 20
+TEXT_MAX, MEMBERS_MAX = 4 << 20, 64
 _MANIFEST = re.compile(r"SHA(1|256|512) ?\(([^)]+)\) ?= ?([0-9a-fA-F]+)")
 
 
@@ -115,8 +115,8 @@ def _copy(
     kind, wanted = sums.get(name, ("sha256", ""))
     digest = hashlib.new(kind)
     count = 0
-    with target.open("xb") as out:
-        while data := file.read(CHUNK):
+    with open_gently(target) as out:
+        while data := file.read(pace.piece_bytes):
             digest.update(data)
             out.write(data)
             count += len(data)

@@ -3,7 +3,8 @@
 Rules:
 1. The format of every file is said; paths are absolute, so that none is taken for a protocol.
 2. It runs at the lowest priority for processor and disk, and dies with this process. Copies have
-   a limit of bytes a second and go past the page cache where the file system allows that.
+   a limit of bytes a second, one piece on its way at a time (`blkdebug` is QEMU's only driver that
+   cuts requests), and go past the page cache where the file system allows that.
 3. Looking at a file has limits of memory, processor and time: the file may have been made to harm.
 4. Its complaints become sentences; a full disk is told as one.
 """
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from outlast.errors import InvalidInput, NotFound, OutlastError, PoolTrouble, StorageTrouble
-from outlast.images.pace import Brake
+from outlast.images.pace import Brake, share
 
 LOOK_S, LOOK_CPU_S, LOOK_MEMORY = 30.0, 20, 1 << 30
 AGAIN_S = 0.5
@@ -49,9 +50,11 @@ def needed_bytes(path: Path, kind: str) -> int:
     return int(found["required"])
 
 
-def create(path: Path, size_bytes: int) -> None:
-    """A new, empty qcow2 file. Raises StorageTrouble."""
-    run(["create", "-q", "-f", "qcow2", str(path), str(size_bytes)])
+def create(
+    path: Path, size_bytes: int, kind: str = "qcow2", leave: Sequence[str] = ()
+) -> None:  # fmt: skip
+    """A new, empty file. leave: as for convert. Raises StorageTrouble."""
+    run(["create", "-q", "-f", kind, str(path), str(size_bytes)], leave, about=str(path))
 
 
 def overlay(path: Path, base: str, size_bytes: int) -> None:
@@ -60,13 +63,15 @@ def overlay(path: Path, base: str, size_bytes: int) -> None:
     Raises StorageTrouble.
     """
     run(
-        ["create", "-q", "-u", "-f", "qcow2", "-b", base, "-F", "qcow2", str(path), str(size_bytes)]
-    )
+        ["create", "-q", "-u", "-f", "qcow2", "-b", base, "-F", "qcow2", str(path),
+         str(size_bytes)],
+        about=str(path),
+    )  # fmt: skip
 
 
 def resize(path: Path, size_bytes: int) -> None:
     """Make a qcow2 file larger. Raises StorageTrouble, InvalidInput when that would cut it."""
-    run(["resize", "-q", "-f", "qcow2", str(path), str(size_bytes)])
+    run(["resize", "-q", "-f", "qcow2", str(path), str(size_bytes)], about=str(path))
 
 
 def convert(
@@ -77,14 +82,16 @@ def convert(
 
     leave: words that go before the program's own. Raises StorageTrouble, InvalidInput.
     """
+    create(target, int(info(source, kind)["virtual-size"]), to, leave)
     rate = ["-r", str(rate_bytes_s)] if rate_bytes_s else []
     cache = [
         "-T", "none" if takes_direct(source) else "writeback",
         "-t", "none" if takes_direct(target.parent) else "writeback",
     ]  # fmt: skip
     with subprocess.Popen(
-        [*GENTLY, *leave, *_tool(), "convert", "-p", *rate, *cache, "-f", kind, "-O", to,
-         str(source), str(target)],
+        [*GENTLY, *leave, *_tool(), "convert", "-p", "-m", "1", *rate, *cache, "-n",
+         "--target-is-zero", "--image-opts", "--target-image-opts",
+         _in_pieces(source, kind), _in_pieces(target, to)],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
         try:
@@ -105,12 +112,11 @@ def snapshot(action: str, name: str, path: str, leave: Sequence[str] = ()) -> No
     Raises InvalidInput, StorageTrouble.
     """
     direct = "on" if takes_direct(Path(path)) else "off"
-    file = path.replace(",", ",,")
-    image = f"driver=qcow2,cache.direct={direct},file.driver=file,file.filename={file}"
-    run(["snapshot", "-q", "--image-opts", action, name, image], leave, path)
+    image = f"driver=qcow2,cache.direct={direct},file.driver=file,file.filename={_word(path)}"
+    run(["snapshot", "-q", "--image-opts", action, name, image], leave, about=path)
 
 
-def run(arguments: Sequence[str], leave: Sequence[str] = (), about: str = "") -> str:
+def run(arguments: Sequence[str], leave: Sequence[str] = (), *, about: str) -> str:
     """One quick command; its output. leave: as for convert. about: the file that troubles name.
 
     Raises StorageTrouble, InvalidInput.
@@ -120,7 +126,7 @@ def run(arguments: Sequence[str], leave: Sequence[str] = (), about: str = "") ->
         stdin=subprocess.DEVNULL, check=False,
     )  # fmt: skip
     if done.returncode:
-        raise _trouble(done.stderr, Path(about or arguments[-1]))
+        raise _trouble(done.stderr, Path(about))
     return done.stdout
 
 
@@ -145,6 +151,16 @@ def sync(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _in_pieces(path: Path, kind: str) -> str:
+    """An image of which no more is read or written at once than a piece."""
+    image = f"image.driver={kind},image.file.driver=file,image.file.filename={_word(path)}"
+    return f"driver=blkdebug,max-transfer={share().piece_bytes},{image}"
+
+
+def _word(path: Path | str) -> str:
+    return str(path).replace(",", ",,")
 
 
 def _tool() -> list[str]:
@@ -174,8 +190,7 @@ def _follow(process: subprocess.Popen[bytes], percent: Percent) -> None:
     assert out is not None
     brake = Brake(lambda s: process.send_signal(signal.SIGSTOP if s else signal.SIGCONT))
     while True:
-        brake.look()
-        if not select.select([out], [], [], AGAIN_S)[0]:
+        if not select.select([out], [], [], min(AGAIN_S, brake.look()))[0]:
             percent(last)
             continue
         said = os.read(out.fileno(), 4096)
@@ -193,6 +208,8 @@ def _trouble(said: str, path: Path) -> OutlastError:
         return PoolTrouble(words, hint="see 'outlast status'")
     if "No space left" in said or "Disk quota exceeded" in said:
         return StorageTrouble("the storage is full", hint="free some space, then do it again")
+    if "File too large" in said or "too large for file format" in said:
+        return StorageTrouble("the storage takes no file so large", hint="another one does")
     if "failed to execute" in said and "qemu-img" in said:
         return NotFound("there is no qemu-img on this host", hint="install qemu-utils")
     if "Failed to get" in said and "lock" in said:
