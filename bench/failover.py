@@ -100,11 +100,10 @@ class Run:
 
 def compile_all(folder: Path) -> None:
     """Compiled files that all racks of the run share, as an installed product has them."""
-    os.environ["OUTLAST_RACK_PYCACHE"] = str(folder)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(folder)
     env = {name: text for name, text in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     code = "import " + ", ".join(PROGRAMS)
-    argv = [sys.executable, "-c", code]
-    subprocess.run(argv, env={**env, "PYTHONPYCACHEPREFIX": str(folder)}, check=True)
+    subprocess.run([sys.executable, "-c", code], env=env, check=True)
 
 
 def measure(folder: Path, rounds: int, quick: bool, only: Sequence[str]) -> Run:

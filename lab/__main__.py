@@ -2,9 +2,9 @@
 
 Machines of QEMU without KVM run a distribution's own kernel, so that what this machine's kernel
 lacks (NFS, OCFS2, iSCSI, CephFS, GFS2) is tried as it is in the world. Needs root, 9 GiB of
-memory, and the first time a mirror; ten minutes for most trials, half an hour for `install`,
-`nfs` and `ocfs2`. Exit codes: 0 all was as it must be, 1 something was not, else those of
-errors.py. What was seen: docs/operating/file-systems.md.
+memory, and the first time a mirror; twenty to thirty minutes for each trial, fifty for `nfs`. Exit
+codes: 0 all was as it must be, 1 something was not, else those of errors.py. What was seen:
+docs/operating/file-systems.md.
 """
 
 from __future__ import annotations

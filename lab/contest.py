@@ -43,7 +43,7 @@ def back(site: Site, found: Findings, what: str, name: str) -> None:
     contest(site, found, f"{what}, both again", 20)
 
 
-def probe(site: Site, found: Findings, path: str = POOL, rounds: int = 50) -> bool:
+def probe(site: Site, found: Findings, path: str = POOL, rounds: int = 20) -> bool:
     """The product's own, on both hosts at once; whether a pool may live there."""
     command = f"outlast --json storage probe {path} --hosts 2 --rounds {rounds}"
     said = site.both(HOSTS, lambda name: site[name].run(command, 900))

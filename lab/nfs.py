@@ -12,7 +12,7 @@ MEMORY_MIB = 1024
 EXPORT, SECOND = "/export/pool", "/export/fast"
 KINDS = {"NFS 4.2": "nfs", "NFS 4.1": "nfs", "NFS 3": "nfs3"}
 OPTIONS = {"NFS 4.1": "--option vers=4.1"}
-CLIENT_CUT_S, SERVER_CONTEST_S = 20.0, 240
+CLIENT_CUT_S, SERVER_CONTEST_S = 20.0, 200
 
 
 def trial(site: Site, found: Findings) -> None:

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# All checks, cheapest first: lint, types, what needs no rack on all processors, then the rack, whose
-# hosts want answers in time.
+# All checks, cheapest first: lint, types, what needs no rack on all processors, then the racks,
+# whose hosts want answers in time.
 #   scripts/test.sh [PYTEST ARGUMENT ...]       default: everything
 #
-# A rack mostly waits. What only computes, for minutes (marked `patient`), takes the time that it
-# leaves. A run of random faults (marked `alone`) has nothing beside it.
+# A rack mostly waits, so other tests run beside a pool. What only computes, for minutes (marked
+# `patient`), takes the time that all others leave. A run of random faults (marked `alone`) has
+# nothing beside it.
 #
 # Real processes on a busy machine lose a race now and then. So up to FEW tests that failed are run
 # once more, alone, and what fails twice has failed. A run of random faults gets no second chance:
@@ -18,8 +19,6 @@ sources=(src tests packaging)
 for room in bench lab; do [ -d "$room" ] && sources+=("$room"); done
 echo "== ruff check" && .venv/bin/ruff check -q "${sources[@]}"
 echo "== ruff format" && .venv/bin/ruff format -q --check "${sources[@]}"
-echo "== mypy" && .venv/bin/mypy
-echo "== pytest"
 scratch=$(mktemp -d)
 patient=
 leave() {
@@ -31,11 +30,13 @@ if [ "$(id -u)" != 0 ]; then
   # root must not leave files here that a user cannot remove
   export HYPOTHESIS_STORAGE_DIRECTORY=$scratch/hypothesis
 fi
+# some thousand processes: each would compile all that it imports, for half of its time
+export PYTHONPYCACHEPREFIX=$scratch/pycache
+unset PYTHONDONTWRITEBYTECODE
 pytest=(scripts/as-root.sh .venv/bin/python -m pytest --durations 12)
-if [ $# -gt 0 ]; then
-  "${pytest[@]}" -p no:cacheprovider "$@"
-  exit
-fi
+
+# files MARK: those with such tests; a session that reads all 7,000 tests first takes long to begin
+files() { grep -rl --include='test_*.py' "mark\.$1" tests; }
 
 # part NAME MARK [ARGUMENT ...]: the tests of one mark, and the few that failed once more
 part() {
@@ -51,8 +52,8 @@ part() {
   "${pytest[@]}" -o cache_dir="$cache" -m "$mark" --last-failed
 }
 
-# behind COMMAND ... &: when nobody else wants a processor. A session has a share of its own of them,
-# so the whole session has to stand back. Its process group is $!.
+# behind COMMAND ... &: when nobody else wants a processor. A session has a share of its own of
+# them, so the whole session has to stand back. Its process group is $!.
 behind() {
   exec setsid bash -c \
     '{ echo 19 >/proc/self/autogroup; chrt --idle --pid 0 $$; } 2>/dev/null; exec "$@"' behind "$@"
@@ -64,11 +65,20 @@ forward() {
   pgrep -g "$1" | xargs -r -n 1 chrt --other --pid 0 2>/dev/null || true
 }
 
+if [ $# = 0 ]; then
+  behind "${pytest[@]}" -p no:cacheprovider -m patient -n auto $(files patient) \
+    >"$scratch/patient.log" 2>&1 &
+  patient=$!
+fi
+echo "== mypy" && .venv/bin/mypy
+echo "== pytest"
+if [ $# -gt 0 ]; then
+  "${pytest[@]}" -p no:cacheprovider "$@"
+  exit
+fi
 part quick "not rack and not patient" -n auto --dist loadfile
-behind "${pytest[@]}" -p no:cacheprovider -m patient -n auto >"$scratch/patient.log" 2>&1 &
-patient=$!
-echo "== pytest, the rack"
-part rack "rack and not alone"
+echo "== pytest, the racks"
+part rack "rack and not alone" -n auto --maxprocesses 2 --dist loadfile $(files rack)
 echo "== pytest, what only computes"
 forward "$patient"
 computed=0
@@ -77,4 +87,4 @@ patient=
 cat "$scratch/patient.log"
 [ $computed = 0 ] || exit $computed
 echo "== pytest, random faults"
-part faults alone
+part faults alone $(files alone)

@@ -239,6 +239,12 @@ class VmSpec:
     vcpus_max: int = 0  # that it can grow to while it runs; 0 = it cannot
     memory_max_mib: int = 0  # the same of memory
     graphics: str = "vnc"  # vnc | none: a screen, or a VM without one
+    cpu: str = ""  # passthrough: its host's processor as it is; "" = as the pool shows it
+
+    @property
+    def movable(self) -> bool:
+        """It can move while it runs: nothing of its host is in it."""
+        return not (self.devices or self.tpm_state)
 
     @property
     def stores(self) -> tuple[str, ...]:

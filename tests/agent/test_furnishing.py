@@ -31,8 +31,9 @@ def create(service: MemoryService, hardware: dict[str, object], **more: object) 
 def test_what_a_vm_must_find_again_is_on_the_pools_storage(
     service: MemoryService, tmp_path: Path
 ) -> None:
-    spec = create(service, {"firmware": "uefi-secure", "tpm": True, "watchdog": "restart"})
-    assert (spec.machine, spec.watchdog) == ("q35", "restart")
+    spec = create(service, {"firmware": "uefi-secure", "tpm": True, "watchdog": "restart",
+                            "cpu": "passthrough"})  # fmt: skip
+    assert (spec.machine, spec.watchdog, spec.cpu) == ("q35", "restart", "passthrough")
     place = tmp_path / "firmware" / f"web-{spec.uuid}"
     assert (spec.nvram, spec.tpm_state) == (f"{place}.fd", f"{place}.tpm")
     assert place.parent.stat().st_mode & 0o777 == 0o700

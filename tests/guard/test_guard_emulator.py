@@ -175,6 +175,8 @@ def test_an_unchanged_wrapper_is_left_alone(tmp_path: Path) -> None:
         (["-m", "nonsense"], ["-m", "nonsense"]),
         (["-object", '{"qom-type":"memory-backend-ram","id":"pc.ram","size":134217728}'],
          ["-object", '{"qom-type":"memory-backend-ram","id":"pc.ram","size":134225920}']),
+        (["-object", '{"qom-type":"memory-backend-ram","id":"ram-node0","size":134217728}'],
+         ["-object", '{"qom-type":"memory-backend-ram","id":"ram-node0","size":134225920}']),
         (["-object", '{"id":"other","size":134217728}'],
          ["-object", '{"id":"other","size":134217728}']),
         (["-m"], ["-m"]),

@@ -56,6 +56,8 @@ CASES = {
     "graphics": (PLAIN, DomainOptions(vnc_socket="auto")),
     "blind": (replace(PLAIN, graphics="none"), DomainOptions(vnc_socket="auto")),
     "plain": (PLAIN, DomainOptions()),
+    "through-kvm": (replace(PLAIN, cpu="passthrough"), DomainOptions("kvm", cpu="<cpu/>")),
+    "through-tcg": (replace(PLAIN, cpu="passthrough"), DomainOptions(cpu="<cpu/>")),
 }
 
 
@@ -107,6 +109,7 @@ def test_it_never_comes_back_by_itself(case: str) -> None:
         (replace(PLAIN, devices=("pci:3",)), "pci:3 is no device"),
         (replace(PLAIN, vcpus=4, vcpus_max=2), "4 processors are more"),
         (replace(PLAIN, memory_max_mib=9), "512 MiB are more"),
+        (replace(PLAIN, cpu="486"), "cannot be shown as '486'"),
         (replace(PLAIN, graphics="spice"), "there are no graphics 'spice'"),
     ],
 )

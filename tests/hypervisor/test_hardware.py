@@ -86,6 +86,22 @@ def test_a_hung_system_can_be_reset_in_place(ground: Ground) -> None:
     assert ground.kinds("web") == [EventKind.STARTED]
 
 
+def test_emulated_modules_of_memory_do_not_move(libvirtd: PrivateLibvirtd, ground: Ground) -> None:
+    assert isinstance(ground.driver, LibvirtDriver)
+    ground.driver.start(ground.spec("web", memory_mib=128, memory_max_mib=512))
+    ground.driver.resize("web", memory_mib=256)
+    assert live(libvirtd, "web").get("type") == "qemu"
+    with pytest.raises(HypervisorTrouble, match="given memory while it ran"):
+        ground.driver.depart("web", Way("0" * 16, "/nowhere", "127.0.0.1"))
+
+
+def test_a_processor_that_is_passed_through(libvirtd: PrivateLibvirtd, ground: Ground) -> None:
+    ground.driver.start(ground.spec("web", cpu="passthrough"))
+    cpu = live(libvirtd, "web").find("cpu")
+    assert cpu is not None and cpu.get("mode") == "maximum", "all that the emulator can do"
+    assert [vm.state for vm in ground.driver.list()] == [VmState.RUNNING]
+
+
 def test_the_state_of_a_tpm_is_never_lost_by_linking(tmp_path: Path) -> None:
     spec = replace(SPEC, tpm_state="/pool/web.tpm")
     link_tpm(tmp_path, SPEC)

@@ -6,11 +6,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from outlast.agent import repository_keeper
 from outlast.agent.repository_keeper import RepositoryKeeper
 from outlast.agent.senses import boottime_ns
 from outlast.equipment import Repository
 from outlast.errors import Conflict, OutlastError, StorageTrouble
+from outlast.mounts.answer import SETTLING
 from outlast.mounts.options import Choice
+from outlast.pool.facts import Answering
 from outlast.pool.journal import Note
 
 X_NS = 500_000_000
@@ -84,6 +89,27 @@ def test_a_directory_is_watched_and_its_absence_told(tmp_path: Path) -> None:
         host.keeper.close()
 
 
+def test_a_new_one_that_answers_is_nothing_to_tell(tmp_path: Path) -> None:
+    host = Host(Repository("old", "dir", path=str(tmp_path)))
+    try:
+        host.look(lambda: host.keeper.known.get("old", NEVER).trouble == "")
+        assert host.codes == []
+    finally:
+        host.keeper.close()
+
+
+def test_a_new_one_that_never_answers_in_time_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow:
+        def __init__(self, *_: object, **__: object) -> None: ...
+        def close(self) -> None: ...
+        def state(self) -> tuple[int, str]:
+            return 0, SETTLING
+
+    monkeypatch.setattr(repository_keeper, "Asking", Slow)
+    host = Host(Repository("old", "dir", path="/slow"))
+    host.look(lambda: host.codes == ["repository-lacks"])
+
+
 def test_one_that_cannot_be_mounted_says_why_and_is_not_asked() -> None:
     host = Host(Repository("fast", "nfs", "flash:/vms", "/srv/fast"))
     host.machine.trouble = NotMounted
@@ -118,4 +144,5 @@ def test_what_is_unwanted_goes_when_nothing_uses_it_and_never_on_a_guess() -> No
     assert host.keeper.known == {}
 
 
+NEVER = Answering(0, "it was never looked at")
 NotMounted = StorageTrouble("the server does not answer")

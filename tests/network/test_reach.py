@@ -6,11 +6,23 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent.parent / "pool"))
+
+from build import story
+
+from outlast.agent.move_paths import MOVES, MovePaths
 from outlast.agent.network_reach import DEAF_S, NetworkReach
 from outlast.equipment import Network
+from outlast.errors import InvalidInput
+from outlast.model import SlotRecord
+from outlast.network.plan import Link
+from outlast.network.registry import check
+from outlast.pool.facts import Facts
 from outlast.pool.journal import Note
 
 LAN = Network("lan", "eth1")
@@ -86,21 +98,72 @@ while True:
 """
 
 
+def test_where_vms_arrive_is_asked_with_packets_of_the_own_links_size() -> None:
+    """By the host's address for moves, as the pool's records have it; hosts without VMs are out."""
+    seen: list[Facts] = []
+    moves = MovePaths(lambda: seen[0] if seen else None)
+    cards = {"eth0": Link("eth0", addresses=("10.0.0.1",)),
+             "eth1": Link("eth1", mtu=9000, addresses=("10.1.0.1",))}  # fmt: skip
+    assert moves.networks(cards) == [] and moves.addresses() == {}
+    records = {
+        n: SlotRecord(n, host, "u", 1, n != 4, (f"10.0.0.{n}:7790",), no_vms=n == 5,
+                      migration_address=f"10.1.0.{n}" if n != 3 else "")
+        for n, host in enumerate("abcde", 1)
+    }  # fmt: skip
+    seen.append(replace(story(2).facts, slots=records))
+    assert moves.networks(cards) == [Network(MOVES, mtu=9000)]
+    assert moves.networks({"eth0": cards["eth0"]}) == [], "the address is on no link of this host"
+    assert moves.addresses() == {"b": "10.1.0.2", "c": "10.0.0.3"}
+    with pytest.raises(InvalidInput):
+        check(Network(MOVES))
+
+
+# pings a host, and says each time whom it has heard
+PINGS = """
+import sys, time
+from outlast.network.echo import Pings
+pings = Pings(lambda: {"b": "10.99.1.2"}, int(sys.argv[1]))
+while True:
+    pings.call()
+    time.sleep(0.05)
+    print(*pings.heard(), flush=True)
+"""
+
+
+@pytest.mark.rack
+def test_packets_that_are_too_large_for_the_way_are_not_answered(
+    wired: list[subprocess.Popen[str]],
+) -> None:
+    """The other end takes 1000 bytes; nothing arrives in pieces."""
+    for number, space in enumerate("ab", 1):
+        run_in = ["ip", "-n", space_of(space)]
+        address, mtu = f"10.99.1.{number}/24", "1500" if number == 1 else "1000"
+        subprocess.run([*run_in, "address", "add", address, "dev", "lan"], check=True)
+        subprocess.run([*run_in, "link", "set", "eth1", "mtu", mtu], check=True)
+    for mtu, heard in (("1000", {"b\n"}), ("1101", set())):
+        wired.append(spawn("a", PINGS, mtu))
+        out = wired[-1].stdout
+        assert out is not None
+        assert {out.readline() for _ in range(20)} - {"\n"} == heard
+
+
 @pytest.mark.rack
 def test_whole_frames_arrive_over_real_bridges(wired: list[subprocess.Popen[str]]) -> None:
     """Three hosts on one wire; the packets of one are shorter than the network's MTU."""
     for space, host, mtu in (("a", "a", 1500), ("b", "small", 1000), ("b", "b", 1500)):
-        wired.append(
-            subprocess.Popen(
-                ["nsenter", f"--net=/run/netns/{space_of(space)}", sys.executable, "-c", HOST,
-                 host, str(mtu)],
-                stdout=subprocess.PIPE, text=True,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-            )
-        )  # fmt: skip
+        wired.append(spawn(space, HOST, host, str(mtu)))
     out = wired[0].stdout
     assert out is not None
     assert {out.readline().strip() for _ in range(3)} == {"b"}
+
+
+def spawn(space: str, program: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        ["nsenter", f"--net=/run/netns/{space_of(space)}", sys.executable, "-c", program,
+         *arguments],
+        stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+    )  # fmt: skip
 
 
 def space_of(name: str) -> str:

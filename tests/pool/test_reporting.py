@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from build import NOW, SETTINGS, Story, record, story, term
 
-from outlast.model import Disk, HostResources, SlotRecord
+from outlast.model import Disk, HostResources, SlotRecord, VmRecord
 from outlast.placement.choose import answer
 from outlast.placement.layout import Layout
 from outlast.placement.picture import Picture
@@ -171,8 +172,35 @@ def test_what_runs_needs_the_processor_it_saw(there: str, accelerator: str, fits
     assert not answer(layout, layout.vm_at["new"]).rejected, "it may start on any of them"
 
 
-def test_a_vm_with_a_device_of_its_host_does_not_move() -> None:
+@pytest.mark.parametrize(
+    ("there", "accelerator", "fits"),
+    [
+        (cpu("EPYC", "avx"), "kvm", True),
+        (cpu("EPYC", "avx", "sev"), "kvm", False),
+        ("", "kvm", False),  # not known: what is passed through nobody checks later
+        (cpu("EPYC", "avx"), "tcg", False),
+    ],
+)
+def test_a_processor_that_is_passed_through_wants_its_like(
+    there: str, accelerator: str, fits: bool
+) -> None:
+    mine = SlotRecord(1, "a", "u", 1, True, accelerator="kvm", cpu=cpu("EPYC", "avx"))
+    other = SlotRecord(2, "b", "u", 1, True, accelerator=accelerator, cpu=there)
+    through, free = (passed_through(record(vm)) for vm in ("web", "new"))
+    facts = story(2).wants(through).leased("web", 1).wants(free).facts
+    layout = Layout(seen(replace(facts, slots={1: mine, 2: other})))
+    rejected = dict(answer(layout, layout.vm_at["web"]).rejected)
+    assert rejected == ({} if fits else {"b": "b cannot offer CPU model EPYC as a's is"})
+    assert not answer(layout, layout.vm_at["new"]).rejected, "it may start on any of them"
+
+
+def passed_through(held: VmRecord) -> VmRecord:
+    return replace(held, spec=replace(held.spec, cpu="passthrough"))
+
+
+@pytest.mark.parametrize("has", [{"devices": ("usb:046d:c52b",)}, {"tpm_state": "/pool/web.tpm"}])
+def test_a_vm_with_something_of_its_host_does_not_move(has: dict[str, Any]) -> None:
     held = record("web")
-    pinned = replace(held, spec=replace(held.spec, devices=("usb:046d:c52b",)))
+    pinned = replace(held, spec=replace(held.spec, **has))
     picture = seen(story().wants(pinned).wants(record("db")).facts)
     assert not picture.vm("web").movable and picture.vm("db").movable

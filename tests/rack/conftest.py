@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,16 +14,16 @@ from outlast.rack.client import RackClient
 
 
 @pytest.fixture(scope="session", autouse=True)
-def pycache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Racks of one run share their compiled Python files."""
-    folder = tmp_path_factory.mktemp("pycache")
-    os.environ["OUTLAST_RACK_PYCACHE"] = str(folder)
-    yield folder
-    del os.environ["OUTLAST_RACK_PYCACHE"]
+def pycache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Racks of one run share their compiled Python files, with the tests if those keep them."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not sys.pycache_prefix:
+            patch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.mktemp("pycache")))
+        yield
 
 
 @pytest.fixture(scope="session")
-def standing(tmp_path_factory: pytest.TempPathFactory, pycache: Path) -> Iterator[RackClient]:
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RackClient]:
     """A rack that stays up for the whole run."""
     client = RackClient(tmp_path_factory.mktemp("rack"))
     start = time.monotonic()

@@ -55,6 +55,7 @@ def furnished(spec: VmSpec, pool_dir: str, wish: VmCreate) -> VmSpec:
         devices=tuple(wanted.devices),
         vcpus_max=wanted.vcpus_max,
         memory_max_mib=wanted.memory_max // MIB,
+        cpu=wanted.cpu,
     )
     for holds, sentence, hint in hardware_xml.rules(made):
         if not holds:
@@ -83,11 +84,14 @@ def furnished(spec: VmSpec, pool_dir: str, wish: VmCreate) -> VmSpec:
 def told(spec: VmSpec) -> list[str]:
     """What it has beside disks and cards, in words."""
     words = {"uefi": "UEFI", "uefi-secure": "UEFI with Secure Boot"}
-    dog = f"watchdog ({spec.watchdog})" if spec.watchdog else ""
-    grows = f"up to {spec.vcpus_max} processors" if spec.vcpus_max else ""
-    swells = f"up to {spec.memory_max_mib} MiB" if spec.memory_max_mib else ""
-    channel = "agent channel" if spec.agent_channel else ""
-    blind = "no screen" if spec.graphics == "none" else ""
-    tpm = "TPM" if spec.tpm_state else ""
-    parts = (words.get(spec.firmware, ""), tpm, dog, channel, blind, grows, swells, *spec.devices)
-    return [word for word in parts if word]
+    parts = {
+        words.get(spec.firmware, ""): True,
+        "TPM": spec.tpm_state,
+        "its host's processor": spec.cpu,
+        f"watchdog ({spec.watchdog})": spec.watchdog,
+        "agent channel": spec.agent_channel,
+        "no screen": spec.graphics == "none",
+        f"up to {spec.vcpus_max} processors": spec.vcpus_max,
+        f"up to {spec.memory_max_mib} MiB": spec.memory_max_mib,
+    }
+    return [*(said for said, has in parts.items() if said and has), *spec.devices]

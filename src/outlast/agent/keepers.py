@@ -37,8 +37,9 @@ from outlast.agent.drilling import Drills, Means
 from outlast.agent.fencer import Fencer
 from outlast.agent.findings import Findings
 from outlast.agent.health import Health
+from outlast.agent.move_paths import MOVES, MovePaths
 from outlast.agent.network_keeper import LinkPort, NetworkKeeper
-from outlast.agent.network_reach import NetworkReach
+from outlast.agent.network_reach import Calls, NetworkReach
 from outlast.agent.power_watch import PowerWatch
 from outlast.agent.record_watch import RecordWatch
 from outlast.agent.registers import Registers
@@ -47,9 +48,9 @@ from outlast.agent.service import NetworkHere, Service
 from outlast.agent.settling import LOOK_S, Settling
 from outlast.agent.wishes import Wishes
 from outlast.agent.witness import Witness
-from outlast.equipment import PowerSwitch
+from outlast.equipment import Network, PowerSwitch
 from outlast.mounts.registry import repositories
-from outlast.network.echo import Echo
+from outlast.network.echo import Echo, Pings
 from outlast.network.frames import Frames
 from outlast.network.registry import networks
 from outlast.pool.facts import Answering, Facts, Me
@@ -112,10 +113,14 @@ class Keepers:
             switch, power, tell,
         )  # fmt: skip
         self._fencer = Fencer(service, switch, power, tell)
-        reach = NetworkReach(
-            me.host, lambda n: Frames(n.name, n.mtu, settings.uuid, me.host), self._others, tell,
-            time.monotonic,
-        )  # fmt: skip
+        ways = MovePaths(lambda: service.picture.facts)
+
+        def calls(network: Network) -> Calls:
+            if network.name == MOVES:
+                return Pings(ways.addresses, network.mtu)
+            return Frames(network.name, network.mtu, settings.uuid, me.host)
+
+        reach = NetworkReach(me.host, calls, self._others, tell, time.monotonic)
         self.drills = Drills(
             Api(service), lambda: service.picture, lambda: registers.known.drill,
             lambda expected, drill: registers.swap("drill", expected, drill), means, tell,
@@ -125,7 +130,9 @@ class Keepers:
             lambda expected, own: registers.swap(f"health/{own.slot}", expected, own),
             lambda: means.guard().status(), endings, unwritten,
         )  # fmt: skip
-        self._networks = NetworkKeeper(me.host, lambda: networks(register), links, tell, reach)
+        self._networks = NetworkKeeper(
+            me.host, lambda: networks(register), links, tell, reach, ways.networks
+        )
         self._storage = RepositoryKeeper(
             me.host, lambda: repositories(register), mounts, tell, now_ns,
             settings.timing.settle_ns,

@@ -8,6 +8,7 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -33,9 +34,11 @@ class NetworkKeeper:
     def __init__(
         self, host: str, wishes: Callable[[], list[Network]], links: LinkPort,
         tell: Callable[[Note], None], reach: NetworkReach | None = None,
+        besides: Callable[[Mapping[str, Link]], list[Network]] = lambda _links: [],
     ) -> None:  # fmt: skip
-        """reach: is told at every look which networks stand here and leave this host."""
-        self._reach = reach
+        """reach: is told at every look which networks stand here and leave this host; besides:
+        further ones that are not made here."""
+        self._reach, self._besides = reach, besides
         self._host, self._wishes, self._links, self._tell = host, wishes, links, tell
         self._troubles: dict[str, str] = {}
         self._stop = threading.Event()
@@ -68,10 +71,13 @@ class NetworkKeeper:
         for network in wishes:
             self._say(network.name, self._make(network))
         if self._reach is not None:
-            self._reach.step(
+            standing = [
                 network for network in wishes
                 if uplink_on(network, self._host) and not self._troubles[network.name]
-            )  # fmt: skip
+            ]  # fmt: skip
+            with contextlib.suppress(OutlastError):
+                standing += self._besides(self._links.read())
+            self._reach.step(standing)
         names = frozenset(network.name for network in wishes)
         for gone in set(self._troubles) - names:
             del self._troubles[gone]

@@ -1,10 +1,11 @@
-"""Does this host hear the others on the networks for VMs, with packets of full size?
+"""Does this host hear the others on networks of VMs, and for moves, with packets of full size?
 
 Rules:
 1. Each host calls at every look on every network that leaves it. Who is a member, runs this
    version and was not heard for DEAF_S on a network that stands here is told in a note, once; so is
    its end.
-2. Nothing is decided by it: it tells people where a VM that moves would lose its network.
+2. Nothing is decided by it: it tells people where a VM that moves would lose its network, or would
+   not arrive (move_paths.py).
 """
 
 from __future__ import annotations

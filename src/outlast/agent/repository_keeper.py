@@ -3,7 +3,8 @@
 Rules:
 1. In threads of its own: a server that hangs keeps the agent from its work no longer. Each mount is
    asked in a thread of its own, so one that hangs hides no other.
-2. What is wrong is a note when it lasts for two looks; so is its end.
+2. What is wrong is a note when it lasts for two looks; so is its end. That a new one has only begun
+   to answer is none, unless that lasts.
 3. When the wishes cannot be read nothing is changed: not knowing never looks like "no storage".
 4. A repository that is removed is unmounted when nothing uses it any more, never by force.
 """
@@ -17,13 +18,14 @@ from typing import Protocol
 
 from outlast.equipment import Repository
 from outlast.errors import OutlastError
-from outlast.mounts.answer import Asking
+from outlast.mounts.answer import BEGINNINGS, Asking
 from outlast.mounts.options import Choice
 from outlast.mounts.registry import choice_of
 from outlast.pool.facts import Answering
 from outlast.pool.journal import Note, note
 
 LOOK_S = 5.0
+NEW = 3  # so many X a storage is new for at most
 OURS = "repository/"  # names of units begin so
 
 
@@ -47,6 +49,7 @@ class RepositoryKeeper:
         self._unmounted: dict[str, str] = {}  # name -> why it could not be mounted
         self._wished: frozenset[str] | None = None  # all there are; None: not read yet
         self._before: dict[str, str] = {}  # what was wrong at the last look
+        self._new_ns: dict[str, int] = {}  # since when it is; 0 once it has answered for X
         self._told: dict[str, str] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="repositories", daemon=True)
@@ -122,7 +125,7 @@ class RepositoryKeeper:
         now = {name: state.trouble for name, state in self.known.items()}
         for name, trouble in now.items():
             told = self._told.get(name, "")
-            if trouble and self._before.get(name) and not told:
+            if not told and self._before.get(name) and trouble and not self._begins(name, trouble):
                 self._told[name] = trouble
                 fields = {"host": self._host, "repository": name, "why": trouble}
                 self._tell(note("repository-lacks", **fields))
@@ -130,7 +133,15 @@ class RepositoryKeeper:
                 del self._told[name]
                 self._tell(note("repository-there", host=self._host, repository=name))
         self._told = {name: why for name, why in self._told.items() if name in wishes}
+        self._new_ns = {
+            name: self._new_ns.get(name, self._now_ns()) if trouble else 0
+            for name, trouble in now.items()
+        }
         self._before = now
+
+    def _begins(self, name: str, trouble: str) -> bool:
+        new_ns = self._now_ns() - self._new_ns[name]
+        return trouble in BEGINNINGS and new_ns <= NEW * self._settle_ns
 
     def _let_go(self, names: set[str]) -> None:
         try:

@@ -31,6 +31,12 @@ Devices = Annotated[
         help="A device of the host; pins the VM to hosts named by --prefer. Repeat for more.",
     ),
 ]  # fmt: skip
+Cpu = Annotated[
+    str,
+    typer.Option(
+        metavar="passthrough", help="Its host's processor as it is; moves to hosts with the same."
+    ),
+]
 Most = Annotated[int, typer.Option(min=0, help="Processors it can grow to while it runs.")]
 MostMemory = Annotated[
     str, typer.Option(metavar="SIZE", help="Memory it can grow to while it runs, like 16GiB.")
@@ -46,8 +52,9 @@ def wish(
     devices: list[str] | None,
     most: int,
     most_memory: str,
+    cpu: str,
 ) -> dict[str, object]:
     """The part `hardware` of the wish; checked with it."""
     return {"firmware": firmware, "tpm": tpm, "watchdog": watchdog, "agent_channel": channel,
             "graphics": graphics, "devices": devices or [], "vcpus_max": most,
-            "memory_max": most_memory or 0}  # fmt: skip
+            "memory_max": most_memory or 0, "cpu": cpu}  # fmt: skip

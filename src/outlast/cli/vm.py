@@ -91,6 +91,7 @@ def create(
     device: hardware.Devices = None,
     vcpus_max: hardware.Most = 0,
     memory_max: hardware.MostMemory = "",
+    cpu: hardware.Cpu = "",
     start: Annotated[bool, typer.Option("--start", help="Start it at once.")] = False,
     wait: Wait = True,
     timeout: Annotated[float, typer.Option(help="Seconds to wait with --start.")] = START_S,
@@ -124,7 +125,7 @@ def create(
         on_shutdown=on_shutdown,
         preferred=prefer or [],
         hardware=hardware.wish(
-            firmware, tpm, watchdog, guest_agent, graphics, device, vcpus_max, memory_max
+            firmware, tpm, watchdog, guest_agent, graphics, device, vcpus_max, memory_max, cpu
         ),
         placing=placing.change_of(
             priority, start_order, start_delay, None, like, group, ready=ready
@@ -303,8 +304,7 @@ def delete(
 ) -> None:
     """Forget a VM. Its disk files stay unless --with-disks is given."""
     chosen = options(ctx)
-    done = chosen.client().delete(name, force=force, with_disks=with_disks)
-    _print_wishes(chosen, [done])
+    _print_wishes(chosen, [chosen.client().delete(name, force=force, with_disks=with_disks)])
 
 
 @app.command()

@@ -27,6 +27,7 @@ POOL_CA = "/etc/outlast/pki/ca.pem"
 QEMU_CA = "/etc/pki/qemu/ca-cert.pem"
 TIMEOUT_S = 10.0
 PAD_KIB = 8
+MEMORY = ('"id":"pc.ram"', '"id":"ram-node0"')  # the latter of a VM whose memory can grow
 # the subject of QEMU's certificates begins so (wire/seal.py); their authority writes no other there
 PEERS = (
     "-object",
@@ -106,7 +107,7 @@ def padded(arguments: list[str]) -> list[str]:
             digits, kib = (size[:-1], UNITS_KIB[unit]) if unit in UNITS_KIB else (size, 1024)
             if digits.isdigit():
                 changed[number] = f"size={int(digits) * kib + PAD_KIB}k{comma}{rest}"
-        elif option == "-object" and '"id":"pc.ram"' in value:
+        elif option == "-object" and any(name in value for name in MEMORY):
             head, key, tail = value.partition('"size":')
             digits = tail[: len(tail) - len(tail.lstrip("0123456789"))]
             if digits:

@@ -144,7 +144,9 @@ def _processor(domain: ET.Element, spec: VmSpec, options: DomainOptions) -> None
         # QEMU would reserve up to 1 GiB for translated code, whatever the size of the VM
         cache_mib = 8 if spec.memory_mib < SMALL_MIB else 64
         _text(ET.SubElement(features, "tcg"), "tb-cache", str(cache_mib), unit="MiB")
-    if options.cpu:
+    if spec.cpu:
+        cpu = hardware_xml.passed_through(options.accelerator)
+    elif options.cpu:
         cpu = ET.fromstring(options.cpu)  # noqa: S314 - the hypervisor's own words
     elif options.accelerator == "kvm":
         cpu = ET.Element("cpu", mode="host-model")

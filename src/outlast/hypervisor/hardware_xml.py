@@ -7,6 +7,8 @@ Rules:
 3. A watchdog that runs out ends the QEMU process (`restart`), so that the pool sees a failed VM
    and decides; or it resets the system inside in place (`reset`), and nobody hears of it.
 4. Devices of a host pin the VM to hosts that have them; such a VM cannot move while it runs.
+5. A processor that is passed through moves to hosts with the very same one only. Nothing below
+   checks that: it is placement's to know (pool/landscape.py).
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from outlast.model import VmSpec
 
 FIRMWARES = ("bios", "uefi", "uefi-secure")
 GRAPHICS = ("vnc", "none")
+CPUS = ("", "passthrough")
 WATCHDOGS = {"restart": "poweroff", "reset": "reset"}  # ours -> libvirt's
 TPM_PLACE = "/var/lib/libvirt/swtpm"  # libvirt has one place for all; the driver links from there
 DIMMS_MAX = 16  # modules that can be added until its next start
@@ -29,9 +32,11 @@ _USB = re.compile(r"usb:([0-9a-f]{4}):([0-9a-f]{4})\Z")
 
 def pinned(spec: VmSpec) -> str:
     """Why this VM cannot move while it runs; "" when it can."""
+    if spec.movable:
+        return ""
     if spec.devices:
         return f"it uses devices of its host: {', '.join(spec.devices)}"
-    return "it has a TPM, whose state does not move while it runs" if spec.tpm_state else ""
+    return "it has a TPM, whose state does not move while it runs"
 
 
 def rules(spec: VmSpec) -> Iterator[tuple[bool, str, str]]:
@@ -43,6 +48,7 @@ def rules(spec: VmSpec) -> Iterator[tuple[bool, str, str]]:
     )
     yield (spec.graphics in GRAPHICS, f"there are no graphics '{spec.graphics}'",
            "one of: " + ", ".join(GRAPHICS))  # fmt: skip
+    yield (spec.cpu in CPUS, f"a processor cannot be shown as '{spec.cpu}'", "passthrough")
     yield (not uefi(spec) or spec.nvram.startswith("/"),
            "UEFI needs a place for its variables", "a path that begins with /")  # fmt: skip
     yield (spec.firmware != "uefi-secure" or "q35" in spec.machine,
@@ -90,6 +96,11 @@ def memory(domain: ET.Element, spec: VmSpec) -> None:
     if spec.memory_max_mib > spec.memory_mib:
         most = ET.SubElement(domain, "maxMemory", slots=str(DIMMS_MAX), unit="MiB")
         most.text = str(spec.memory_max_mib)
+
+
+def passed_through(accelerator: str) -> ET.Element:
+    """The <cpu> that is the host's own, or all that an emulator can do."""
+    return ET.Element("cpu", mode="host-passthrough" if accelerator == "kvm" else "maximum")
 
 
 def cells(cpu: ET.Element, spec: VmSpec) -> None:

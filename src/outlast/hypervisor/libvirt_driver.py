@@ -38,9 +38,9 @@ from outlast.hypervisor.libvirt_foreign import LibvirtForeigners
 from outlast.hypervisor.libvirt_guests import LibvirtGuests
 from outlast.hypervisor.libvirt_ledger import Callback, Known, Ledger
 from outlast.hypervisor.libvirt_link import Happening, Link
-from outlast.hypervisor.libvirt_move import LibvirtDeparture, mark_of, unmark
+from outlast.hypervisor.libvirt_move import LibvirtDeparture, check_moves, mark_of, unmark
 from outlast.hypervisor.libvirt_rest import Resting
-from outlast.hypervisor.libvirt_tpm import check_no_tpm, link_tpm
+from outlast.hypervisor.libvirt_tpm import link_tpm
 from outlast.hypervisor.mover import Way
 from outlast.hypervisor.qemu_process import QemuProcesses
 from outlast.hypervisor.socket_console import SocketConsole
@@ -164,7 +164,7 @@ class LibvirtDriver:
 
     def depart(self, name: str, way: Way) -> LibvirtDeparture:
         """See mover.Mover."""
-        self._on_domain("move", name, check_no_tpm)
+        self._on_domain("move", name, check_moves)
         departure = LibvirtDeparture(self._link.uri, self._ledger, name, way)
         with self._lock:
             self._departures[name] = departure

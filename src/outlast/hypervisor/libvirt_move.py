@@ -8,6 +8,9 @@ What libvirt promises and what not (seen with 9.0 and QEMU 7.2, docs/decisions/0
 3. TLS of QEMU's stream is a flag that is always set. A daemon without certificates refuses.
 4. The copy's XML carries the id of its move (`incoming_xml`), so that whoever finds it later knows
    which one it is; the mark goes away once it runs.
+5. Some VMs stay until they are stopped: those with a TPM (libvirt_tpm.py), and emulated ones that
+   were given memory while they ran, of whose modules a move would lose writes
+   (guard/emulator.py, padded).
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from xml.etree import ElementTree as ET
 
 import libvirt
 
+from outlast.errors import HypervisorTrouble
 from outlast.hypervisor.domain_xml import NAMESPACE
 from outlast.hypervisor.driver import DriverEvent, EventKind
 from outlast.hypervisor.libvirt_ledger import Ledger
@@ -40,6 +44,18 @@ _PROGRESS = {
     "rate_bytes_s": libvirt.VIR_DOMAIN_JOB_MEMORY_BPS,
     "downtime_ms": libvirt.VIR_DOMAIN_JOB_DOWNTIME,
 }
+
+
+def check_moves(dom: Any) -> None:
+    """Rule 5, for the running domain itself. Raises HypervisorTrouble, libvirtError."""
+    domain = ET.fromstring(dom.XMLDesc())  # noqa: S314 - libvirt's own words
+    if domain.find("devices/tpm") is not None:
+        why = "has a TPM, whose state does not move while it runs"
+    elif domain.get("type") == "qemu" and domain.find("devices/memory[@model='dimm']") is not None:
+        why = "was given memory while it ran, which only a host with KVM can move"
+    else:
+        return
+    raise HypervisorTrouble(f"'{dom.name()}' {why}", hint="stop it, and start it elsewhere")
 
 
 class LibvirtDeparture:

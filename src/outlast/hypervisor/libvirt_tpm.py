@@ -6,15 +6,13 @@ Rules:
    the last one left. Only one host at a time runs the VM, as with its disks.
 2. A state that lies there already, in a folder of the host's own, is left alone, and the VM does
    not start: it may be the only copy.
-3. Such a VM does not move while it runs: libvirt would take the two folders for two copies, and
-   remove the one that the VM was moved away from, which is the same.
+3. Such a VM does not move while it runs (libvirt_move.py): libvirt would take the two folders for
+   two copies, and remove the one that the VM was moved away from, which is the same.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-from xml.etree import ElementTree as ET
 
 from outlast.errors import HypervisorTrouble
 from outlast.hypervisor.hardware_xml import TPM_PLACE
@@ -47,12 +45,3 @@ def link_tpm(root: Path, spec: VmSpec) -> None:
         raise HypervisorTrouble(
             f"'{spec.name}' cannot start: no place for the state of its TPM: {error.strerror}"
         ) from error
-
-
-def check_no_tpm(dom: Any) -> None:
-    """Rule 3, for the running domain itself. Raises HypervisorTrouble, libvirtError."""
-    if ET.fromstring(dom.XMLDesc()).find("devices/tpm") is not None:  # noqa: S314 - libvirt's own
-        raise HypervisorTrouble(
-            f"'{dom.name()}' has a TPM, whose state does not move while it runs",
-            hint="stop it, and start it elsewhere",
-        )

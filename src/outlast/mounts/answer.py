@@ -29,6 +29,8 @@ FOLDER = ".outlast"
 S = 1_000_000_000
 SLOW_NS = 3 * S
 EVERY_NS, AT_LEAST_NS = 2 * S, S // 10
+UNASKED, SETTLING = "it was not asked yet", "it answers since a moment only"
+BEGINNINGS = (UNASKED, SETTLING)  # as each storage is at first, with nothing wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class Answer:
     settled_ns: int = 0  # rule 1
     run_ns: int = 0  # since when it answers
     recent: tuple[Answered, ...] = ()  # those that X has not passed since; rules 1 and 2
-    trouble: str = "it was not asked yet"
+    trouble: str = UNASKED
 
 
 def next_answer(before: Answer, new: Answered, trouble: str, pace: Pace) -> Answer:
@@ -88,7 +90,7 @@ def judged(answer: Answer, asked_ns: int, now_ns: int, settle_ns: int) -> str:
         return f"it has not answered for {(now_ns - asked_ns) // S} s"
     if answer.trouble:
         return answer.trouble
-    return "" if now_ns - answer.run_ns >= settle_ns else "it answers again since a moment"
+    return "" if now_ns - answer.run_ns >= settle_ns else SETTLING
 
 
 def ask(folder: Path, host: str, *, mounted: bool) -> None:

@@ -33,7 +33,7 @@ from outlast.placement.picture import (
 from outlast.pool import availability
 from outlast.pool.decision import leaving
 from outlast.pool.facts import Facts
-from outlast.pool.measured import Measured, measured, model_of, offers, processor_of
+from outlast.pool.measured import Measured, alike, measured, model_of, offers, processor_of
 from outlast.settings import PoolSettings
 
 COPY_MIB_S = 1000.0  # of a live migration without a limit; for the seconds in plans
@@ -111,7 +111,7 @@ def _vm(facts: Facts, record: VmRecord, host: str, busy_cores: float | None) -> 
         spec.name, spec.memory_mib, spec.vcpus, host, busy_cores, networks=spec.networks,
         preferred=record.preferred, likes=record.likes,
         priority=Priority(record.priority), start_order=record.start_order,
-        ha=record.wanted and not availability.off(facts, record), movable=not spec.devices,
+        ha=record.wanted and not availability.off(facts, record), movable=spec.movable,
     )  # fmt: skip
 
 
@@ -160,18 +160,27 @@ class _Needs:
             cpu: f"{model_of(cpu)} of {names[n]}" for n, cpu in cpus.items() if cpu in missed
         }
         self._of = {vm: self._cpu.get(cpus.get(at, ""), "") for vm, at in where.items()}
+        self._same: dict[str, frozenset[int]] = {}  # a processor that is passed through -> slots
+        for vm, at in where.items():
+            if specs[vm].cpu and at in names:
+                own = facts.slots.get(at)
+                same = frozenset(n for n in names if n == at or alike(own, facts.slots.get(n)))
+                if len(same) < len(names):
+                    self._of[vm] = label = f"{model_of(own.cpu if own else '')} as {names[at]}'s is"
+                    self._same[label] = same
 
     def met(self, host: Host, slot: int) -> Host:
         """The host with what it has of that."""
         networks = self._found.lacks(slot, "network") & self._networks
         storage = self._found.lacks(slot, "storage")
         record = self._facts.slots.get(slot)
-        models = tuple(sorted(label for cpu, label in self._cpu.items() if offers(record, cpu)))
+        models = [label for cpu, label in self._cpu.items() if offers(record, cpu)]
+        models += [label for label, slots in self._same.items() if slot in slots]
         return replace(
             host,
             networks=tuple(sorted(self._networks - networks)) if networks else None,
             storage=tuple(sorted(self._lacked - storage)) if storage else None,
-            cpu_models=models or ("any other",) if self._cpu else (),
+            cpu_models=tuple(sorted(models)) or ("any other",) if self._cpu or self._same else (),
         )
 
     def of(self, vm: Vm) -> Vm:

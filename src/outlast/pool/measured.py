@@ -95,6 +95,13 @@ def offers(record: SlotRecord | None, cpu: str) -> bool:
     return not record.cpu or _covers(record.cpu, cpu)
 
 
+def alike(one: SlotRecord | None, other: SlotRecord | None) -> bool:
+    """Whether these two are known to have the very same processor."""
+    if one is None or other is None or not one.cpu:
+        return False
+    return (one.accelerator, one.cpu) == (other.accelerator, other.cpu)
+
+
 def model_of(cpu: str) -> str:
     parsed = _parsed(cpu)
     return parsed.model if parsed and parsed.model else "the processor"

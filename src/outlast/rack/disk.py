@@ -49,6 +49,8 @@ security_driver = "none"
 namespaces = []
 cgroup_controllers = []
 stdio_handler = "file"
+swtpm_user = "root"
+swtpm_group = "root"
 keepalive_interval = 2
 keepalive_count = 3
 """

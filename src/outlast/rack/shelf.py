@@ -33,7 +33,6 @@ from outlast.rack.net import Fault
 from outlast.rack.storage_server import StorageServer
 
 STATE_FILE, LOCK_FILE, SERVER_GROUP = "rack.json", "lock", "storage-server"
-PYCACHE_ENV = "OUTLAST_RACK_PYCACHE"  # racks may share compiled Python files, for quick tests
 CONTROL_TIMEOUT_S = 3.0
 STORAGE_MODES = {"stall": "hang", "fail": "fail", "slow": "slow", "lose-replies": "lost-reply",
                  "heal": "ok"}  # fmt: skip
@@ -72,6 +71,12 @@ class Rack:
         self._held = contextlib.ExitStack()
         self._closing = threading.Lock()
         self._is_up = False
+
+    @property
+    def compiled(self) -> Path:
+        """Where the hosts' compiled Python files are: with this process's own, if it keeps them
+        apart from the sources. Racks may share them."""
+        return Path(sys.pycache_prefix or self.folder / "pycache").absolute()
 
     # -- up and down
 
@@ -132,8 +137,8 @@ class Rack:
         (self.folder / STATE_FILE).write_text(json.dumps({"prefix": self.prefix}))
         for child in (path for path in self.group.path.iterdir() if path.is_dir()):
             Group(child).remove()
-        for name in ("pool", "pycache"):
-            (self.folder / name).mkdir(exist_ok=True)
+        for folder in (self.folder / "pool", self.compiled):
+            folder.mkdir(parents=True, exist_ok=True)
 
     def _build(self) -> None:
         from outlast.rack import pki  # only a rack itself needs a cryptography library
@@ -174,14 +179,13 @@ class Rack:
 
     def _site(self) -> Site:
         source = Path(outlast.__file__).resolve().parent.parent
-        cache = os.environ.get(PYCACHE_ENV) or str(self.folder / "pycache")
         binaries = "" if sys.prefix.startswith("/usr") else f"{sys.prefix}/bin:"
         env = {
             "PATH": binaries + needs.SEARCH,
             "HOME": "/root",
             "LANG": "C.UTF-8",
             "PYTHONPATH": str(source),
-            "PYTHONPYCACHEPREFIX": cache,
+            "PYTHONPYCACHEPREFIX": str(self.compiled),
         }
         return Site(
             self.folder, self.switch, self.group, self.names, self.shape.storage,

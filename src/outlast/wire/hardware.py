@@ -23,6 +23,7 @@ class HardwareWish(BaseModel):
     devices: list[str] = Field(default=[], max_length=16)
     vcpus_max: int = Field(default=0, ge=0, le=512)  # that it can grow to while it runs
     memory_max: Size | Literal[0] = 0  # the same of memory
+    cpu: Literal["", "passthrough"] = ""  # its host's processor as it is
 
 
 class PowerInfo(BaseModel):

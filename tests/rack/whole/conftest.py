@@ -31,7 +31,7 @@ def begin(lab: Lab, vms: list[str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def pool(request: pytest.FixtureRequest, pycache: Path) -> Iterator[Lab]:
+def pool(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """Three hosts that are members, six VMs that run.
 
     ROOM_MIB in a module: the pool's storage has no more room than that.

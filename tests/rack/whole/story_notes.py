@@ -35,6 +35,8 @@ OUTSIDE: Mapping[str, str] = {
     "agent-started": "told by the program around the core",
     "guard-ended": "told by the program around the core, of the boot before",
     "cpu-baseline": "told of real processors",
+    "network-deaf": "told of packets of full size, which the simulator has none of",
+    "network-heard": "its end",
     "margin-small": "told of how busy this machine is",
     "record-waits": "told by the program around the core, of its files",
     "record-back": "told by the program around the core, of its files",

@@ -24,7 +24,7 @@ VAULT = "/var/lib/outlast/vault"  # on each host's own disk
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory, pycache: Path) -> Iterator[Lab]:
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """Two hosts, and a VM `web` with a qcow2 disk that is not started yet."""
     with Lab(tmp_path_factory.mktemp("disks")) as lab:
         lab.begin(hosts=2, leashed=True)

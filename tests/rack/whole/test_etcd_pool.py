@@ -111,7 +111,7 @@ class EtcdLab(Lab):
 
 
 @pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory, pycache: Path) -> Iterator[EtcdLab]:
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdLab]:
     with EtcdLab(tmp_path_factory.mktemp("etcd")) as lab:
         lab.start()
         lab.give("vm1")

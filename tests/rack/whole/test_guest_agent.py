@@ -34,7 +34,7 @@ CMDLINE = "console=ttyS1 quiet noshell silent hook=1"
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory, pycache: Path) -> Iterator[Lab]:
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """Two hosts, the Linux guest and a VM that starts after it; none is started yet."""
     folder = tmp_path_factory.mktemp("agent")
     with ThreadPoolExecutor(1) as beside, Lab(folder / "rack") as lab:

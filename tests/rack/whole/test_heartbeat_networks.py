@@ -7,7 +7,6 @@ storage. VMs move over it as well, by the address that each host joined with.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import pytest
 from evidence import Story, command
@@ -34,7 +33,7 @@ class TwoNetworks(Lab):
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory, pycache: Path) -> Iterator[Lab]:
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with TwoNetworks(tmp_path_factory.mktemp("networks")) as lab:
         lab.begin(hosts=3, leashed=True)
         lab.create(["vm1"])

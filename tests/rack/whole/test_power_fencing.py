@@ -24,7 +24,7 @@ F_S = PRESETS["quick"].fence_ns / S
 
 
 @pytest.fixture
-def lab(tmp_path: Path, pycache: Path) -> Iterator[Lab]:
+def lab(tmp_path: Path) -> Iterator[Lab]:
     """Three hosts; the VM is on the last one, because the first is asked what happened."""
     with Lab(tmp_path / "rack") as lab:
         lab.begin(hosts=3, preset="quick", leashed=True)

@@ -43,7 +43,7 @@ pytestmark = pytest.mark.rack
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory, pycache: Path) -> Iterator[Stage]:
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     stage = Stage(tmp_path_factory.mktemp("stories"))
     yield stage
     stage.close()
