@@ -116,7 +116,7 @@ def test_a_copy_keeps_to_its_limit_is_given_up_and_ends_with_its_vm(
     copy.abort()
     assert copy.wait(60)
     assert copy.trouble == "it was given up"
-    Path(tmp_path / "slow.qcow2").unlink()
+    (tmp_path / "slow.qcow2").unlink(missing_ok=True)
     again = driver.disks.backup("web", {disk: str(tmp_path / "again.qcow2")}, 1 << 20)
     driver.kill("web")
     assert again.wait(20)
