@@ -27,7 +27,7 @@ from evidence import (
     wait_back,
 )
 
-from outlast.images.pace import LATE
+from outlast.images.pace import SHARE
 from outlast.rack.lab import Lab
 
 pytestmark = pytest.mark.rack
@@ -162,11 +162,15 @@ def test_a_server_that_is_away_for_all(lab: Lab) -> None:
         lab.rack.storage("stop")
         time.sleep(AWAY_S)
         assert {vm for vm, places in lab.processes().items() if places} == set(lab.vms)
-        words = [lab.folder / host / "run/outlast" / LATE for host in lab.hosts]
-        assert all(word.exists() for word in words), "copies do not stand still"
+        words = [lab.folder / host / "run/outlast" / SHARE for host in lab.hosts]
+
+        def shares() -> list[float]:
+            return [float(word.read_text().split()[0]) for word in words]
+
+        assert not any(shares()), "copies do not stand still"
         lab.rack.storage("heal")
         settle(lab, lab.vms)
-        lab.wait(lambda: not any(w.exists() for w in words), 10, "copies do not go on")
+        lab.wait(lambda: all(shares()), 10, "copies do not go on")
         time.sleep(T_DEAD_S)
         assert not lives.overlaps()
     assert boots(lab) == before, "a VM has started anew"
