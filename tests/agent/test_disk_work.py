@@ -112,6 +112,16 @@ def test_the_lease_is_held_meanwhile_and_the_ticks_see_it(bench: Bench) -> None:
     assert [one["name"] for one in said["snapshots"]] == ["one", "two"]
 
 
+def test_a_copy_is_one_program_and_needs_one_leave(bench: Bench, tmp_path: Path) -> None:
+    bench.open()
+    with bench.work.borrow("web", "a backup") as borrowed:
+        copy = tmp_path / "copy.qcow2"
+        qemu_img.convert(
+            bench.disk, "qcow2", copy, "qcow2", 0, lambda _: None, borrowed.leave()
+        )  # fmt: skip
+    assert qemu_img.info(copy, "qcow2")["virtual-size"]
+
+
 def test_what_fails_gives_the_lease_back(bench: Bench) -> None:
     bench.open()
     with pytest.raises(InvalidInput), bench.work.borrow("web", "a snapshot") as borrowed:

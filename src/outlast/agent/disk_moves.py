@@ -164,7 +164,7 @@ class DiskMoves:
                 _make(disk, move)
                 qemu_img.convert(
                     Path(move.old), disk.format, Path(move.new), disk.format, rate_bytes_s,
-                    percent, borrowed.leave(),
+                    percent, borrowed.leave(), made=True,
                 )  # fmt: skip
                 self._name(vm, move)
             finally:

@@ -50,11 +50,9 @@ def needed_bytes(path: Path, kind: str) -> int:
     return int(found["required"])
 
 
-def create(
-    path: Path, size_bytes: int, kind: str = "qcow2", leave: Sequence[str] = ()
-) -> None:  # fmt: skip
-    """A new, empty file. leave: as for convert. Raises StorageTrouble."""
-    run(["create", "-q", "-f", kind, str(path), str(size_bytes)], leave, about=str(path))
+def create(path: Path, size_bytes: int, kind: str = "qcow2") -> None:
+    """A new, empty file. Raises StorageTrouble."""
+    run(["create", "-q", "-f", kind, str(path), str(size_bytes)], about=str(path))
 
 
 def overlay(path: Path, base: str, size_bytes: int) -> None:
@@ -76,13 +74,15 @@ def resize(path: Path, size_bytes: int) -> None:
 
 def convert(
     source: Path, kind: str, target: Path, to: str, rate_bytes_s: int, percent: Percent,
-    leave: Sequence[str] = (),
+    leave: Sequence[str] = (), *, made: bool = False,
 ) -> None:  # fmt: skip
     """Copy an image into a new file, synced.
 
-    leave: words that go before the program's own. Raises StorageTrouble, InvalidInput.
+    leave: words that go before the program's own, good for one program. made: the file is there,
+    empty and as large as the disk. Raises StorageTrouble, InvalidInput.
     """
-    create(target, int(info(source, kind)["virtual-size"]), to, leave)
+    if not made:
+        create(target, int(info(source, kind)["virtual-size"]), to)
     rate = ["-r", str(rate_bytes_s)] if rate_bytes_s else []
     cache = [
         "-T", "none" if takes_direct(source) else "writeback",
