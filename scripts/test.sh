@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# All checks, cheapest first: lint, types, what needs no rack on all processors, then the racks,
-# whose hosts want answers in time.
+# All checks, cheapest first: lint, types, what needs no rack on all processors, then the rack, whose
+# hosts want answers in time.
 #   scripts/test.sh [PYTEST ARGUMENT ...]       default: everything
 #
 # A rack mostly waits, so other tests run beside a pool. What only computes, for minutes (marked
@@ -77,8 +77,8 @@ if [ $# -gt 0 ]; then
   exit
 fi
 part quick "not rack and not patient" -n auto --dist loadfile
-echo "== pytest, the racks"
-part rack "rack and not alone" -n auto --maxprocesses 2 --dist loadfile $(files rack)
+echo "== pytest, the rack"
+part rack "rack and not alone" $(files rack)
 echo "== pytest, what only computes"
 forward "$patient"
 computed=0

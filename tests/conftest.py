@@ -13,11 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from xdist.remote import Producer
-from xdist.scheduler import LoadFileScheduling
 
 PATIENCE_S = 3600
-WHOLE = ("tests/rack/whole", "tests/rack/test_demo.py")  # pools with all their VMs
 APART = ("rack", "patient", "alone")  # scripts/test.sh finds the files of each by `mark.NAME`
 
 
@@ -38,22 +35,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("rack"):
             item.add_marker(needs_root)
-
-
-class OnePool(LoadFileScheduling):
-    """Files of tests go to the processes that are free; all those of whole pools go to one.
-
-    A pool has deadlines of a second, and two of them that start at once want more than two
-    processors.
-    """
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = super()._split_scope(nodeid)
-        return WHOLE[0] if file.startswith(WHOLE) else file
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OnePool | None:
-    return OnePool(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture

@@ -84,8 +84,9 @@ class Machine:
 
     def _inside(self, *argv: str) -> str:
         """Run a command on its disk, before it is booted."""
+        own = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
         done = subprocess.run(
-            ["chroot", str(self.root), *argv], capture_output=True, text=True, check=False
+            ["chroot", str(self.root), *argv], env=own, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
