@@ -30,9 +30,6 @@ if [ "$(id -u)" != 0 ]; then
   # root must not leave files here that a user cannot remove
   export HYPOTHESIS_STORAGE_DIRECTORY=$scratch/hypothesis
 fi
-# some thousand processes: each would compile all that it imports, for half of its time
-export PYTHONPYCACHEPREFIX=$scratch/pycache
-unset PYTHONDONTWRITEBYTECODE
 pytest=(scripts/as-root.sh .venv/bin/python -m pytest --durations 12)
 
 # files MARK: those with such tests; a session that reads all 7,000 tests first takes long to begin
@@ -76,7 +73,9 @@ if [ $# -gt 0 ]; then
   "${pytest[@]}" -p no:cacheprovider "$@"
   exit
 fi
-part quick "not rack and not patient" -n auto --dist loadfile
+# some thousand processes: each would compile all that it imports, for half of its time
+PYTHONPYCACHEPREFIX=$scratch/pycache PYTHONDONTWRITEBYTECODE='' \
+  part quick "not rack and not patient" -n auto --dist loadfile
 echo "== pytest, the rack"
 part rack "rack and not alone" $(files rack)
 echo "== pytest, what only computes"

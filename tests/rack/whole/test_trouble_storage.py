@@ -154,7 +154,7 @@ def test_a_storage_that_is_read_only_for_one_host(lab: Lab) -> None:
         for vm in lost:
             assert lives.of(vm)[0].ended_s - began_s <= FENCE_S + KILL_S + LATE_S
     lab.wait_members(lab.hosts)  # its reset has made the fault end
-    assert "x" not in lab.statuses()
+    lab.wait(lambda: "x" not in lab.statuses(), FENCE_S, "what was refused was made all the same")
 
 
 def test_a_storage_that_is_no_longer_mounted_on_a_host(lab: Lab) -> None:
