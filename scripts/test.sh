@@ -3,9 +3,9 @@
 # hosts want answers in time.
 #   scripts/test.sh [PYTEST ARGUMENT ...]       default: everything
 #
-# A rack mostly waits, so other tests run beside a pool. What only computes, for minutes (marked
-# `patient`), takes the time that all others leave. A run of random faults (marked `alone`) has
-# nothing beside it.
+# A rack mostly waits, but two at a time lose races and are no quicker. What only computes, for
+# minutes (marked `patient`), takes the time that all others leave. A run of random faults (marked
+# `alone`) has nothing beside it.
 #
 # Real processes on a busy machine lose a race now and then. So up to FEW tests that failed are run
 # once more, alone, and what fails twice has failed. A run of random faults gets no second chance:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
+import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 
 import image_files as make
+import pytest
 from image_shop import Shop as Web
 
 from outlast.agent.backups import Backups
@@ -19,6 +22,7 @@ from outlast.agent.casting import Casting
 from outlast.agent.service import Borrowed
 from outlast.images import qemu_img, work
 from outlast.images.backups import all_of
+from outlast.images.clean import clean, found
 from outlast.images.clones import Source, Wanted, of_template
 from outlast.images.library import Library
 from outlast.images.making import make_vm
@@ -236,3 +240,38 @@ def ended(copies: Backups | Casting) -> None:
     while (status := copies.status("old")).state == "running":
         time.sleep(0.01)
     assert status.state == "done", status.sentence
+
+
+Act = Callable[[Shop], None]
+Seen = Callable[[Shop], bool]
+
+
+def dies(act: Callable[[], object]) -> bool:
+    """Do it in a child; False: it came to its end."""
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            act()
+            status = 0
+        finally:
+            os._exit(status)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in {0, -signal.SIGKILL}, "it failed by itself"
+    return code != 0
+
+
+def again(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, act: Act, after: Seen
+) -> None:  # fmt: skip
+    """A second try does it, and what the first one left is gone."""
+    shop.check()
+    with monkeypatch.context() as later:
+        later.setattr(work, "STILL_S", -1.0)  # a minute later
+        if not after(shop):
+            act(shop)
+        clean(shop.dir)
+        work.clean(shop.backups)  # as the next backup does
+    assert after(shop)
+    shop.check()
+    assert found(shop.dir, [shop.backups]) == []

@@ -6,24 +6,18 @@ full disk. Then nothing half-made may be visible, nothing may be lost, and a sec
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from copying_pool import Shop
+from copying_pool import Act, Seen, Shop, again, dies
 
 from outlast.errors import OutlastError
-from outlast.images import work
-from outlast.images.clean import clean, found
+from outlast.images.clean import found
 
 CLUSTER = 65536
 # in the header, around borders of clusters, near the end; the last one is never reached
 BYTES = (0, 1, CLUSTER - 1, CLUSTER, 3 * CLUSTER + 1, 6 * CLUSTER, 1 << 30)
 
-Act = Callable[[Shop], None]
-Seen = Callable[[Shop], bool]
 ACTS = [
     (Shop.take, Shop.has_image),
     (Shop.upload, Shop.has_image),
@@ -60,37 +54,6 @@ prlimit --fsize={count} --core=0 qemu-img "$@" || {end}
 @pytest.fixture
 def ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ending:
     return Ending(tmp_path / "qemu-img", monkeypatch)
-
-
-def dies(act: Callable[[], object]) -> bool:
-    """Do it in a child; False: it came to its end."""
-    child = os.fork()
-    if not child:
-        status = 1
-        try:
-            act()
-            status = 0
-        finally:
-            os._exit(status)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert code in {0, -signal.SIGKILL}, "it failed by itself"
-    return code != 0
-
-
-def again(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch, act: Act, after: Seen
-) -> None:  # fmt: skip
-    """A second try does it, and what the first one left is gone."""
-    shop.check()
-    with monkeypatch.context() as later:
-        later.setattr(work, "STILL_S", -1.0)  # a minute later
-        if not after(shop):
-            act(shop)
-        clean(shop.dir)
-        work.clean(shop.backups)  # as the next backup does
-    assert after(shop)
-    shop.check()
-    assert found(shop.dir, [shop.backups]) == []
 
 
 @pytest.mark.parametrize(("act", "after"), ACTS, ids=lambda one: one.__name__)

@@ -15,10 +15,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from copying_pool import Shop
-
-from outlast.images import work
-from outlast.images.clean import clean, found
+from copying_pool import Act, Seen, Shop, again, dies
 
 # what changes something that the next process sees
 CHANGES = frozenset(
@@ -38,24 +35,15 @@ def dies_before(number: int, act: Callable[[], object]) -> bool:
             if not left:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    child = os.fork()
-    if not child:
-        status = 1
+    def watched() -> None:
+        threading.setprofile(watch)  # jobs have threads of their own
+        sys.setprofile(watch)
         try:
-            threading.setprofile(watch)  # jobs have threads of their own
-            sys.setprofile(watch)
             act()
-            status = 0
         finally:
             sys.setprofile(None)
-            os._exit(status)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert code in {0, -signal.SIGKILL}, "it failed by itself"
-    return code != 0
 
-
-Act = Callable[[Shop], None]
-Seen = Callable[[Shop], bool]
+    return dies(watched)
 
 
 @pytest.mark.parametrize(
@@ -87,14 +75,5 @@ def test_killed_before_each_call_nothing_is_half_and_a_second_try_works(
         before(shop)
         assert not after(shop)
         died = dies_before(number, lambda: act(shop))
-        shop.check()
-        with monkeypatch.context() as later:
-            later.setattr(work, "STILL_S", -1.0)  # a minute later
-            if not after(shop):
-                act(shop)
-            clean(shop.dir)
-            work.clean(shop.backups)  # as the next backup does
-        assert after(shop)
-        shop.check()
-        assert found(shop.dir, [shop.backups]) == []
+        again(shop, monkeypatch, act, after)
     assert number >= 5

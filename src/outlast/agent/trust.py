@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from outlast.errors import OutlastError
+from outlast.storage import etcd_tls
 from outlast.wire import seal
 from outlast.wire.files import write_file
 from outlast.words import plural
@@ -75,7 +76,7 @@ def endings(own: Path, etcd: Path | None) -> dict[str, str]:
     now_s = time.time()
     found = [("this host's certificate", seal.days_left(own, now_s), "outlast host renew")]
     if etcd is not None:
-        days = seal.days_of(etcd / seal.CERT, now_s)
+        days = seal.days_of(etcd / etcd_tls.CERT, now_s)
         found.append(("its certificate for etcd", days, f"put a new one into {etcd}"))
     return {
         f"{what} {_when(days)}": hint

@@ -28,6 +28,7 @@ from outlast.mounts.table import Mount
 from outlast.storage.beneath import mount_of
 from outlast.storage.etcd import Etcd
 from outlast.storage.etcd_access import Access, read_access
+from outlast.storage.etcd_tls import CERT
 from outlast.storage.register import Register
 from outlast.wire import seal
 
@@ -78,7 +79,7 @@ def etcd(pool_dir: Path, access: Access) -> StorageFacts:
     return StorageFacts(
         str(pool_dir), trouble, "etcd", free_mib=free_mib(pool_dir), clock_off_s=off_s,
         silent=tuple(silent),
-        etcd_days=seal.days_of(Path(access.pki) / seal.CERT, time.time()) if access.pki else None,
+        etcd_days=seal.days_of(Path(access.pki) / CERT, time.time()) if access.pki else None,
     )  # fmt: skip
 
 

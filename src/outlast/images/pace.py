@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO
 
 from outlast.errors import StorageTrouble
-from outlast.images.share import LEAST, RISE, Share
+from outlast.images.share import LEAST, Share, rise
 
 RATE_BYTES_S = 48 << 20
 CRAWL_BYTES_S = 16 << 10  # of copies that a VM's own QEMU makes, when others stand still
@@ -121,7 +121,7 @@ class Throttle:
         if self._on_way > ON_WAY_BYTES + ON_WAY_S * before:
             self._given = min(share, self._given / 2)
         else:
-            self._given = min(share, self._given + min(RISE, max(LEAST, self._given)) * past_s)
+            self._given = min(share, self._given + rise(self._given) * past_s)
         return self.bytes_s != before
 
 

@@ -57,9 +57,9 @@ def judged(
         return Share(max(LEAST, share.value / 2), PIECE_LEAST, seq)
     piece = PIECE_LEAST * slow // (BEATS_OF_PIECE * max(1, hosts) * took_ns)
     piece = max(PIECE_LEAST, min(PIECE_MOST, 1 << piece.bit_length() >> 1))
-    return Share(risen(share.value), piece, seq)
+    return Share(min(1.0, share.value + rise(share.value)), piece, seq)
 
 
-def risen(value: float) -> float:
-    """A share after a beat that was not slow."""
-    return min(1.0, value + max(LEAST, min(value, RISE)))
+def rise(value: float) -> float:
+    """What a share gets back after a beat that was not slow: as much as it has, RISE at most."""
+    return max(LEAST, min(value, RISE))
