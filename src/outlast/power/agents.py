@@ -3,7 +3,8 @@
 Rules:
 1. Options and secrets go to its standard input, one `name=value` a line, as all of them read it.
    Nothing is in its arguments; what it says is masked before it is shown. Agents for IPMI would
-   hand the password to ipmitool as an argument: ipmitool.sh has it from the environment instead.
+   hand password and Kg key to ipmitool as arguments: ipmitool.sh has them from the environment
+   instead. A key with a zero byte in it, which an environment cannot hold, is refused.
 2. It has a time limit, after which it is killed with all that it started.
 3. Its name and options are checked: no path, no line break, no option that changes what is asked
    (`action`), that logs secrets (`verbose`, `debug_file`) or runs programs (`*_script`).
@@ -30,6 +31,7 @@ FORBIDDEN = frozenset(
     | {"version", "delay", "disable_timeout"}
 )
 SECRET_WORDS = ("passw", "secret", "token", "private", "community", "hexadecimal_kg")
+KG_KEY, KG_MAX = "hexadecimal_kg", 20
 IPMITOOL = Path(__file__).with_name("ipmitool.sh")
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/"}
 _AGENT = re.compile(r"fence_[a-z0-9_]{1,40}\Z")
@@ -75,6 +77,8 @@ def check_option(name: str, value: str, *, secret: bool) -> None:
         raise InvalidInput(f"'{name}' is a secret", hint=f"--secret {name}: you are asked for it")
     if not value or len(value) > 1000 or not value.isprintable():
         raise InvalidInput(f"the value of '{name}' must be one line of printable characters")
+    if name == KG_KEY:
+        _kg_key(value)
 
 
 def call(
@@ -86,6 +90,8 @@ def call(
     if _mentions(program, "ipmitool_path"):
         lines["ipmitool_path"] = str(IPMITOOL)
         env["IPMI_PASSWORD"] = lines.pop("password", "")
+        if KG_KEY in lines:
+            env["IPMI_KGKEY"] = os.fsdecode(_kg_key(lines.pop(KG_KEY)))
     text = "".join(f"{name}={value}\n" for name, value in lines.items())
     began = time.monotonic()
     try:
@@ -103,6 +109,20 @@ def call(
         code, said = None, f"no answer within {limit_s:g} s"
     took_ms = round(1000 * (time.monotonic() - began))
     return Answer(code, masked(said, secrets), took_ms)
+
+
+def _kg_key(hexadecimal: str) -> bytes:
+    """Raises InvalidInput."""
+    try:
+        key = bytes.fromhex(hexadecimal).rstrip(b"\0")  # it is filled up with zeros anyway
+    except ValueError:
+        raise InvalidInput(f"'{KG_KEY}' must be pairs of hexadecimal digits") from None
+    if len(key) > KG_MAX or 0 in key:
+        raise InvalidInput(
+            f"'{KG_KEY}' must have at most {KG_MAX} bytes, none of them zero",
+            hint="set another key in the BMC",
+        )
+    return key
 
 
 def shows_secrets(program: Path) -> bool:
