@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-from evidence import Story, command
+from evidence import Story, command, settle
 
 from outlast.rack.lab import Lab
+from outlast.wire.shapes import TimelineEntry
 
 pytestmark = [pytest.mark.rack, pytest.mark.slow]
 
@@ -23,10 +24,21 @@ add chain inet walls inward { type filter hook input priority 0; }
 add chain inet walls outward { type filter hook output priority 0; }
 """
 MEMORY = "tcp dport 49152-49215"  # what QEMU listens at while a VM comes in
+# a switch port with a smaller MTU than the cards have, on the way there
+NARROW = """
+add table inet narrow
+add chain inet narrow inward { type filter hook input priority 0; }
+add rule inet narrow inward ip daddr 10.90.0.0/16 meta length > 1400 drop
+"""
 
 
 class Roles(Lab):
-    """A lab whose hosts join with an address for each role."""
+    """A lab whose hosts join with an address for each role.
+
+    narrow: this host gets no whole packets over the first network for heartbeats, which are small.
+    """
+
+    narrow = ""
 
     def make_pool(self, *arguments: Any, **more: Any) -> None:
         for number, host in enumerate(self.rack.status()["hosts"], 1):
@@ -43,11 +55,12 @@ class Roles(Lab):
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Roles]:
     with Roles(tmp_path_factory.mktemp("networks")) as lab:
         lab.begin(hosts=3, leashed=True)
         lab.create(["vm1"])
-        lab.wait_running(["vm1"])
+        lab.narrow = ends(lab)[1]
+        assert lab.rack.exec(lab.narrow, ["nft", NARROW]).returncode == 0
         yield lab
 
 
@@ -145,8 +158,21 @@ def unnoticed(lab: Lab, story: Story) -> bool:
     return not harm & set(story.codes())
 
 
+def test_to_whom_no_whole_packets_come_is_told_by_the_role_of_the_network(lab: Roles) -> None:
+    """Last, because it takes a minute from the beginning until that is told."""
+
+    def told() -> list[TimelineEntry]:
+        return [note for note in lab.client().timeline(0, 5000) if note.code == "network-deaf"]
+
+    lab.wait(lambda: bool(told()), 120, "nobody tells of whole packets that get lost")
+    for note in told():
+        assert lab.narrow in {note.fields["host"], note.fields["other"]}, "it is asked and asks"
+        assert " on the network for heartbeats with packets of 1500 bytes" in note.sentence
+
+
 def ends(lab: Lab) -> tuple[str, str]:
     """Where vm1 is, and another host."""
     lab.wait_running(["vm1"])
+    settle(lab, ["vm1"])
     source = lab.where("vm1")
     return source, next(host for host in lab.hosts if host != source)
