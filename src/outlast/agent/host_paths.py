@@ -7,9 +7,8 @@ called on: each by a name that no network of the pool can have, made of what goe
    says all of that: `for heartbeats, management and moves`.
 2. The size is the MTU of this host's own link for it, the smallest if there are several. What this
    host has no link for is not asked.
-3. A way over which no heartbeats come although they should is left out, and so is a host of which
-   none come at all: that is told already (beat_paths.py for one of several networks, by the pool
-   for a host that is not heard), and is no matter of sizes.
+3. Where no heartbeats come although they should, over this way or of this host at all, that is told
+   already (beat_paths.py, or by the pool), and is no matter of sizes.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class HostPaths:
         snapshot: Callable[[], Mapping[str, Any] | None],
     ) -> None:  # fmt: skip
         self._seen, self._snapshot = seen, snapshot
-        self._ways: dict[Network, dict[str, str]] = {}
+        self._ways: dict[Network, dict[str, tuple[str, bool]]] = {}  # hosts: address, beats come
 
     def networks(self, links: Mapping[str, Link]) -> list[Network]:
         """The ways from this host, as things stand now."""
@@ -48,7 +47,11 @@ class HostPaths:
 
     def addresses(self, network: Network) -> Mapping[str, str]:
         """Where other hosts are on a way; none for a network of the pool."""
-        return self._ways.get(network, {})
+        return {host: address for host, (address, _) in self._ways.get(network, {}).items()}
+
+    def to_be_heard(self, network: Network) -> dict[str, bool]:
+        """As network_reach.to_be_heard says, for a way; rule 3."""
+        return {host: beats for host, (_, beats) in self._ways.get(network, {}).items()}
 
     def _find(
         self, facts: Facts, settings: PoolSettings, snapshot: Mapping[str, Any],
@@ -62,10 +65,10 @@ class HostPaths:
             other, heard = facts.slots[slot], heard_ns_ago(snapshot, slot)
             near = {beats_role(n) for n, ago_ns in heard.items() if ago_ns <= limit_ns}
             for address, names in _shared(other, sizes).items():
-                if near and all(role in near for role in names if role.startswith(BEATS)):
-                    size = min(sizes[role] for role in names)
-                    way = Network(f"for {listed(names, len(names))}", mtu=size)
-                    self._ways.setdefault(way, {})[other.host] = address
+                beats = bool(near) and all(n in near for n in names if n.startswith(BEATS))
+                size = min(sizes[role] for role in names)
+                way = Network(f"for {listed(names, len(names))}", mtu=size)
+                self._ways.setdefault(way, {})[other.host] = address, beats
 
 
 def _shared(other: SlotRecord, known: Collection[str]) -> dict[str, list[str]]:
