@@ -14,7 +14,7 @@ from ipmi import KG_KEY, PASSWORD, IpmiBmc, missing
 
 from outlast.equipment import PowerSwitch
 from outlast.errors import InvalidInput
-from outlast.power import agents
+from outlast.power import agents, hiding
 from outlast.power.fencing import FencePower
 from outlast.power.port import Outcome, Power
 from outlast.power.switches import store
@@ -68,17 +68,17 @@ def test_no_secret_is_an_argument_of_any_program(
     spy.chmod(0o755)
     path = f"{spy.parent}:{agents.ENVIRONMENT['PATH']}"
     monkeypatch.setattr(agents, "ENVIRONMENT", {**agents.ENVIRONMENT, "PATH": path})
-    secrets = {"password": PASSWORD, **({agents.KG_KEY: kg_key} if kg_key else {})}
+    secrets = {"password": PASSWORD, **({hiding.KG_KEY: kg_key} if kg_key else {})}
     with IpmiBmc(tmp_path, kg_key=kg_key) as bmc:
         assert fence_of(bmc, tmp_path, secrets).test(1, UUID, LIMIT_S).power is Power.ON
         said = (tmp_path / "said").read_text()
         assert "chassis power status" in said
         assert not [secret for secret in secrets.values() if secret in said]
         if kg_key:
-            wrong = secrets | {agents.KG_KEY: "00" + kg_key[2:]}
+            wrong = secrets | {hiding.KG_KEY: "00" + kg_key[2:]}
             with pytest.raises(InvalidInput, match="none of them zero"):
                 fence_of(bmc, tmp_path, wrong)
-            wrong[agents.KG_KEY] = "01" + kg_key[2:]
+            wrong[hiding.KG_KEY] = "01" + kg_key[2:]
             assert fence_of(bmc, tmp_path, wrong).test(1, UUID, 5.0).power is Power.UNKNOWN
 
 
