@@ -1,7 +1,7 @@
 """Real kernels, real file systems: `make lab`, or `python -m lab [TRIAL ...] [--json FILE]`.
 
 Machines of QEMU without KVM run a distribution's own kernel, so that what this machine's kernel
-lacks (NFS, OCFS2, iSCSI, CephFS, GFS2, LVM) is tried as it is in the world. Needs root, 9 GiB of
+lacks (NFS, OCFS2, iSCSI, CephFS, GFS2) is tried as it is in the world. Needs root, 9 GiB of
 memory, and the first time a mirror; twenty to thirty minutes for each trial, fifty for `nfs`. Exit
 codes: 0 all was as it must be, 1 something was not, else those of errors.py. What was seen:
 docs/operating/file-systems.md.
@@ -20,7 +20,7 @@ from lab.root import cache
 from lab.site import Site
 from outlast.errors import OutlastError
 
-TRIALS = ("nfs", "install", "ocfs2", "glusterfs", "cephfs", "gfs2", "etcd")
+TRIALS = ("nfs", "install", "ocfs2", "glusterfs", "cephfs", "gfs2")
 
 
 def main() -> int:

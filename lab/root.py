@@ -39,14 +39,12 @@ PACKAGES = (
     "nfs-common", "nfs-kernel-server", "ocfs2-tools", "open-iscsi", "tgt",
     "glusterfs-server", "glusterfs-client", "gfs2-utils", "dlm-controld", "corosync",
     "ceph-mon", "ceph-mgr", "ceph-osd", "ceph-mds", "ceph-common",
-    # a pool without a file system
-    "lvm2", "etcd-server",
     "python3-pytest", "busybox-static",
 )  # fmt: skip
 # started by the trial that wants it
 OFF = (
     "nfs-server.service", "tgt.service", "glusterd.service", "corosync.service", "dlm.service",
-    "ceph-crash.service", "ceph.target", "etcd.service", "apt-daily.timer",
+    "ceph-crash.service", "ceph.target", "apt-daily.timer",
     "apt-daily-upgrade.timer", "e2scrub_all.timer", "fstrim.timer", "logrotate.timer",
     "e2scrub_reap.service", "getty@tty1.service", "libvirt-guests.service",
 )  # fmt: skip
