@@ -143,7 +143,7 @@ class Strokes:
         return True
 
     def _vms(self, what: str, host: SimHost, other: str, vm: str) -> bool:
-        pool, draw = self._pool, self._world.random
+        pool, draw, name = self._pool, self._world.random, host.name
         match what:
             case "trouble":
                 host.start_trouble[vm] = draw.choice(("other", "locked", "missing"))
@@ -163,11 +163,11 @@ class Strokes:
                 begin_work(host.agent, vm)
             case "done":
                 return end_work(pool.hosts.values(), vm, killed=False)
-            case "broken":  # killed in a stall, and the VM is wanted at once
-                for each in (h for h in pool.hosts.values() if vm in h.workers):
-                    self._stall(each.name, draw.choice(PAUSES_S))
-                pool.want(vm, "running")
-                return end_work(pool.hosts.values(), vm, killed=True)
+            case "broken" if host.workers:  # killed in a stall, and the VM is wanted at once
+                broken = min(host.workers)
+                self._stall(name, draw.choice(PAUSES_S))
+                pool.want(broken, "running")
+                return end_work((host,), broken, killed=True)
             case "back" if pool.record(vm).move:
                 pool.wish(vm, replace(pool.record(vm), move=None))
             case _:
