@@ -26,7 +26,7 @@ from outlast.power.switches import forget, load, record_of, store
 from outlast.storage.memory import MemoryRegister
 
 UUID = "00000001-0000-4000-8000-000000000000"
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 
 
 @pytest.fixture

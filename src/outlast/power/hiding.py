@@ -50,9 +50,8 @@ def hide(
         hidden = {name: secrets[name] for name in secrets if name in SNMP_WORDS}
         file.write_text("".join(f"{SNMP_WORDS[n]} {_quoted(s)}\n" for n, s in hidden.items()))
         tools = {f"{tool}_path": f"{SNMP} {tool}" for tool in SNMP_TOOLS}
-        return {**secrets, **dict.fromkeys(hidden, STAND_IN), **tools}, {
-            "SNMPCONFPATH": str(folder)
-        }
+        told = {**secrets, **dict.fromkeys(hidden, STAND_IN), **tools}
+        return told, {"SNMPCONFPATH": folder}
     return dict(secrets), {}
 
 
