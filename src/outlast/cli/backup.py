@@ -74,7 +74,8 @@ def restore(
     """Make a new VM of a backup. The VM it was made of is not touched.
 
     \b
-    It has the sizes of the old one, qcow2 disks and new addresses of its network cards. Example:
+    It has the sizes and the hardware of the old one, without its host's devices; qcow2 disks, and
+    new addresses of its network cards. Example:
       outlast vm restore /mnt/backup/db-20261125T030000Z --as db-restored
     """
     from outlast.cli.waiting import telling
@@ -155,6 +156,7 @@ def _restore(
     from outlast.images.clones import Source, Wanted
     from outlast.images.making import make_vm
     from outlast.storage.names import check_name
+    from outlast.wire.hardware import HardwareWish
     from outlast.wire.shapes import VmCreate, make
 
     check_name(name, "VM name")
@@ -169,7 +171,7 @@ def _restore(
                 for path, disk in zip(paths, saved.disks, strict=True)
             ],
             kernel=spec.kernel, initrd=spec.initrd, cmdline=spec.cmdline, ha=record.ha,
-            on_shutdown=record.on_shutdown,
+            on_shutdown=record.on_shutdown, hardware=HardwareWish.like(spec),
         )  # fmt: skip
         return client.create(wish)
 
