@@ -94,7 +94,7 @@ def many(lab: Lab, count: int) -> list[Figure]:
     lab.wait(lambda: _members(lab, full) == {full}, 40, f"{full} is not alone")
     vms = [f"m{n}" for n in range(1, count + 1)]
     everybody, lab.hosts = lab.hosts, [full]
-    lab.create(vms, cmdline="ms=1000 quiet")
+    lab.create(vms, cmdline="ms=1000 lines=10")
     lab.wait_running(vms, 120)
     lab.hosts = everybody
     for host in others:

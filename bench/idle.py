@@ -27,7 +27,7 @@ print(json.dumps(dataclasses.asdict(bench_swap(sys.argv[1], int(sys.argv[2])))))
 def pool_of_many(lab: Lab) -> None:
     """Ten quiet VMs on each host of a pool that has none."""
     vms = [f"i{n}" for n in range(1, VMS_OF_HOST * len(lab.hosts) + 1)]
-    lab.create(vms, cmdline="ms=1000 quiet")
+    lab.create(vms, cmdline="ms=1000 lines=10")
     lab.wait_running(vms, 180)
 
 

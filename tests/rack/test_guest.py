@@ -266,7 +266,7 @@ def test_the_power_button_works_without_a_disk(bench: Bench) -> None:
 
 
 def test_echo_gives_back_what_is_typed(bench: Bench) -> None:
-    machine = bench.pulsar("web", bench.disk(), "quiet ms=100 echo", typed=True)
+    machine = bench.pulsar("web", bench.disk(), "lines=10 ms=100 echo", typed=True)
     machine.see("\nW ")
     machine.type("hello out there\r")
     machine.see("hello out there\r\n")
@@ -294,9 +294,9 @@ def test_a_console_that_is_open_and_not_read_does_not_stop_the_writes(bench: Ben
     assert bench.judge(disk, machine).problems == ()
 
 
-def test_quiet_prints_the_first_and_every_tenth_write(bench: Bench) -> None:
+def test_lines_are_printed_for_the_first_and_every_nth_write(bench: Bench) -> None:
     disk = bench.disk()
-    machine = bench.pulsar("web", disk, "ms=10 quiet")
+    machine = bench.pulsar("web", disk, "ms=10 lines=10")
     machine.see("\nW ", 3)
     machine.kill()
     numbers = [int(line.split()[2]) for line in machine.log.splitlines() if line.startswith("W ")]
@@ -372,7 +372,7 @@ def test_sentinel_continues_the_chain_of_pulsar_and_offers_a_shell(bench: Bench)
     first.kill()
     second = bench.machine(
         "sentinel", "-m", "96", "-kernel", str(demo.kernel), "-initrd", str(demo.initrd),
-        "-append", "console=ttyS0 quiet ms=50", *virtio_disk(disk), typed=True,
+        "-append", "console=ttyS0 quiet lines=10 ms=50", *virtio_disk(disk), typed=True,
     )  # fmt: skip
     second.see("BOOT ")
     print(f"sentinel: first line after {time.monotonic() - second.started_s:.1f} s")

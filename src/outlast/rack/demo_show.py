@@ -82,7 +82,7 @@ class Show:
         if linux is not None and not why_not:
             step(f"starting a VM with a whole Linux in it, named {LINUX}")
             lab.create(
-                [LINUX], "console=ttyS0 quiet ms=200", kernel="sentinel.kernel",
+                [LINUX], "console=ttyS0 quiet lines=10 ms=200", kernel="sentinel.kernel",
                 initrd="sentinel.initrd", memory=LINUX_MEMORY,
             )  # fmt: skip
         self._watch.follow(lab.vms)

@@ -39,6 +39,7 @@ KERNEL = "pulsar.elf"  # below the pool's images
 MEMORY_OF_HOST = "1GiB"  # what each host gives to VMs
 MEMORY = "8MiB"
 DISK = "4MiB"
+WORDS = "ms=100 lines=5"  # each byte on a serial line is a call of the storage
 CHUNK = 1 << 20
 SWITCH_OFF = "import os; os.write(os.open('/dev/rack-power', os.O_WRONLY), b'o')"
 SOCKET_PATH_MAX = 107  # bytes that the kernel takes; through an open folder any path is short
@@ -194,7 +195,7 @@ class Lab:
     def create(
         self,
         names: Sequence[str],
-        cmdline: str = "ms=100",
+        cmdline: str = WORDS,
         start: bool = True,
         *,
         kernel: str = KERNEL,

@@ -30,7 +30,7 @@ VM, NEXT = "linux", "after"
 DATA_MIB = 16
 VAULT = "/var/lib/outlast/vault"  # on each host's own disk
 # it says nothing on its serial console by itself; each freeze takes a second more
-CMDLINE = "console=ttyS1 quiet noshell silent hook=1"
+CMDLINE = "console=ttyS1 quiet noshell lines=0 hook=1"
 
 
 @pytest.fixture(scope="module")

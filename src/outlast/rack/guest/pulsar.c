@@ -11,10 +11,10 @@
  *     CRASH BOOT-ID               somebody asked for it; the machine resets
  *     STOP BOOT-ID REASON         this machine cannot be used
  *
- * Words of the command line: ms=N period of the writes (100) · quiet a W line for every tenth
- * write · dirty=N rewrites N MiB of memory every 50 ms, and looks that nothing of it got lost ·
- * echo characters from COM1 come back; there Ctrl-X crashes and Ctrl-D powers off · nonce=TEXT
- * stirs the boot id.
+ * Words of the command line: ms=N period of the writes (100) · lines=N a W line for every Nth
+ * write (1; 0: none) · dirty=N rewrites N MiB of memory every 50 ms, and looks that nothing of it
+ * got lost · echo characters from COM1 come back; there Ctrl-X crashes and Ctrl-D powers off ·
+ * nonce=TEXT stirs the boot id.
  */
 #include "machine.h"
 #include "signer.h"
@@ -22,7 +22,6 @@
 
 #define PERIOD_MS 100
 #define PERIOD_MS_MAX 3600000
-#define QUIET_EVERY 10
 #define LOAD_START 0x200000u /* the memory load begins here; the kernel is far below */
 #define LOAD_PERIOD_US 50000
 #define PAGE 4096u
@@ -167,7 +166,7 @@ static void run(uint64_t sectors, uint32_t period_us)
     uint64_t due_us = uptime_us();
     int open = 0;
     for (uint32_t round = 0;; round++) {
-        if (sectors < SECTORS_MIN && round % signer.line_every == 0)
+        if (sectors < SECTORS_MIN && signer.line_every && round % signer.line_every == 0)
             say_count("T", round);
         if (sectors >= SECTORS_MIN && (open || (open = signer_open(&signer, sectors))))
             signer_step(&signer);
@@ -195,7 +194,7 @@ void pulsar(const struct multiboot *info)
     if (period_ms < 1 || period_ms > PERIOD_MS_MAX)
         period_ms = PERIOD_MS;
     echo = has_word("echo");
-    signer.line_every = has_word("quiet") ? QUIET_EVERY : 1;
+    signer.line_every = number_of("lines=", 1);
     plan_load(info);
     run(disk_start(), period_ms * 1000);
 }

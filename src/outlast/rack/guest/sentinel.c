@@ -5,9 +5,8 @@
  *     STOP BOOT-ID REASON         no disk, or one under 129 KiB: nothing is signed
  *     POWEROFF BOOT-ID            power button, or `poweroff` in the shell
  *
- * Words of the kernel's command line: ms=N period of the writes (100) · quiet a W line for every
- * tenth write · silent no W lines at all, for a shell one can read · disk=PATH (/dev/vda) ·
- * noshell.
+ * Words of the kernel's command line: ms=N period of the writes (100) · lines=N a W line for every
+ * Nth write (1; 0: none, for a shell one can read) · disk=PATH (/dev/vda) · noshell.
  *
  * Beside it the initramfs holds /modules, whose list names the kernel modules in the order of
  * their need, and /bin/busybox; a program /agent is started as well, where it is there.
@@ -38,7 +37,6 @@
 
 #define PERIOD_MS 100
 #define PERIOD_MS_MAX 3600000
-#define QUIET_EVERY 10
 #define DISK_WAIT_MS 10000
 
 static struct signer signer;
@@ -114,6 +112,13 @@ static int has_word(const char *word)
 {
     const char *behind = find_word(word);
     return behind && (*behind == 0 || *behind == ' ');
+}
+
+/* The number behind `word`; `otherwise` when the word is missing. */
+static unsigned long number_of(const char *word, unsigned long otherwise)
+{
+    const char *at = find_word(word);
+    return at ? strtoul(at, NULL, 10) : otherwise;
 }
 
 static void prepare_files(void)
@@ -293,11 +298,10 @@ int main(void)
     watch_buttons();
     offer_shell();
     start_agent();
-    const char *words = find_word("ms=");
-    uint64_t period_ms = words ? strtoul(words, NULL, 10) : PERIOD_MS;
+    uint64_t period_ms = number_of("ms=", PERIOD_MS);
     if (period_ms < 1 || period_ms > PERIOD_MS_MAX)
         period_ms = PERIOD_MS;
-    signer.line_every = has_word("silent") ? 0 : has_word("quiet") ? QUIET_EVERY : 1;
+    signer.line_every = (uint32_t)number_of("lines=", 1);
     uint64_t sectors = open_disk();
     if (sectors < SECTORS_MIN) {
         say("STOP", " no disk of at least 129 KiB");
