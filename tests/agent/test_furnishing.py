@@ -47,8 +47,10 @@ def test_what_a_vm_must_find_again_is_on_the_pools_storage(
 def test_a_new_vm_like_another_one_has_its_hardware_at_places_of_its_own(
     service: MemoryService,
 ) -> None:
-    told = {"firmware": "uefi", "tpm": True, "watchdog": "reset", "agent_channel": True,
-            "graphics": "none", "vcpus_max": 4, "memory_max": "1GiB", "cpu": "passthrough"}  # fmt: skip
+    told = {
+        "firmware": "uefi", "tpm": True, "watchdog": "reset", "agent_channel": True,
+        "graphics": "none", "vcpus_max": 4, "memory_max": "1GiB", "cpu": "passthrough",
+    }  # fmt: skip
     first = create(service, told | {"devices": ["usb:046d:c52b"]}, preferred=["a"])
     like = HardwareWish.like(first)
     Wishes(service).create(make(VmCreate, name="next", memory="512MiB", hardware=like))

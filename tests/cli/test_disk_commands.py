@@ -194,8 +194,10 @@ def test_a_backup_comes_back_as_a_new_vm(
     held = web.read_vm("web-again")
     assert held is not None
     assert [Path(disk.path).name for disk in held.value.spec.disks] == [
-        "web-again.qcow2", "web-again-2.qcow2", "web-again-3.qcow2",
+        "web-again.qcow2", "web-again-2.qcow2", "web-again-seed.iso",
     ]  # fmt: skip
+    seeds = [Path(one.spec.disks[2].path).read_bytes() for one in (saved.record, held.value)]
+    assert seeds[0] == seeds[1]
     assert holds(held.value.spec.disks[0].path, 7)
     assert (held.value.spec.agent_channel, held.value.spec.watchdog) == (True, "reset")
     taken = outlast("vm", "restore", str(folder), *at)

@@ -153,7 +153,7 @@ def _restore(
     how: tuple[Path | None, int],
     progress: Progress,
 ) -> VmWish:
-    from outlast.images.clones import Source, Wanted
+    from outlast.images.clones import Source, Wanted, is_seed
     from outlast.images.making import make_vm
     from outlast.storage.names import check_name
     from outlast.wire.hardware import HardwareWish
@@ -176,7 +176,8 @@ def _restore(
         return client.create(wish)
 
     sizes = tuple(disk.virtual_bytes for disk in saved.disks)
-    source = Source(saved.files, sizes, lambda: None)
+    seeds = [number for number, disk in enumerate(spec.disks) if is_seed(disk.path)]
+    source = Source(saved.files, sizes, lambda: None, seed=seeds[0] if seeds else -1)
     folder, rate = how
     wanted = Wanted(linked=False, rate_bytes_s=rate, folder=folder)
     return make_vm(pool_dir, name, source, wanted, create, progress)
