@@ -9,12 +9,14 @@ from build import NOW, SETTINGS, TIMING, Story, record, story
 
 from outlast.model import Desired, Lease
 from outlast.pool.core import PoolCore
-from outlast.pool.facts import Exit
+from outlast.pool.facts import Exit, Result
 from outlast.settings import S
 
 X_NS = TIMING.settle_ns
 WANTED = story().wants(record()).leased("web", 1)
 UNWANTED = WANTED.wants(record(desired=Desired.STOPPED), version=2)
+BEGUN = Result("start", "web", True)
+FAILED = Result("start", "web", False, "other", "QEMU ended at once")
 
 
 class Life:
@@ -27,14 +29,16 @@ class Life:
             self.core.step(NOW, WANTED.runs("web").facts)
 
     def freed(
-        self, after_ns: int, told: Story = UNWANTED, *exits: Exit, asked_ns: int = -1,
-        **sample: object,
+        self, after_ns: int, told: Story = UNWANTED, *happened: Exit | Result,
+        asked_ns: int = -1, **sample: object,
     ) -> bool:  # fmt: skip
         """Is the lease free, so long after it was seen running? asked_ns: when the storage was
         asked what it has answered now; it answers at once by default."""
         asked_ns = after_ns if asked_ns < 0 else asked_ns
         told = told.sampled(started_ns=NOW + asked_ns, **sample)
-        facts = replace(told.facts, exits=exits)
+        exits = tuple(one for one in happened if isinstance(one, Exit))
+        results = tuple(one for one in happened if isinstance(one, Result))
+        facts = replace(told.facts, exits=exits, results=results)
         decision = self.core.step(NOW + after_ns, facts)
         self.told += [note.sentence for note in decision.notes]
         return any(isinstance(s.value, Lease) and not s.value.held for s in decision.swaps)
@@ -103,5 +107,40 @@ def test_a_new_agent_does_not_know_how_it_ended() -> None:
 def test_a_start_that_failed_after_a_death_waits_too() -> None:
     life = Life()
     assert not life.freed(1 * S, WANTED, Exit("web", "crashed"))
-    assert not life.freed(2 * S, UNWANTED)
-    assert life.freed(2 * S + X_NS, UNWANTED)
+    assert not life.freed(1 * S + 1, WANTED)  # it is begun again
+    assert not life.freed(2 * S, WANTED, FAILED)
+    assert not life.freed(3 * S, WANTED)
+    assert not life.freed(3 * S + X_NS - 1, WANTED)
+    assert life.freed(3 * S + X_NS, WANTED)
+    assert life.told.count("web is being started on a: it died here; restart 1 of at most 5") == 1
+
+
+def test_a_start_that_failed_may_have_had_a_qemu_that_wrote() -> None:
+    """Also when nothing of the VM was ever seen here."""
+    life = Life(seen=False)
+    assert not life.freed(0, WANTED)
+    assert not life.freed(1 * S, WANTED, FAILED)
+    assert not life.freed(2 * S, WANTED)
+    assert not life.freed(2 * S + X_NS - 1, WANTED)
+    assert life.freed(2 * S + X_NS, WANTED)
+
+
+def test_one_that_died_before_it_was_seen_has_run() -> None:
+    """It lived between two looks: its death is told and counted, and its writes are waited for."""
+    life = Life(seen=False)
+    assert not life.freed(0, WANTED)
+    assert not life.freed(1 * S, WANTED, BEGUN, Exit("web", "crashed", "killed"))
+    assert "web died on a: killed" in life.told
+    assert not life.freed(2 * S, WANTED)  # it is begun again
+    assert not life.freed(3 * S, WANTED, FAILED)
+    assert not life.freed(4 * S, WANTED)
+    assert not life.freed(4 * S + X_NS - 1, WANTED)
+    assert life.freed(4 * S + X_NS, WANTED)
+
+
+def test_one_that_dies_each_time_before_it_is_seen_stays_down_at_last() -> None:
+    life = Life(seen=False)
+    for after_ns in range(0, 60 * S, 5 * S):
+        life.freed(after_ns, WANTED)
+        life.freed(after_ns + 1 * S, WANTED, BEGUN, Exit("web", "crashed"))
+    assert any("died 6 times" in said for said in life.told)

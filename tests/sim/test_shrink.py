@@ -38,8 +38,7 @@ def test_few_faults_are_left_and_they_fail_only_without_the_rule(name: str) -> N
 def test_a_run_that_finds_one_says_it_as_a_story(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mutant, arguments = BY_NAME["impatient"], ["--branches", "--jobs", "1", "--seconds", "0"]
-    monkeypatch.setattr(soak, "TRUNKS", 3)
+    mutant, arguments = BY_NAME["impatient"], ["--branches", "--jobs", "1", "--enough", "120"]
     monkeypatch.setattr(soak, "BRANCHES", 20)
     monkeypatch.setattr(sys, "argv", ["sim", *arguments])
     with switched_off(mutant):

@@ -91,6 +91,8 @@ class Senses:
             return "the pulse of this host has just begun and has no term yet"
         if (newest.get("drill") or {}).get("kind") in ("power", "storage"):
             return "a drill: this host acts as if it did not reach the pool's storage"
+        # hands look at what they did before they tell of it: so first what they tell, then the look
+        busy, results = self._hands.busy, self._hands.take_results()
         known, seen = self._registers.known, self._machine.seen
         now_ns = self._now_ns()
         guard = GuardFacts(
@@ -117,8 +119,8 @@ class Senses:
             local=seen.local,
             local_ready=seen.ready and seen.guard_ready,
             resources=seen.resources,
-            busy=self._hands.busy,
-            results=self._hands.take_results(),
+            busy=busy,
+            results=results,
             exits=self._machine.take_exits(),
             wall_s=int(time.time()),
             pool=known.pool,

@@ -1,13 +1,15 @@
 """What a VM that is gone from this host had written: could some of it still be on its way?
 
 Rules:
-1. A VM that did not shut itself down may leave writes in the kernel. Nothing of it is on its way
-   once the pool's storage has answered for X since (`drained`). X begins when an answer was seen
-   to a question asked after the VM was gone: an earlier one, or one still open, may have hung. It
-   begins anew when the storage seems to have stood still (`steady_ns`).
+1. A VM that is not here may have left writes in the kernel, whether it was ever seen to run or not:
+   a QEMU lives and dies between two looks. Nothing of it is on its way once the pool's storage has
+   answered for X since (`drained`). X begins when an answer was seen to a question asked after
+   nothing of it was seen here: an earlier one, or one still open, may have hung. It begins anew
+   when the storage seems to have stood still (`steady_ns`).
 2. The heartbeat does not vouch for a storage repository, so its own answers do, in the same way
    (`unsettled`).
-3. A VM whose lease was just taken by this life of the agent has left nothing here.
+3. Two have left nothing: a VM that shut itself down, for the pool's storage; and one whose lease
+   was just taken by this life of the agent, until it is begun here.
 """
 
 from __future__ import annotations
@@ -25,40 +27,39 @@ class Draining:
 
     def __init__(self, timing: Timing) -> None:
         self._timing = timing
-        self._undrained: dict[str, int] = {}  # vm -> since when it is gone without having shut down
+        self._gone: dict[str, int] = {}  # since when nothing of it is seen here; 0: it left nothing
+        self._flushed: set[str] = set()  # those that shut themselves down
         self._answered: dict[str, int] = {}  # vm -> when the first answer after that was seen
-        self._gone: dict[str, int] = {}  # since when nothing of it is seen here
         self._told: set[str] = set()  # of whom it was told that its lease waits
 
     def look(self, now_ns: int, facts: Facts) -> None:
         """At each step: who is this host's business, and whether the storage has answered."""
-        for vm in [v for v in self._undrained if v not in facts.leases]:
-            del self._undrained[vm]
-        for vm, since in self._undrained.items():
-            if facts.sample.good and facts.sample.started_ns >= since:
-                self._answered.setdefault(vm, now_ns)
-        for vm in list(self._gone):
+        for vm, since_ns in list(self._gone.items()):
             held = facts.leases.get(vm)
             if held is None or not facts.holds(held.value):
                 self.here(vm)
-
-    def ended(self, vm: str, now_ns: int) -> None:
-        """It is gone, and did not shut itself down, or nobody knows."""
-        self._undrained[vm] = now_ns
-        self._answered.pop(vm, None)
+            elif facts.sample.good and facts.sample.started_ns >= since_ns:
+                self._answered.setdefault(vm, now_ns)
 
     def taken(self, vm: str) -> None:
         """Rule 3."""
-        self._undrained.pop(vm, None)
         self._gone[vm] = 0
 
     def here(self, vm: str) -> None:
+        """It is here, or begun just now."""
         self._gone.pop(vm, None)
+        self._answered.pop(vm, None)
+        self._flushed.discard(vm)
         self._told.discard(vm)
+
+    def shut_down(self, vm: str) -> None:
+        """Rule 3."""
+        self._flushed.add(vm)
 
     def drained(self, now_ns: int, facts: Facts, vm: str, notes: list[Note]) -> bool:
         """Rule 1; told once when it takes long."""
-        if vm not in self._undrained:
+        gone_ns = self._gone.setdefault(vm, now_ns)
+        if not gone_ns or vm in self._flushed:
             return True
         sample, settle_ns = facts.sample, self._timing.settle_ns
         answered_ns = min(
@@ -66,7 +67,7 @@ class Draining:
         )
         if sample.good and answered_ns >= settle_ns:
             return True
-        if sample.good and now_ns - self._undrained[vm] > LONG * settle_ns:
+        if sample.good and now_ns - gone_ns > LONG * settle_ns:
             why = f"the pool's storage has not answered for {settle_ns / S:g} s without a pause yet"
             self._waits(facts, vm, why, notes)
         return False

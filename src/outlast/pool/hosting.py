@@ -8,7 +8,8 @@ Rules:
    wish that a newer one has taken back.
 3. A lease is freed only when the hypervisor's list AND the guard's control groups show nothing.
    Unless the VM shut itself down, the storage must have answered for X since it was seen gone: what
-   a killed QEMU had written may wait in this host's kernel while the storage does not answer.
+   a killed QEMU had written may wait in this host's kernel while the storage does not answer. That
+   holds for one that failed to start as well: it, or an earlier one, may have run unseen.
 4. A lease is taken only on an order of the newest view's master, for the versions the order names,
    and from another holder only with a proof of death that this host found itself.
 5. Nothing starts within the margin before the guard's deadline.
@@ -66,6 +67,8 @@ class Hosting:
         self._timing = settings.timing
         self._deaths: dict[str, list[int]] = {}
         self._seen_running: set[str] = set()
+        self._started: set[str] = set()  # those that ran since, by their hands' word, if not seen
+        self._failed: dict[str, str] = {}  # vm -> why it did not start: it is another host's turn
         self._exits: dict[str, Exit] = {}
         self._retry_at: dict[str, int] = {}
         self._taking: dict[str, int] = {}  # vm -> the epoch its lease has once it is ours
@@ -102,11 +105,13 @@ class Hosting:
 
     def _forget_former(self, facts: Facts) -> None:
         """What ran here under another lease is not ours to miss when it comes here again."""
-        for vm in self._seen_running | self._locked:
+        for vm in self._seen_running | self._started | self._locked | self._failed.keys():
             held = facts.leases.get(vm)
             if held is None or not facts.holds(held.value):
                 self._seen_running.discard(vm)
+                self._started.discard(vm)
                 self._locked.discard(vm)
+                self._failed.pop(vm, None)
                 self._exits.pop(vm, None)
 
     # ---- rule 1
@@ -137,8 +142,6 @@ class Hosting:
             return
         local = facts.local.get(vm)
         present = local is not None or vm in facts.guard.populated
-        if self._first and not present:
-            self._draining.ended(vm, now_ns)  # when and how it went is not known
         if held.value.via == DISKS:
             self._after_disk_work(now_ns, facts, vm, held, work)
             return
@@ -163,17 +166,18 @@ class Hosting:
             return
         if self._draining.unsettled(now_ns, facts, vm, record.value, work.notes):
             return
-        if vm in self._seen_running:
+        if vm in self._seen_running or vm in self._started:
             self._ended(now_ns, facts, vm, record, work)
             return
         if self._stays_down(vm, record, work):
             return
-        if not record.value.wanted and self._draining.drained(now_ns, facts, vm, work.notes):
-            why = record.value.held_down or "nobody wants it to run"
-            self._free(facts, vm, held, work, why)
+        failed = self._failed.get(vm, "")
+        if failed or not record.value.wanted:
+            if self._draining.drained(now_ns, facts, vm, work.notes):
+                why = failed or record.value.held_down or "nobody wants it to run"
+                self._free(facts, vm, held, work, why, failed=bool(failed))
         elif (
-            record.value.wanted
-            and now_ns >= self._retry_at.get(vm, 0)
+            now_ns >= self._retry_at.get(vm, 0)
             and facts.guard.remaining_ns > self._timing.margin_ns
             and not self._draining.cut_off(facts, vm, work.notes)
         ):
@@ -182,6 +186,7 @@ class Hosting:
             if vm not in self._locked:  # that it is tried again has been said
                 work.notes.append(note("vm-starts", vm=vm, host=facts.me.host, why=why))
             self._retry_at[vm] = now_ns + self._timing.beat_ns
+            self._draining.here(vm)
 
     def _after_disk_work(
         self, now_ns: int, facts: Facts, vm: str, held: Held[Lease], work: Work
@@ -192,7 +197,7 @@ class Hosting:
             why = "the work on its disks lost its agent"
             work.kills.append(Kill(vm, why))
             work.notes.append(note("vm-killed", vm=vm, host=facts.me.host, why=why))
-            self._draining.ended(vm, now_ns)
+            self._draining.here(vm)
         elif self._draining.drained(now_ns, facts, vm, work.notes):
             self._free(facts, vm, held, work, f"the work on its disks has ended: {held.value.why}")
 
@@ -209,6 +214,8 @@ class Hosting:
         return True
 
     def _note_running(self, now_ns: int, facts: Facts, vm: str, lease: Lease, work: Work) -> None:
+        self._started.discard(vm)
+        self._failed.pop(vm, None)
         if vm not in self._seen_running:
             self._seen_running.add(vm)
             said = self._moving.told_running(facts, vm, lease, adopted=self._first)
@@ -231,10 +238,11 @@ class Hosting:
     ) -> None:
         """The VM ran here and is gone: decide once whether it comes back."""
         self._seen_running.discard(vm)
+        self._started.discard(vm)
         asked = now_ns < self._stop_since.pop(vm, -OBEYS_NS) + OBEYS_NS
         ended = self._exits.pop(vm, Exit(vm, "crashed", "it vanished"))
-        if ended.kind != "shutdown":
-            self._draining.ended(vm, now_ns)
+        if ended.kind == "shutdown":
+            self._draining.shut_down(vm)
         wish = record.value
         if wish.desired is Desired.STOPPED or wish.deleted:
             work.notes.append(note("vm-stopped", vm=vm))
@@ -291,6 +299,7 @@ class Hosting:
             why=why,
         )
         self._why.pop(vm, None)
+        self._failed.pop(vm, None)
         work.swaps.append(Swap(f"lease/{vm}", held.version, free, why))
         work.notes.append(note("lease-freed", vm=vm, why=why))
 
@@ -298,9 +307,11 @@ class Hosting:
 
     def _results(self, now_ns: int, facts: Facts, work: Work) -> None:
         for result in facts.results:
+            vm = result.subject
+            if result.ok and result.kind in ("start", "resume"):
+                self._started.add(vm)
             if result.kind != "start" or result.ok:
                 continue
-            vm = result.subject
             held, record = facts.leases.get(vm), facts.vms.get(vm)
             if result.trouble == "locked":
                 if vm not in self._locked:
@@ -311,7 +322,6 @@ class Hosting:
             self._locked.discard(vm)
             why = result.detail
             work.notes.append(note("start-failed", vm=vm, host=facts.me.host, why=why))
-            self._retry_at[vm] = now_ns + 2 * self._timing.beat_ns
             if held is None or record is None or not facts.holds(held.value):
                 continue
             fails, limit = held.value.fails + 1, facts.agreed(self._settings).restart_limit
@@ -320,13 +330,8 @@ class Hosting:
             hopeless = result.trouble == "missing" or fails > limit
             if hopeless and record.value.wanted:
                 self._hold_down(vm, record, why, work)
-            elif (
-                vm not in facts.local
-                and vm not in facts.guard.populated
-                and self._draining.drained(now_ns, facts, vm, work.notes)
-                and not facts.away(record.value.spec)
-            ):
-                self._free(facts, vm, held, work, why, failed=True)
+            else:
+                self._failed[vm] = why
 
     # ---- rule 4
 

@@ -14,6 +14,7 @@ Rules:
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import multiprocessing
@@ -21,16 +22,18 @@ import os
 import signal
 import subprocess
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from multiprocessing.pool import AsyncResult
 from pathlib import Path
 
 from outlast.errors import InvalidInput
 from outlast.sim.branches import branches, is_trunk
 from outlast.sim.seeds import Outcome, play
 
-BATCH = 16  # seeds for each processor between two looks at the clock; 3 to 6 seconds
-TRUNKS = 4  # the same where each has branches: about 10 seconds, half of the seeds have none
+AHEAD = 4  # seeds for each processor that are begun while an earlier one is waited for
+SAVED_S = 10.0
 BRANCHES = 200  # of one trunk
 FAILURES_KEPT = 50
 COURSE = 8  # bytes
@@ -121,21 +124,28 @@ def soak(
     differ. Ctrl-C ends it early, with everything counted kept."""
     jobs = jobs or os.cpu_count() or 1
     until = time.monotonic() + seconds
+    save_s = 0.0
     played = _grown if branching else _played
+    seeds = itertools.count(tally.next)
+    begun: deque[tuple[int, AsyncResult[list[tuple[Outcome, float]]]]] = deque()
     with multiprocessing.Pool(jobs, _quiet) as workers:
         try:
-            while True:  # one batch at least
-                batch = range(tally.next, tally.next + (TRUNKS if branching else BATCH) * jobs)
-                found = workers.map(played, batch, chunksize=1)
-                for seed, outcomes in zip(batch, found, strict=True):
-                    for outcome, cpu_s in outcomes:
-                        tally.add(outcome, cpu_s)
-                    tally.next = seed + 1
-                saved(tally)
+            while True:  # one seed at least
+                while len(begun) < AHEAD * jobs:
+                    seed = next(seeds)
+                    begun.append((seed, workers.apply_async(played, (seed,))))
+                seed, outcomes = begun.popleft()
+                for outcome, cpu_s in outcomes.get():
+                    tally.add(outcome, cpu_s)
+                tally.next = seed + 1
+                if time.monotonic() >= save_s:
+                    saved(tally)
+                    save_s = time.monotonic() + SAVED_S
                 if time.monotonic() > until or tally.different >= enough:
                     break
         except KeyboardInterrupt:
             workers.terminate()
+    saved(tally)
     return tally
 
 
