@@ -51,6 +51,7 @@ def web(outlast: Outlast, pool: Path, tmp_path: Path) -> Iterator[MemoryService]
     fill(pool / "images/web.qcow2", 7)
     disks = [f"images/{name}" for name in ("web.qcow2", "web-2.qcow2", "web-seed.iso")]
     words = [word for disk in disks for word in ("--disk", disk)]
+    words += ["--guest-agent", "--watchdog", "reset"]
     said = outlast("vm", "create", "web", "--memory", "64MiB", "--use-existing", *words)
     assert said.code == 0
     yield service
@@ -193,9 +194,12 @@ def test_a_backup_comes_back_as_a_new_vm(
     held = web.read_vm("web-again")
     assert held is not None
     assert [Path(disk.path).name for disk in held.value.spec.disks] == [
-        "web-again.qcow2", "web-again-2.qcow2", "web-again-3.qcow2",
+        "web-again.qcow2", "web-again-2.qcow2", "web-again-seed.iso",
     ]  # fmt: skip
+    seeds = [Path(one.spec.disks[2].path).read_bytes() for one in (saved.record, held.value)]
+    assert seeds[0] == seeds[1]
     assert holds(held.value.spec.disks[0].path, 7)
+    assert (held.value.spec.agent_channel, held.value.spec.watchdog) == (True, "reset")
     taken = outlast("vm", "restore", str(folder), *at)
     assert (taken.code, "exists already" in taken.err) == (4, True)
     assert outlast("vm", "restore", str(vault), *at).code == 3

@@ -27,6 +27,7 @@ ACTS = [
     (Shop.export, Shop.has_file),
     (Shop.backup, Shop.has_backup),
     (Shop.cast, Shop.has_template),
+    (Shop.move, Shop.has_moved),
 ]
 
 

@@ -50,7 +50,7 @@ class DiskApi:
     ) -> None:
         service = api.service
         self._api, self._peers = api, peers
-        self.snapshots, self.backups = Snapshots(service), Backups(service)
+        self.snapshots, self.backups = Snapshots(service, api.wishes), Backups(service)
         self.adopting = Adopting(service, api.wishes, var_dir() / "adopted")
         self.moves = DiskMoves(service, api.wishes)
         self.deploying, self.casting = Deploying(service, api.wishes), Casting(service)

@@ -74,7 +74,8 @@ def restore(
     """Make a new VM of a backup. The VM it was made of is not touched.
 
     \b
-    It has the sizes of the old one, qcow2 disks and new addresses of its network cards. Example:
+    It has the sizes and the hardware of the old one, without its host's devices; qcow2 disks, and
+    new addresses of its network cards. Example:
       outlast vm restore /mnt/backup/db-20261125T030000Z --as db-restored
     """
     from outlast.cli.waiting import telling
@@ -152,9 +153,10 @@ def _restore(
     how: tuple[Path | None, int],
     progress: Progress,
 ) -> VmWish:
-    from outlast.images.clones import Source, Wanted
+    from outlast.images.clones import Source, Wanted, is_seed
     from outlast.images.making import make_vm
     from outlast.storage.names import check_name
+    from outlast.wire.hardware import HardwareWish
     from outlast.wire.shapes import VmCreate, make
 
     check_name(name, "VM name")
@@ -169,12 +171,13 @@ def _restore(
                 for path, disk in zip(paths, saved.disks, strict=True)
             ],
             kernel=spec.kernel, initrd=spec.initrd, cmdline=spec.cmdline, ha=record.ha,
-            on_shutdown=record.on_shutdown,
+            on_shutdown=record.on_shutdown, hardware=HardwareWish.like(spec),
         )  # fmt: skip
         return client.create(wish)
 
     sizes = tuple(disk.virtual_bytes for disk in saved.disks)
-    source = Source(saved.files, sizes, lambda: None)
+    seeds = [number for number, disk in enumerate(spec.disks) if is_seed(disk.path)]
+    source = Source(saved.files, sizes, lambda: None, seed=seeds[0] if seeds else -1)
     folder, rate = how
     wanted = Wanted(linked=False, rate_bytes_s=rate, folder=folder)
     return make_vm(pool_dir, name, source, wanted, create, progress)
