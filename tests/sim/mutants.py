@@ -35,6 +35,7 @@ from outlast.pool.facts import Facts, Sample, Seen
 from outlast.pool.membership import Members
 from outlast.pool.moving import Motion, Moving
 from outlast.settings import S, Timing
+from outlast.sim import disk_work
 from outlast.sim.machine import Machine
 from outlast.sim.moves import SimMove
 from outlast.sim.seeds import TIMINGS, play
@@ -224,7 +225,7 @@ def _overwrite(self: Disk, name: str, expected: int, value: dict[str, object]) -
     return True
 
 
-def _yes(*_: object) -> bool:
+def _yes(*_: object, **__: object) -> bool:
     return True
 
 
@@ -295,6 +296,11 @@ MUTANTS = (
         "freed-soon",
         "a lease is freed only when nothing of its VM can be on its way",
         ((draining.Draining, "drained", _yes),),
+    ),
+    Mutant(
+        "given-back",
+        "work on disks that was broken off has its writes waited for",
+        ((disk_work, "gives_back", _yes),),
     ),
     Mutant("watchdog", "a host that stands still is reset", ((Machine, "_watchdog", _nothing),)),
     Mutant(

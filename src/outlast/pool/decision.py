@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from outlast.errors import BrokenInvariant
-from outlast.model import Lease, OrderBook, StopMode, View, VmRecord, VmSpec
+from outlast.model import GuardState, Lease, OrderBook, StopMode, View, VmRecord, VmSpec
 from outlast.pool.facts import Facts, Held
 from outlast.pool.journal import Note
 from outlast.report import Report
@@ -117,6 +117,14 @@ def check(facts: Facts, decision: Decision) -> None:
     for swap in decision.swaps:
         if isinstance(swap.value, Lease):
             _check_lease(facts, swap.value)
+
+
+def gives_back(lease: Lease, state: GuardState, term: str, *, ended_well: bool) -> bool:
+    """May the agent free a lease for DISKS as soon as its work is over? state, term: its guard's.
+
+    Work that was broken off may have left writes in the kernel: then the core frees it, after X.
+    """
+    return ended_well and (state, term) == (GuardState.OPEN, lease.term)
 
 
 def leaving(lease: Lease, slot: int) -> bool:

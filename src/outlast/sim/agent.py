@@ -14,7 +14,7 @@ from typing import Any
 from outlast.agent.tick import tick
 from outlast.guard.pulse_facts import Desk
 from outlast.guard.pulse_windows import elapsed_least
-from outlast.model import BlockState, HostResources, LocalVm, StopMode, View, VmState
+from outlast.model import BlockState, HostResources, Lease, LocalVm, StopMode, View, VmState
 from outlast.pool.core import PoolCore
 from outlast.pool.decision import Decision, Depart, Resume, Start, Stop, Swap
 from outlast.pool.facts import Exit, Extension, Facts, GuardFacts, Held, Result, Sample, Seen
@@ -78,6 +78,7 @@ class SimAgent:
         self.exits: list[Exit] = []
         self.moves: dict[str, SimMove] = {}
         self.planned = False
+        self.work: dict[str, tuple[int, Lease]] = {}  # VMs whose disks are worked on; see disk_work
 
     def kill(self, *, for_good: bool = False) -> None:
         """As by kill -9; its supervisor starts it again, unless it is gone for good."""
@@ -251,7 +252,7 @@ class SimAgent:
     def _end(self, vm: str) -> None:
         self.machine.over(vm)
         self.machine.copies.pop(vm, None)
-        self.machine.workers.discard(vm)
+        self.machine.work_over(vm)
         self.wake()
 
     def _depart(self, depart: Depart) -> None:

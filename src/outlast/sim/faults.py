@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from outlast.model import Desired
 from outlast.settings import MS, S, check, preset
+from outlast.sim.disk_work import begin_work, end_work
 from outlast.sim.host import SimHost
 from outlast.sim.pool import SimPool
 from outlast.sim.world import Path
@@ -46,6 +48,7 @@ HARM = (
     "gulp",
     "drown",
     "blind",
+    "work",
 )
 
 # what a pool with the timing `lab` may be changed to, and back
@@ -57,7 +60,7 @@ UNDO = {
     "blackout": ("light", "ok", "ok"), "late": ("ok", "ok"), "rough": ("smooth",),
     "sleep": ("wake", "wake"), "trouble": ("sound", "sound"), "hang": ("quick",),
     "island": ("bridge", "bridge"), "gulp": ("sound", "sound"), "drown": ("bridge",),
-    "blind": ("sight",),
+    "blind": ("sight",), "work": ("stop", "work", "done", "broken", "start"),
     "drill-storage": ("drill-network", "drill-power"),
 }  # fmt: skip
 PATHS = {"stuck": Path.STUCK, "failing": Path.FAIL, "late": Path.LATE, "ok": Path.OK}
@@ -140,7 +143,7 @@ class Strokes:
         return True
 
     def _vms(self, what: str, host: SimHost, other: str, vm: str) -> bool:
-        pool, draw = self._pool, self._world.random
+        pool, draw, name = self._pool, self._world.random, host.name
         match what:
             case "trouble":
                 host.start_trouble[vm] = draw.choice(("other", "locked", "missing"))
@@ -156,6 +159,15 @@ class Strokes:
             case "move" if pool.where(vm):
                 host.move_takes_ns = draw.choice((100, 400, 2000)) * MS
                 pool.move(vm, draw.choice(("", other)))
+            case "work" if host.power and pool.record(vm).desired is Desired.STOPPED:
+                begin_work(host.agent, vm)
+            case "done":
+                return end_work(pool.hosts.values(), vm, killed=False)
+            case "broken" if host.workers:  # killed in a stall, and the VM is wanted at once
+                broken = min(host.workers)
+                self._stall(name, draw.choice(PAUSES_S))
+                pool.want(broken, "running")
+                return end_work((host,), broken, killed=True)
             case "back" if pool.record(vm).move:
                 pool.wish(vm, replace(pool.record(vm), move=None))
             case _:

@@ -261,10 +261,20 @@ class Machine:
         """
         state = self.running.end(vm)
         if state is VmState.RUNNING and not flushed:
-            self.ended[vm] = self.world.now_ns
-            if self.world.paths[self.name] is Path.STUCK:
-                self.queued.add(vm)
+            self._leaves_writes(vm)
         return state is not None
+
+    def work_over(self, vm: str, *, flushed: bool = False) -> None:
+        """The same of a program that worked on its disks."""
+        if vm in self.workers:
+            self.workers.discard(vm)
+            if not flushed:
+                self._leaves_writes(vm)
+
+    def _leaves_writes(self, vm: str) -> None:
+        self.ended[vm] = self.world.now_ns
+        if self.world.paths[self.name] is Path.STUCK:
+            self.queued.add(vm)
 
     def stuck(self) -> None:
         """The way to the storage ends here: what is on its way waits in this host's kernel."""
@@ -296,7 +306,7 @@ class Machine:
 
         def ended() -> None:
             self.over(vm)
-            self.workers.discard(vm)
+            self.work_over(vm)
             then()
 
         self.later(self.kill_takes_ns, ended)
@@ -350,8 +360,9 @@ class Machine:
         """What the guard killed is gone."""
         for vm in tuple(self.running):
             self.over(vm)
+        for vm in tuple(self.workers):
+            self.work_over(vm)
         self.copies.clear()
-        self.workers.clear()
         self._dying = False
         self.guard_soon()
 

@@ -39,6 +39,7 @@ the numbers of blocks are chance and stand as T and N.
     maintain a                   serve a
     expect ...                   what must be true now, see expect.py
     show                         where every VM runs
+    disks of web worked on by a  disks of web let go | broken off, as if its program were killed
     # a remark
 
 Where one host or VM stands, a list without blanks stands for several at the same moment.

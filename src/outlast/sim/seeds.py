@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from outlast.errors import BrokenInvariant
 from outlast.pool.journal import Note
 from outlast.settings import MS, S, preset
+from outlast.sim.disk_work import end_work
 from outlast.sim.faults import HARM, PAUSES_S, UNDO, Strokes
 from outlast.sim.pool import SimPool
 from outlast.sim.world import Path
@@ -136,6 +137,8 @@ class Run:
         pool.world.latency_ns = (1_000_000, 8_000_000)
         pool.world.rough = False
         pool.network(True)
+        for vm in pool.vms:
+            end_work(pool.hosts.values(), vm, killed=False)
         for name, host in pool.hosts.items():
             pool.serve(name, "")
             pool.set_path(name, Path.OK)

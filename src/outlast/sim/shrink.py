@@ -45,6 +45,8 @@ WORDS = {
     "hang": "starts on {host} take 10s", "quick": "starts on {host} take 0.2s",
     "drill-storage": "drill storage of {host}", "drill-network": "drill network of {host}",
     "drill-power": "drill power of {host}",
+    "work": "disks of {vm} worked on by {host}", "done": "disks of {vm} let go",
+    "broken": "disks of {vm} broken off",
 }  # fmt: skip
 
 
@@ -171,6 +173,7 @@ def _end(run: Run) -> list[str]:
     """Everything heals, then every wanted VM has to run."""
     hosts = ",".join(run.pool.hosts)
     healed = [*HEAL, f"host {hosts} thawed", f"power of {hosts} on"]
+    healed += [f"disks of {vm} let go" for vm in run.pool.vms]
     for host in run.pool.hosts:
         healed += [f"serve {host}", f"host {host} awake", f"starts on {host} take 0.2s"]
         healed += [f"start of {vm} on {host} works" for vm in run.pool.vms]

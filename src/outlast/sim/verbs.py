@@ -172,8 +172,8 @@ class Verbs:
                     host.kill_takes_ns = round(seconds(time) * S)
             case ["disks", "of", vm, "worked", "on", "by", name]:
                 begin_work(self.pool.host(name).agent, vm)
-            case ["disks", "of", vm, "let", "go", "by", name]:
-                end_work(self.pool.host(name).agent, vm)
+            case ["disks", "of", vm, ("let" | "broken") as word, ("go" | "off")]:
+                end_work(self.pool.hosts.values(), vm, killed=word == "broken")
             case ["wish", names, desired]:
                 for vm in names.split(","):
                     self.pool.want(vm, desired)
