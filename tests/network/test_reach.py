@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "pool"))
 from build import story
 
 from outlast.agent.move_paths import MOVES, MovePaths
-from outlast.agent.network_reach import DEAF_S, NetworkReach
+from outlast.agent.network_reach import DEAF_S, NetworkReach, to_be_heard
 from outlast.equipment import Network
 from outlast.errors import InvalidInput
 from outlast.model import SlotRecord
@@ -24,6 +24,7 @@ from outlast.network.plan import Link
 from outlast.network.registry import check
 from outlast.pool.facts import Facts
 from outlast.pool.journal import Note
+from outlast.settings import PRESETS, S
 
 LAN = Network("lan", "eth1")
 
@@ -32,7 +33,7 @@ class Air:
     """Calls that arrive as the test wants."""
 
     def __init__(self) -> None:
-        self.now_s, self.voices, self.others = 0.0, {"b"}, ["b", "c"]
+        self.now_s, self.voices, self.others = 0.0, {"b"}, {"b": True, "c": True}
         self.told: list[Note] = []
         self.broken = False
         self.called = self.ended = 0
@@ -80,9 +81,37 @@ def test_nobody_is_blamed_for_what_is_not_there_or_not_a_member() -> None:
     air.broken = False
     assert air.after(reach, 1, LAN) == [], "its time begins anew"
     assert air.after(reach, 2 * DEAF_S) == []
-    air.others = ["b"]
+    air.others = {"b": True}
     assert air.after(reach, 2 * DEAF_S, LAN) == air.after(reach, 2 * DEAF_S, LAN) == []
     assert air.ended == 2
+
+
+def test_a_host_whose_beats_do_not_arrive_either_is_no_trouble_of_a_network() -> None:
+    """One cause, one note: that two hosts do not hear each other is told by the pool."""
+    air = Air()
+    reach = air.reach()
+    air.after(reach, 0, LAN)
+    air.others["c"] = False
+    assert air.after(reach, 2 * DEAF_S, LAN) == []
+    air.others["c"] = True
+    assert air.after(reach, DEAF_S - 1, LAN) == [], "its time begins anew"
+    assert air.after(reach, 1, LAN) == ["network-deaf"]
+    air.others["c"] = False
+    assert air.after(reach, 9, LAN) == ["network-deaf"] and reach.deaf == {"lan": ("c",)}
+
+
+def test_who_is_to_be_heard() -> None:
+    """Members of this version that run VMs, and whether their beats arrive: those of c do not."""
+    timing, facts = PRESETS["standard"], story(5).facts
+    assert max(one.link_lost_ns for one in PRESETS.values()) < DEAF_S * S
+    slots = {n: replace(record, version="2") for n, record in facts.slots.items()}
+    slots[4] = replace(slots[4], version="1")
+    slots[5] = replace(slots[5], no_vms=True)
+    links = {2: 0, 3: timing.link_lost_ns}
+    facts = replace(facts, slots=slots, links=links)
+    assert to_be_heard(facts, timing, "2") == {"b": True, "c": False}
+    assert to_be_heard(replace(facts, links={}), timing, "2") == {"b": False, "c": False}
+    assert to_be_heard(None, timing, "2") == to_be_heard(replace(facts, view=None), timing, "2")
 
 
 # one host: calls all the time, and says whom it hears

@@ -39,7 +39,7 @@ from outlast.agent.findings import Findings
 from outlast.agent.health import Health
 from outlast.agent.move_paths import MOVES, MovePaths
 from outlast.agent.network_keeper import LinkPort, NetworkKeeper
-from outlast.agent.network_reach import Calls, NetworkReach
+from outlast.agent.network_reach import Calls, NetworkReach, to_be_heard
 from outlast.agent.power_watch import PowerWatch
 from outlast.agent.record_watch import RecordWatch
 from outlast.agent.registers import Registers
@@ -194,11 +194,6 @@ class Keepers:
         picture = self._service.picture
         return (picture.facts, picture.settings) if picture.facts is not None else None
 
-    def _others(self) -> list[str]:
-        """Members that call on the networks as this version does."""
-        facts = self._service.picture.facts
-        if facts is None or facts.view is None:
-            return []
-        members = facts.view.slots - {facts.me.slot}
-        known = [facts.slots[n] for n in members if n in facts.slots]
-        return [r.host for r in known if r.version == __version__ and not r.no_vms]
+    def _others(self) -> dict[str, bool]:
+        picture = self._service.picture
+        return to_be_heard(picture.facts, picture.settings.timing, __version__)

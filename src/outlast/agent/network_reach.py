@@ -4,7 +4,9 @@ Rules:
 1. Each host calls at every look on every network that leaves it. Who is a member, runs this
    version and was not heard for DEAF_S on a network that stands here is told in a note, once; so is
    its end.
-2. Nothing is decided by it: it tells people where a VM that moves would lose its network, or would
+2. A host whose beats do not arrive either is dead, or cut off from this one: that is told as such,
+   and no matter of single networks. Its time begins anew when its beats are back.
+3. Nothing is decided by it: it tells people where a VM that moves would lose its network, or would
    not arrive (move_paths.py).
 """
 
@@ -15,7 +17,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from outlast.equipment import Network
+from outlast.pool.facts import Facts
 from outlast.pool.journal import Note, note
+from outlast.settings import Timing
 
 DEAF_S = 60.0
 
@@ -29,11 +33,13 @@ class Calls(Protocol):
 
 
 class NetworkReach:
-    """calls: opens the calls of a network here; may raise OSError. others: hosts to be heard."""
+    """calls: opens the calls of a network here; may raise OSError. others: hosts to be heard, as
+    `to_be_heard` says."""
 
     def __init__(
-        self, host: str, calls: Callable[[Network], Calls], others: Callable[[], Iterable[str]],
-        tell: Callable[[Note], None], clock: Callable[[], float],
+        self, host: str, calls: Callable[[Network], Calls],
+        others: Callable[[], Mapping[str, bool]], tell: Callable[[Note], None],
+        clock: Callable[[], float],
     ) -> None:  # fmt: skip
         self._host, self._calls, self._others = host, calls, others
         self._tell, self._clock = tell, clock
@@ -54,7 +60,7 @@ class NetworkReach:
         networks = set(standing)
         for gone in set(self._open) - networks:
             self._end(gone)
-        now_s, others = self._clock(), frozenset(self._others())
+        now_s, others = self._clock(), self._others()
         for network in sorted(networks, key=lambda n: n.name):
             heard = self._step(network)
             if heard is not None:
@@ -72,11 +78,11 @@ class NetworkReach:
         return self._open[network].heard()
 
     def _judge(
-        self, network: Network, heard: set[str], others: frozenset[str], now_s: float
+        self, network: Network, heard: set[str], others: Mapping[str, bool], now_s: float
     ) -> None:
-        for other in sorted(others):
+        for other, beats in sorted(others.items()):
             pair = (network.name, other)
-            if other in heard or pair not in self._heard_s:
+            if other in heard or not beats or pair not in self._heard_s:
                 self._heard_s[pair] = now_s
             deaf = now_s - self._heard_s[pair] >= DEAF_S
             fields = {"host": self._host, "other": other, "network": network.name}
@@ -97,3 +103,16 @@ class NetworkReach:
                 calls.close()
         self._heard_s = {p: s for p, s in self._heard_s.items() if p[0] != network.name}
         self._deaf = {pair for pair in self._deaf if pair[0] != network.name}
+
+
+def to_be_heard(facts: Facts | None, timing: Timing, version: str) -> dict[str, bool]:
+    """Members that call on the networks as `version` does; whether their beats arrive. Pure."""
+    if facts is None or facts.view is None:
+        return {}
+    members = facts.view.slots - {facts.me.slot}
+    known = [facts.slots[n] for n in members if n in facts.slots]
+    return {
+        record.host: facts.links.get(record.slot, timing.dead_ns) < timing.link_lost_ns
+        for record in known
+        if record.version == version and not record.no_vms
+    }

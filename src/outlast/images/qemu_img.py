@@ -102,7 +102,7 @@ def convert(
             process.kill()
             raise
     if process.returncode:
-        raise _trouble(said, source)
+        raise _trouble(said, source, target)
     sync(target)
 
 
@@ -208,15 +208,22 @@ def _follow(process: subprocess.Popen[bytes], percent: Percent) -> None:
             percent(last)
 
 
-def _trouble(said: str, path: Path) -> OutlastError:
+def _trouble(said: str, path: Path, written: Path | None = None) -> OutlastError:
+    """path: what the words are about; written: what was written, when that is another file."""
+    target = written or path
     lines = [line.removeprefix("qemu-img: ") for line in said.strip().splitlines()]
     words = lines[-1][:300] if lines else "it ended without a word; was it killed?"
     if "Outlast does not let" in said:
         return PoolTrouble(words, hint="see 'outlast status'")
     if "No space left" in said or "Disk quota exceeded" in said:
-        return StorageTrouble("the storage is full", hint="free some space, then do it again")
-    if "File too large" in said or "too large for file format" in said:
-        return StorageTrouble("the storage takes no file so large", hint="another one does")
+        hint = "free some space, then do it again"
+        return StorageTrouble(f"the storage is full: {target} does not fit", hint=hint)
+    # of a VMDK whose first bytes it cannot write, QEMU knows no word and aborts
+    if "File too large" in said or "too large for file format" in said or "Assertion" in said:
+        return StorageTrouble(
+            f"the storage takes no file so large as {target}",
+            hint="is it full (df -h), or has it a limit (ulimit -f)? Another storage may take it",
+        )
     if "failed to execute" in said and "qemu-img" in said:
         return NotFound("there is no qemu-img on this host", hint="install qemu-utils")
     if "Failed to get" in said and "lock" in said:
