@@ -45,6 +45,8 @@ PACKAGES=(
   "fence-agents:switches machines off; the tests let one talk to a small BMC"
   "openipmi:a BMC that speaks IPMI, simulated"
   "ipmitool:how a fence agent speaks with it"
+  "snmp:how a fence agent speaks with a PDU"
+  "snmpd:stands in for one"
   "etcd-server:pools without a shared file system; the tests run members of their own"
   "ceph-mon:disks on RBD; the tests run a Ceph of their own"
   "ceph-osd:the same"
@@ -122,14 +124,17 @@ install_packages() {
 
 no_services_of_the_machine() {
   # Debian's packages would start these at every boot; the tests want the programs only
-  local place=/etc/postgresql-common/createcluster.d unit=/etc/systemd/system/etcd.service
+  local place=/etc/postgresql-common/createcluster.d unit entry
   case " $installed " in *" postgresql "*) ;; *)
     as_root mkdir -p "$place"
     echo "create_main_cluster = false" | as_root tee "$place/outlast.conf" >/dev/null ;;
   esac
-  case " $installed " in *" etcd-server "*) ;; *)
-    [ -e "$unit" ] || as_root ln -sf /dev/null "$unit" ;; # masked
-  esac
+  for entry in etcd-server:etcd snmpd:snmpd; do
+    unit=/etc/systemd/system/${entry#*:}.service
+    case " $installed " in *" ${entry%:*} "*) ;; *)
+      [ -e "$unit" ] || as_root ln -sf /dev/null "$unit" ;; # masked
+    esac
+  done
 }
 
 no_directory_of_the_machine() {

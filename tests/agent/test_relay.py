@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -13,11 +14,11 @@ from memory_service import SETTINGS, TERMS, MemoryService
 
 from outlast.agent import arrivals
 from outlast.agent.api import Place
-from outlast.agent.departures import Departures
+from outlast.agent.departures import LAST_PORT, Departures
 from outlast.agent.relay import Relay
 from outlast.agent.server import Server
 from outlast.agent.server_thread import ServerThread
-from outlast.errors import Conflict, HypervisorTrouble, OutlastError, Refused
+from outlast.errors import Conflict, HypervisorTrouble, OutlastError, PoolTrouble, Refused
 from outlast.hypervisor.mover import Progress, Way
 from outlast.hypervisor.rpc_frames import CALL, FINISH3, HEAD, KEEPALIVE, PREPARE3, REMOTE, REPLY
 from outlast.model import Handover
@@ -259,10 +260,12 @@ class Machine:
         """Nothing to look at."""
 
 
-def hand(tmp_path: Path, place: Place, hypervisor: Hypervisor, guard: Guard) -> Departures:
+def hand(
+    tmp_path: Path, place: Place, hypervisor: Hypervisor, guard: Guard, address: str = "127.0.0.1"
+) -> Departures:
     return Departures(
         hypervisor, lambda: guard, Machine(), tmp_path,  # type: ignore[arg-type,return-value]
-        lambda slot: (place, "127.0.0.1"), lambda: seal.client_context(tmp_path / "a"),
+        lambda slot: (place, address), lambda: seal.client_context(tmp_path / "a"),
             lambda: SETTINGS,
     )  # fmt: skip
 
@@ -277,6 +280,23 @@ def test_it_has_left_when_the_guard_ended_it_while_libvirt_waited(
     hypervisor.near.settimeout(5)
     assert hypervisor.near.recv(100) == message(FINISH3, REPLY), "libvirt may tidy up now"
     hypervisor.leaving.over.set()
+
+
+def test_libvirt_is_not_asked_to_go_where_packets_vanish(
+    tmp_path: Path, target: tuple[MemoryService, Place], daemon: Daemon,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """It would hold the VM for minutes."""
+    monkeypatch.setattr("outlast.agent.departures.REACH_S", 0.5)
+    hypervisor, address = Hypervisor(daemon), "127.0.77.1"
+    with socket.socket() as full, contextlib.ExitStack() as waiting:
+        full.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        full.bind((address, LAST_PORT))
+        full.listen(0)  # takes in one, and lets all others wait
+        waiting.enter_context(socket.create_connection((address, LAST_PORT)))
+        with pytest.raises(PoolTrouble, match=f"b does not answer at {address}, its address for m"):
+            hand(tmp_path, target[1], hypervisor, Guard(), address).go(Depart("web", WAY.id, 2))
+    assert not hasattr(hypervisor, "near"), "it was asked"
 
 
 def test_it_may_have_gone_on_when_libvirt_hung_up(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from outlast.cli.ocfs2 import _carry_out as carry_out
+from outlast.cli.ocfs2 import make_over
 from outlast.errors import Conflict, InvalidInput, NotFound
 from outlast.mounts import device, ocfs2
 from outlast.mounts.ocfs2 import Node, cluster_conf, merged, nodes_of, read
@@ -99,6 +102,34 @@ def test_a_file_system_is_made_and_seen(lun: str, tmp_path: Path) -> None:
         ["debugfs.ocfs2", "-R", "stats", lun], check=True, capture_output=True, text=True
     ).stdout
     assert "Max Node Slots: 4" in said and "Label: pool" in said
+
+
+@pytest_rack
+@pytest.mark.parametrize(
+    ("sure", "typed", "words"),
+    [
+        ("", None, "nobody is there to ask"),
+        ("/dev/other", None, "'/dev/other' is not"),
+        ("", "yes", "'yes' is not"),
+        ("", "", ""),
+    ],
+)
+def test_what_a_device_holds_is_lost_only_when_its_name_was_typed(
+    lun: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, sure: str,
+    typed: str | None, words: str,
+) -> None:  # fmt: skip
+    """typed: at a terminal; "": the device's own name."""
+    subprocess.run(["mkfs.ext4", "-q", "-L", "precious", lun], check=True)
+    keyboard, terminal = os.openpty()
+    with open(keyboard, "wb", 0) as keys, open(terminal) as line, open(os.devnull) as nobody:
+        monkeypatch.setattr("sys.stdin", nobody if typed is None else line)
+        keys.write(f"{typed or lun}\n".encode())
+        with pytest.raises(InvalidInput, match=words) if words else contextlib.nullcontext():
+            make_over(lun, ocfs2.make(lun, 2, "pool"), sure)
+    told = capfd.readouterr().out
+    assert "ext4 'precious'" in told, "what is on it is shown first"
+    assert ("Type the device's name" in told) == (typed is not None)
+    assert device.look(lun).signatures == (("ext4 'precious'" if words else "ocfs2 'pool'"),)
 
 
 @pytest_rack

@@ -5,24 +5,24 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "pool"))
 
-from build import story
+from build import SETTINGS, story
 
-from outlast.agent.move_paths import MOVES, MovePaths
+from outlast.agent.host_paths import HostPaths
 from outlast.agent.network_reach import DEAF_S, NetworkReach, to_be_heard
 from outlast.equipment import Network
 from outlast.errors import InvalidInput
 from outlast.model import SlotRecord
 from outlast.network.plan import Link
 from outlast.network.registry import check
-from outlast.pool.facts import Facts
 from outlast.pool.journal import Note
 from outlast.settings import PRESETS, S
 
@@ -51,7 +51,7 @@ class Air:
 
     def reach(self) -> NetworkReach:
         return NetworkReach(
-            "a", lambda _: self, lambda: self.others, self.told.append, lambda: self.now_s
+            "a", lambda _: self, lambda _: self.others, self.told.append, lambda: self.now_s
         )
 
     def after(self, reach: NetworkReach, seconds: float, *standing: Network) -> list[str]:
@@ -127,24 +127,80 @@ while True:
 """
 
 
-def test_where_vms_arrive_is_asked_with_packets_of_the_own_links_size() -> None:
-    """By the host's address for moves, as the pool's records have it; hosts without VMs are out."""
-    seen: list[Facts] = []
-    moves = MovePaths(lambda: seen[0] if seen else None)
-    cards = {"eth0": Link("eth0", addresses=("10.0.0.1",)),
-             "eth1": Link("eth1", mtu=9000, addresses=("10.1.0.1",))}  # fmt: skip
-    assert moves.networks(cards) == [] and moves.addresses() == {}
-    records = {
-        n: SlotRecord(n, host, "u", 1, n != 4, (f"10.0.0.{n}:7790",), no_vms=n == 5,
-                      migration_address=f"10.1.0.{n}" if n != 3 else "")
-        for n, host in enumerate("abcde", 1)
-    }  # fmt: skip
-    seen.append(replace(story(2).facts, slots=records))
-    assert moves.networks(cards) == [Network(MOVES, mtu=9000)]
-    assert moves.networks({"eth0": cards["eth0"]}) == [], "the address is on no link of this host"
-    assert moves.addresses() == {"b": "10.1.0.2", "c": "10.0.0.3"}
-    with pytest.raises(InvalidInput):
-        check(Network(MOVES))
+CARDS = {
+    f"eth{n}": Link(f"eth{n}", mtu=mtu, addresses=(f"10.{n}.0.1",))
+    for n, mtu in enumerate((1500, 9000, 1400))
+}
+
+
+class Ways:
+    """Hosts a to e: b as a is, c with one address for all, d too small to move VMs to, e gone.
+
+    a's heartbeats are on eth0 and eth1, moves on eth1, management on eth2.
+    """
+
+    def __init__(self) -> None:
+        records = {
+            n: SlotRecord(
+                n, host, "u", 1, True, tuple(f"10.{net}.0.{n}:7790" for net in (0, 1)),
+                f"10.2.0.{n}:7791", migration_address=f"10.1.0.{n}",
+            ) for n, host in enumerate("abcde", 1)
+        }  # fmt: skip
+        alone = ("10.0.0.3:7790",)
+        records[3] = replace(records[3], addresses=alone, api="10.0.0.3:7791", migration_address="")
+        records[4] = replace(records[4], no_vms=True)
+        self.seen = replace(story(4).facts, slots=records), SETTINGS
+        self.ago_ns = {(n, net): 0 for n in (2, 3, 4) for net in (0, 1)}
+
+    def snapshot(self) -> dict[str, Any]:
+        links: dict[str, Any] = {str(n): {"networks": {}} for n, _ in self.ago_ns}
+        for (n, net), ago_ns in self.ago_ns.items():
+            links[str(n)]["networks"][str(net)] = ago_ns
+        return {"links": links}
+
+    def found(self, links: Mapping[str, Link] = CARDS) -> dict[tuple[str, int], str]:
+        """Name and size of each way; hosts and where they are asked there, if anybody waits."""
+        paths = HostPaths(lambda: self.seen, self.snapshot)
+        return {
+            (way.name, way.mtu): " ".join(
+                f"{host}={paths.addresses(way)[host] if beats else '-'}"
+                for host, beats in paths.to_be_heard(way).items()
+            ) for way in paths.networks(links)
+        }  # fmt: skip
+
+
+def test_each_address_of_a_member_is_asked_once_by_what_goes_over_it() -> None:
+    ways = Ways()
+    assert ways.found() == {
+        ("for heartbeats", 1500): "b=10.0.0.2 d=10.0.0.4",
+        ("for heartbeats 2 and moves", 9000): "b=10.1.0.2",
+        ("for heartbeats 2", 9000): "d=10.1.0.4",
+        ("for management", 1400): "b=10.2.0.2 d=10.2.0.4",
+        ("for heartbeats, management and moves", 1400): "c=10.0.0.3",
+    }
+    assert ways.found({"eth1": CARDS["eth1"]}) == {
+        ("for heartbeats 2 and moves", 9000): "b=10.1.0.2",
+        ("for heartbeats 2", 9000): "d=10.1.0.4",
+        ("for moves", 9000): "c=10.0.0.3",
+    }, "an address of this host is on no link of its own"
+    assert HostPaths(lambda: None, ways.snapshot).networks(CARDS) == []
+    assert HostPaths(lambda: ways.seen, lambda: None).networks(CARDS) == []
+    for name, _ in ways.found():
+        with pytest.raises(InvalidInput):
+            check(Network(name))
+
+
+def test_where_no_heartbeats_come_other_notes_say_so() -> None:
+    ways = Ways()
+    ways.ago_ns[2, 1] = ways.ago_ns[4, 0] = ways.ago_ns[4, 1] = 60 * S
+    del ways.ago_ns[3, 0], ways.ago_ns[3, 1]
+    assert ways.found() == {
+        ("for heartbeats", 1500): "b=10.0.0.2 d=-",
+        ("for heartbeats 2 and moves", 9000): "b=-",
+        ("for heartbeats 2", 9000): "d=-",
+        ("for management", 1400): "b=10.2.0.2 d=-",
+        ("for heartbeats, management and moves", 1400): "c=-",
+    }
 
 
 # pings a host, and says each time whom it has heard

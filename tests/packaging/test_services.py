@@ -71,7 +71,7 @@ class Machine:
         assert build.returncode == 0, build.stderr
         deb = CHECKOUT / build.stdout.strip()
         shutil.copy(deb, self.root / "outlast.deb")
-        self.said = self._inside("dpkg", "--force-depends", "--install", "/outlast.deb")
+        self.said = self.inside("dpkg", "--force-depends", "--install", "/outlast.deb")
         system = self.root / "etc/systemd/system"
         (system / "network-up.service").write_text(NETWORK)
         wants = system / "multi-user.target.wants"
@@ -82,8 +82,8 @@ class Machine:
         (wants / "libvirtd.service").symlink_to("/lib/systemd/system/libvirtd.service")
         (self.root / "srv/pool").mkdir(parents=True, exist_ok=True)
 
-    def _inside(self, *argv: str) -> str:
-        """Run a command on its disk, before it is booted."""
+    def inside(self, *argv: str) -> str:
+        """Run a command on its disk while it is off."""
         own = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
         done = subprocess.run(
             ["chroot", str(self.root), *argv], env=own, capture_output=True, text=True, check=False
@@ -227,6 +227,7 @@ def test_a_host_of_real_services(machine: Machine) -> None:
     machine.run("systemctl", "poweroff")
     machine.wait(machine.ended, 60, "the machine does not shut down")
     assert block().state is BlockState.CLOSED, "it left without a word"
+    _purged(machine)
 
 
 def _shared_volume(machine: Machine) -> str:
@@ -278,6 +279,18 @@ def _a_repository_comes_and_goes(machine: Machine, volume: str) -> None:
                  f"the agent does not ask it: {answered}")  # fmt: skip
     _said(machine, "storage", "remove", "fast")
     machine.wait(lambda: not machine.run("findmnt", "/srv/fast").stdout, 30, "it stays mounted")
+
+
+def _purged(machine: Machine) -> None:
+    """What the host kept of its pool is gone, and no storage, wherever somebody mounted it."""
+    storage = machine.root / "var/lib/outlast/nas"
+    storage.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "nas", str(storage)], check=True)
+    (storage / "disk.raw").touch()
+    machine.inside("dpkg", "--purge", "outlast")
+    assert [path.name for path in (machine.root / "var/lib/outlast").iterdir()] == ["nas"]
+    assert (storage / "disk.raw").exists() and (machine.root / "srv/pool/pool.json").exists()
+    assert not (machine.root / "etc/outlast").exists()
 
 
 def _sound_units(machine: Machine) -> None:

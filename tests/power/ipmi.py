@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 USER, PASSWORD = "root", "s3cret-bmc"  # IPMI allows 16 characters
+KG_KEY = "6b67fe" + 13 * "4b"  # in hexadecimal, of as many bytes as the simulator takes
 PROGRAMS = ("ipmi_sim", "ipmitool", "fence_ipmilan")
 BUTTON = """\
 #!/bin/sh
@@ -36,6 +37,7 @@ startlan 1
   priv_limit admin
   allowed_auths_admin md5
   guid a123456789abcdefa123456789abcdef
+  {kg_key}
 endlan
 chassis_control "{folder}/button 0x20"
 user 2 true "{user}" "{password}" admin 10 md5
@@ -57,7 +59,11 @@ class IpmiBmc:
     """Runs in a `with`. act: told "off" or "on", as the button is pressed."""
 
     def __init__(
-        self, folder: Path, address: str = "127.0.0.1", act: Callable[[str], object] = str
+        self,
+        folder: Path,
+        address: str = "127.0.0.1",
+        act: Callable[[str], object] = str,
+        kg_key: str = "",
     ) -> None:
         self.folder, self.address, self._act = folder / "ipmi", address, act
         (self.folder / "state").mkdir(parents=True)
@@ -65,7 +71,8 @@ class IpmiBmc:
             free.bind((address, 0))
             self.port = int(free.getsockname()[1])
         self.power = "on"
-        words = {"folder": self.folder, "address": address, "port": self.port, "user": USER}
+        words = {"folder": self.folder, "address": address, "port": self.port, "user": USER,
+                 "kg_key": f"bmc_key {kg_key}" if kg_key else ""}  # fmt: skip
         (self.folder / "button").write_text(BUTTON.format(**words))
         (self.folder / "button").chmod(0o755)
         (self.folder / "lan.conf").write_text(LAN.format(**words, password=PASSWORD))

@@ -10,10 +10,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from ipmi import PASSWORD, IpmiBmc, missing
+from ipmi import KG_KEY, PASSWORD, IpmiBmc, missing
 
 from outlast.equipment import PowerSwitch
-from outlast.power import agents
+from outlast.errors import InvalidInput
+from outlast.power import agents, hiding
 from outlast.power.fencing import FencePower
 from outlast.power.port import Outcome, Power
 from outlast.power.switches import store
@@ -37,10 +38,13 @@ def bmc(tmp_path: Path, told: list[str]) -> Iterator[IpmiBmc]:
 
 @pytest.fixture
 def fence(bmc: IpmiBmc, tmp_path: Path) -> FencePower:
+    return fence_of(bmc, tmp_path, {"password": PASSWORD})
+
+
+def fence_of(bmc: IpmiBmc, folder: Path, secrets: dict[str, str]) -> FencePower:
     register = MemoryRegister()
-    switch = PowerSwitch(1, UUID, "fence_ipmilan", bmc.options())
-    store(register, tmp_path, switch, {"password": PASSWORD})
-    return FencePower(register, tmp_path)
+    store(register, folder, PowerSwitch(1, UUID, "fence_ipmilan", bmc.options()), secrets)
+    return FencePower(register, folder)
 
 
 def test_a_machine_is_switched_off_once(bmc: IpmiBmc, fence: FencePower, told: list[str]) -> None:
@@ -53,8 +57,9 @@ def test_a_machine_is_switched_off_once(bmc: IpmiBmc, fence: FencePower, told: l
     assert told == ["off"], "one that is off is left alone"
 
 
-def test_the_password_is_no_argument_of_any_program(
-    bmc: IpmiBmc, fence: FencePower, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kg_key", ["", KG_KEY])
+def test_no_secret_is_an_argument_of_any_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kg_key: str
 ) -> None:
     """Of ipmitool least of all: its arguments are for every program on the machine to read."""
     spy = tmp_path / "bin/ipmitool"
@@ -63,9 +68,18 @@ def test_the_password_is_no_argument_of_any_program(
     spy.chmod(0o755)
     path = f"{spy.parent}:{agents.ENVIRONMENT['PATH']}"
     monkeypatch.setattr(agents, "ENVIRONMENT", {**agents.ENVIRONMENT, "PATH": path})
-    assert fence.test(1, UUID, LIMIT_S).power is Power.ON
-    said = (tmp_path / "said").read_text()
-    assert "chassis power status" in said and PASSWORD not in said
+    secrets = {"password": PASSWORD, **({hiding.KG_KEY: kg_key} if kg_key else {})}
+    with IpmiBmc(tmp_path, kg_key=kg_key) as bmc:
+        assert fence_of(bmc, tmp_path, secrets).test(1, UUID, LIMIT_S).power is Power.ON
+        said = (tmp_path / "said").read_text()
+        assert "chassis power status" in said
+        assert not [secret for secret in secrets.values() if secret in said]
+        if kg_key:
+            wrong = secrets | {hiding.KG_KEY: "00" + kg_key[2:]}
+            with pytest.raises(InvalidInput, match="none of them zero"):
+                fence_of(bmc, tmp_path, wrong)
+            wrong[hiding.KG_KEY] = "01" + kg_key[2:]
+            assert fence_of(bmc, tmp_path, wrong).test(1, UUID, 5.0).power is Power.UNKNOWN
 
 
 def test_a_button_that_does_nothing_and_a_bmc_without_power_prove_nothing(

@@ -4,7 +4,7 @@ A link is up while any of them carries beats, so one that is lost changes nothin
 notice before the last one goes too. Rules:
 
 1. A path is one network from one other member to this host. It is lost when nothing came over it
-   for twice as long as a link may be silent, while the member is heard over another network.
+   for PATH_LOST_LINKS as long as a link may be silent, while the member is heard over another one.
 2. That it is lost, and that it carries beats again, is one note each. A member that is heard
    nowhere is not a matter of paths: the pool says so itself.
 3. With one network, or a pulse that says nothing new, nothing is told.
@@ -22,6 +22,7 @@ from outlast.pool.journal import Note, note
 from outlast.settings import PoolSettings
 
 LOOK_S = 0.5
+PATH_LOST_LINKS = 2  # a path is lost after so many times as long as a link may be silent
 
 BeatPath = tuple[int, int]  # slot of the other host, index of the network
 
@@ -66,17 +67,17 @@ class BeatPaths:
         self, host: str, other: SlotRecord, count: int, snapshot: Mapping[str, Any], limit_ns: int
     ) -> None:
         slot, now_ns = other.slot, int(snapshot["now_ns"])
-        heard = ((snapshot.get("links") or {}).get(str(slot)) or {}).get("networks") or {}
+        heard = heard_ns_ago(snapshot, slot)
         silent_ns = {}
         for network in range(count):
             since_ns = self._since_ns.setdefault((slot, network), now_ns)
-            if (ago_ns := heard.get(str(network))) is not None:
-                since_ns = self._since_ns[(slot, network)] = max(since_ns, now_ns - int(ago_ns))
+            if (ago_ns := heard.get(network)) is not None:
+                since_ns = self._since_ns[(slot, network)] = max(since_ns, now_ns - ago_ns)
             silent_ns[network] = now_ns - since_ns
-        near = any(int(ago_ns) <= limit_ns for ago_ns in heard.values())
+        near = any(ago_ns <= limit_ns for ago_ns in heard.values())
         for network, ns in silent_ns.items():
             path, number = (slot, network), network + 1
-            if near and ns > 2 * limit_ns and path not in self._lost:
+            if near and ns > PATH_LOST_LINKS * limit_ns and path not in self._lost:
                 self._lost.add(path)
                 why = (snapshot.get("networks") or {}).get(str(network), "")
                 said = f" (here: {why})" if why else ""
@@ -84,10 +85,16 @@ class BeatPaths:
                     "beats-lost", host=host, other=other.host, network=number,
                     address=other.addresses[network], why=said,
                 ))  # fmt: skip
-            elif ns <= limit_ns and path in self._lost and str(network) in heard:
+            elif ns <= limit_ns and path in self._lost and network in heard:
                 self._lost.discard(path)
                 self._tell(note("beats-back", host=host, other=other.host, network=number))
 
     def _run(self) -> None:
         while not self._stop.wait(LOOK_S):
             self.look()
+
+
+def heard_ns_ago(snapshot: Mapping[str, Any], slot: int) -> dict[int, int]:
+    """How long ago a host was heard last, by heartbeat network."""
+    heard = ((snapshot.get("links") or {}).get(str(slot)) or {}).get("networks") or {}
+    return {int(network): int(ago_ns) for network, ago_ns in heard.items()}

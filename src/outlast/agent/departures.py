@@ -14,12 +14,15 @@ Rules:
    became of the VM, and then forgets the VM, even one that was started again meanwhile (seen with
    libvirt 9.0). So a VM comes back to this host only after that (`settled`), and when a move has
    failed or was given up the way is cut, which ends the call.
-4. A call that does not end even then, since libvirt or QEMU hangs on a dead target, would hold the
+4. libvirt itself opens the connection for the memory, and answers no question about the VM for as
+   long as that takes: minutes where packets just vanish. So the way is tried before libvirt is.
+5. A call that does not end even then, since libvirt or QEMU hangs on a dead target, would hold the
    VM for as long as TCP tries: after GIVE_UP_S its process is ended, and it starts from its disk.
 """
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
 import time
@@ -42,6 +45,8 @@ GUARD_S = 3.0  # a guard that was killed is back by then; less than the relay ho
 ABORT_S = 1.0
 GIVE_UP_S = 10.0
 TIDY_S = 2.0
+REACH_S = 5.0
+LAST_PORT = 49215  # of those that libvirt gives to moves: open where they are, and the last in use
 
 
 class Departures:
@@ -95,6 +100,7 @@ class Departures:
     def go(self, work: Depart) -> Result:
         """Move it; takes as long as it takes. Raises OutlastError when it stays here."""
         place, address = self._where(work.to_slot)
+        _try(place, address)
         path = self._run_dir / f"move-{work.vm}.sock"
         relay = Relay(path, place, work.vm, work.id, self._context())
         relay.start()
@@ -122,7 +128,7 @@ class Departures:
         return Way(id_, str(path), address, limits.move_mib_s, limits.move_connections)
 
     def _until_gone(self, vm: str, relay: Relay, departure: Departure) -> None:
-        """Rules 1 and 4. Raises HypervisorTrouble."""
+        """Rules 1 and 5. Raises HypervisorTrouble."""
         released = False  # the target's word was delivered: libvirt decides by itself
         while not departure.wait(LOOK_S if released else 0):
             if time.monotonic() - self._given_up.get(vm, time.monotonic()) > GIVE_UP_S:
@@ -160,6 +166,18 @@ class Departures:
         if populated:
             raise HypervisorTrouble(f"{vm} does not die here; its storage may be stuck")
         self._machine.look_at_guard()
+
+
+def _try(place: Place, address: str) -> None:
+    """Rule 4: anything that comes back will do, a refusal most of all. Raises PoolTrouble."""
+    try:
+        socket.create_connection((address, LAST_PORT), REACH_S).close()
+    except ConnectionRefusedError:
+        return
+    except OSError as trouble:
+        raise PoolTrouble(
+            f"{place.host} does not answer at {address}, its address for moves: {trouble}"
+        ) from trouble
 
 
 def _settled(relay: Relay, departure: Departure) -> bool:

@@ -37,7 +37,7 @@ from outlast.agent.drilling import Drills, Means
 from outlast.agent.fencer import Fencer
 from outlast.agent.findings import Findings
 from outlast.agent.health import Health
-from outlast.agent.move_paths import MOVES, MovePaths
+from outlast.agent.host_paths import HostPaths
 from outlast.agent.network_keeper import LinkPort, NetworkKeeper
 from outlast.agent.network_reach import Calls, NetworkReach, to_be_heard
 from outlast.agent.power_watch import PowerWatch
@@ -114,14 +114,16 @@ class Keepers:
             switch, power, tell,
         )  # fmt: skip
         self._fencer = Fencer(service, switch, power, tell)
-        ways = MovePaths(lambda: service.picture.facts)
+        ways = HostPaths(self._seen, snapshot)
 
         def calls(network: Network) -> Calls:
-            if network.name == MOVES:
-                return Pings(ways.addresses, network.mtu)
+            if ways.addresses(network):
+                return Pings(lambda: ways.addresses(network), network.mtu)
             return Frames(network.name, network.mtu, settings.uuid, me.host)
 
-        reach = NetworkReach(me.host, calls, self._others, tell, time.monotonic)
+        reach = NetworkReach(
+            me.host, calls, lambda n: ways.to_be_heard(n) or self._others(), tell, time.monotonic
+        )
         self.drills = Drills(
             Api(service), lambda: service.picture, lambda: registers.known.drill,
             lambda expected, drill: registers.swap("drill", expected, drill), means, tell,

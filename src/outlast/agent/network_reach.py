@@ -1,13 +1,13 @@
-"""Does this host hear the others on networks of VMs, and for moves, with packets of full size?
+"""Does this host hear the others on each network that both have, with packets of full size?
 
 Rules:
-1. Each host calls at every look on every network that leaves it. Who is a member, runs this
-   version and was not heard for DEAF_S on a network that stands here is told in a note, once; so is
-   its end.
-2. A host whose beats do not arrive either is dead, or cut off from this one: that is told as such,
+1. Each host calls at every look on every network that leaves it. Who should be heard there and was
+   not for DEAF_S, while the network stands here, is told in a note, once; so is its end.
+2. Those are the networks for VMs, and the ways between the hosts themselves (host_paths.py).
+3. A host whose beats do not arrive either is dead, or cut off from this one: that is told as such,
    and no matter of single networks. Its time begins anew when its beats are back.
-3. Nothing is decided by it: it tells people where a VM that moves would lose its network, or would
-   not arrive (move_paths.py).
+4. Nothing is decided by it: it tells people where a VM that moves would lose its network, or would
+   not arrive.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class Calls(Protocol):
 
 
 class NetworkReach:
-    """calls: opens the calls of a network here; may raise OSError. others: hosts to be heard, as
-    `to_be_heard` says."""
+    """calls: opens the calls of a network here; may raise OSError. others: hosts to be heard there,
+    as `to_be_heard` says."""
 
     def __init__(
         self, host: str, calls: Callable[[Network], Calls],
-        others: Callable[[], Mapping[str, bool]], tell: Callable[[Note], None],
+        others: Callable[[Network], Mapping[str, bool]], tell: Callable[[Note], None],
         clock: Callable[[], float],
     ) -> None:  # fmt: skip
         self._host, self._calls, self._others = host, calls, others
@@ -60,11 +60,11 @@ class NetworkReach:
         networks = set(standing)
         for gone in set(self._open) - networks:
             self._end(gone)
-        now_s, others = self._clock(), self._others()
+        now_s = self._clock()
         for network in sorted(networks, key=lambda n: n.name):
             heard = self._step(network)
             if heard is not None:
-                self._judge(network, heard, others, now_s)
+                self._judge(network, heard, self._others(network), now_s)
 
     def _step(self, network: Network) -> set[str] | None:
         """Who was heard; None when that could not be tried."""

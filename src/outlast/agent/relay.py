@@ -109,8 +109,8 @@ class Relay:
         self._over = asyncio.Event()
         target = parse_target(base_url(self._place.api))
         there = connect(
-            target, self._url, what="way to libvirt", context=self._context,
-            server_name=self._place.host,
+            target, self._url, what=f"way to the agent of {self._place.host}",
+            context=self._context, server_name=self._place.host,
         )  # fmt: skip
         async with there as far:
 

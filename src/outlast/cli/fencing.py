@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from outlast.cli.completing import hosts
-from outlast.cli.context import Options, options, print_json, say, typed, warn
+from outlast.cli.context import Options, options, print_json, say, typed
 from outlast.errors import Conflict, InvalidInput, NotFound, PoolTrouble
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def set_(
       outlast host fence set b --none
     """
     from outlast.equipment import PowerSwitch
-    from outlast.power.agents import check_agent, shows_secrets
+    from outlast.power.agents import check_agent
     from outlast.power.switches import forget, store
     from outlast.storage.etcd_folder import shared
 
@@ -82,12 +82,10 @@ def set_(
             "which fence agent?",
             hint="outlast host fence set --help",
         )
-    program = check_agent(agent)
+    check_agent(agent)
     switch = PowerSwitch(record.slot, record.uuid, agent, tuple(option or ()))
     with shared(pool.root):
         store(register, pool.root, switch, dict(map(_secret, secret or ())))
-    if secret and shows_secrets(program):
-        warn(f"{agent} shows its secrets to every program on a host for the moment that it asks")
     _test(chosen, pool, register, record)
 
 

@@ -78,7 +78,7 @@ def ocfs2(
     for step in plans.BEGIN:
         _carry_out(step)
     if make:
-        _make(device, make, sure)
+        make_over(device, make, sure)
     done = Mounts().mount(choice, place, "the pool's storage")
     if options(ctx).json:
         print_json({"path": place, "changed": done, "nodes": [n.name for n in nodes]})
@@ -105,8 +105,8 @@ def _edits(wished: list[str], root: Path) -> tuple[list[Edit], list[Node]]:
     return edits, nodes
 
 
-def _make(device: str, words: tuple[str, ...], sure: str) -> None:
-    """Rule 2."""
+def make_over(device: str, words: tuple[str, ...], sure: str) -> None:
+    """Rule 2. Raises InvalidInput, Conflict, NotFound, StorageTrouble."""
     from outlast.errors import InvalidInput
     from outlast.mounts.device import check_free, look
 

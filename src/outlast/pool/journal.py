@@ -28,7 +28,7 @@ SENTENCES: Mapping[str, str] = {
     "journal-unread": "the notes of slot {slot} cannot be read: {why}",
     "network-lacks": "{host} does not have the network {network}: {why}",
     "network-deaf": "{host} does not hear {other} on the network {network} with packets of {mtu} "
-    "bytes: no VM should move between them until it does",
+    "bytes: look at cables, VLANs and sizes on the way before a VM moves",
     "network-heard": "{host} hears {other} on the network {network} again",
     "beats-lost": "{host} hears {other} no more on heartbeat network {network} ({address}), only "
     "on another one{why}",

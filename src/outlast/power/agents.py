@@ -2,8 +2,8 @@
 
 Rules:
 1. Options and secrets go to its standard input, one `name=value` a line, as all of them read it.
-   Nothing is in its arguments; what it says is masked before it is shown. Agents for IPMI would
-   hand the password to ipmitool as an argument: ipmitool.sh has it from the environment instead.
+   Nothing is in its arguments, nor in those of programs that it calls (hiding.py); what it says is
+   masked before it is shown.
 2. It has a time limit, after which it is killed with all that it started.
 3. Its name and options are checked: no path, no line break, no option that changes what is asked
    (`action`), that logs secrets (`verbose`, `debug_file`) or runs programs (`*_script`).
@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from outlast.errors import InvalidInput
+from outlast.power.hiding import KG_KEY, hide, kg_key
 
 ON, OFF = 0, 2  # exit codes of the action `status`
 SAID_MAX = 300
@@ -30,7 +31,6 @@ FORBIDDEN = frozenset(
     | {"version", "delay", "disable_timeout"}
 )
 SECRET_WORDS = ("passw", "secret", "token", "private", "community", "hexadecimal_kg")
-IPMITOOL = Path(__file__).with_name("ipmitool.sh")
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/"}
 _AGENT = re.compile(r"fence_[a-z0-9_]{1,40}\Z")
 _OPTION = re.compile(r"[a-z][a-z0-9_-]{0,40}\Z")
@@ -75,6 +75,8 @@ def check_option(name: str, value: str, *, secret: bool) -> None:
         raise InvalidInput(f"'{name}' is a secret", hint=f"--secret {name}: you are asked for it")
     if not value or len(value) > 1000 or not value.isprintable():
         raise InvalidInput(f"the value of '{name}' must be one line of printable characters")
+    if name == KG_KEY:
+        kg_key(value)
 
 
 def call(
@@ -82,39 +84,35 @@ def call(
     limit_s: float,
 ) -> Answer:  # fmt: skip
     """Have a fence agent do one thing. action: status or off. Never raises."""
-    lines, env = {**options, **secrets, "action": action}, dict(ENVIRONMENT)
-    if _mentions(program, "ipmitool_path"):
-        lines["ipmitool_path"] = str(IPMITOOL)
-        env["IPMI_PASSWORD"] = lines.pop("password", "")
-    text = "".join(f"{name}={value}\n" for name, value in lines.items())
     began = time.monotonic()
     try:
-        process = subprocess.Popen(
-            [str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, errors="replace", cwd="/", start_new_session=True, env=env,
-        )  # fmt: skip
+        with contextlib.ExitStack() as until_it_ended:
+            told, env = hide(program, secrets, until_it_ended)
+            lines = {**options, **told, "action": action}
+            code, said = _run(program, lines, {**ENVIRONMENT, **env}, limit_s)
     except OSError as error:
-        return Answer(None, f"{program.name} cannot be run: {error.strerror}", 0)
-    try:
-        said, _ = process.communicate(text, timeout=max(0.1, limit_s))
-        code: int | None = process.returncode
-    except subprocess.TimeoutExpired:
-        _end(process)
-        code, said = None, f"no answer within {limit_s:g} s"
+        code, said = None, f"{program.name} cannot be run: {error.strerror}"
+    except InvalidInput as error:
+        code, said = None, error.sentence
     took_ms = round(1000 * (time.monotonic() - began))
     return Answer(code, masked(said, secrets), took_ms)
 
 
-def shows_secrets(program: Path) -> bool:
-    """It hands them to a program of Net-SNMP as arguments, which others on the machine can read."""
-    return _mentions(program, "fencing_snmp")
-
-
-def _mentions(program: Path, word: str) -> bool:
+def _run(
+    program: Path, lines: Mapping[str, str], env: Mapping[str, str], limit_s: float
+) -> tuple[int | None, str]:
+    """Its exit status, as in Answer, and all that it said. Raises OSError."""
+    text = "".join(f"{name}={value}\n" for name, value in lines.items())
+    process = subprocess.Popen(
+        [str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, errors="replace", cwd="/", start_new_session=True, env=env,
+    )  # fmt: skip
     try:
-        return word.encode() in program.read_bytes()
-    except OSError:  # starting it will say why
-        return False
+        said, _ = process.communicate(text, timeout=max(0.1, limit_s))
+        return process.returncode, said
+    except subprocess.TimeoutExpired:
+        _end(process)
+        return None, f"no answer within {limit_s:g} s"
 
 
 def _end(process: subprocess.Popen[str]) -> None:

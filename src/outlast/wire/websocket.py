@@ -53,8 +53,10 @@ async def connect(
                 hint="'outlast host renew' on that host makes a new one",
             ) from error
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            late = isinstance(error, TimeoutError)
+            why = f"no answer within {HANDSHAKE_S} s" if late else error
             raise Unreachable(
-                f"no {what} at {target.text}: {error}", hint="is that agent running?"
+                f"no {what} at {target.text}: {why}", hint="is that agent running?"
             ) from error
         async with socket:
             yield socket
