@@ -78,7 +78,7 @@ soak-moves: setup ## MOVES=200 live migrations, each with a fault at a random in
 soak-kills: setup ## kill -9 of every process of the product, KILLS=100 times (needs root or sudo)
 	@OUTLAST_KILLS=$(or $(KILLS),100) scripts/as-root.sh $(PYTHON) -m pytest -s tests/rack/whole/test_processes_killed.py
 
-lab: deb ## whole machines with Debian's kernel: NFS, OCFS2, iSCSI, the install page; TRIALS="nfs install" (needs root or sudo)
+lab: deb ## whole machines with Debian's kernel: NFS, OCFS2, iSCSI, the install page, cloud-init; TRIALS="nfs install" (needs root or sudo)
 	@PYTHONPATH=src scripts/as-root.sh $(PYTHON) -m lab $(TRIALS) --json build/lab.json
 
 deb: setup ## Debian packages of this checkout: build/outlast_*.deb, build/outlast-manager_*.deb

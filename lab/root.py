@@ -20,7 +20,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,15 +85,44 @@ def cache() -> Path:
 
 def made() -> Root:
     """The root file system, from the cache or made now. Raises NotFound, StorageTrouble."""
-    digest = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
-    folder = cache() / f"{SUITE}-{digest}"
+    folder = kept(SUITE, Path(__file__), _make)
+    return Root(folder / "root.img", folder / "vmlinuz", folder / "initrd")
+
+
+def kept(name: str, recipe: Path, make: Callable[[Path], None]) -> Path:
+    """A folder of the cache: what `make` puts into `done` of its working folder, by rule 1.
+
+    Raises NotFound, StorageTrouble.
+    """
+    digest = hashlib.sha256(recipe.read_bytes()).hexdigest()[:12]
+    folder = cache() / f"{name}-{digest}"
     if not folder.exists():
         _check_programs()
         cache().mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="making-", dir=cache()) as work:
-            _make(Path(work))
+            (Path(work) / "done").mkdir()
+            make(Path(work))
             (Path(work) / "done").rename(folder)
-    return Root(folder / "root.img", folder / "vmlinuz", folder / "initrd")
+    return folder
+
+
+def install(root: Path, packages: Sequence[str], *more: str) -> None:
+    """The distribution with these packages, in a new folder. more: words of mmdebstrap."""
+    # in namespaces, so that what it mounts is gone with it, however it ends: its folder is removed
+    run(
+        "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "mmdebstrap",
+        "--variant=minbase", "--mode=root", f"--include={','.join(packages)}",
+        '--aptopt=APT::Install-Recommends "false"', *more, SUITE, str(root), str(MIRROR),
+    )  # fmt: skip
+
+
+def run(*argv: str) -> str:
+    """What it says. Raises StorageTrouble."""
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = "\n".join(done.stderr.strip().splitlines()[-5:])
+        raise StorageTrouble(f"'{' '.join(argv)[:200]}' failed: {said}")
+    return done.stdout
 
 
 def _check_programs() -> None:
@@ -106,29 +135,22 @@ def _check_programs() -> None:
 
 def _make(work: Path) -> None:
     root, kernel, done = work / "root", work / "kernel", work / "done"
-    done.mkdir()
     fetch = (
         'chroot "$1" sh -ec "cd /var/tmp && apt-get download '
         '\\$(apt-cache depends linux-image-amd64 | sed -n \\"s/.*Depends: //p\\")"'
     )
-    # in namespaces, so that what it mounts is gone with it, however it ends: this folder is removed
-    _run(
-        "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "mmdebstrap",
-        "--variant=minbase", "--mode=root", f"--include={','.join(PACKAGES)}",
-        '--aptopt=APT::Install-Recommends "false"',
-        f"--customize-hook={fetch}", SUITE, str(root), str(MIRROR),
-    )  # fmt: skip
+    install(root, PACKAGES, f"--customize-hook={fetch}")
     (package,) = (root / "var/tmp").glob("linux-image-*.deb")
     # not into the root: a package's own /lib would take the place of the link that is there
-    _run("dpkg-deb", "-x", str(package), str(kernel))
+    run("dpkg-deb", "-x", str(package), str(kernel))
     package.unlink()
     (modules,) = (kernel / "lib/modules").iterdir()
     shutil.copytree(modules, root / "usr/lib/modules" / modules.name)
-    _run("depmod", "-b", str(root), modules.name)
+    run("depmod", "-b", str(root), modules.name)
     shutil.copy(next((kernel / "boot").glob("vmlinuz-*")), done / "vmlinuz")
     _settle(root)
     (done / "initrd").write_bytes(gzip.compress(_initrd(root, modules.name, work / "tree"), 1))
-    _run("mke2fs", "-q", "-t", "ext4", "-d", str(root), str(done / "root.img"), IMAGE_SIZE)
+    run("mke2fs", "-q", "-t", "ext4", "-d", str(root), str(done / "root.img"), IMAGE_SIZE)
 
 
 def _settle(root: Path) -> None:
@@ -136,7 +158,7 @@ def _settle(root: Path) -> None:
     (root / "etc/fstab").write_text("")
     (root / "etc/machine-id").write_text("")  # each machine is told its own; no "first boot"
     for unit in OFF:
-        _run("systemctl", "--quiet", "--root", str(root), "disable", unit)
+        run("systemctl", "--quiet", "--root", str(root), "disable", unit)
 
 
 def _initrd(root: Path, version: str, tree: Path) -> bytes:
@@ -160,16 +182,8 @@ def _initrd(root: Path, version: str, tree: Path) -> bytes:
 def _module_files(root: Path, version: str, wished: Sequence[str]) -> Iterator[Path]:
     """Each after those that it needs."""
     for name in wished:
-        said = _run("modprobe", "-d", str(root), "-S", version, "--show-depends", name)
+        said = run("modprobe", "-d", str(root), "-S", version, "--show-depends", name)
         for line in said.splitlines():
             kind, _, path = line.strip().partition(" ")
             if kind == "insmod":
                 yield Path(path)
-
-
-def _run(*argv: str) -> str:
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = "\n".join(done.stderr.strip().splitlines()[-5:])
-        raise StorageTrouble(f"'{' '.join(argv)[:200]}' failed: {said}")
-    return done.stdout

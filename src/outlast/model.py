@@ -291,6 +291,14 @@ class DiskMove:
 
 
 @dataclass(frozen=True, slots=True)
+class SnapshotAct:
+    """A snapshot that is being made, forgotten or gone back to, on one disk after the other."""
+
+    kind: str  # make | forget | revert
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class VmRecord:
     """A VM's definition and its owner's wishes: the register `vm/<name>`."""
 
@@ -313,6 +321,7 @@ class VmRecord:
     likes: tuple[str, ...] = ()  # host names: where it runs when it can
     groups: tuple[GroupWish, ...] = ()
     disk_move: DiskMove | None = None  # under way, or broken off and not cleaned up yet
+    snapshot_act: SnapshotAct | None = None  # the same
 
     @property
     def wanted(self) -> bool:

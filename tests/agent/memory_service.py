@@ -21,6 +21,7 @@ from outlast.agent.drilling import Drills, Means
 from outlast.agent.margin import Measured
 from outlast.agent.picture import Picture
 from outlast.agent.service import Borrowed, NetworkHere
+from outlast.agent.snapshot_acts import finish
 from outlast.errors import Conflict, NotFound
 from outlast.hypervisor.fake_console import connect
 from outlast.hypervisor.mover import Progress
@@ -224,7 +225,7 @@ class MemoryService:
         before = self.leases.get(vm, Held(0, Lease(vm), 0))
         mine = Lease(vm, self.me.slot, TERMS[self.me.slot], DISKS, why=why)
         self.write_lease(vm, before.version, mine)
-        yield Borrowed(held.value, lambda: ())
+        yield Borrowed(finish(held, self.write_vm, lambda: ()), lambda: ())
         self.write_lease(vm, before.version + 1, Lease(vm))
 
     def agreed(self, ask: Callable[[Register], Any]) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from test_server import Host, hosts, person, pool
 
-from outlast.errors import Conflict, Refused, Unreachable
+from outlast.errors import Conflict, NotFound, Refused, Unreachable
 from outlast.wire.client import AgentClient
 from outlast.wire.disk_client import DiskClient
 from outlast.wire.disks import BackupWish, SnapshotWish
@@ -49,3 +49,23 @@ def test_work_on_disks_is_handed_on_to_the_host_of_the_vm(
     hosts.pop("b").thread.stop()
     with pytest.raises(Unreachable, match="agent of b"):
         disks.snapshot("web", SnapshotWish(name="two"))
+
+
+def test_what_was_done_while_it_stood_still_is_known_after_its_start(
+    hosts: dict[str, Host], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Also when it runs elsewhere by then, where nothing is known of it."""
+    a, b = hosts["a"], hosts["b"]
+    a.client.create(make(VmCreate, name="web", memory="64MiB",
+                         disks=[{"path": "images/web.qcow2", "size": "1M"}]))  # fmt: skip
+    disks = DiskClient(a.client)
+    disks.backup("web", BackupWish(folder=str(tmp_path_factory.mktemp("vault"))))
+    until = time.monotonic() + 30
+    while disks.backup_status("web").state == "running":
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    a.client.start("web")
+    b.service.run("web")
+    assert disks.backup_status("web").sentence.endswith("on a")
+    with pytest.raises(NotFound):
+        DiskClient(b.client).backup_status("web")

@@ -11,6 +11,7 @@ from memory_service import MemoryService
 from outlast.agent.wishes import Wishes
 from outlast.errors import Conflict
 from outlast.model import VmSpec
+from outlast.wire.hardware import HardwareWish
 from outlast.wire.shapes import BadField, VmChange, VmCreate, VmDelete, make
 
 
@@ -41,6 +42,27 @@ def test_what_a_vm_must_find_again_is_on_the_pools_storage(
     (Path(spec.tpm_state) / "tpm2").mkdir(parents=True)
     Wishes(service).delete("web", VmDelete(with_disks=True))
     assert list(place.parent.iterdir()) == []
+
+
+def test_a_new_vm_like_another_one_has_its_hardware_at_places_of_its_own(
+    service: MemoryService,
+) -> None:
+    told = {
+        "firmware": "uefi", "tpm": True, "watchdog": "reset", "agent_channel": True,
+        "graphics": "none", "vcpus_max": 4, "memory_max": "1GiB", "cpu": "passthrough",
+    }  # fmt: skip
+    first = create(service, told | {"devices": ["usb:046d:c52b"]}, preferred=["a"])
+    like = HardwareWish.like(first)
+    Wishes(service).create(make(VmCreate, name="next", memory="512MiB", hardware=like))
+    held = service.read_vm("next")
+    assert held is not None
+    second = held.value.spec
+    assert second.nvram != first.nvram and second.tpm_state != first.tpm_state
+    own = replace(
+        second, name=first.name, uuid=first.uuid, nvram=first.nvram, tpm_state=first.tpm_state,
+        devices=first.devices,
+    )  # fmt: skip
+    assert own == first
 
 
 def test_a_plain_vm_has_none_of_it(service: MemoryService, tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from outlast.images import backups, qemu_img
 from outlast.images.pace import CRAWL_BYTES_S, QemuCopy, tell_share
 from outlast.images.share import Share
 from outlast.storage.posix import PosixRegister
+from outlast.wire.backups import BackupClient, RestoreWish
+from outlast.wire.client import AgentClient
 
 SIZE = 4 << 20
 FIRST = QemuCopy(0, print).first_bytes_s  # copies that a VM's own QEMU makes begin slowly
@@ -51,6 +53,7 @@ def web(outlast: Outlast, pool: Path, tmp_path: Path) -> Iterator[MemoryService]
     fill(pool / "images/web.qcow2", 7)
     disks = [f"images/{name}" for name in ("web.qcow2", "web-2.qcow2", "web-seed.iso")]
     words = [word for disk in disks for word in ("--disk", disk)]
+    words += ["--guest-agent", "--watchdog", "reset"]
     said = outlast("vm", "create", "web", "--memory", "64MiB", "--use-existing", *words)
     assert said.code == 0
     yield service
@@ -187,21 +190,44 @@ def test_a_backup_comes_back_as_a_new_vm(
     ]  # fmt: skip
     saved = backups.read(folder)
     assert (saved.running, saved.quiesced, saved.by_host) == (runs, not runs, "a")
-    at = ("--pool", str(pool), "--limit", "none")
+    at = ("--limit", "none")
     said = outlast("vm", "restore", str(folder), "--as", "web-again", *at)
     assert said.out.startswith("web-again is created from a backup of web; start it")
     held = web.read_vm("web-again")
     assert held is not None
     assert [Path(disk.path).name for disk in held.value.spec.disks] == [
-        "web-again.qcow2", "web-again-2.qcow2", "web-again-3.qcow2",
+        "web-again.qcow2", "web-again-2.qcow2", "web-again-seed.iso",
     ]  # fmt: skip
+    seeds = [Path(one.spec.disks[2].path).read_bytes() for one in (saved.record, held.value)]
+    assert seeds[0] == seeds[1]
     assert holds(held.value.spec.disks[0].path, 7)
+    assert (held.value.spec.agent_channel, held.value.spec.watchdog) == (True, "reset")
     taken = outlast("vm", "restore", str(folder), *at)
     assert (taken.code, "exists already" in taken.err) == (4, True)
-    assert outlast("vm", "restore", str(vault), *at).code == 3
+    assert "--as names the new VM" in outlast("vm", "restore", str(vault), *at).err
+    assert outlast("vm", "restore", str(vault), "--as", "x", *at).code == 3
     (folder / "disk-1.qcow2").unlink()
     broken = outlast("vm", "restore", str(folder), "--as", "third", *at)
     assert (broken.code, "disk-1.qcow2 is missing" in broken.err) == (5, True)
+
+
+def test_a_restore_that_is_given_up_leaves_nothing(
+    outlast: Outlast, pool: Path, web: MemoryService, tmp_path: Path
+) -> None:
+    vault = tmp_path / "vault"
+    vault.mkdir()
+    folder = str(backed_up(outlast, vault))
+    backups = BackupClient(AgentClient(f"unix:{tmp_path}/run/agent.sock"))
+    assert outlast("vm", "restore", "--cancel", "--as", "third").code == 3
+    backups.restore("third", RestoreWish(folder=folder, rate_bytes_s=1024))
+    assert outlast("vm", "restore", "--cancel", "--as", "third").out == "third is not made\n"
+    until = time.monotonic() + 30
+    while backups.restoring("third").state == "running":
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    assert "broken off by wish" in backups.restoring("third").sentence
+    assert [path for path in (pool / "images").iterdir() if "third" in path.name] == []
+    assert outlast("vm", "restore", folder, "--as", "third", "--limit", "none").code == 0
 
 
 def test_older_backups_go_when_the_new_one_is_whole(
@@ -238,7 +264,10 @@ def test_a_place_that_is_none(outlast: Outlast, pool: Path, web: MemoryService, 
     assert "there is no folder" in said.err or "would be lost with it" in said.err
 
 
-def test_ctrl_c_breaks_a_backup_off(outlast: Outlast, web: MemoryService, tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", ["ctrl-c", "--cancel"])
+def test_a_backup_is_broken_off(
+    outlast: Outlast, web: MemoryService, tmp_path: Path, by: str
+) -> None:
     assert outlast("vm", "start", "web").code == 0
     web.disks.holds = True
     vault = tmp_path / "vault"
@@ -263,8 +292,12 @@ def test_ctrl_c_breaks_a_backup_off(outlast: Outlast, web: MemoryService, tmp_pa
         assert time.monotonic() < until
         tell_share(Share(0.0))
         time.sleep(0.02)
-    program.send_signal(signal.SIGINT)
-    assert program.wait(20) == 130
+    if by == "ctrl-c":
+        program.send_signal(signal.SIGINT)
+        assert program.wait(60) == 130
+    else:
+        assert outlast("vm", "backup", "web", by).out == "the backup of web is broken off\n"
+        assert program.wait(60) == 5
     until = time.monotonic() + 10
     while any(vault.iterdir()):
         assert time.monotonic() < until
@@ -294,8 +327,23 @@ def test_a_description_that_leads_elsewhere_is_refused(
     about = json.loads((folder / "vm.json").read_text())
     about["disks"][0]["file"] = "../../../etc/shadow"
     (folder / "vm.json").write_text(json.dumps(about))
-    said = outlast("vm", "restore", str(folder), "--as", "x", "--pool", str(pool))
+    said = outlast("vm", "restore", str(folder), "--as", "x")
     assert (said.code, "is damaged" in said.err) == (5, True)
+
+
+def test_a_disk_that_leads_elsewhere_is_refused(
+    outlast: Outlast, web: MemoryService, tmp_path: Path
+) -> None:
+    """Others may write where backups lie."""
+    vault, secret = tmp_path / "vault", tmp_path / "secret"
+    vault.mkdir()
+    secret.write_bytes(b"of the host" * 500)
+    folder = backed_up(outlast, vault)
+    (folder / "disk-0.qcow2").unlink()
+    over = ["-b", str(secret), "-F", "raw", str(folder / "disk-0.qcow2")]
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *over], check=True)
+    said = outlast("vm", "restore", str(folder), "--as", "x")
+    assert (said.code, "only what changed against another image" in said.err) == (2, True)
 
 
 def test_backups_by_themselves_are_set_shown_and_removed(

@@ -103,6 +103,7 @@ def test_from_afar_it_is_the_same(
     disk, seed = held.value.spec.disks
     size = int.from_bytes(Path(disk.path).read_bytes()[24:32], "big")  # of its qcow2 header
     assert (held.value.spec.memory_mib, size) == (1024, 3 << 20)
+    assert held.value.spec.agent_channel
     assert b"10.0.0.12/24" in Path(seed.path).read_bytes()
     assert outlast(*afar, "template", "deploy", "big", "bare", "--no-cloud-init").code == 0
     assert len(small.read_vm("bare").value.spec.disks) == 1  # type: ignore[union-attr]
@@ -186,7 +187,7 @@ def test_a_whole_copy_needs_no_template(
     assert (said.code, said.out) == (0, "db: it runs on a\n")
     held = small.read_vm("db")
     assert held is not None
-    assert held.value.spec.memory_mib == 1024
+    assert (held.value.spec.memory_mib, held.value.spec.agent_channel) == (1024, True)
     info = json.loads(
         subprocess.run(
             ["qemu-img", "info", "--output", "json", "-U", held.value.spec.disks[0].path],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +13,7 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import image_files as make
 import pytest
@@ -19,7 +21,10 @@ from image_shop import Shop as Web
 
 from outlast.agent.backups import Backups
 from outlast.agent.casting import Casting
+from outlast.agent.disk_moves import DiskMoves
 from outlast.agent.service import Borrowed
+from outlast.agent.wishes import Wishes
+from outlast.equipment import Repository
 from outlast.images import qemu_img, work
 from outlast.images.backups import all_of
 from outlast.images.clean import clean, found
@@ -33,7 +38,8 @@ from outlast.model import Disk, Lease, LocalVm, VmRecord, VmSpec, VmState
 from outlast.pool.facts import Held
 from outlast.storage.posix import PosixRegister
 from outlast.storage.records import vm_from, vm_to
-from outlast.wire.disks import BackupWish
+from outlast.storage.register import Swap
+from outlast.wire.disks import BackupWish, DiskMoveWish
 from outlast.wire.templates import TemplateOfVm
 
 
@@ -62,14 +68,24 @@ class OneHost:
         self.disks = OfRunning()
         here = {"old": LocalVm("old", VmState.RUNNING)} if runs else {}
         facts = SimpleNamespace(
-            registers_ready=True, local_ready=True, local=here, holds=lambda _: True,
-            me=SimpleNamespace(slot=1),
+            registers_ready=True, local_ready=True, local=here, holds=lambda lease: lease.held,
+            me=SimpleNamespace(slot=1), view=SimpleNamespace(master=1), leases={},
+            vms={"old": self.read_vm("old")}, without=lambda _: "",
         )  # fmt: skip
         self.picture = SimpleNamespace(me=SimpleNamespace(host="a"), facts=facts)
 
     def read_vm(self, name: str) -> Held[VmRecord] | None:
         record = self._shop.vm(name)
-        return Held(1, record, 0) if record else None
+        return Held(self._shop.version(name), record, 0) if record else None
+
+    def write_vm(self, expected: int, record: VmRecord) -> Swap:
+        return self._shop.register().swap(f"vm/{record.spec.name}", expected, vm_to(record))
+
+    def agreed(self, _ask: object) -> list[Repository]:
+        return [Repository("second", "dir", path=str(self._shop.second))]
+
+    def occupied(self, _kind: str, _vm: str) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
     def read_lease(self, vm: str) -> Held[Lease] | None:
         return Held(1, Lease(vm, 1), 0) if self._runs else None
@@ -87,7 +103,9 @@ class Shop:
 
     def __init__(self, pool_dir: Path, outside: Path) -> None:
         self.dir, self.outside, self.backups = pool_dir, outside, outside / "backups"
-        self.backups.mkdir()
+        self.second = outside / "second"  # another storage repository
+        for folder in (self.backups, self.second):
+            folder.mkdir()
         self.whole: set[tuple[int, int, int]] = set()  # files that were compared already
         for name in ("reg", "tmp"):
             (pool_dir / name).mkdir()
@@ -168,6 +186,21 @@ class Shop:
     def cast_of_running(self) -> None:
         self.cast(runs=True)
 
+    def move(self) -> None:
+        host: Any = OneHost(self, runs=False)
+        moves = DiskMoves(host, Wishes(host))
+        moves.look()
+        moves.begin("old", DiskMoveWish(to="second", rate_bytes_s=0))
+        ended(moves)
+
+    def bring_back(self) -> None:
+        old = self.vm("old")
+        assert old is not None
+        home = self.dir / "images/old.qcow2"
+        shutil.move(old.spec.disks[0].path, home)
+        back = replace(old, spec=replace(old.spec, disks=(Disk(str(home), "qcow2"),)))
+        assert self.register().swap("vm/old", self.version("old"), vm_to(back)).ok
+
     # ---- what is there then
 
     def register(self) -> PosixRegister:
@@ -199,6 +232,10 @@ class Shop:
     def has_backup(self) -> bool:
         return bool(all_of(self.backups, "old"))
 
+    def has_moved(self) -> bool:
+        old = self.vm("old")
+        return old is not None and old.spec.disks[0].repository == "second"
+
     def has_file(self) -> bool:
         return (self.outside / "out.vmdk").exists()
 
@@ -210,6 +247,8 @@ class Shop:
         old, new = self.vm("old"), self.vm("new")
         assert old is not None
         vms = [Path(disk.path) for vm in (old, new) if vm for disk in vm.spec.disks]
+        strays = {path for path in self.second.iterdir() if path not in vms}
+        assert strays == set() or old.disk_move is not None
         exports = [self.outside / "out.vmdk"] if self.has_file() else []
         exports += [file for saved in all_of(self.backups, "old") for file in saved.files]
         for path in chain(*images.values(), *templates.values(), vms, exports):
@@ -226,6 +265,8 @@ class Shop:
             gone = vm_to(replace(vm, deleted=True))
             assert self.register().swap("vm/new", self.version("new"), gone).ok
             Path(vm.spec.disks[0].path).unlink()
+        if self.has_moved():
+            self.bring_back()
         if self.has_image():
             self.remove_image()
         if self.has_template():
@@ -235,7 +276,7 @@ class Shop:
             work.discard(saved.folder)
 
 
-def ended(copies: Backups | Casting) -> None:
+def ended(copies: Backups | Casting | DiskMoves) -> None:
     """The copy of `old` is whole."""
     while (status := copies.status("old")).state == "running":
         time.sleep(0.01)

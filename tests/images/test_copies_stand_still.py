@@ -147,6 +147,18 @@ def test_a_copy_of_a_vms_qemu_that_lags_gets_less_until_it_has_arrived() -> None
     assert throttle.bytes_s > before >> 8
 
 
+def test_a_qemu_that_had_no_time_for_its_copy_gets_its_rate_again() -> None:
+    """What it was allowed and did not begin is lost, and not on its way for ever."""
+    rate = 48 << 20
+    throttle, done, tick = Throttle(rate, 0.0), 0, 0
+    for could in (50 << 20, 100 << 10, 50 << 20):  # bytes a second, for two minutes each
+        for _ in range(400):
+            tick += 1
+            done += round(min(throttle.bytes_s, could) * 0.3)
+            throttle.look(1.0, tick * 0.3, done)
+        assert (throttle.bytes_s == rate) is (could >= rate)
+
+
 def test_a_brake_tells_changes_alone() -> None:
     told: list[bool] = []
     brake = Brake(told.append)

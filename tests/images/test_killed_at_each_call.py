@@ -61,6 +61,7 @@ def dies_before(number: int, act: Callable[[], object]) -> bool:
         (Shop.forget, Shop.backup_of_running, Shop.has_backup),
         (Shop.forget, Shop.cast, Shop.has_template),
         (Shop.forget, Shop.cast_of_running, Shop.has_template),
+        (Shop.forget, Shop.move, Shop.has_moved),
         (Shop.take, Shop.remove_image, Shop.has_no_image),
         (Shop.template, Shop.remove_template, Shop.has_no_folder),
     ],

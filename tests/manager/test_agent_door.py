@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 from typing import Any
 
@@ -11,27 +12,26 @@ from calling import V, create, ended, wait
 from desk import Desk, Said
 from pretend import RealPool
 
-from outlast.manager.api.agent_door import DOOR, QUESTIONS, WISHES, router
+from outlast.manager.api.agent_calls import QUESTIONS, WISHES, WORK
+from outlast.manager.api.agent_door import DOOR, router
 from outlast.manager.ports import Grant
 from outlast.manager.repository import records
+from outlast.pool.facts import Answering
 from outlast.wire.client import AgentClient
 from outlast.wire.disks import SnapshotDone
 from outlast.wire.shapes import HostWish, PoolStatus, PoolWish, VmDetail, VmStatus, VmWish
 
+# a domain that virsh knows
+OLD = """<domain type='kvm'><name>old</name><memory unit='GiB'>1</memory><vcpu>2</vcpu>
+<os><type arch='x86_64' machine='pc'>hvm</type></os><devices>
+<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{path}'/>
+<target dev='vda' bus='virtio'/></disk></devices></domain>"""
 # calls of the agents that the manager does not pass on, each with its reason
 KEPT = {
     ("GET", "/v1/local"): "for other agents", ("GET", "/v1/moves/{}/way"): "for other agents",
     ("GET", "/metrics"): "the manager has its own",
     ("GET", "/v1/vms/{}/console"): "tickets and a web socket of the manager's own",
     ("GET", "/v1/vms/{}/screen"): "the same",
-    ("POST", "/v1/hosts/{}/leave"): "done at the host",
-    ("POST", "/v1/pool/upgrade"): "the same",
-    ("POST", "/v1/vms/{}/backup"): "names a folder of a host",
-    ("DELETE", "/v1/vms/{}/backup"): "the same",
-    ("POST", "/v1/vms/{}/disk-move"): "the same", ("DELETE", "/v1/vms/{}/disk-move"): "the same",
-    ("GET", "/v1/foreign"): "done at the host", ("GET", "/v1/foreign/{}"): "the same",
-    ("POST", "/v1/foreign/{}/adopt"): "the same",
-    ("GET", "/v1/images/{}/upload/import"): "asked as /import",
 }  # fmt: skip
 
 
@@ -56,7 +56,8 @@ def test_each_call_of_the_agents_is_passed_on_or_has_a_reason(real: RealPool) ->
     }
     assert passed <= there, "an agent knows no such call"
     assert there - passed == set(KEPT)
-    assert len(passed) == len(QUESTIONS) + len(WISHES) + 4, "nothing is passed on twice"
+    once = len(QUESTIONS) + len(WISHES) + 3 * len(WORK) + 3
+    assert len(passed) == once, "nothing is passed on twice"
 
 
 def test_questions_get_what_an_agent_answers(desk: Desk, real: RealPool, admin: str) -> None:
@@ -64,7 +65,8 @@ def test_questions_get_what_an_agent_answers(desk: Desk, real: RealPool, admin: 
     wait(lambda: bool(desk.manager.reads.pool(real.id).status.vms))
     agent = AgentClient(real.url("a"), pki=real.pki)
     for path, _ in QUESTIONS:
-        at = path.format(vm="web", host="b")
+        at = path.format(vm="web", host="b", domain="none")
+        at += "?host=b" if path.startswith("/v1/foreign") else ""
         said = say(desk, real, admin, "GET", at)
         if said.status != 200:
             with pytest.raises(Exception) as straight:
@@ -106,10 +108,8 @@ def test_a_wish_is_a_task_and_in_the_audit_and_is_answered_as_by_an_agent(
     found, _ = desk.run(desk.manager.repository.read(lambda c: records.list_audit(c, limit=50)))
     assert {"create", "start", "ha", "maintain", "pool-ha"} <= {row.action for row in found}
     assert {row.who for row in found if row.action == "ha"} == {"anna/test"}
-    agent = AgentClient(real.url("a"), pki=real.pki)
-    off = agent.status().ha_off
-    assert off is not None
-    assert off.why == "the storage moves (anna/test)"
+    known = [AgentClient(real.url(name), pki=real.pki).status().ha_off for name in "ab"]
+    assert {off.why for off in known if off} == {"the storage moves (anna/test)"}  # one took it
 
 
 def test_bad_wishes_are_refused_as_by_an_agent(desk: Desk, real: RealPool, admin: str) -> None:
@@ -125,9 +125,9 @@ def test_bad_wishes_are_refused_as_by_an_agent(desk: Desk, real: RealPool, admin
     ):
         said = say(desk, real, admin, method, path, body)
         assert (said.status, said.error["field"]) == (status, field), (path, said)
-    unknown = say(desk, real, admin, "POST", "/v1/vms/web/backup", {"folder": "/srv"})
+    unknown = say(desk, real, admin, "GET", "/v1/local")
     assert "--agent" in unknown.error["hint"]
-    assert "POST /v1/vms/web/backup" in unknown.error["sentence"]
+    assert "GET /v1/local" in unknown.error["sentence"]
     assert desk.manager.reads.pool(real.id).status.vms == []
 
 
@@ -193,3 +193,100 @@ def test_snapshots_of_a_vm(desk: Desk, real: RealPool, admin: str) -> None:
     viewer = desk.user("bert", Grant("viewer", real.id))
     assert desk.call("GET", at, token=viewer).status == 200
     assert desk.call("POST", at, {"name": "three"}, token=viewer).status == 403
+
+
+def standing(desk: Desk, real: RealPool, token: str, path: str) -> Any:
+    """How work stands once it has ended."""
+    wait(lambda: say(desk, real, token, "GET", path).json["state"] != "running", 60)
+    return say(desk, real, token, "GET", path).json
+
+
+def test_disks_move_and_are_backed_up_and_come_back(
+    desk: Desk, real: RealPool, admin: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """As tasks, with the right of a whole pool for what names folders of hosts."""
+    vault, fast = tmp_path_factory.mktemp("vault"), tmp_path_factory.mktemp("fast")
+    made = ["qemu-img", "create", "-q", "-f", "qcow2", real.root / "images/web.qcow2", "1M"]
+    subprocess.run(made, check=True)
+    disks = [{"path": "images/web.qcow2"}]
+    body = {"name": "web", "memory": "512MiB", "disks": disks, "use_existing": True}
+    assert say(desk, real, admin, "POST", "/v1/vms", body).status == 200
+    store = {"name": "fast", "kind": "dir", "path": str(fast)}
+    assert say(desk, real, admin, "POST", "/v1/storage", store).status == 200
+    for service in (real.a, real.b):
+        service.answering["fast"] = Answering(1 << 60)
+
+    move, backup = "/v1/vms/web/disk-move", "/v1/vms/web/backup"
+    begun = say(desk, real, admin, "POST", move, {"to": "fast", "rate_bytes_s": 0})
+    assert (begun.status, begun.json["vm"]) == (200, "web")
+    ended_well = standing(desk, real, admin, move)
+    assert (ended_well["state"], ended_well["path"]) == ("done", str(fast / "web.qcow2"))
+    shown = say(desk, real, admin, "GET", "/v1/vms/web").json["disks"]
+    assert [disk["repository"] for disk in shown] == ["fast"]
+
+    wish = {"folder": str(vault), "rate_bytes_s": 0}
+    assert say(desk, real, admin, "POST", backup, wish).status == 200
+    (folder,) = [standing(desk, real, admin, backup)["folder"]]
+    assert say(desk, real, admin, "POST", f"{backup}?here=1", wish).error["hint"]
+    restore = "/v1/vms/web-again/restore"
+    said = say(desk, real, admin, "POST", f"{restore}?host=b", {"folder": folder})
+    assert (said.status, said.json["of"]) == (200, "web")
+    assert standing(desk, real, admin, f"{restore}?host=b")["state"] == "done"
+    assert say(desk, real, admin, "POST", "/v1/vms/web-again/start").status == 200, "known at once"
+    assert say(desk, real, admin, "DELETE", restore).status == 404
+    elsewhere = say(desk, real, admin, "POST", "/v1/vms/x/restore?host=none", {"folder": folder})
+    assert "no host 'none'" in elsewhere.error["sentence"]
+
+    at = {"folder": "/mnt/backup", "at": "03:00"}
+    assert say(desk, real, admin, "PUT", "/v1/vms/web/schedule", at).json["changed"]
+    assert [one["at"] for one in say(desk, real, admin, "GET", "/v1/schedules").json] == ["03:00"]
+    owner = desk.user("bert", Grant("operator", real.id, "web"))
+    for method, path, wished in (
+        ("POST", backup, wish), ("POST", restore, {"folder": folder}),
+        ("PUT", "/v1/vms/web/schedule", at), ("GET", "/v1/foreign?host=a", None),
+    ):  # fmt: skip
+        assert say(desk, real, owner, method, path, wished).status == 403, path
+    assert say(desk, real, owner, "GET", move).status == 200
+    assert say(desk, real, admin, "DELETE", "/v1/vms/web/schedule").json["changed"]
+    tasks = {task.verb: task for task in desk.manager.tasks.tasks()}
+    wait(lambda: all(task.done for task in desk.manager.tasks.tasks() if task.verb != "start"))
+    for verb in ("disk-move", "backup", "restore", "schedule-set", "schedule-remove"):
+        assert not tasks[verb].failed, tasks[verb]
+
+
+def test_a_domain_of_one_hosts_libvirt_is_adopted(desk: Desk, real: RealPool, admin: str) -> None:
+    disk = real.root / "images/old.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "1M"], check=True)
+    real.b.foreigners.xml["old"] = OLD.format(path=disk)
+    nowhere = say(desk, real, admin, "GET", "/v1/foreign")
+    assert "of which host" in nowhere.error["sentence"]
+    assert say(desk, real, admin, "GET", "/v1/foreign?host=a").json == []
+    (found,) = say(desk, real, admin, "GET", "/v1/foreign?host=b").json
+    assert (found["name"], found["refusals"]) == ("old", [])
+    done = say(desk, real, admin, "POST", "/v1/foreign/old/adopt?host=b", {"name": "old"})
+    assert VmWish.model_validate(done.json).name == "old"
+    assert say(desk, real, admin, "POST", "/v1/vms/old/start").status == 200
+    assert real.b.foreigners.names() == []
+    (task,) = [task for task in desk.manager.tasks.tasks() if task.verb == "adopt"]
+    assert (task.object, task.phase) == ("old", "done")
+
+
+def test_the_last_wishes_of_a_host_and_a_pool(desk: Desk, real: RealPool, admin: str) -> None:
+    assert HostWish.model_validate(say(desk, real, admin, "POST", "/v1/hosts/b/leave").json)
+    assert PoolWish.model_validate(say(desk, real, admin, "POST", "/v1/pool/upgrade").json)
+    operator = desk.user("bert", Grant("operator", real.id))
+    for path in ("/v1/hosts/b/leave", "/v1/pool/upgrade"):
+        assert say(desk, real, operator, "POST", path).status == 403
+
+
+def test_what_agents_refuse_is_no_warning_of_the_manager(
+    desk: Desk, real: RealPool, admin: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It stands in the log with the answer's id, for whoever asks."""
+    with caplog.at_level(logging.INFO, "outlast.manager.api"):
+        real.stop("a")
+        real.stop("b")
+        said = say(desk, real, admin, "GET", "/v1/networks")
+    assert said.status == 502
+    (record,) = [r for r in caplog.records if said.headers["x-request-id"] in r.getMessage()]
+    assert record.levelno == logging.INFO

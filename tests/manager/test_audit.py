@@ -18,6 +18,7 @@ from outlast.images import orphans
 from outlast.manager.ports import Grant, Person
 from outlast.manager.repository import records
 from outlast.manager.repository.records import AuditRow
+from outlast.pool.facts import Answering
 from outlast.settings import S
 
 # changes that leave no line, each with its reason
@@ -129,6 +130,7 @@ def test_every_change_says_what_was_before_and_after(
     assert told("POST", f"{pool}/hosts/b/power-off", ends=False)[::2] == ("power-off", "off")
     _dead_host(told, pool, real)
     _snapshots(told, pool, real.root)
+    _disks(told, pool, real)
     _manager(told)
     _equipment(told, pool, real.root)
     _every_route_was_called(desk, told.called)
@@ -160,6 +162,27 @@ def _snapshots(told: Told, pool: str, root: Path) -> None:
     assert told("POST", at, {"name": "one"}) == ("snapshot", was, "snapshot one")
     assert told("POST", f"{at}/one/revert")[:2] == ("snapshot-revert", was)
     assert told("DELETE", f"{at}/one")[:2] == ("snapshot-remove", was)
+
+
+def _disks(told: Told, pool: str, real: RealPool) -> None:
+    """They move, and are backed up and brought back."""
+    vault, fast, was = real.root.with_name("vault"), real.root.with_name("fast"), "stopped, HA on"
+    vault.mkdir()
+    fast.mkdir()
+    told("POST", f"{pool}/storage", {"name": "fast", "kind": "dir", "path": str(fast)})
+    for service in (real.a, real.b):
+        service.answering["fast"] = Answering(1 << 60)
+    kept = f"{pool}/vms/kept"
+    move = told("POST", f"{kept}/disk-move", {"to": "fast", "rate_bytes_s": 0})
+    assert move == ("disk-move", was, "disk 1 in fast")
+    backup = told("POST", f"{kept}/backup", {"folder": str(vault), "rate_bytes_s": 0})
+    assert backup == ("backup", was, f"a backup in {vault}")
+    (folder,) = map(str, vault.iterdir())
+    action, before, after = told("POST", f"{pool}/restore", {"name": "back", "folder": folder})
+    assert (action, before, after) == ("restore", "", f"made of {folder}")
+    at = {"folder": str(vault), "at": "03:00"}
+    assert told("PUT", f"{kept}/schedule", at)[0] == "schedule-set"
+    assert told("DELETE", f"{kept}/schedule")[0] == "schedule-remove"
 
 
 def _people_and_hooks(told: Told) -> None:

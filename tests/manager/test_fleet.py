@@ -250,3 +250,21 @@ def test_queries_that_are_none_are_refused(bad: dict[str, Any]) -> None:
 
 def test_a_change_has_no_values() -> None:
     assert set(Change.__slots__) == {"id", "kind", "pool_id", "name"}
+
+
+def test_the_log_tells_once_that_a_pool_is_away_and_once_that_it_is_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main(fleet: Fleet, clock: Clock) -> None:
+        fleet.heard(pool(), fleet.now_s())
+        for _ in range(3):
+            clock.now_s += 60
+            fleet.silent(POOL, "no agent answers at https://a:7791")
+            fleet.age()
+        for _ in range(3):
+            fleet.heard(pool(), fleet.now_s())
+
+    fleet_test(main)()
+    assert [record.getMessage() for record in caplog.records] == [
+        "pool lab: no agent answers at https://a:7791", "pool lab: it works again",
+    ]  # fmt: skip

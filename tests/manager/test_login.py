@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import io
 import json
 import os
+import socket
+import ssl
 import stat
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +19,9 @@ from calling import wait
 from pretend import RealPool
 from process import Process, free_port
 
+from outlast.cli.context import Options
 from outlast.cli.main import run
+from outlast.manager import uploading
 from outlast.manager.ports import Grant
 
 PASSWORD = "a long password of anna"
@@ -139,10 +146,23 @@ def test_what_is_kept_is_for_its_owner_and_goes_to_one_manager(
     assert known["token"] not in refused + away + both + made.log
 
 
+def test_the_login_is_read_once(server: Server, anna: Outlast) -> None:
+    """However often a command asks where it leads."""
+    chosen, file = Options(), kept(server[0])
+    assert chosen.afar
+    file.rename(file.with_suffix(".away"))
+    assert chosen.client().vms() == []
+    file.with_suffix(".away").rename(file)
+
+
 def test_what_the_manager_does_not_pass_on_says_where_to_go(server: Server, anna: Outlast) -> None:
-    said = anna("pool", "upgrade", fails=True)
-    assert "does not pass on POST /v1/pool/upgrade" in said
-    assert "--agent https://HOST:7791" in said
+    made, real, token = server
+    said = anna("vm", "console", "web", fails=True)
+    assert f"{url(made)[:-4]}/pools/lab/vms/web/console" in said
+    at = f"/api/v1/pools/{real.id}/agent/v1/local"
+    error = made.call("GET", at, token=token)[1]["error"]
+    assert "does not pass on GET /v1/local" in error["sentence"]
+    assert "--agent https://HOST:7791" in error["hint"]
 
 
 def test_a_logged_out_token_counts_no_more(server: Server, outlast: Outlast) -> None:
@@ -194,3 +214,54 @@ def test_without_the_manager_the_way_to_agents_is_said(server: Server, anna: Out
         assert anna("--agent", real.url("a"), "vm", "list")
     finally:
         made.start()
+
+
+def test_an_upload_that_is_cut_off_anywhere_is_no_image_and_goes_on(
+    server: Server, anna: Outlast, tmp_path: Path
+) -> None:
+    """The connection is lost in the head, at its end, and at several bytes of the body."""
+    made, real, token = server
+    size, at = uploading.PIECE + 300_001, f"/api/v1/pools/{real.id}/images/cut/upload"
+    data = os.urandom(size)
+    wish = {"size_bytes": size, "sha256": hashlib.sha256(data).hexdigest()}
+    head = (
+        f"PUT {at}?offset=0 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
+        f"Content-Type: application/octet-stream\r\nContent-Length: {size}\r\n\r\n"
+    ).encode()
+    before = len(made.log)
+    for sent in (7, len(head) - 1, len(head), len(head) + 1, len(head) + uploading.PIECE + 5):
+        assert made.call("POST", at, wish, token)[0] == 200
+        with cut_at_end(made) as line:
+            line.sendall((head + data)[:sent])
+            if sent > len(head) + uploading.PIECE:
+                wait(lambda: got(made, at, wish, token) == uploading.PIECE, 60)
+        assert made.call("GET", f"/api/v1/pools/{real.id}/images", token=token)[1]["total"] == 0
+        status, said = made.call("POST", f"{at}/import", {}, token)
+        assert (status, said["error"]["code"]) == (409, "conflict")
+        assert said["error"]["sentence"].endswith("bytes of 'cut' have not come yet")
+    tasks = made.call("GET", "/api/v1/tasks?object=cut", token=token)[1]["items"]
+    assert len(tasks) == 5 and all(task["failed"] for task in tasks)
+    assert tasks[0]["sentence"] == said["error"]["sentence"]
+    assert "bug" not in made.log[before:] and "ERROR" not in made.log[before:], made.log[before:]
+    file = tmp_path / "cut.raw"
+    file.write_bytes(data)
+    assert "cut is imported" in anna("image", "upload", "cut", str(file), "--limit", "none")
+    shown = json.loads(anna("--json", "image", "show", "cut"))
+    assert shown["sha256"] == wish["sha256"]
+    anna("image", "remove", "cut")
+
+
+@contextlib.contextmanager
+def cut_at_end(made: Process) -> Iterator[ssl.SSLSocket]:
+    """A connection that ends without a word of farewell."""
+    connection = made.connect()
+    connection.connect()
+    assert isinstance(connection.sock, ssl.SSLSocket)
+    yield connection.sock
+    linger = struct.pack("ii", 1, 0)
+    connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    connection.close()
+
+
+def got(made: Process, at: str, wish: dict[str, object], token: str) -> object:
+    return made.call("POST", at, wish, token)[1]["got_bytes"]

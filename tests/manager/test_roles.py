@@ -132,6 +132,8 @@ def test_the_matrix(place: tuple[Desk, RealPool]) -> None:
                 snapshot="none",
                 orphan="none",
                 image="none",
+                domain="none",
+                new="none",
             )
             where = (real.id, "web" if "{vm}" in path else "") if "{pool}" in path else ("", "")
             may = allowed(grants, action, *where)

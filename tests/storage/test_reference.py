@@ -17,7 +17,7 @@ from outlast.storage.names import CLASSES
 PAGE = (Path(__file__).parents[2] / "docs/reference/on-disk-format.md").read_text(encoding="utf-8")
 TYPES = (
     model.View, model.SlotRecord, equipment.JoinToken, model.Fence, model.GroupWish, model.Lease,
-    model.VmRecord, model.DiskMove, equipment.Repository, Schedule,
+    model.VmRecord, model.DiskMove, model.SnapshotAct, equipment.Repository, Schedule,
     equipment.PowerSwitch, equipment.Network, model.OrderBook, settings.PoolSettings, model.Member,
     model.Proof, model.VmSpec, model.Disk,
     model.Order, model.Move, model.Handover, model.HaOff, settings.Timing,

@@ -20,7 +20,7 @@ from outlast.errors import Conflict, NotFound, OutlastError, Unreachable
 from outlast.mounts import registry as stores
 from outlast.network import registry as nets
 from outlast.storage.memory import MemoryRegister
-from outlast.wire.disks import Snapshot
+from outlast.wire.disks import BackupStatus, JobStatus, Snapshot
 from outlast.wire.equipment import (
     NetworkChange,
     NetworkInfo,
@@ -59,6 +59,7 @@ class PretendStock:
         self.loose = {"old-web.raw": 40 * GIB, "fast:spare.qcow2": 3 * GIB}
         self.breaks = 0  # so many pieces are lost on their way
         self.making: dict[str, TemplateMaking] = {}  # by VM
+        self.asked: list[tuple[Any, ...]] = []  # what was wished of disks
 
     def _image(self, name: str, source: str) -> ImageInfo:
         return ImageInfo(
@@ -172,7 +173,10 @@ class PretendStock:
 
     def _post_vms(
         self, host: str, vms: Any, name: str, rest: Any, body: bytes
-    ) -> TemplateMaking:  # fmt: skip
+    ) -> JobStatus:  # fmt: skip
+        if rest != ["template"]:
+            self.asked.append((*rest, name, json.loads(body)))
+            return _worked(rest[0], name)
         wish = parse(TemplateOfVm, body)
         self.making[name] = TemplateMaking(
             vm=name, template=wish.name, state="running", sentence=f"copying the disks of {name}",
@@ -182,10 +186,12 @@ class PretendStock:
 
     def _get_vms(
         self, host: str, vms: Any, name: str, rest: Any, body: bytes
-    ) -> TemplateMaking | list[Snapshot]:
+    ) -> JobStatus | list[Snapshot]:
         if rest == ["snapshots"]:
             return [Snapshot(name=n, taken_wall_s=int(time.time()) - ago_s, whole=n != "half")
                     for n, ago_s in self.snapshots.get(name, {}).items()]  # fmt: skip
+        if rest in (["backup"], ["disk-move"]):
+            return _worked(rest[0], name)
         if name not in self.making:
             raise NotFound("none was begun here")
         return self.making[name]
@@ -234,6 +240,10 @@ class PretendStock:
 def _take(things: dict[str, Any], name: str, missing: OutlastError) -> None:
     if things.pop(name, None) is None:
         raise missing
+
+
+def _worked(what: str, vm: str) -> BackupStatus:
+    return BackupStatus(vm=vm, state="done", sentence=f"the {what} of {vm} is done")
 
 
 def _done(sentence: str) -> PoolWish:

@@ -132,6 +132,29 @@ def test_a_template_is_made_of_a_vm_on_its_page(own_site: Site) -> None:
     own_site.until("/tasks", "the template golden is made of db-prod-0018")
 
 
+def test_a_disk_of_a_vm_moves_and_a_vm_is_backed_up(own_site: Site) -> None:
+    """The buttons are for those who may; folders of hosts need a role on the pool."""
+    vm, name, pool = f"{POOL}/vms/db-prod-0018", "db-prod-0018", own_site.pools["frankfurt-a"]
+    assert f'href="{vm}/backup"' not in own_site.get(vm, "vera").body.decode()
+    for verb, more, command in (
+        ("move-disk", {"to": "fast"}, f"outlast vm move-disk {name} --to fast --disk 1<"),
+        ("backup", {"folder": "/mnt/b", "keep": "7"}, f"outlast vm backup {name} /mnt/b --keep 7<"),
+    ):
+        assert f'href="{vm}/{verb}"' in own_site.get(vm).body.decode()
+        form = form_of(own_site, f"{vm}/{verb}") | more
+        told = urlencode(form)
+        assert command in own_site.get(f"{vm}/{verb}?{told}", target="cli").body.decode()
+        bad = form | {"disk": "x", "keep": "x"}
+        assert own_site.post(f"{vm}/{verb}", bad).status == 422
+        assert own_site.post(f"{vm}/{verb}", form).status == 303
+    assert pool.stock.asked == [
+        ("disk-move", name, {"to": "fast", "disk": 1}),
+        ("backup", name, {"folder": "/mnt/b", "keep": 7}),
+    ]
+    own_site.tell()
+    own_site.until("/tasks", f"the backup of {name} is done")
+
+
 def test_what_is_on_its_way_is_cancelled_where_it_is_shown(own_site: Site) -> None:
     """Only by who may; what cannot be taken back has no button."""
     vm = f"{POOL}/vms/db-prod-0018"

@@ -26,6 +26,7 @@ from outlast.agent.vm_status import Peers, ha_off, local_vms, on_stage, vm_statu
 from outlast.agent.why import why_host, why_vm
 from outlast.agent.wishes import Wishes
 from outlast.errors import Conflict, NotFound, PoolTrouble
+from outlast.model import SlotRecord
 from outlast.placement.snapshot import write
 from outlast.pool.facts import Facts
 from outlast.settings import MS, Timing
@@ -229,6 +230,19 @@ class Api:
             return None
         return Place(record.host, record.api)
 
+    def place_of(self, host: str) -> Place | None:
+        """A host by its name; None: this one, as for "".
+
+        Raises NotFound, PoolTrouble when it has no address.
+        """
+        facts = self._service.picture.facts
+        if host in {"", self._service.picture.me.host}:
+            return None
+        record = next((r for r in facts.slots.values() if r.host == host), None) if facts else None
+        if record is None:
+            raise NotFound(f"there is no host '{host[:80]}'", hint="outlast host list")
+        return _with_address(record, host)
+
     def console_place(self, name: str, *, only_here: bool) -> Place:
         """Where the VM's console can be opened.
 
@@ -247,11 +261,8 @@ class Api:
         lease = facts.leases.get(name)
         if lease is None or not lease.value.held or lease.value.slot == facts.me.slot:
             raise Conflict(f"'{name}' does not run", hint=f"outlast vm start {name}")
-        record = facts.slots.get(lease.value.slot)
-        if record is None or not record.api:
-            host = host_name(facts, lease.value.slot)
-            raise PoolTrouble(f"the agent of {host} has no address", hint=f"ask on {host} itself")
-        return Place(record.host, record.api)
+        slot = lease.value.slot
+        return _with_address(facts.slots.get(slot), host_name(facts, slot))
 
     def _facts(self, picture: Picture) -> Facts:
         if picture.facts is None or not picture.facts.registers_ready:
@@ -260,6 +271,13 @@ class Api:
                 hint="is the pool's storage mounted? see 'outlast status'",
             )
         return picture.facts
+
+
+def _with_address(record: SlotRecord | None, host: str) -> Place:
+    """Raises PoolTrouble."""
+    if record is None or not record.api:
+        raise PoolTrouble(f"the agent of {host} has no address", hint=f"ask on {host} itself")
+    return Place(record.host, record.api)
 
 
 def _sentence(picture: Picture) -> str:

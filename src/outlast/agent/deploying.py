@@ -20,6 +20,7 @@ from outlast.images.making import make_vm
 from outlast.images.seed import Seed, check_user_data, files_of, is_key
 from outlast.images.templates import Templates
 from outlast.storage.names import check_name
+from outlast.wire.hardware import OF_TEMPLATE
 from outlast.wire.shapes import BadField, PoolWish, VmCreate, VmWish, make
 from outlast.wire.sizes import MIB
 from outlast.wire.templates import TemplateDeploy, TemplateInfo, TemplateWish
@@ -82,6 +83,7 @@ class Deploying:
                     VmCreate, name=wish.name, memory=wish.memory or template.memory_mib * MIB,
                     vcpus=wish.vcpus or template.vcpus, use_existing=True,
                     disks=[{"path": path} for path in paths], networks=list(networks),
+                    hardware=OF_TEMPLATE,
                 )
             )  # fmt: skip
 

@@ -93,34 +93,13 @@ class DiskMoves:
                 f"{disk.path} has snapshots, which would not come along",
                 hint=f"outlast vm snapshot list {vm}; outlast vm snapshot remove {vm} NAME",
             )
-        new = self._folder(wish.to) / Path(disk.path).name
+        new = folder_of(self._service, wish.to) / Path(disk.path).name
         if os.path.lexists(new):
             raise Conflict(f"there is a file {new} already", hint="move it away first")
         base = look.backing_of(Path(disk.path))
         taken = [Path(disk.path), *([Path(disk.path).parent / base] if base else [])]
         check_room(new.parent, sum(path.stat().st_blocks * 512 for path in taken))
         return disk, DiskMove(disk.path, str(new), wish.to)
-
-    def _folder(self, repository: str) -> Path:
-        """Where disks are in a repository. Raises InvalidInput, StorageTrouble when it is away."""
-        if not repository:
-            return Path(self._service.pool_dir) / IMAGES
-        known = {one.name: one for one in self._service.agreed(repositories)}
-        if repository not in known:
-            raise InvalidInput(
-                f"there is no storage '{repository}' in this pool", hint="outlast storage list"
-            )
-        self._check_there(known[repository].path)
-        return Path(known[repository].path)
-
-    def _check_there(self, path: str) -> None:
-        """Raises StorageTrouble when the repository that a path lies in does not answer here."""
-        facts = self._service.picture.facts
-        for one in self._service.agreed(repositories):
-            if Path(path).is_relative_to(one.path):
-                why = facts.without(one.name) if facts else "this host knows too little now"
-                if why:
-                    raise StorageTrouble(why)
 
     # ---- in the thread
 
@@ -271,7 +250,7 @@ class DiskMoves:
             return
         named = {disk.path for disk in record.spec.disks}
         for path in {move.old, move.new} - named:
-            self._check_there(path)
+            _check_there(self._service, path)
             Path(path).unlink(missing_ok=True)
         self._change(vm, lambda now: replace(now, disk_move=None))
 
@@ -289,3 +268,26 @@ def _make(disk: Disk, move: DiskMove) -> None:
         os.truncate(target, Path(disk.path).stat().st_size)
     qemu_img.sync(target)
     qemu_img.sync(target.parent)
+
+
+def folder_of(service: Service, repository: str) -> Path:
+    """Where disks are in a repository. Raises InvalidInput, StorageTrouble when it is away."""
+    if not repository:
+        return Path(service.pool_dir) / IMAGES
+    known = {one.name: one for one in service.agreed(repositories)}
+    if repository not in known:
+        raise InvalidInput(
+            f"there is no storage '{repository}' in this pool", hint="outlast storage list"
+        )
+    _check_there(service, known[repository].path)
+    return Path(known[repository].path)
+
+
+def _check_there(service: Service, path: str) -> None:
+    """Raises StorageTrouble when the repository that a path lies in does not answer here."""
+    facts = service.picture.facts
+    for one in service.agreed(repositories):
+        if Path(path).is_relative_to(one.path):
+            why = facts.without(one.name) if facts else "this host knows too little now"
+            if why:
+                raise StorageTrouble(why)

@@ -7,7 +7,8 @@ Rules:
 2. The ticks see the work as busy before the lease can be seen, and until after it was freed.
 3. Every program that touches the disks runs in the VM's control group, by the guard's leave for
    this very term (guard/errand.py): when the host loses the pool, it dies as the VM would.
-4. It is freed when no program is left, and only in the term it was taken in: what the guard killed
+4. What was broken off over their snapshots is finished first (snapshot_acts.py).
+5. It is freed when no program is left, and only in the term it was taken in: what the guard killed
    may have left writes on their way, and the proofs of death wait for those. If this agent dies the
    core frees it, by the same rules as for a VM.
 """
@@ -15,13 +16,12 @@ Rules:
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 
-from outlast.agent.hands import Hands, admit
-from outlast.agent.service import Borrowed, Service, existing
+from outlast.agent.hands import Hands, admit, errand
+from outlast.agent.service import Borrowed, Service, existing, existing_held
+from outlast.agent.snapshot_acts import finish
 from outlast.errors import Conflict, OutlastError, PoolTrouble, StorageTrouble
 from outlast.guard.client import GuardClient
 from outlast.model import GuardState, Lease
@@ -55,7 +55,12 @@ class DiskWork:
             version, mine = self._take(facts, vm, why)
             try:
                 self._service.tell(note("disk-work", vm=vm, host=facts.me.host, why=why))
-                yield Borrowed(existing(self._service, vm), lambda: self._admitted(vm, facts.term))
+
+                def leave() -> tuple[str, ...]:
+                    return errand(self.admit(vm), vm, facts.term)
+
+                held = existing_held(self._service, vm)
+                yield Borrowed(finish(held, self._service.write_vm, leave), leave)
             finally:
                 self._give_back(vm, version, mine)
 
@@ -115,12 +120,8 @@ class DiskWork:
                 )
         raise Conflict(f"somebody else has just taken '{vm}'", hint=f"outlast vm show {vm}")
 
-    def _admitted(self, vm: str, term: str) -> tuple[str, ...]:
-        words = (sys.executable, "-m", "outlast.guard.errand", self.admit(vm).path)
-        return (*words, vm, term, str(os.getpid()))
-
     def _give_back(self, vm: str, version: int, mine: Lease) -> None:
-        """Rule 4. The core does it when this fails."""
+        """Rule 5. The core does it when this fails."""
         with contextlib.suppress(OutlastError):
             guard = self._open_guard()
             guard.release(vm)

@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,12 +23,13 @@ from outlast.agent.departures import Departures
 from outlast.agent.growing import Size
 from outlast.agent.machine import Machine
 from outlast.agent.registers import Registers
+from outlast.agent.snapshot_acts import finish
 from outlast.errors import Conflict, HypervisorTrouble, OutlastError, Unreachable
 from outlast.guard.client import GuardClient
 from outlast.hypervisor.driver import Driver, GuardRefused, ImageMissing, StartLocked
 from outlast.model import StopMode, VmRecord
 from outlast.pool.decision import Abort, Decision, Depart, Kill, Start, Stop, Swap
-from outlast.pool.facts import Result
+from outlast.pool.facts import Held, Result
 from outlast.storage.register import Outcome
 
 STARTS_AT_ONCE = 4
@@ -208,6 +210,8 @@ class Hands:
         newest = self._registers.read_now(f"vm/{work.vm}")
         record = newest.value if newest is not None else VmRecord(work.spec)
         guard = self._open_guard()
+        if newest is not None and record.snapshot_act is not None:
+            record = self._finish(newest, guard)
         admit(guard, work.vm, record.stores)
         try:
             self._driver.start(record.spec)
@@ -217,6 +221,28 @@ class Hands:
         finally:
             self._machine.look()
         return Result("start", work.vm, True)
+
+    def _finish(self, held: Held[VmRecord], guard: GuardClient) -> VmRecord:
+        """Snapshots first: see snapshot_acts.py."""
+        record = held.value
+        vm = record.spec.name
+        lease = self._registers.read_now(f"lease/{vm}")
+        term = lease.value.term if lease is not None else ""
+
+        def leave() -> tuple[str, ...]:
+            admit(guard, vm, record.stores)
+            return errand(guard, vm, term)
+
+        try:
+            return finish(held, lambda v, done: self._registers.swap(f"vm/{vm}", v, done), leave)
+        finally:
+            guard.release(vm)
+
+
+def errand(guard: GuardClient, vm: str, term: str) -> tuple[str, ...]:
+    """Words before those of a program: it runs in the VM's place, by its guard's leave."""
+    words = (sys.executable, "-m", "outlast.guard.errand", guard.path)
+    return (*words, vm, term, str(os.getpid()))
 
 
 def admit(

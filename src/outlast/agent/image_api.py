@@ -60,7 +60,6 @@ class ImageApi:
             web.post(upload, self._begin),
             web.put(upload, self._send),
             web.post(f"{upload}/import", self._take),
-            web.get(f"{upload}/import", self._status),
         ]
 
     async def _all(self, _: web.Request) -> web.Response:

@@ -46,6 +46,7 @@ from outlast.agent.registers import Registers
 from outlast.agent.repository_keeper import MountPort, RepositoryKeeper
 from outlast.agent.service import NetworkHere, Service
 from outlast.agent.settling import LOOK_S, Settling
+from outlast.agent.snapshots import Snapshots
 from outlast.agent.wishes import Wishes
 from outlast.agent.witness import Witness
 from outlast.equipment import Network, PowerSwitch
@@ -141,6 +142,7 @@ class Keepers:
         )  # fmt: skip
         self._witness = Witness(self._seen, Echo, now_ns, tell)
         moves = DiskMoves(service, Wishes(service))
+        snapshots = Snapshots(service, Wishes(service))
         self._all: tuple[Keeper, ...] = (
             self._balancer, self._fencer, self._power, self._networks, self._storage, self.drills,
             self._health, self._witness, BeatPaths(self._seen, snapshot, tell),
@@ -151,6 +153,7 @@ class Keepers:
             _Regularly("records", RecordWatch(me.host, unwritten, tell, now_ns).look, SETTLE_S),
             _Regularly("margin", keep_margin, SETTLE_S),
             _Regularly("disks", moves.look, SETTLE_S),
+            _Regularly("snapshots", snapshots.look, SETTLE_S),
             _Regularly("backups", BackupTimer(service, register, tell).look, TIMER_S),
         )  # fmt: skip
 

@@ -58,7 +58,7 @@ class AgentPeers:
                 return answer.status, await answer.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise Unreachable(
-                f"the agent of {place.host}, where the VM is, does not answer: {error}",
+                f"the agent of {place.host}, which has to do it, does not answer: {error}",
                 hint="what was asked may still happen; try again in a moment",
             ) from error
 

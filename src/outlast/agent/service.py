@@ -52,10 +52,15 @@ class Borrowed:
 
 def existing(service: Service, vm: str) -> VmRecord:
     """The record of a VM, read now. Raises NotFound, InvalidInput for no name, StorageTrouble."""
+    return existing_held(service, vm).value
+
+
+def existing_held(service: Service, vm: str) -> Held[VmRecord]:
+    """The same with its version."""
     held = service.read_vm(check_name(vm, "VM name"))
     if held is None or held.value.deleted:
         raise NotFound(f"there is no VM '{vm}'", hint="outlast vm list")
-    return held.value
+    return held
 
 
 class Drilling(Protocol):

@@ -138,7 +138,7 @@ def vm_status(
             "groups": [f"{g.kind} {g.name}{'' if g.hard else ' (soft)'}" for g in record.groups],
             "preferred": list(record.preferred),
             "held_down": record.held_down,
-            "disks": [{"path": d.path, "format": d.format, "bus": d.bus} for d in spec.disks],
+            "disks": [asdict(disk) for disk in spec.disks],
             "kernel": spec.kernel,
             "initrd": spec.initrd,
             "cmdline": spec.cmdline,

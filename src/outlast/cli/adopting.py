@@ -1,4 +1,4 @@
-"""`outlast vm adopt`: VMs that this host's libvirt has already become VMs of the pool."""
+"""`outlast vm adopt`: VMs that a host's libvirt has already become VMs of the pool."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from outlast.errors import Conflict, InvalidInput
 if TYPE_CHECKING:
     from outlast.images.pace import Progress
     from outlast.wire.disk_client import DiskClient
-    from outlast.wire.disks import ForeignDomain
+    from outlast.wire.disks import AdoptWish, ForeignDomain
     from outlast.wire.shapes import VmWish
 
 
@@ -34,10 +34,13 @@ def adopt(
         list[str] | None,
         typer.Option(metavar="BRIDGE", help="Its network cards, instead of its own."),
     ] = None,
+    host: Annotated[
+        str, typer.Option(metavar="HOST", help="Whose libvirt. Default: the one that answers.")
+    ] = "",
     limit: Limit = RATE,
     pool: PoolDir = None,
 ) -> None:
-    """Make a VM of the pool out of a domain of this host's libvirt, which is shut down.
+    """Make a VM of the pool out of a domain of a host's libvirt, which is shut down.
 
     \b
     What the pool cannot run as it was is refused with every reason. libvirt forgets the domain, so
@@ -45,7 +48,8 @@ def adopt(
     Examples:
       outlast vm adopt                              what is there, and what speaks against it
       outlast vm adopt web
-      outlast vm adopt Old_Web --as web --copy --network br0
+      outlast vm adopt Old_Web --as web --copy --network br0      on its own host
+      outlast vm adopt db --host c                  another host's
     """
     from outlast.cli.waiting import telling
     from outlast.wire.disk_client import DiskClient
@@ -53,11 +57,16 @@ def adopt(
     chosen = options(ctx)
     disks = DiskClient(chosen.client())
     if not domain:
-        found = disks.foreign()
-        print_json(found) if chosen.json else _show(found)
+        found = disks.foreign(host)
+        print_json(found) if chosen.json else _show(found, host or "this host")
         return
+    if copy and (host or not chosen.here):
+        raise InvalidInput(
+            "its disks are files of its host, and are copied there",
+            hint=f"on that host: outlast vm adopt {domain} --copy",
+        )
     name = as_ or domain
-    found_one = disks.foreign_domain(domain)
+    found_one = disks.foreign_domain(domain, host)
     from outlast.images.library import percent_of
 
     with telling(chosen.json) as tell:
@@ -67,7 +76,7 @@ def adopt(
                 percent_of(tell),
             )  # fmt: skip
         else:
-            done = _adopt(disks, domain, name, network, None)
+            done = disks.adopt(domain, _wish(name, network, None), host)
     if chosen.json:
         print_json(done)
         return
@@ -77,13 +86,11 @@ def adopt(
     say(f"start it: outlast vm start {name}")
 
 
-def _adopt(
-    disks: DiskClient, domain: str, name: str, network: list[str] | None, paths: list[str] | None
-) -> VmWish:
+def _wish(name: str, network: list[str] | None, paths: list[str] | None) -> AdoptWish:
     from outlast.wire.disks import AdoptWish
     from outlast.wire.shapes import make
 
-    return disks.adopt(domain, make(AdoptWish, name=name, disks=paths, networks=network))
+    return make(AdoptWish, name=name, disks=paths, networks=network)
 
 
 def _with_copies(
@@ -113,7 +120,7 @@ def _with_copies(
     wanted = Wanted(linked=False, rate_bytes_s=rate)
     return make_vm(
         pool_dir, name, source, wanted,
-        lambda paths: _adopt(disks, found.name, name, network, paths), progress,
+        lambda paths: disks.adopt(found.name, _wish(name, network, paths)), progress,
     )  # fmt: skip
 
 
@@ -125,11 +132,11 @@ def _marks(files: tuple[Path, ...]) -> list[tuple[int, int]]:
     return [(stat.st_mtime_ns, stat.st_size) for stat in stats]
 
 
-def _show(found: list[ForeignDomain]) -> None:
+def _show(found: list[ForeignDomain], host: str) -> None:
     from rich.table import Table
 
     if not found:
-        say("libvirt on this host has no domains but the pool's")
+        say(f"libvirt on {host} has no domains but the pool's")
         return
     table = Table("DOMAIN", "MEMORY", "VCPUS", "DISKS", "ADOPT", box=None)
     for one in found:

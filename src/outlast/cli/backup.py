@@ -8,30 +8,31 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from outlast.cli.completing import Vm
-from outlast.cli.context import options, print_json, say
-from outlast.cli.image import RATE, Limit, On, PoolDir, rate_of
-from outlast.cli.pool_files import folder_on, pool_dir_of
+from outlast.cli.context import Options, options, print_json, say
+from outlast.cli.image import RATE, Limit, On, rate_of
 from outlast.errors import Conflict, InvalidInput
 
 if TYPE_CHECKING:
     from outlast.cli.waiting import Tell
-    from outlast.images.backups import Saved
-    from outlast.images.pace import Progress
-    from outlast.wire.client import AgentClient
     from outlast.wire.disk_client import DiskClient
     from outlast.wire.disks import BackupStatus
-    from outlast.wire.shapes import VmWish
+
+
+Cancel = Annotated[bool, typer.Option("--cancel", help="Break off one that is under way.")]
 
 
 def backup(
     ctx: typer.Context,
     vm: Vm,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Outside the pool's storage.")],
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="Outside the pool's storage.")
+    ] = None,
     keep: Annotated[int, typer.Option(help="Delete older backups of it but the newest N.")] = 0,
     quiesce: Annotated[
         str, typer.Option(metavar="auto|yes|no", help="As for 'vm snapshot create'.")
     ] = "auto",
     limit: Limit = RATE,
+    cancel: Cancel = False,
 ) -> None:
     """Copy a VM into a folder of the VM's host, while it runs or stands still.
 
@@ -46,11 +47,17 @@ def backup(
     from outlast.wire.shapes import make
 
     chosen = options(ctx)
+    disks = DiskClient(chosen.client())
+    if cancel:
+        ended = disks.give_up(vm)
+        print_json(ended) if chosen.json else say(f"the backup of {vm} is broken off")
+        return
+    if folder is None:
+        raise InvalidInput("where to?", hint="outlast vm backup --help")
     wish = make(
-        BackupWish, folder=str(folder.absolute()), keep=keep, quiesce=quiesce,
+        BackupWish, folder=_there(chosen, folder), keep=keep, quiesce=quiesce,
         rate_bytes_s=rate_of(limit),
     )  # fmt: skip
-    disks = DiskClient(chosen.client())
     disks.backup(vm, wish)
     with telling(chosen.json) as tell:
         done = _wait(disks, vm, tell)
@@ -65,33 +72,50 @@ def backup(
 
 def restore(
     ctx: typer.Context,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="One backup: where vm.json is.")],
-    as_: Annotated[str, typer.Option("--as", metavar="NAME", help="Of the new VM.")] = "",
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="One backup: where vm.json is.")
+    ] = Path(),
+    as_: Annotated[
+        str, typer.Option("--as", metavar="NAME", help="Of the new VM. Default: as the old one.")
+    ] = "",
     on: On = "",
+    host: Annotated[
+        str, typer.Option(metavar="HOST", help="Whose folder. Default: the one that answers.")
+    ] = "",
     limit: Limit = RATE,
-    pool: PoolDir = None,
+    cancel: Cancel = False,
 ) -> None:
     """Make a new VM of a backup. The VM it was made of is not touched.
 
     \b
-    It has the sizes of the old one, qcow2 disks and new addresses of its network cards. Example:
+    It has the sizes and the hardware of the old one, without its host's devices; qcow2 disks, and
+    new addresses of its network cards. Ctrl-C breaks it off. Example:
       outlast vm restore /mnt/backup/db-20261125T030000Z --as db-restored
     """
-    from outlast.cli.waiting import telling
-    from outlast.images.backups import read
-    from outlast.images.library import percent_of
+    from outlast.cli.waiting import follow, telling
+    from outlast.images.backups import vm_of
+    from outlast.wire.backups import BackupClient, RestoreWish
+    from outlast.wire.shapes import make
 
     chosen = options(ctx)
-    saved = read(folder.absolute())
+    name = as_ or vm_of(folder.name)
+    if not name:
+        raise InvalidInput(f"{folder} does not say of which VM it is", hint="--as names the new VM")
+    backups = BackupClient(chosen.client())
+    if cancel:
+        ended = backups.restore_no_more(name, host)
+        print_json(ended) if chosen.json else say(f"{name} is not made")
+        return
+    wish = make(RestoreWish, folder=_there(chosen, folder), storage=on, rate_bytes_s=rate_of(limit))
+    backups.restore(name, wish, host)
     with telling(chosen.json) as tell:
-        done = _restore(
-            chosen.client(), pool_dir_of(pool), saved, as_ or saved.vm,
-            (folder_on(on, pool), rate_of(limit)), percent_of(tell),
-        )  # fmt: skip
+        done = follow(
+            lambda: backups.restoring(name, host), lambda: backups.restore_no_more(name, host), tell
+        )
     if chosen.json:
         print_json(done)
     else:
-        say(f"{done.sentence} from a backup of {saved.vm}; start it: outlast vm start {done.name}")
+        say(f"{done.sentence}; start it: outlast vm start {name}")
 
 
 def export(
@@ -118,6 +142,10 @@ def export(
     from outlast.wire.shapes import make
 
     chosen = options(ctx)
+    if not chosen.here:
+        raise InvalidInput(
+            "an export is a file of the VM's host", hint="run it there, without --agent or a login"
+        )
     target = target.absolute()
     if format_ not in FORMATS:
         raise InvalidInput(f"the format {format_!r} is not known", hint=", ".join(FORMATS))
@@ -144,37 +172,6 @@ def _wait(disks: DiskClient, vm: str, tell: Tell) -> BackupStatus:
     return follow(lambda: disks.backup_status(vm), lambda: disks.give_up(vm), tell)
 
 
-def _restore(
-    client: AgentClient,
-    pool_dir: Path,
-    saved: Saved,
-    name: str,
-    how: tuple[Path | None, int],
-    progress: Progress,
-) -> VmWish:
-    from outlast.images.clones import Source, Wanted
-    from outlast.images.making import make_vm
-    from outlast.storage.names import check_name
-    from outlast.wire.shapes import VmCreate, make
-
-    check_name(name, "VM name")
-    record, spec = saved.record, saved.record.spec
-
-    def create(paths: list[str]) -> VmWish:
-        wish = make(
-            VmCreate, name=name, memory=spec.memory_mib << 20, vcpus=spec.vcpus,
-            use_existing=True, networks=list(spec.networks), machine=spec.machine,
-            disks=[
-                {"path": path, "bus": disk.bus}
-                for path, disk in zip(paths, saved.disks, strict=True)
-            ],
-            kernel=spec.kernel, initrd=spec.initrd, cmdline=spec.cmdline, ha=record.ha,
-            on_shutdown=record.on_shutdown,
-        )  # fmt: skip
-        return client.create(wish)
-
-    sizes = tuple(disk.virtual_bytes for disk in saved.disks)
-    source = Source(saved.files, sizes, lambda: None)
-    folder, rate = how
-    wanted = Wanted(linked=False, rate_bytes_s=rate, folder=folder)
-    return make_vm(pool_dir, name, source, wanted, create, progress)
+def _there(chosen: Options, folder: Path) -> str:
+    """A folder of a host: from elsewhere, nothing here says what a short name stands for."""
+    return str(folder.absolute() if chosen.here else folder)

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +29,9 @@ PIPE_WIDTH = 200  # columns when nobody looks: nothing is cut before the sentenc
 _SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Options:
-    """The global options."""
+    """The global options. Where they lead is found out once."""
 
     json: bool = False  # answers for programs, in the form of form.py
     agent: str = ""
@@ -41,7 +42,7 @@ class Options:
         """An agent's client, straight or through a manager. Raises InvalidInput, Refused."""
         from outlast.wire.client import AgentClient
 
-        place = self._manager()
+        place = self._manager
         if place is None:
             return AgentClient(self.agent, timeout_s=timeout_s)
         from outlast.wire.manager_client import ManagerClient
@@ -50,9 +51,17 @@ class Options:
 
     @property
     def afar(self) -> bool:
-        """Is somebody else spoken to than this host's own agent?"""
-        return bool(self.agent) or self._manager() is not None
+        """Was an agent named, or a manager?"""
+        return bool(self.agent) or self._manager is not None
 
+    @property
+    def here(self) -> bool:
+        """Does the agent of this very machine answer? Then folders are those of this machine."""
+        from outlast.wire.target import parse_target
+
+        return self._manager is None and bool(parse_target(self.agent).socket)
+
+    @cached_property
     def _manager(self) -> ManagerPlace | None:
         """An option goes before a login, and that counts where no agent runs."""
         from outlast.cli import logins

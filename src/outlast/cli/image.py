@@ -88,7 +88,7 @@ def upload(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="qcow2, raw, VMDK or OVA.")],
     limit: Limit = RATE,
 ) -> None:
-    """Send an image from this machine to the pool, through an agent.
+    """Send an image from this machine to the pool, through an agent or a manager.
 
     Broken off at any moment, the same command goes on where it was.
 
@@ -105,16 +105,16 @@ def upload(
     with telling(chosen.json) as tell:
         send(client, name, file, rate_of(limit), tell)
         client.take(name, ImportWish(rate_bytes_s=rate_of(limit)))
-        done = follow(lambda: client.status(name), lambda: None, tell)
+        done = follow(lambda: client.importing(name), lambda: client.give_up(name), tell)
     print_json(done) if chosen.json else say(done.sentence)
 
 
 @app.command()
 def cancel(ctx: typer.Context, name: Name) -> None:
-    """Break off an import that the manager wished, on the host that carries it out.
+    """Break off an import that somebody wished through a manager or an agent.
 
     \b
-    Example, from a machine that is no host:
+    A login finds the host that carries it out; without one, say it to that host's agent:
       outlast --agent https://10.0.0.5:7791 image cancel debian-12
     """
     from outlast.wire.images import ImageClient

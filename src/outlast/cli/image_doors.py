@@ -169,12 +169,14 @@ class _TemplatesHere:
     ) -> VmWish:
         from outlast.images.clones import of_template
         from outlast.images.making import make_vm
+        from outlast.wire.hardware import OF_TEMPLATE
         from outlast.wire.shapes import VmCreate, make
 
         def create(paths: list[str]) -> VmWish:
             wish = make(
                 VmCreate, name=vm, memory=memory_mib << 20, vcpus=vcpus, use_existing=True,
                 disks=[{"path": path} for path in paths], networks=template.networks,
+                hardware=OF_TEMPLATE,
             )  # fmt: skip
             return self._client.create(wish)
 

@@ -47,7 +47,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(plan.plan)
 pool.app.command()(plan.snapshot)
 pool.app.command("what-if")(plan.what_if)
 pool.app.command()(check.check)
@@ -72,10 +71,6 @@ app.add_typer(storage.app, name="storage")
 app.add_typer(rack.app, name="rack")
 app.add_typer(incident.app, name="incident")
 app.add_typer(manager.app, name="manager")
-app.command()(incident.replay)
-app.command()(drill.drill)
-app.command()(login.login)
-app.command()(login.logout)
 
 FLAGS = ("--json", "--debug")
 VALUED = ("--agent", "--manager", "--output", "-o")
@@ -164,6 +159,14 @@ def status(ctx: typer.Context, watch: Watch = False) -> None:
         print_json(found)
     else:
         stdout().print(status_view(found, time.time()))
+
+
+# the help names commands in this order, status first
+app.command()(login.login)
+app.command()(login.logout)
+app.command()(drill.drill)
+app.command()(plan.plan)
+app.command()(incident.replay)
 
 
 def _said(ctx: typer.Context, name: str) -> bool:

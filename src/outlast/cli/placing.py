@@ -101,7 +101,7 @@ def set_(
         typer.Option(help="More at once, up to --vcpus-max; fewer later."),
     ] = None,
 ) -> None:
-    """Change where and when a VM runs, and its size, from its next start on.
+    """Change where and when a VM runs, and its size; what can wait, from its next start on.
 
     What runs stays where it is. Processors and memory (in steps of 128 MiB) are added at once to a
     VM that was created with --vcpus-max and --memory-max.

@@ -5,17 +5,17 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
 from outlast.cli import completing
-from outlast.cli.context import options, parse_span, print_json, say, stdout
+from outlast.cli.context import Options, options, parse_span, print_json, say, stdout
 from outlast.cli.image import PoolDir
 
 if TYPE_CHECKING:
-    from outlast.model import VmSpec
-    from outlast.storage.register import Register
+    from outlast.wire.backups import ScheduleInfo, ScheduleWish
+    from outlast.wire.client import AgentClient
 
 Vms = Annotated[
     list[str],
@@ -46,28 +46,21 @@ def set_(
       outlast vm schedule set db web --to /mnt/backup --at 03:00 --keep 7
       outlast vm schedule set db --to /mnt/backup --every 6h --quiesce yes
     """
-    from outlast.errors import NotFound
     from outlast.images import schedules
-    from outlast.wire.disks import BackupWish
+    from outlast.wire.backups import ScheduleWish
     from outlast.wire.shapes import make
 
-    make(BackupWish, folder=str(folder), quiesce=quiesce, keep=keep)  # refuses what cannot be
-    pause_s = int(parse_span(every)) if every else 0
-    register = _register(pool)
-    first = schedules.Schedule("", str(folder), at, pause_s, keep, quiesce, int(time.time()))
-    made = []
-    for vm in dict.fromkeys(vms):
-        schedules.check(replace(first, vm=vm))
-        if (spec := _spec(register, vm)) is None:
-            raise NotFound(f"there is no VM '{vm}'", hint="outlast vm list")
-        made.append(replace(first, vm=vm, uuid=spec.uuid))
-    for one in made:
-        schedules.write(register, schedules.read(register, one.vm)[0], one)
+    every_s = int(parse_span(every)) if every else 0
+    wish = make(
+        ScheduleWish, folder=str(folder), at=at, every_s=every_s, keep=keep, quiesce=quiesce
+    )
+    names = list(dict.fromkeys(vms))
+    _door(options(ctx), pool).set(names, wish)
     if options(ctx).json:
-        print_json({"schedules": [asdict(one) for one in made]})
-        return
-    when = f"every day at {at}" if at else f"every {every}"
-    say(f"{', '.join(one.vm for one in made)}: backed up {when} to {folder}, {keep} are kept")
+        print_json({"vms": names, **wish.model_dump()})
+    else:
+        told = schedules.Schedule("", **wish.model_dump()).told
+        say(f"{', '.join(names)}: backed up {told}")
 
 
 @app.command("list")
@@ -75,15 +68,9 @@ def list_(ctx: typer.Context, pool: PoolDir = None) -> None:
     """What is backed up when, and how the last one ended."""
     from rich.table import Table
 
-    from outlast.images import schedules
-
-    register = _register(pool)
-    found = [
-        one for one in schedules.schedules(register)
-        if (spec := _spec(register, one.vm)) and one.of(spec)
-    ]  # fmt: skip
+    found = _door(options(ctx), pool).all()
     if options(ctx).json:
-        print_json({"schedules": [asdict(one) for one in found]})
+        print_json({"schedules": [one.model_dump() for one in found]})
         return
     if not found:
         say("nothing is backed up by itself; see 'outlast vm schedule set --help'")
@@ -106,25 +93,71 @@ def remove(
     pool: PoolDir = None,
 ) -> None:
     """Back them up no more; backups that were made stay."""
-    from outlast.images import schedules
-
-    schedules.remove(_register(pool), vms)
+    _door(options(ctx), pool).remove(vms)
     if options(ctx).json:
         print_json({"removed": vms})
     else:
         say(f"{', '.join(vms)}: no more backups by themselves")
 
 
-def _register(pool: Path | None) -> Register:
-    from outlast.cli import this_host
+class _Door(Protocol):
+    """Which one is taken is as in equipment_doors.py."""
 
-    return this_host.opened(pool, this_host.places())[1]
+    def all(self) -> list[ScheduleInfo]: ...
+
+    def set(self, vms: list[str], wish: ScheduleWish) -> None:
+        """Raises NotFound, InvalidInput."""
+
+    def remove(self, vms: list[str]) -> None:
+        """Raises NotFound."""
 
 
-def _spec(register: Register, vm: str) -> VmSpec | None:
-    """None: there is no such VM."""
-    from outlast.storage.records import vm_from
+def _door(chosen: Options, pool: Path | None) -> _Door:
+    return _Afar(chosen.client()) if chosen.afar and not pool else _Here(pool)
 
-    value = register.read(f"vm/{vm}")[1]
-    record = None if value is None else vm_from(value)
-    return None if record is None or record.deleted else record.spec
+
+class _Here:
+    """All VMs, or none when one of them cannot be."""
+
+    def __init__(self, pool: Path | None) -> None:
+        from outlast.cli import this_host
+
+        self._register = this_host.opened(pool, this_host.places())[1]
+
+    def all(self) -> list[ScheduleInfo]:
+        from outlast.images import schedules
+        from outlast.wire.backups import ScheduleInfo
+
+        found = schedules.in_force(self._register)
+        return [ScheduleInfo.model_validate(asdict(one)) for one in found]
+
+    def set(self, vms: list[str], wish: ScheduleWish) -> None:
+        from outlast.images import schedules
+
+        first = schedules.Schedule("", **wish.model_dump(), since_wall_s=int(time.time()))
+        schedules.begin(self._register, [replace(first, vm=vm) for vm in vms])
+
+    def remove(self, vms: list[str]) -> None:
+        from outlast.images import schedules
+
+        schedules.remove(self._register, vms)
+
+
+class _Afar:
+    """One VM after the other: what was done before one cannot be stays done."""
+
+    def __init__(self, client: AgentClient) -> None:
+        from outlast.wire.backups import BackupClient
+
+        self._client = BackupClient(client)
+
+    def all(self) -> list[ScheduleInfo]:
+        return self._client.schedules()
+
+    def set(self, vms: list[str], wish: ScheduleWish) -> None:
+        for vm in vms:
+            self._client.schedule(vm, wish)
+
+    def remove(self, vms: list[str]) -> None:
+        for vm in vms:
+            self._client.unschedule(vm)

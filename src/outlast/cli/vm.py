@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from outlast.cli import adopting, backup, disk_moving, hardware, placing, scheduling, snapshot
+from outlast.cli import (
+    adopting,
+    backup,
+    consoles,
+    disk_moving,
+    hardware,
+    placing,
+    scheduling,
+    snapshot,
+)
 from outlast.cli.completing import vms
 from outlast.cli.context import Options, options, print_error, print_json, say, stdout
 from outlast.cli.image import On
@@ -23,15 +31,6 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Create, start, stop, watch and delete VMs.")
 
 START_S, STOP_S, KILL_S, MOVE_S = 120.0, 180.0, 60.0, 3600.0
-
-app.command("set")(placing.set_)
-app.add_typer(snapshot.app, name="snapshot")
-app.add_typer(scheduling.app, name="schedule")
-app.command()(backup.backup)
-app.command()(backup.restore)
-app.command()(backup.export)
-app.command("move-disk")(disk_moving.move_disk)
-app.command()(adopting.adopt)
 
 Name = Annotated[str, typer.Argument(help="The VM's name.", autocompletion=vms)]
 Names = Annotated[list[str], typer.Argument(help="One or more VMs.", autocompletion=vms)]
@@ -307,32 +306,6 @@ def delete(
     _print_wishes(chosen, [chosen.client().delete(name, force=force, with_disks=with_disks)])
 
 
-@app.command()
-def console(ctx: typer.Context, name: Name) -> None:
-    """The VM's serial console, from whatever host it runs on. Ctrl-] leaves."""
-    from outlast.cli.terminal import run_console
-
-    run_console(options(ctx).client().target, name)
-
-
-@app.command()
-def screen(
-    ctx: typer.Context,
-    name: Name,
-    socket: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="Where the viewer finds it.")
-    ] = None,
-) -> None:
-    """The VM's screen for a VNC viewer on this machine: a unix socket that only you can open."""
-    from tempfile import TemporaryDirectory
-
-    from outlast.cli.screen import run_screen
-
-    target = options(ctx).client().target
-    with TemporaryDirectory(prefix="outlast-") as private:
-        run_screen(target, name, socket or Path(private) / "screen")
-
-
 def _disk(text: str) -> dict[str, object]:
     """One --disk: SIZE, PATH or PATH=SIZE."""
     from outlast.wire.sizes import is_size, parse_size
@@ -373,6 +346,19 @@ def act(
             raise
     if failed:
         raise failed[0]
+
+
+# the help names commands in this order, create first
+app.command()(consoles.console)
+app.command()(consoles.screen)
+app.command("set")(placing.set_)
+app.command("move-disk")(disk_moving.move_disk)
+app.command()(backup.backup)
+app.command()(backup.restore)
+app.command()(backup.export)
+app.command()(adopting.adopt)
+app.add_typer(snapshot.app, name="snapshot")
+app.add_typer(scheduling.app, name="schedule")
 
 
 def _wait(

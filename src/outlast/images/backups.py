@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -56,6 +57,12 @@ class Saved:
 def name_of(vm: str, wall_s: float) -> str:
     """The name of a backup; they sort by age."""
     return f"{vm}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(wall_s))}"
+
+
+def vm_of(name: str) -> str:
+    """The VM in a backup's name; "" when the folder was named otherwise."""
+    found = re.fullmatch(r"(.+)-\d{8}T\d{6}Z", name)
+    return found[1] if found else ""
 
 
 def describe(

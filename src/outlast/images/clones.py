@@ -41,6 +41,7 @@ class Source:
     sizes: tuple[int, ...]  # of the disks, in bytes
     still: Callable[[], object]
     kinds: tuple[str, ...] = ()  # their formats; () = all are qcow2
+    seed: int = -1  # which of them is a seed; it stays one, by its name
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,8 @@ def files_for(
             hint="--full makes whole disks elsewhere",
         )
     names = names_of(vm, len(source.files), wanted.seed is not None)
+    if source.seed >= 0:
+        names[source.seed] = f"{vm}{SEED}"
     _forget_dead(pool_dir, images, vm)
     taken = [name for name in names if os.path.lexists(images / name)]
     if taken:
@@ -143,7 +146,8 @@ def _make(
             check_room(place, base.stat().st_blocks * 512)
             with turn(lambda said: progress(said, 0, 0)):
                 qemu_img.convert(
-                    base, kind, file, "qcow2", wanted.rate_bytes_s,
+                    base, kind, file, "raw" if is_seed(names[number]) else "qcow2",
+                    wanted.rate_bytes_s,
                     lambda percent: progress("copying", round(percent * 100), 10000),
                 )  # fmt: skip
             if size:

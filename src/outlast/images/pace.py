@@ -30,6 +30,7 @@ LOCK, SHARE = "copy.lock", "copy.share"
 POLL_S, ROUND_S, LEAST_S = 0.2, 1.0, 0.005
 FRESH_S = 10.0
 ON_WAY_BYTES, ON_WAY_S = 2 << 20, 0.2  # two pieces of QEMU's, and what it counts by
+ARRIVED_S = 30.0  # what was on its way has arrived by then, or a little of it every now and then
 
 Progress = Callable[[str, int, int], None]  # what is done, how much, of how much (0 = not known)
 
@@ -99,12 +100,15 @@ class Throttle:
 
     QEMU begins pieces at the rate it was given, whether or not those before have arrived. So it
     begins slowly, and what it was allowed and has not done yet, which is on its way, stays little.
+    A QEMU that had no time to begin what it was allowed has nothing on its way: at a crawl that
+    shows, since nothing but what is begun then arrives.
     """
 
     def __init__(self, rate_bytes_s: int, now_s: float) -> None:
         self._rate, self._given, self._at_s = rate_bytes_s, LEAST, now_s
         self._done = 0
         self._on_way = 0.0
+        self._crawled_s, self._arrived = 0.0, 0
 
     @property
     def bytes_s(self) -> int:
@@ -118,11 +122,22 @@ class Throttle:
         if done_bytes is not None and before:
             moved, self._done = done_bytes - self._done, done_bytes
             self._on_way = max(0.0, self._on_way + before * past_s - moved)
+            self._forget(before, past_s, moved)
         if self._on_way > ON_WAY_BYTES + ON_WAY_S * before:
             self._given = min(share, self._given / 2)
         else:
             self._given = min(share, self._given + rise(self._given) * past_s)
         return self.bytes_s != before
+
+    def _forget(self, bytes_s: int, past_s: float, moved: int) -> None:
+        if bytes_s > CRAWL_BYTES_S:
+            self._crawled_s, self._arrived = 0.0, 0
+            return
+        self._crawled_s, self._arrived = self._crawled_s + past_s, self._arrived + moved
+        if self._crawled_s >= ARRIVED_S:
+            if self._arrived <= ON_WAY_BYTES:
+                self._on_way = 0.0
+            self._crawled_s, self._arrived = 0.0, 0
 
 
 class QemuCopy:

@@ -86,7 +86,7 @@ def convert(
     rate = ["-r", str(rate_bytes_s)] if rate_bytes_s else []
     cache = [
         "-T", "none" if takes_direct(source) else "writeback",
-        "-t", "none" if takes_direct(target.parent) else "writeback",
+        "-t", "none" if takes_direct(target) else "writeback",
     ]  # fmt: skip
     with subprocess.Popen(
         [*GENTLY, *leave, *_tool(), "convert", "-p", "-m", "1", *rate, *cache, "-n",
@@ -102,7 +102,7 @@ def convert(
             process.kill()
             raise
     if process.returncode:
-        raise _trouble(said, source)
+        raise _trouble(said, source, target)
     sync(target)
 
 
@@ -111,9 +111,15 @@ def snapshot(action: str, name: str, path: str, leave: Sequence[str] = ()) -> No
 
     Raises InvalidInput, StorageTrouble.
     """
-    direct = "on" if takes_direct(Path(path)) else "off"
-    image = f"driver=qcow2,cache.direct={direct},file.driver=file,file.filename={_word(path)}"
-    run(["snapshot", "-q", "--image-opts", action, name, image], leave, about=path)
+    run(["snapshot", "-q", "--image-opts", action, name, _past_cache(path)], leave, about=path)
+
+
+def mend(path: str, leave: Sequence[str] = ()) -> None:
+    """Give back the room in a qcow2 file that nothing uses, after a program that was ended.
+
+    Raises InvalidInput, StorageTrouble.
+    """
+    run(["check", "-q", "-r", "leaks", "--image-opts", _past_cache(path)], leave, about=path)
 
 
 def run(arguments: Sequence[str], leave: Sequence[str] = (), *, about: str) -> str:
@@ -131,16 +137,11 @@ def run(arguments: Sequence[str], leave: Sequence[str] = (), *, about: str) -> s
 
 
 def takes_direct(path: Path) -> bool:
-    """True when files there can be read past the page cache."""
-    target = path if path.is_file() else path / f".direct-{os.getpid()}"
-    flags = os.O_RDONLY if path.is_file() else os.O_RDWR | os.O_CREAT
+    """True when this file can be read and written past the page cache."""
     try:
-        os.close(os.open(target, flags | os.O_DIRECT | os.O_CLOEXEC, 0o600))
+        os.close(os.open(path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC))
     except OSError:
         return False
-    finally:
-        if target is not path:
-            target.unlink(missing_ok=True)
     return True
 
 
@@ -151,6 +152,12 @@ def sync(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _past_cache(path: str) -> str:
+    """A qcow2 file, written past the page cache where the file system allows that."""
+    direct = "on" if takes_direct(Path(path)) else "off"
+    return f"driver=qcow2,cache.direct={direct},file.driver=file,file.filename={_word(path)}"
 
 
 def _in_pieces(path: Path, kind: str) -> str:
@@ -201,15 +208,22 @@ def _follow(process: subprocess.Popen[bytes], percent: Percent) -> None:
             percent(last)
 
 
-def _trouble(said: str, path: Path) -> OutlastError:
+def _trouble(said: str, path: Path, written: Path | None = None) -> OutlastError:
+    """path: what the words are about; written: what was written, when that is another file."""
+    target = written or path
     lines = [line.removeprefix("qemu-img: ") for line in said.strip().splitlines()]
     words = lines[-1][:300] if lines else "it ended without a word; was it killed?"
     if "Outlast does not let" in said:
         return PoolTrouble(words, hint="see 'outlast status'")
     if "No space left" in said or "Disk quota exceeded" in said:
-        return StorageTrouble("the storage is full", hint="free some space, then do it again")
-    if "File too large" in said or "too large for file format" in said:
-        return StorageTrouble("the storage takes no file so large", hint="another one does")
+        hint = "free some space, then do it again"
+        return StorageTrouble(f"the storage is full: {target} does not fit", hint=hint)
+    # of a VMDK whose first bytes it cannot write, QEMU knows no word and aborts
+    if "File too large" in said or "too large for file format" in said or "Assertion" in said:
+        return StorageTrouble(
+            f"the storage takes no file so large as {target}",
+            hint="is it full (df -h), or has it a limit (ulimit -f)? Another storage may take it",
+        )
     if "failed to execute" in said and "qemu-img" in said:
         return NotFound("there is no qemu-img on this host", hint="install qemu-utils")
     if "Failed to get" in said and "lock" in said:

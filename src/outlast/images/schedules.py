@@ -18,7 +18,7 @@ from outlast.errors import InvalidInput, NotFound
 from outlast.model import VmSpec
 from outlast.storage.agreed import put
 from outlast.storage.names import check_name
-from outlast.storage.records import thing_from, thing_to
+from outlast.storage.records import thing_from, thing_to, vm_from
 from outlast.storage.register import Register
 
 _AT = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
@@ -43,6 +43,12 @@ class Schedule:
 
     def of(self, spec: VmSpec) -> bool:
         return spec.name == self.vm and self.uuid in ("", spec.uuid)
+
+    @property
+    def told(self) -> str:
+        """When, where to and how many, in words."""
+        when = f"every day at {self.at}" if self.at else f"every {self.every_s // 60} min"
+        return f"{when} to {self.folder}, {self.keep} are kept"
 
 
 def due(schedule: Schedule, now: datetime.datetime) -> int:
@@ -85,6 +91,29 @@ def schedules(register: Register) -> list[Schedule]:
     return sorted((one for one in found if one.folder), key=lambda one: one.vm)
 
 
+def in_force(register: Register) -> list[Schedule]:
+    """Those of VMs that there are, by VM. Raises StorageTrouble."""
+    return [
+        one for one in schedules(register)
+        if (spec := _spec(register, one.vm)) is not None and one.of(spec)
+    ]  # fmt: skip
+
+
+def begin(register: Register, wished: Sequence[Schedule]) -> None:
+    """All of them, or none when one cannot be: each is its VM's from now on.
+
+    Raises InvalidInput, NotFound, Conflict, StorageTrouble.
+    """
+    made = []
+    for one in wished:
+        check(one)
+        if (spec := _spec(register, one.vm)) is None:
+            raise NotFound(f"there is no VM '{one.vm}'", hint="outlast vm list")
+        made.append(replace(one, uuid=spec.uuid))
+    for one in made:
+        write(register, read(register, one.vm)[0], one)
+
+
 def read(register: Register, vm: str) -> tuple[int, Schedule]:
     """With its version. Raises StorageTrouble."""
     version, value = register.read(f"schedule/{vm}")
@@ -105,3 +134,10 @@ def remove(register: Register, vms: Sequence[str]) -> None:
         if not before.folder:
             raise NotFound(f"'{vm}' has no schedule", hint="outlast vm schedule list")
         write(register, version, replace(before, folder=""))
+
+
+def _spec(register: Register, vm: str) -> VmSpec | None:
+    """None: there is no such VM."""
+    value = register.read(f"vm/{vm}")[1]
+    record = None if value is None else vm_from(value)
+    return None if record is None or record.deleted else record.spec

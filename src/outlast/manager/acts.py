@@ -1,25 +1,20 @@
-"""What people may wish of pools, each as one call of the agents' API (ports.Acts).
+"""What people may wish of pools, each as one call of the agents' API (acts_port.py).
 
 Nothing is decided here: the pool takes a wish or refuses it, and says why.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from outlast.manager.accounts import Accounts
-from outlast.manager.equipping import Equipping
+from outlast.manager.disk_acts import DiskActs, ha_was
 from outlast.manager.fleet import Fleet
 from outlast.manager.outcome import Wish
 from outlast.manager.ports import Task
-from outlast.manager.tasks import NO_WISH, Answer, Tasks
+from outlast.manager.tasks import Tasks
 from outlast.readiness import emptying
 from outlast.wire.client import AgentClient
-from outlast.wire.disk_client import DiskClient
-from outlast.wire.disks import SnapshotWish
 from outlast.wire.drills import WHO_MAX, DrillKind, DrillWish
 from outlast.wire.shapes import (
-    HaOffInfo,
     HaSwitch,
     HostStatus,
     HostWish,
@@ -27,19 +22,18 @@ from outlast.wire.shapes import (
     VmChange,
     VmCreate,
     VmDelete,
-    VmStatus,
 )
 from outlast.wire.templates import TemplateClient, TemplateDeploy
 
 WHY_MAX = 200
 
 
-class Acts(Equipping):
-    """VMs may be named by uuid as well; pools know them by name."""
+class Acts(DiskActs):
+    """All of it."""
 
     def __init__(self, tasks: Tasks, fleet: Fleet, accounts: Accounts) -> None:
-        super().__init__(tasks)
-        self._fleet, self._accounts = fleet, accounts
+        super().__init__(tasks, fleet)
+        self._accounts = accounts
         tasks.ended = self._ended
 
     def tasks(self, *, open_only: bool = False) -> list[Task]:
@@ -85,7 +79,7 @@ class Acts(Equipping):
         wish = _by(switch, who)
         return await self._tasks.wish(
             "pool-ha", pool_id, "", who, lambda c: c.pool_ha(wish), address=address,
-            before=_ha_was(self._fleet.pool(pool_id).status.ha_off), said=_ha_words(switch),
+            before=ha_was(self._fleet.pool(pool_id).status.ha_off), said=_ha_words(switch),
         )  # fmt: skip
 
     async def set(
@@ -105,6 +99,13 @@ class Acts(Equipping):
             "pool-set", pool_id, "", who, lambda c: c.pool_set(change), address=address,
             before=before.settings.model_dump_json(),
             said=change.model_dump_json(exclude_none=True),
+        )  # fmt: skip
+
+    async def upgrade(self, pool_id: str, who: str, *, address: str = "") -> Task:
+        """The pool speaks the newest protocol that all its hosts speak; there is no way back."""
+        return await self._tasks.wish(
+            "upgrade", pool_id, "", who, lambda c: c.upgrade(), address=address,
+            before=f"protocol {self._fleet.pool(pool_id).status.protocol}",
         )  # fmt: skip
 
     async def create(
@@ -185,6 +186,14 @@ class Acts(Equipping):
             address=address, before=was, after=f"off: {said}", said=why,
         )  # fmt: skip
 
+    async def leave(self, pool_id: str, host: str, who: str, *, address: str = "") -> Task:
+        """It is a member no more, and stays on; before it is removed."""
+        was = _host_was(self._fleet.host(pool_id, host))
+        return await self._tasks.wish(
+            "host-leave", pool_id, host, who, lambda c: c.leave(host), address=address,
+            before=was, after="no member",
+        )  # fmt: skip
+
     async def remove_host(self, pool_id: str, host: str, who: str, *, address: str = "") -> Task:
         was = _host_was(self._fleet.host(pool_id, host))
         return await self._tasks.wish(
@@ -205,43 +214,6 @@ class Acts(Equipping):
         return await self._tasks.wish(
             "drill", pool_id, host, who, ask, address=address,
             before=_host_was(self._fleet.host(pool_id, host)), after=f"a drill: {kind}",
-        )  # fmt: skip
-
-    async def snapshot(
-        self, pool_id: str, vm: str, who: str, wish: SnapshotWish, *, address: str = ""
-    ) -> Task:
-        return await self._of_vm(
-            "snapshot", pool_id, vm, who, lambda c, n: DiskClient(c).snapshot(n, wish),
-            f"snapshot {wish.name}", address,
-        )  # fmt: skip
-
-    async def revert(
-        self, pool_id: str, vm: str, who: str, snapshot: str, *, address: str = ""
-    ) -> Task:
-        """Its disks as they were; what was written since is lost."""
-        return await self._of_vm(
-            "snapshot-revert", pool_id, vm, who, lambda c, n: DiskClient(c).revert(n, snapshot),
-            f"its disks as in snapshot {snapshot}", address,
-        )  # fmt: skip
-
-    async def forget(
-        self, pool_id: str, vm: str, who: str, snapshot: str, *, address: str = ""
-    ) -> Task:
-        return await self._of_vm(
-            "snapshot-remove", pool_id, vm, who, lambda c, n: DiskClient(c).forget(n, snapshot),
-            f"without snapshot {snapshot}", address,
-        )  # fmt: skip
-
-    async def _of_vm(
-        self, verb: str, pool_id: str, vm: str, who: str,
-        ask: Callable[[AgentClient, str], Answer], after: str, address: str,
-        wish: Wish = NO_WISH, said: str = "",
-    ) -> Task:  # fmt: skip
-        """after: what is wished of it, for the audit."""
-        found = self._fleet.vm(pool_id, vm).vm
-        return await self._tasks.wish(
-            verb, pool_id, found.name, who, lambda c: ask(c, found.name), wish, address=address,
-            before=_vm_was(found), after=after, said=said,
         )  # fmt: skip
 
     async def _ended(self, task: Task) -> None:
@@ -265,14 +237,5 @@ def _ha_words(switch: HaSwitch) -> str:
     return f"HA {'on' if switch.on else 'off'}{span}" + (f": {switch.why}" if switch.why else "")
 
 
-def _vm_was(vm: VmStatus) -> str:
-    there = f"{vm.state} on {vm.host}" if vm.host else vm.state
-    return f"{there}, {_ha_was(vm.ha_off) if vm.ha else 'best effort'}"
-
-
 def _host_was(host: HostStatus) -> str:
     return f"in maintenance: {host.maintenance}" if host.maintenance else host.state
-
-
-def _ha_was(off: HaOffInfo | None) -> str:
-    return "HA on" if off is None else f"HA off: {off.why}"

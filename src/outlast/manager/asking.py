@@ -13,6 +13,7 @@ from outlast.manager.equipment import joined
 from outlast.manager.fleet import Fleet
 from outlast.manager.follower import Follower
 from outlast.manager.hub import Hub
+from outlast.wire.backups import BackupClient, ScheduleInfo
 from outlast.wire.client import AgentClient
 from outlast.wire.disk_client import DiskClient
 from outlast.wire.disks import Snapshot
@@ -47,6 +48,9 @@ class Pools(Fleet):
     async def snapshots(self, pool_id: str, vm: str) -> list[Snapshot]:
         name = self.vm(pool_id, vm).vm.name
         return await self.ask(pool_id, lambda c: DiskClient(c).snapshots(name))
+
+    async def schedules(self, pool_id: str) -> list[ScheduleInfo]:
+        return await self.ask(pool_id, lambda c: BackupClient(c).schedules())
 
     async def timeline(
         self, pool_id: str, limit: int = 200, since_wall_s: float = 0,

@@ -22,6 +22,7 @@ from outlast.manager.asking import Pools
 from outlast.manager.config import DAYS, Config
 from outlast.manager.repository import entries, hooks, moments, records, retention, rollups
 from outlast.manager.repository.store import Repository
+from outlast.manager.troubles import Troubles
 from outlast.wire.shapes import TimelineEntry
 
 log = logging.getLogger("outlast.manager.background")
@@ -45,6 +46,7 @@ class Background:
         self._repository, self._pools, self._config, self._wall = repository, pools, config, wall
         self._copied: dict[str, int] = {}  # pool -> version of its entry at the last copy
         self._next_forget_s = 0.0
+        self._troubles = Troubles(log)
 
     async def run(self, leads: Callable[[], bool]) -> None:
         """Until it is cancelled."""
@@ -59,17 +61,20 @@ class Background:
         for entry in self._pools.pools():
             if entry.stale or self._copied.get(entry.id) == entry.version:
                 continue
+            what = f"the history of pool {entry.name}"
             try:
                 added += await self.copy(entry.id)
                 self._copied[entry.id] = entry.version
+                self._troubles.over(what)
             except OutlastError as error:
-                log.warning("the history of pool %s: %s", entry.name, error.sentence)
+                self._troubles.tell(what, error.sentence)
         if self._wall() >= self._next_forget_s:
             try:
                 await self.forget()
                 self._next_forget_s = self._wall() + FORGET_EVERY_S
+                self._troubles.over("forgetting what is old")
             except OutlastError as error:
-                log.warning("forgetting what is old: %s", error.sentence)
+                self._troubles.tell("forgetting what is old", error.sentence)
         return added
 
     async def copy(self, pool_id: str) -> int:

@@ -30,12 +30,12 @@ class Cancel:
     same_agent: bool = False  # only the agent that took the wish knows of it
 
 
-def _job(kind: str) -> Cancel:
+def _job(kind: str, action: str, *, of_vm: bool = False) -> Cancel:
     def ask(c: AgentClient, task: Task, wish: Wish) -> PoolWish:
         jobs.KINDS[kind].give_up(c, task, wish)
         return PoolWish(changed=True, sentence=f"the work on {task.object} is broken off")
 
-    return Cancel("images", "give-up", "broken off", ask, same_agent=True)
+    return Cancel(action, "give-up", "broken off", ask, of_vm, same_agent=True)
 
 
 CANCELS = {
@@ -48,7 +48,11 @@ CANCELS = {
     "maintain": Cancel(
         "resume", "resume", "in service", lambda c, task, _: c.serve(task.object)
     ),
-    **{kind: _job(kind) for kind in jobs.KINDS},
+    "image-import": _job("image-import", "images"),
+    "template-of-vm": _job("template-of-vm", "images"),
+    "disk-move": _job("disk-move", "migrate", of_vm=True),
+    "backup": _job("backup", "backup", of_vm=True),
+    "restore": _job("restore", "backup"),
 }  # fmt: skip
 INSTEAD = {
     "stop": "the system inside shuts down already; start it again",
@@ -59,6 +63,8 @@ INSTEAD = {
     "power-off": "it cannot be undone; power it on again",
     "confirm-off": "if it writes again, the pool takes the word back by itself",
     "drill": "the failure takes place already; it ends by itself",
+    "adopt": "libvirt's definition of it is kept; the answer of 'vm adopt' names the file",
+    "upgrade": "there is no way back",
     "snapshot-revert": "it cannot be undone; restore a backup",
     "stay": "migrate it again",
 }

@@ -1,4 +1,4 @@
-"""What people may wish of a pool's networks, storage, images and templates (ports.Acts).
+"""What people may wish of a pool's networks, storage, images and templates (acts_port.py).
 
 All but imports and copies are done as soon as the pool has written it; hosts carry it out by
 themselves.
@@ -87,7 +87,7 @@ class Equipping:
         """By the host whose agent takes it; the task shows how far it is."""
         return await self._equip(
             "image-import", pool_id, image, who, address,
-            lambda c: _begun(ImageClient(c).import_(image, wish)), wish,
+            lambda c: begun(ImageClient(c).import_(image, wish)), wish,
         )  # fmt: skip
 
     async def take_upload(
@@ -96,7 +96,7 @@ class Equipping:
         """The image out of what was sent; it is an import like others from here on."""
         return await self._equip(
             "image-import", pool_id, image, who, address,
-            lambda c: _begun(ImageClient(c).take(image, wish)), wish,
+            lambda c: begun(ImageClient(c).take(image, wish)), wish,
         )  # fmt: skip
 
     async def remove_image(self, pool_id: str, image: str, who: str, *, address: str = "") -> Task:
@@ -118,7 +118,7 @@ class Equipping:
         """By the VM's host; the task shows how far it is."""
         return await self._equip(
             "template-of-vm", pool_id, wish.name, who, address,
-            lambda c: _begun(TemplateClient(c).make(vm, wish)), wish, seeks=Wish(source=vm),
+            lambda c: begun(TemplateClient(c).make(vm, wish)), wish, seeks=Wish(source=vm),
         )  # fmt: skip
 
     async def remove_template(
@@ -151,6 +151,6 @@ class Equipping:
         )
 
 
-def _begun(status: JobStatus) -> PoolWish:
+def begun(status: JobStatus) -> PoolWish:
     """Work that an agent has begun, as a wish that was written."""
     return PoolWish(changed=True, sentence=status.sentence)

@@ -13,6 +13,7 @@ It asks nobody: followers bring the answers (follower.py).
 from __future__ import annotations
 
 import itertools
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -21,8 +22,11 @@ from outlast.errors import NotFound
 from outlast.manager.hub import Hub
 from outlast.manager.listing import Listing, row_of
 from outlast.manager.ports import Change, PoolEntry, VmItem, VmPage, VmQuery
+from outlast.manager.troubles import Troubles
 from outlast.wire.difference import same_vm
 from outlast.wire.shapes import HostStatus, PoolStatus, VmStatus
+
+log = logging.getLogger("outlast.manager.fleet")
 
 STALE_S = 10.0
 # fields of a host that change without anything having happened
@@ -56,6 +60,7 @@ class Fleet:
     ) -> None:  # fmt: skip
         self.hub = hub or Hub()
         self._stale_s, self._clock, self._wall = stale_s, clock, wall
+        self._troubles = Troubles(log)
         self._pools: dict[str, _Pool] = {}
         self._listing = Listing()
         self._versions = itertools.count(1)
@@ -93,6 +98,7 @@ class Fleet:
         pool.asked_s, pool.answered_s, pool.seen_wall_s = asked_s, self._clock(), self._wall()
         before = (pool.name, pool.stale, pool.trouble, pool.status)
         pool.name, pool.stale, pool.trouble = status.name, bool(trouble), trouble
+        self._say(pool)
         pool_ha = status.ha_off is None
         anew = status.name != before[0] or pool_ha != (before[3].ha_off is None)
         vms = self._compare_vms(pool, status.vms, pool_ha, anew)
@@ -117,7 +123,15 @@ class Fleet:
             if not pool.stale and now_s - pool.answered_s > self._stale_s:
                 pool.stale = True
                 pool.trouble = pool.trouble or "it does not answer"
+                self._say(pool)
                 self._touch(pool)
+
+    def _say(self, pool: _Pool) -> None:
+        """In the log, once: somebody has to look after a pool that is stale."""
+        if pool.stale:
+            self._troubles.tell(f"pool {pool.name}", pool.trouble)
+        else:
+            self._troubles.over(f"pool {pool.name}")
 
     # ---- what is read
 

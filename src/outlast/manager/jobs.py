@@ -1,4 +1,4 @@
-"""How far long work on images and templates is, asked of the agent whose host carries it out.
+"""How far long work on disks and images is, asked of the agent whose host carries it out.
 
 Rules:
 1. That agent alone knows how it stands. When it has forgotten, because it was started anew, the
@@ -15,7 +15,9 @@ from dataclasses import dataclass, replace
 from outlast.errors import NotFound, OutlastError
 from outlast.manager.outcome import DOUBT_S, Wish, done, failed
 from outlast.manager.ports import Task
+from outlast.wire.backups import BackupClient
 from outlast.wire.client import AgentClient
+from outlast.wire.disk_client import DiskClient
 from outlast.wire.disks import JobStatus
 from outlast.wire.images import ImageClient
 from outlast.wire.templates import TemplateClient
@@ -29,7 +31,7 @@ class Kind:
 
     ask: Callable[[AgentClient, Task, Wish], JobStatus]
     give_up: Callable[[AgentClient, Task, Wish], JobStatus]
-    there: Callable[[AgentClient, str], bool]
+    there: Callable[[AgentClient, Task, Wish], bool]
     made: str  # what it is once it is done
     again: str  # what to do when it was lost
 
@@ -38,13 +40,33 @@ KINDS = {
     "image-import": Kind(
         lambda c, task, _: ImageClient(c).importing(task.object),
         lambda c, task, _: ImageClient(c).give_up(task.object),
-        lambda c, name: any(one.name == name for one in ImageClient(c).all()),
+        lambda c, task, _: any(one.name == task.object for one in ImageClient(c).all()),
         "imported", "import it again: it goes on where it was",
     ),
     "template-of-vm": Kind(
         lambda c, _, wish: TemplateClient(c).making(wish.source),
         lambda c, _, wish: TemplateClient(c).give_up(wish.source),
-        lambda c, name: any(one.name == name for one in TemplateClient(c).all()),
+        lambda c, task, _: any(one.name == task.object for one in TemplateClient(c).all()),
+        "made", "make it again",
+    ),
+    "disk-move": Kind(
+        lambda c, task, _: DiskClient(c).disk_move_status(task.object),
+        lambda c, task, _: DiskClient(c).give_disk_move_up(task.object),
+        lambda c, task, wish: (
+            [disk.repository for disk in c.vm(task.object).disks][wish.count - 1 :][:1] == [wish.to]
+        ),
+        "where it shall be, with that disk", "its disk is where it was, whole; move it again",
+    ),
+    "backup": Kind(
+        lambda c, task, _: DiskClient(c).backup_status(task.object),
+        lambda c, task, _: DiskClient(c).give_up(task.object),
+        lambda c, task, _: False,  # what lies in a host's folder, that host alone knows
+        "backed up", "look into the folder: what stands there is whole; else make it again",
+    ),
+    "restore": Kind(
+        lambda c, task, wish: BackupClient(c).restoring(task.object, wish.source),
+        lambda c, task, wish: BackupClient(c).restore_no_more(task.object, wish.source),
+        lambda c, task, _: any(vm.name == task.object for vm in c.vms()),
         "made", "make it again",
     ),
 }  # fmt: skip
@@ -64,7 +86,7 @@ def follow(
             continue
         except OutlastError:
             silent = True
-    there = _there(kind, task.object, known, client)
+    there = _there(kind, task, wish, known, client)
     if there:
         return done(task, f"{task.object} is {kind.made}"), wish
     since_s = wall_s - max(task.started_wall_s, wish.heard_wall_s)
@@ -87,12 +109,13 @@ def _told(task: Task, status: JobStatus) -> Task:
 
 
 def _there(
-    kind: Kind, name: str, addresses: Iterable[str], client: Callable[[str], AgentClient]
-) -> bool | None:
+    kind: Kind, task: Task, wish: Wish, addresses: Iterable[str],
+    client: Callable[[str], AgentClient],
+) -> bool | None:  # fmt: skip
     """None: nobody says."""
     for address in addresses:
         try:
-            return kind.there(client(address), name)
+            return kind.there(client(address), task, wish)
         except OutlastError:
             continue
     return None

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, text
 
 from outlast.errors import OutlastError
 from outlast.manager.repository.store import LEADER_LOCK, Repository, trouble_of
+from outlast.manager.troubles import Troubles
 
 log = logging.getLogger("outlast.manager.leader")
 
@@ -46,6 +47,7 @@ class Leader:
     def __init__(self, repository: Repository, changed: Callable[[bool], None]) -> None:
         self._repository, self._changed = repository, changed
         self._connection: Connection | None = None
+        self._troubles = Troubles(log)
         self.leads = False
 
     async def run(self) -> None:
@@ -86,11 +88,12 @@ class Leader:
             wish = text(f"select pg_try_advisory_lock({LEADER_LOCK})")
             if connection.execute(wish).scalar_one():
                 self._connection = connection
+                self._troubles.over("leading the managers")
                 return True
             connection.close()
         except Exception as error:
             said = error if isinstance(error, OutlastError) else trouble_of(error, "postgresql")
-            log.warning("cannot lead: %s", said.sentence)
+            self._troubles.tell("leading the managers", said.sentence)
             lost, self._connection = self._connection, None
             if lost is not None:
                 lost.invalidate()

@@ -20,10 +20,12 @@ from outlast.words import plural
 DOUBT_S = 30.0
 # done as soon as the pool has written it
 AT_ONCE = (
-    "ha", "pool-ha", "set", "pool-set", "power-on", "confirm-off", "host-remove", "drill",
+    "ha", "pool-ha", "set", "pool-set", "power-on", "confirm-off", "host-leave", "host-remove",
+    "drill",
     "network-create", "network-change", "network-remove", "storage-add", "storage-remove",
     "orphan-remove", "image-remove", "give-up", "template-create", "template-remove",
-    "snapshot", "snapshot-revert", "snapshot-remove",
+    "snapshot", "snapshot-revert", "snapshot-remove", "adopt", "schedule-set", "schedule-remove",
+    "upgrade",
 )  # fmt: skip
 
 
@@ -35,9 +37,9 @@ class Wish:
     doubt: bool = False  # the way broke: whether it was taken is not known
     start: bool = False  # create: and then start it
     start_asked: bool = False  # that second wish was handed over
-    source: str = ""  # migrate: the host it leaves; template-of-vm: the VM
-    to: str = ""
-    count: int = 0  # maintain: VMs that were there at first
+    source: str = ""  # migrate: the host it leaves; template-of-vm: the VM; restore: whose folder
+    to: str = ""  # migrate: the host; disk-move: the storage
+    count: int = 0  # maintain: VMs that were there at first; disk-move: which of its disks
     bring_back: bool = False
     agent: str = ""  # address of the one that took it
     heard_wall_s: float = 0.0  # of a job: when that one said last how far it is

@@ -4,7 +4,8 @@ Rules:
 1. Reads never block and never wait for a pool: they answer from what was heard last, and say how
    old it is. Those that are `async` ask agents, and raise OutlastError when none answers.
 2. Everything here lives on one event loop. Nothing here may be called from another thread.
-3. Who may do what is decided by `People.may`; `Reads` and `Acts` do not ask. Callers must.
+3. Who may do what is decided by `People.may`; `Reads` and `Acts` (acts_port.py) do not ask. Callers
+   must.
 4. A refusal is an OutlastError: sentence, hint, HTTP status (errors.py).
 5. VMs are named by (pool id, VM name or uuid), hosts by (pool id, host name): never by a path.
 """
@@ -15,34 +16,27 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from outlast.wire.disks import Snapshot, SnapshotWish
-from outlast.wire.drills import DrillKind
+from outlast.wire.backups import ScheduleInfo
+from outlast.wire.disks import Snapshot
 from outlast.wire.equipment import (
-    NetworkChange,
     NetworkInfo,
-    NetworkWish,
     OrphanInfo,
     StorageInfo,
-    StorageWish,
 )
-from outlast.wire.images import ImageImport, ImageInfo, ImportWish
+from outlast.wire.images import ImageInfo
 from outlast.wire.shapes import (
-    HaSwitch,
-    PoolChange,
     PoolStatus,
     TimelineEntry,
-    VmChange,
-    VmCreate,
-    VmDelete,
     VmStatus,
 )
-from outlast.wire.templates import TemplateDeploy, TemplateInfo, TemplateOfVm, TemplateWish
+from outlast.wire.templates import TemplateInfo
 from outlast.wire.why import Why
 
 # Every action that `People.may` is asked about, in the order in which they are shown.
 ACTIONS = (
     "see", "start", "stop", "kill", "migrate", "ha", "create", "delete", "console", "set",
     "snapshot",  # VMs
+    "backup", "adopt",  # VMs, by folders and domains of their hosts
     "catalog",  # networks, storage, images and templates of a pool: see them
     "images", "maintain", "resume", "power-off", "power-on", "confirm-off", "host-remove", "drill",
     "pool-ha", "pool-set",  # hosts, pools
@@ -177,6 +171,9 @@ class Reads(Protocol):
     async def templates(self, pool_id: str) -> list[TemplateInfo]:
         """Of which VMs can be made. Raises as `timeline` does."""
 
+    async def schedules(self, pool_id: str) -> list[ScheduleInfo]:
+        """Which VMs are backed up by themselves. Asks an agent."""
+
     async def snapshots(self, pool_id: str, vm: str) -> list[Snapshot]:
         """Of a VM's disks, the oldest first. Raises as `timeline` does."""
 
@@ -210,106 +207,6 @@ class Task:
     failed: bool = False  # then `sentence` says why
     ended_wall_s: float = 0
     hint: str = ""
-
-
-class Acts(Protocol):
-    """Wishes to pools. Each is written durably in the pool before its method returns.
-
-    All raise what the agent answers (NotFound, Conflict, InvalidInput, ...), and Unreachable when
-    no agent of the pool takes it. `who` is a person's or token's name; it goes into the audit.
-    """
-
-    async def start(self, pool_id: str, vm: str, who: str) -> Task: ...
-
-    async def stop(self, pool_id: str, vm: str, who: str) -> Task: ...
-
-    async def kill(self, pool_id: str, vm: str, who: str) -> Task: ...
-
-    async def migrate(self, pool_id: str, vm: str, who: str, to: str = "") -> Task:
-        """to: a host, "" = the pool chooses."""
-
-    async def stay(self, pool_id: str, vm: str, who: str) -> Task:
-        """Take back the wish to move it."""
-
-    async def ha(self, pool_id: str, vm: str, who: str, switch: HaSwitch) -> Task: ...
-
-    async def pool_ha(self, pool_id: str, who: str, switch: HaSwitch) -> Task: ...
-
-    async def set(self, pool_id: str, vm: str, who: str, change: VmChange) -> Task:
-        """Where and when it runs, and its size."""
-
-    async def pool_set(self, pool_id: str, who: str, change: PoolChange) -> Task: ...
-
-    async def create(self, pool_id: str, who: str, wish: VmCreate, *, start: bool = False) -> Task:
-        """A new VM, stopped; `start` starts it once it is there."""
-
-    async def deploy(
-        self, pool_id: str, who: str, template: str, wish: TemplateDeploy, *, start: bool = False
-    ) -> Task:
-        """The same out of a template."""
-
-    async def delete(self, pool_id: str, vm: str, who: str, how: VmDelete) -> Task: ...
-
-    async def snapshot(self, pool_id: str, vm: str, who: str, wish: SnapshotWish) -> Task: ...
-
-    async def revert(self, pool_id: str, vm: str, who: str, snapshot: str) -> Task:
-        """Its disks as they were; what was written since is lost."""
-
-    async def forget(self, pool_id: str, vm: str, who: str, snapshot: str) -> Task: ...
-
-    async def maintain(self, pool_id: str, host: str, who: str, why: str = "") -> Task: ...
-
-    async def resume(
-        self, pool_id: str, host: str, who: str, *, bring_back: bool = False
-    ) -> Task: ...
-
-    async def power_off(self, pool_id: str, host: str, who: str) -> Task: ...
-    async def power_on(self, pool_id: str, host: str, who: str) -> Task: ...
-
-    async def confirm_off(self, pool_id: str, host: str, who: str, why: str = "") -> Task:
-        """That a host is off for certain: a person answers for it."""
-
-    async def remove_host(self, pool_id: str, host: str, who: str) -> Task:
-        """Its slot is freed; it must not be a member."""
-
-    async def drill(self, pool_id: str, host: str, who: str, kind: DrillKind) -> Task: ...
-
-    async def create_network(self, pool_id: str, who: str, wish: NetworkWish) -> Task: ...
-
-    async def change_network(
-        self, pool_id: str, network: str, who: str, change: NetworkChange
-    ) -> Task: ...
-
-    async def remove_network(self, pool_id: str, network: str, who: str) -> Task: ...
-
-    async def add_storage(self, pool_id: str, who: str, wish: StorageWish) -> Task: ...
-
-    async def remove_storage(self, pool_id: str, storage: str, who: str) -> Task: ...
-
-    async def remove_orphan(self, pool_id: str, orphan: str, who: str) -> Task:
-        """Delete a disk that no VM names."""
-
-    async def import_image(self, pool_id: str, image: str, who: str, wish: ImageImport) -> Task:
-        """By the host whose agent takes it."""
-
-    async def take_upload(self, pool_id: str, image: str, who: str, wish: ImportWish) -> Task: ...
-
-    async def remove_image(self, pool_id: str, image: str, who: str) -> Task: ...
-
-    async def create_template(self, pool_id: str, who: str, wish: TemplateWish) -> Task: ...
-
-    async def template_of_vm(self, pool_id: str, vm: str, who: str, wish: TemplateOfVm) -> Task: ...
-
-    async def remove_template(self, pool_id: str, template: str, who: str) -> Task: ...
-
-    async def cancel(self, task: Task, who: str) -> Task:
-        """Have it not be carried out. Raises Conflict for what cannot be taken back."""
-
-    def tasks(self, *, open_only: bool = False) -> list[Task]:
-        """Newest first; those that ended in the last hour included."""
-
-    def task(self, task_id: str) -> Task:
-        """Raises NotFound."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@
 
 A role counts on everything, on one pool, on a folder (all VMs of a pool whose names begin alike:
 "web-*") or on one VM. What concerns the manager itself or a whole pool needs a role that reaches
-that far: an admin of one VM adds no users, and whoever has a folder makes no VM in it.
+that far: an admin of one VM adds no users, and whoever has a folder makes no VM in it. Backups and
+domains of hosts are of a whole pool: who names folders of its hosts could fill their disks.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ OF_A_VM = frozenset(
     | {"snapshot", "tasks"}
 )
 OF_A_POOL = OF_A_VM | {
-    "catalog", "images", "maintain", "resume", "power-off", "power-on", "confirm-off",
-    "host-remove", "drill", "pool-ha", "pool-set",
+    "catalog", "images", "backup", "adopt", "maintain", "resume", "power-off", "power-on",
+    "confirm-off", "host-remove", "drill", "pool-ha", "pool-set",
 }  # fmt: skip
 ROLE_ACTIONS: dict[str, frozenset[str]] = {
     "admin": frozenset(ACTIONS),
-    "operator": OF_A_VM | {"catalog", "images", "maintain", "resume", "power-on"},
+    "operator": OF_A_VM
+    | {"catalog", "images", "backup", "adopt", "maintain", "resume", "power-on"},
     "viewer": frozenset({"see", "catalog", "tasks"}),
     "own": OF_A_VM - {"migrate", "set"} | {"catalog"},
 }

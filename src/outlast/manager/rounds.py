@@ -27,6 +27,7 @@ from outlast.manager.repository import records, rounds
 from outlast.manager.repository.records import AuditRow
 from outlast.manager.repository.store import Repository
 from outlast.manager.rights import allowed
+from outlast.manager.troubles import Troubles
 from outlast.placement.snapshot import read
 from outlast.readiness import rolling
 from outlast.readiness.rolling import Round
@@ -46,6 +47,7 @@ class Rounds:
     ) -> None:  # fmt: skip
         self._repository, self._pools, self._wall = repository, pools, wall
         self._acts, self._people = acts, people
+        self._troubles = Troubles(log)
 
     async def run(self, leads: Callable[[], bool]) -> None:
         """Until it is cancelled."""
@@ -99,12 +101,14 @@ class Rounds:
         for pool_id, (one, seen) in found.items():
             if one.stopped:
                 continue
+            what = f"rolling maintenance of pool {pool_id}"
             try:
                 await self._step(pool_id, one, seen)
+                self._troubles.over(what)
             except (Unreachable, NotFound) as error:
-                log.debug("rolling maintenance of pool %s waits: %s", pool_id, error.sentence)
+                log.debug("%s waits: %s", what, error.sentence)
             except OutlastError as error:
-                log.warning("rolling maintenance of pool %s: %s", pool_id, error.sentence)
+                self._troubles.tell(what, error.sentence)
 
     async def _step(self, pool_id: str, one: Round, seen: int) -> None:
         status, wall_s = self._fresh(pool_id), self._wall()

@@ -1,4 +1,4 @@
-"""Wishes on their way to pools: handed over once, watched until done, never lost (ports.Acts).
+"""Wishes on their way to pools: handed over once, watched until done, never lost (acts_port.py).
 
 Promises:
 1. A wish is written down, with its line of the audit, before a pool hears of it: no database, no
@@ -51,6 +51,7 @@ ONCE_ONLY = frozenset((
     "create", "migrate", "drill", "network-create", "network-remove", "storage-add",
     "storage-remove", "orphan-remove", "image-import", "image-remove", "template-create",
     "template-of-vm", "template-remove", "snapshot", "snapshot-remove",
+    "disk-move", "backup", "restore", "adopt",
 ))  # fmt: skip
 
 NO_WISH = Wish()
@@ -267,7 +268,8 @@ class Tasks:
         try:
             await self._end(task, wish)
         except OutlastError as error:
-            log.warning("the end of task %s is not written down yet: %s", task.id, error.sentence)
+            # tried again at the pool's next word; that the database is away is told once
+            log.info("the end of task %s is not written down yet: %s", task.id, error.sentence)
 
     async def _end(self, task: Task, wish: Wish) -> Task:
         """Write down how it ended; whoever is first counts."""

@@ -76,15 +76,17 @@ class Lab:
         say: Callable[[str], None] = lambda text: None,
         *,
         leashed: bool = False,
+        memory: str = MEMORY_OF_HOST,
     ) -> None:
         """Rack up, pool made, hosts joined, all of them members.
 
+        memory: that each host gives to VMs.
         leashed: the rack goes down by itself when this process ends, however it ends.
         """
         self.rack.down(purge=True)
         say(f"starting {hosts} hosts and their storage")
         self.rack.up(hosts=hosts, leashed=leashed)
-        self.make_pool(preset, say)
+        self.make_pool(preset, say, memory=memory)
 
     def make_pool(
         self,
@@ -92,6 +94,7 @@ class Lab:
         say: Callable[[str], None] = lambda text: None,
         *,
         name: str = "demo",
+        memory: str = MEMORY_OF_HOST,
     ) -> None:
         """A pool of all hosts of a rack that is up; returns when all are members.
 
@@ -114,7 +117,7 @@ class Lab:
         for host, its in addresses.items():
             say(f"host {host} joins")
             argv = ["host", "join", POOL, "--name", host, "--no-wait", *self.networks(its)]
-            self.outlast(host, *argv, "--memory", MEMORY_OF_HOST, "--accelerator", "tcg")
+            self.outlast(host, *argv, "--memory", memory, "--accelerator", "tcg")
             self._power_switch(host)
         self.wait_members(self.hosts)
         (self.pool_dir / "images" / KERNEL).write_bytes(kernel)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from urllib.parse import quote
 
 from pydantic import BaseModel
 
+from outlast.wire.backups import at_host
 from outlast.wire.client import AgentClient
 from outlast.wire.disks import (
     AdoptWish,
@@ -19,7 +19,7 @@ from outlast.wire.disks import (
     SnapshotDone,
     SnapshotWish,
 )
-from outlast.wire.shapes import VmWish, parse
+from outlast.wire.shapes import VmWish, parse, parse_list
 
 
 class DiskClient:
@@ -30,8 +30,7 @@ class DiskClient:
 
     def snapshots(self, vm: str) -> list[Snapshot]:
         """Oldest first. Raises NotFound."""
-        found = json.loads(self._client.call("GET", _snapshots(vm)))
-        return [Snapshot.model_validate(one) for one in found]
+        return parse_list(Snapshot, self._client.call("GET", _snapshots(vm)))
 
     def snapshot(self, vm: str, wish: SnapshotWish) -> SnapshotDone:
         """Raises NotFound, Conflict."""
@@ -71,20 +70,17 @@ class DiskClient:
         """Break it off. Raises NotFound."""
         return parse(DiskMoveStatus, self._client.call("DELETE", _move(vm)))
 
-    def foreign(self) -> list[ForeignDomain]:
-        """Domains of the agent's host that are not the pool's."""
-        found = json.loads(self._client.call("GET", "/v1/foreign"))
-        return [ForeignDomain.model_validate(one) for one in found]
+    def foreign(self, host: str = "") -> list[ForeignDomain]:
+        """Domains that are not the pool's, of a host; "" = of the agent's own."""
+        return parse_list(ForeignDomain, self._client.call("GET", f"/v1/foreign{at_host(host)}"))
 
-    def foreign_domain(self, name: str) -> ForeignDomain:
+    def foreign_domain(self, name: str, host: str = "") -> ForeignDomain:
         """Raises NotFound."""
-        path = f"/v1/foreign/{quote(name, safe='')}"
-        return parse(ForeignDomain, self._client.call("GET", path))
+        return parse(ForeignDomain, self._client.call("GET", _foreign(name, "", host)))
 
-    def adopt(self, name: str, wish: AdoptWish) -> VmWish:
+    def adopt(self, name: str, wish: AdoptWish, host: str = "") -> VmWish:
         """Raises NotFound, Conflict with every reason."""
-        path = f"/v1/foreign/{quote(name, safe='')}/adopt"
-        return parse(VmWish, self._client.call("POST", path, _raw(wish)))
+        return parse(VmWish, self._client.call("POST", _foreign(name, "/adopt", host), _raw(wish)))
 
     def give_up(self, vm: str) -> BackupStatus:
         """Break a backup off. Raises NotFound."""
@@ -101,6 +97,10 @@ def _backup(vm: str) -> str:
 
 def _move(vm: str) -> str:
     return f"/v1/vms/{quote(vm, safe='')}/disk-move"
+
+
+def _foreign(name: str, what: str, host: str) -> str:
+    return f"/v1/foreign/{quote(name, safe='')}{what}{at_host(host)}"
 
 
 def _raw(wish: BaseModel) -> bytes:

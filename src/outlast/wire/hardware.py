@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from outlast.model import VmSpec
 from outlast.wire.size_field import Size
 
 
@@ -24,6 +25,19 @@ class HardwareWish(BaseModel):
     vcpus_max: int = Field(default=0, ge=0, le=512)  # that it can grow to while it runs
     memory_max: Size | Literal[0] = 0  # the same of memory
     cpu: Literal["", "passthrough"] = ""  # its host's processor as it is
+
+    @classmethod
+    def like(cls, spec: VmSpec) -> HardwareWish:
+        """What a new VM of this one's disks needs; devices stay with the VM that has them."""
+        return cls.model_validate({
+            "firmware": spec.firmware, "tpm": bool(spec.tpm_state), "watchdog": spec.watchdog,
+            "agent_channel": spec.agent_channel, "graphics": spec.graphics, "cpu": spec.cpu,
+            "vcpus_max": spec.vcpus_max, "memory_max": spec.memory_max_mib << 20,
+        })  # fmt: skip
+
+
+# every cloud's image has the agent, or can be told by cloud-init to install it
+OF_TEMPLATE = HardwareWish(agent_channel=True)
 
 
 class PowerInfo(BaseModel):

@@ -99,10 +99,6 @@ class ImageClient:
         raw = wish.model_dump_json().encode()
         return parse(ImportStatus, self._client.call("POST", f"{_upload(name)}/import", raw))
 
-    def status(self, name: str) -> ImportStatus:
-        """Raises NotFound."""
-        return parse(ImportStatus, self._client.call("GET", f"{_upload(name)}/import"))
-
 
 def _image(name: str) -> str:
     return f"/v1/images/{quote(name, safe='')}"

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote, urlsplit
 
 from outlast.errors import InvalidInput, OutlastError, Refused, Unreachable
+from outlast.model import Line
 from outlast.wire.client import AgentClient, OutcomeUnknown
 from outlast.wire.target import Target
 
@@ -74,6 +75,11 @@ class ManagerClient(AgentClient):
         self._place = place
         self._prefix = f"/api/v1/pools/{quote(place.pool, safe='')}/agent"
         self._headers = {"Authorization": f"Bearer {place.token}"}
+
+    def page(self, vm: str, what: Line) -> str:
+        """Where a browser shows a VM's console or screen."""
+        pool, vm = quote(self._place.pool, safe=""), quote(vm, safe="")
+        return f"{self._place.url}/pools/{pool}/vms/{vm}/{what}"
 
     def _connection(self, timeout_s: float) -> http.client.HTTPConnection:
         return http.client.HTTPSConnection(

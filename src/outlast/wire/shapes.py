@@ -194,6 +194,7 @@ class DiskInfo(Answer):
     path: str
     format: str
     bus: str
+    repository: str = ""  # that it lies in; "" = the pool's own storage
 
 
 class MoveProgress(Answer):

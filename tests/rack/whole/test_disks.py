@@ -3,19 +3,24 @@ that die meanwhile."""
 
 from __future__ import annotations
 
+import json
 import os
+import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from evidence import BACK_S, Story, command
+from manager_there import logged_in
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "hypervisor"))
 from tiny_guest import write_disk
 
+import outlast
 from outlast.rack.lab import KERNEL, POOL, Lab
 
 pytestmark = pytest.mark.rack
@@ -80,6 +85,45 @@ def test_linked_clones_of_an_image_run_and_keep_their_template(lab: Lab) -> None
     for vm in ("clone-1", "clone-2"):
         lab.outlast(a, "vm", "delete", vm, "--force", "--with-disks")
     lab.outlast(a, "template", "remove", "tiny")
+
+
+def test_a_running_vm_becomes_a_template_through_a_manager(lab: Lab, tmp_path: Path) -> None:
+    """And what is made of that boots; a backup goes the same way, and a foreign domain is seen."""
+    a, b = lab.hosts
+    write_disk(lab.pool_dir / "images/gold.raw")
+    words = ["--memory", "16MiB", "--disk", "images/gold.raw", "--use-existing"]
+    lab.outlast(a, "vm", "create", "gold", *words)
+    lab.outlast(a, "vm", "start", "gold")
+    lab.wait(lambda: bool(lab.where("gold")), BACK_S, "it does not start")
+    with logged_in(lab, a, tmp_path) as anna:
+        said = anna("template", "create", "golden", "--from", "gold", "--limit", "none")
+        assert "golden" in said and lab.statuses()["gold"].state == "running"
+        anna("template", "deploy", "golden", "made", "--no-cloud-init", "--start")
+        lab.wait(lambda: bool(lab.where("made")), BACK_S, "what is made of it does not start")
+        assert "tick" in heard(lab, lab.where("made"), "made"), "it does not boot"
+        vault(lab, lab.where("gold"))
+        assert f"gold is backed up in {VAULT}" in anna("vm", "backup", "gold", VAULT)
+        assert json.loads(anna("--json", "vm", "adopt", "--host", b)) == []
+    for vm in ("made", "gold"):
+        lab.outlast(a, "vm", "delete", vm, "--force", "--with-disks")
+    lab.outlast(a, "template", "remove", "golden")
+
+
+def heard(lab: Lab, host: str, vm: str) -> str:
+    """What a VM says on its console, until it has said that it runs."""
+    words = [sys.executable, "-m", "outlast.cli.main", "vm", "console", vm]
+    source = str(Path(outlast.__file__).resolve().parent.parent)
+    line = lab.rack.popen(
+        host, words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={"PYTHONPATH": source}
+    )
+    said, until = b"", time.monotonic() + BACK_S
+    assert line.stdout is not None
+    while b"tick" not in said and time.monotonic() < until:
+        if select.select([line.stdout], [], [], 1)[0]:
+            said += os.read(line.stdout.fileno(), 4096)
+    line.kill()
+    line.communicate()
+    return said.decode(errors="replace")
 
 
 def test_an_agent_that_dies_over_a_disk_leaves_no_writer_and_no_lease(lab: Lab) -> None:

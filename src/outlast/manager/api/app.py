@@ -19,12 +19,14 @@ import secrets
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from outlast import __version__
 from outlast.errors import InvalidInput, NotFound, OutlastError
 from outlast.manager.api import (
     agent_door,
+    disks,
     equipment,
     hooks,
     images,
@@ -64,7 +66,7 @@ def build(manager: Manager) -> FastAPI:
     app.state.manager = manager
     for part in (
         pools, series, rolling, vms, equipment, images, uploads, tasks, logins, people, hooks,
-        settings, snapshots, agent_door,
+        settings, snapshots, disks, agent_door,
     ):  # fmt: skip
         app.include_router(part.router, prefix=PREFIX, responses=ERRORS)
     app.include_router(metrics_router)
@@ -72,6 +74,7 @@ def build(manager: Manager) -> FastAPI:
     app.add_exception_handler(OutlastError, _outlast)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _hung_up)
     app.add_exception_handler(Exception, _bug)
     app.add_middleware(Bounds)
     return app
@@ -144,7 +147,9 @@ async def _outlast(request: Request, error: Exception) -> Response:
     assert isinstance(error, OutlastError)
     answer = failure(error)
     if answer.status_code >= 500:
-        log.warning("%s: %s", _named(request, answer), error.sentence)
+        # no warning: what a pool's agents said, or that they or the database are away, which is
+        # told once where it is noticed
+        log.info("%s: %s", _named(request, answer), error.sentence)
     return answer
 
 
@@ -178,6 +183,12 @@ async def _http(request: Request, error: Exception) -> Response:
         return failure(NotFound(said, hint=f"see {PREFIX}/openapi.json"))
     status = 422 if error.status_code == 400 else error.status_code
     return failure(InvalidInput(f"the request is refused: {error.detail}"), status)
+
+
+async def _hung_up(request: Request, error: Exception) -> Response:
+    """Nobody is left to read the answer, and nobody has to do anything about it."""
+    log.info("the caller of %s %s hung up", request.method, request.url.path)
+    return failure(InvalidInput("the body is not whole", hint="send it again"))
 
 
 async def _bug(request: Request, error: Exception) -> Response:

@@ -26,7 +26,8 @@ PING_S = 15.0
 WAIT_MAX_S = 60.0
 VM_VERBS = frozenset(
     {"start", "stop", "kill", "migrate", "stay", "ha", "set", "create", "delete", "snapshot"}
-    | {"snapshot-revert", "snapshot-remove"}
+    | {"snapshot-revert", "snapshot-remove", "disk-move", "backup", "schedule-set"}
+    | {"schedule-remove"}
 )  # all others are about hosts and whole pools
 
 

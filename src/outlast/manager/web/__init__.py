@@ -36,7 +36,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from outlast.errors import OutlastError
-from outlast.manager.ports import Acts, People, Reads
+from outlast.manager.acts_port import Acts
+from outlast.manager.ports import People, Reads
 from outlast.manager.web import (
     bulk,
     cancels,

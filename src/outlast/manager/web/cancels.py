@@ -30,6 +30,12 @@ COMMANDS: dict[str, Callable[[Task, Wish], str]] = {
         + f"image cancel {task.object}"
     ),
     "template-of-vm": lambda task, wish: f"template cancel {wish.source}",
+    "disk-move": lambda task, _: f"vm move-disk {task.object} --cancel",
+    "backup": lambda task, _: f"vm backup {task.object} --cancel",
+    "restore": lambda task, wish: (
+        f"vm restore --cancel --as {task.object}"
+        + (f" --host {wish.source}" if wish.source else "")
+    ),
 }
 
 

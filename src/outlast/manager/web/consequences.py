@@ -91,7 +91,7 @@ def _equipment(verb: str, thing: Thing) -> Foreseen:
     if verb != "remove":
         steady = tuple(f"{k} {v}" for k, v in values_of(CARDS, thing).items())
         lines: tuple[str, ...] = CHANGES if isinstance(thing, NetworkInfo) else ()
-        lines = COPIES if isinstance(thing, VmStatus) else lines
+        lines = COPIES[verb] if isinstance(thing, VmStatus) else lines
         return Foreseen(lines, steady=steady)
     if isinstance(thing, OrphanInfo):
         lines = (f"{thing.path} is deleted, with all that is on it; nothing brings it back.",
@@ -113,12 +113,22 @@ def _equipment(verb: str, thing: Thing) -> Foreseen:
     return Foreseen(lines, warning, (using,), impossible=bool(using))
 
 
-COPIES = (
-    "Its disks are copied, slowly, and it goes on as it is. The template has its memory, vCPUs and "
-    "networks.",
-    "What must not be in all VMs, like host keys, should be cleaned in it before: "
-    "cloud-init clean --logs --machine-id.",
-)
+COPIES = {
+    "template": (
+        "Its disks are copied, slowly, and it goes on as it is. The template has its memory, vCPUs "
+        "and networks.",
+        "What must not be in all VMs, like host keys, should be cleaned in it before: "
+        "cloud-init clean --logs --machine-id.",
+    ),
+    "backup": (
+        "Its disks are copied, slowly, and it goes on as it is. What lies in the folder is seen "
+        "when it is whole; older ones go only after that.",
+    ),
+    "move-disk": (
+        "Its disk is copied, slowly, and it goes on; it stands still for a moment when it changes "
+        "over. Broken off, the disk is where it was.",
+    ),
+}
 
 
 async def _new_vm(view: View, entry: PoolEntry) -> Foreseen:

@@ -9,7 +9,8 @@ VERBS = {
     "stay": "Keeping", "delete": "Deleting", "create": "Creating", "ha": "Switching HA of",
     "pool-ha": "Switching HA of", "set": "Changing", "pool-set": "Changing",
     "maintain": "Emptying", "resume": "Taking back", "power-off": "Powering off",
-    "power-on": "Waking", "confirm-off": "Taking as off", "host-remove": "Removing",
+    "power-on": "Waking", "confirm-off": "Taking as off", "host-leave": "Taking out of the members",
+    "host-remove": "Removing",
     "drill": "Drilling", "network-create": "Making the network",
     "network-change": "Changing the network", "network-remove": "Removing the network",
     "storage-add": "Adding the storage", "storage-remove": "Taking away the storage",
@@ -20,6 +21,9 @@ VERBS = {
     "template-remove": "Deleting the template",
     "snapshot": "Taking a snapshot of", "snapshot-revert": "Taking back the disks of",
     "snapshot-remove": "Forgetting a snapshot of",
+    "disk-move": "Moving a disk of", "backup": "Backing up", "restore": "Restoring",
+    "adopt": "Adopting", "schedule-set": "Changing when there are backups of",
+    "schedule-remove": "Ending the backups of", "upgrade": "Upgrading the protocol of",
 }  # fmt: skip
 
 

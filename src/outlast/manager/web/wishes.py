@@ -31,6 +31,7 @@ from outlast.manager.web.buttons import (
     Button,
 )
 from outlast.manager.web.cancels import cancel_command
+from outlast.manager.web.disk_buttons import DISKS
 from outlast.manager.web.edits import Thing
 from outlast.manager.web.equipment_buttons import EQUIPMENT, values_of
 from outlast.manager.web.forms import Form, form_of
@@ -61,7 +62,7 @@ LISTED = {
     "image": ("images", IMAGES, IMAGES), "template": ("images", IMAGES, "templates"),
     "orphan": ("storages", ORPHANS, ORPHANS),
 }  # fmt: skip
-ALL = (*BUTTONS, *EQUIPMENT)
+ALL = (*BUTTONS, *EQUIPMENT, *DISKS)
 OPPOSITES = {"ha-off": "ha-on"}  # that ask nothing; what is on its way can be cancelled instead
 
 

@@ -1,0 +1,89 @@
+"""Disks of VMs on their way: to other storage, into backups and out of them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Response
+
+from outlast.manager.api.gate import Caller, needs
+from outlast.manager.api.once import Once, accepted
+from outlast.manager.api.paging import Asked, Page, asked
+from outlast.wire.backups import RestoreWish, ScheduleInfo, ScheduleWish
+from outlast.wire.disks import BackupWish, DiskMoveWish
+
+router = APIRouter(tags=["vms"])
+VM = "/pools/{pool}/vms/{vm}"
+
+
+class RestoreBody(RestoreWish):
+    name: str  # of the new VM
+    host: str = ""  # whose folder it is; "" = the same storage is there on every host
+
+
+@router.post(f"{VM}/disk-move", **accepted())
+async def move_disk(
+    pool: str, vm: str, wish: DiskMoveWish, caller: Annotated[Caller, needs("migrate")], once: Once
+) -> Response:
+    """To another storage of the pool, while the VM runs or stands still; the task says how far."""
+    acts, who = caller.manager.acts, caller.person.name
+    return await once(
+        lambda: acts.move_disk(caller.pool_id, caller.vm, who, wish, address=caller.address)
+    )
+
+
+@router.post(f"{VM}/backup", **accepted())
+async def back_up(
+    pool: str, vm: str, wish: BackupWish, caller: Annotated[Caller, needs("backup")], once: Once
+) -> Response:
+    """Into a folder of the VM's host, outside the pool's storage; the task says how far."""
+    acts, who = caller.manager.acts, caller.person.name
+    return await once(
+        lambda: acts.backup(caller.pool_id, caller.vm, who, wish, address=caller.address)
+    )
+
+
+@router.post("/pools/{pool}/restore", **accepted())
+async def restore(
+    pool: str, wish: RestoreBody, caller: Annotated[Caller, needs("backup")], once: Once
+) -> Response:
+    """A new VM out of a backup; the VM that was backed up is not touched."""
+    acts, who = caller.manager.acts, caller.person.name
+    plain = RestoreWish(**wish.model_dump(exclude={"name", "host"}, exclude_unset=True))
+    return await once(
+        lambda: acts.restore(
+            caller.pool_id, wish.name, who, plain, wish.host, address=caller.address
+        )
+    )
+
+
+@router.get("/pools/{pool}/schedules")
+async def list_schedules(
+    pool: str, caller: Annotated[Caller, needs("see")], how: Annotated[Asked, asked("vm")]
+) -> Page[ScheduleInfo]:
+    """Which VMs are backed up by themselves, when, where to, and how the last one ended."""
+    found = await caller.manager.reads.schedules(caller.pool_id)
+    keys = {"vm": lambda s: s.vm, "good": lambda s: s.good_wall_s}
+    return how.page(found, keys, lambda one: one, name=lambda s: s.vm, id_=lambda s: s.vm)
+
+
+@router.put(f"{VM}/schedule", **accepted())
+async def schedule(
+    pool: str, vm: str, wish: ScheduleWish, caller: Annotated[Caller, needs("backup")], once: Once
+) -> Response:
+    """Have it backed up by itself, at a time of the day or after a pause."""
+    acts, who = caller.manager.acts, caller.person.name
+    return await once(
+        lambda: acts.schedule(caller.pool_id, caller.vm, who, wish, address=caller.address)
+    )
+
+
+@router.delete(f"{VM}/schedule", **accepted())
+async def unschedule(
+    pool: str, vm: str, caller: Annotated[Caller, needs("backup")], once: Once
+) -> Response:
+    """Back it up no more by itself; backups that were made stay."""
+    acts, who = caller.manager.acts, caller.person.name
+    return await once(
+        lambda: acts.unschedule(caller.pool_id, caller.vm, who, address=caller.address)
+    )
