@@ -9,8 +9,10 @@ Rules:
    this very term (guard/errand.py): when the host loses the pool, it dies as the VM would.
 4. What was broken off over their snapshots is finished first (snapshot_acts.py).
 5. It is freed when no program is left, and only in the term it was taken in: what the guard killed
-   may have left writes on their way, and the proofs of death wait for those. If this agent dies the
-   core frees it, by the same rules as for a VM.
+   may have left writes on their way, and the proofs of death wait for those. So may a program that
+   this agent ended: work that failed is left to the core, which frees the lease by the same rules
+   as for a VM, after X (decision.gives_back). Who wished it hears of the failure when it is free.
+   If this agent dies the core does it, too.
 """
 
 from __future__ import annotations
@@ -25,12 +27,14 @@ from outlast.agent.snapshot_acts import finish
 from outlast.errors import Conflict, OutlastError, PoolTrouble, StorageTrouble
 from outlast.guard.client import GuardClient
 from outlast.model import GuardState, Lease
-from outlast.pool.decision import DISKS
+from outlast.pool.decision import DISKS, gives_back
 from outlast.pool.facts import Facts
 from outlast.pool.journal import note
+from outlast.settings import S
 from outlast.storage.register import Outcome, Swap
 
 UNKNOWN_WAIT_S, PAUSE_S = 5.0, 0.1
+FREED_X = 3
 
 
 class DiskWork:
@@ -50,19 +54,26 @@ class DiskWork:
         Raises NotFound, Conflict when it runs or shall run, PoolTrouble when this host may run
         nothing now, StorageTrouble.
         """
-        with self._hands.occupied(DISKS, vm):
-            facts = self._facts()
-            version, mine = self._take(facts, vm, why)
-            try:
-                self._service.tell(note("disk-work", vm=vm, host=facts.me.host, why=why))
+        mine: Lease | None = None
+        ended_well = False
+        try:
+            with self._hands.occupied(DISKS, vm):
+                facts = self._facts()
+                version, mine = self._take(facts, vm, why)
+                try:
+                    self._service.tell(note("disk-work", vm=vm, host=facts.me.host, why=why))
 
-                def leave() -> tuple[str, ...]:
-                    return errand(self.admit(vm), vm, facts.term)
+                    def leave() -> tuple[str, ...]:
+                        return errand(self.admit(vm), vm, facts.term)
 
-                held = existing_held(self._service, vm)
-                yield Borrowed(finish(held, self._service.write_vm, leave), leave)
-            finally:
-                self._give_back(vm, version, mine)
+                    held = existing_held(self._service, vm)
+                    yield Borrowed(finish(held, self._service.write_vm, leave), leave)
+                    ended_well = True
+                finally:
+                    self._give_back(vm, version, mine, ended_well)
+        finally:
+            if mine is not None and not ended_well:
+                self._wait_until_free(vm, mine)
 
     def admit(self, vm: str, *, incoming: bool = False) -> GuardClient:
         """Have the guard let this VM, or its copy, in, and know all storages it may write to.
@@ -120,12 +131,22 @@ class DiskWork:
                 )
         raise Conflict(f"somebody else has just taken '{vm}'", hint=f"outlast vm show {vm}")
 
-    def _give_back(self, vm: str, version: int, mine: Lease) -> None:
+    def _give_back(self, vm: str, version: int, mine: Lease, ended_well: bool) -> None:
         """Rule 5. The core does it when this fails."""
         with contextlib.suppress(OutlastError):
             guard = self._open_guard()
             guard.release(vm)
             now = guard.status()
-            if (now.get("state"), now.get("term")) != (GuardState.OPEN.value, mine.term):
-                return
-            self._write(f"lease/{vm}", version, Lease(vm, why=f"done: {mine.why}"))
+            state, term = GuardState(str(now["state"])), str(now.get("term"))
+            if gives_back(mine, state, term, ended_well=ended_well):
+                self._write(f"lease/{vm}", version, Lease(vm, why=f"done: {mine.why}"))
+
+    def _wait_until_free(self, vm: str, mine: Lease) -> None:
+        """The core is given a few times X, then it is not waited for."""
+        until = time.monotonic() + FREED_X * self._service.picture.settings.timing.settle_ns / S
+        with contextlib.suppress(OutlastError):
+            while time.monotonic() < until:
+                held = self._service.read_lease(vm)
+                if held is None or held.value != mine:
+                    return
+                time.sleep(PAUSE_S)
