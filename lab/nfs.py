@@ -1,4 +1,5 @@
-"""NFS 4.2, 4.1 and 3 of a real kernel, mounted by `outlast storage mount`: quiet, and cut off."""
+"""NFS 4.2, 4.1 and 3 of a real kernel, mounted by `outlast storage mount`: quiet, and cut off; then
+a pool on the last one. (One on 4.2 is in install.py.)"""
 
 from __future__ import annotations
 
@@ -6,12 +7,14 @@ import time
 
 from lab.contest import HOSTS, POOL, contest, kit, probe
 from lab.findings import Findings
+from lab.pooled import pooled
 from lab.site import Site
 
 MEMORY_MIB = 1024
 EXPORT, SECOND = "/export/pool", "/export/fast"
 KINDS = {"NFS 4.2": "nfs", "NFS 4.1": "nfs", "NFS 3": "nfs3"}
 OPTIONS = {"NFS 4.1": "--option vers=4.1"}
+POOLED = "NFS 3"
 CLIENT_CUT_S, SERVER_CONTEST_S = 20.0, 200
 
 
@@ -21,8 +24,11 @@ def trial(site: Site, found: Findings) -> None:
               "nfs-kernel-server nfs-common").replace("\n", ", "))  # fmt: skip
     site.lend(*HOSTS)
     serve(site)
-    for name, kind in KINDS.items():
-        version(site, found, name, kind)
+    for name in KINDS:
+        version(site, found, name)
+        if name != POOLED:
+            site.both(HOSTS, lambda host: site[host].check(f"outlast storage unmount {POOL}"))
+    pooled(site, found, POOLED)
 
 
 def serve(site: Site) -> None:
@@ -34,11 +40,15 @@ def serve(site: Site) -> None:
     )
 
 
-def version(site: Site, found: Findings, name: str, kind: str) -> None:
-    mount = f"outlast storage mount {kind} c:{EXPORT} {POOL} {OPTIONS.get(name, '')}"
-    site.both(HOSTS, lambda host: site[host].check(mount, 240))
+def mount(site: Site, found: Findings, name: str) -> None:
+    words = f"outlast storage mount {KINDS[name]} c:{EXPORT} {POOL} {OPTIONS.get(name, '')}"
+    site.both(HOSTS, lambda host: site[host].check(words, 240))
     shown = site["a"].check(f"findmnt -n -o OPTIONS {POOL}").strip()
     found.add(f"{name}, mounted with", shown)
+
+
+def version(site: Site, found: Findings, name: str) -> None:
+    mount(site, found, name)
     probe(site, found)
     kit(site, found)
     contest(site, found, f"{name}, quiet", 30)
@@ -48,7 +58,6 @@ def version(site: Site, found: Findings, name: str, kind: str) -> None:
             lambda: _restart(site))  # fmt: skip
     contest(site, found, f"{name}, the server's power cut and back", SERVER_CONTEST_S,
             lambda: _power(site, found))  # fmt: skip
-    site.both(HOSTS, lambda host: site[host].check(f"outlast storage unmount {POOL}"))
 
 
 def _cut(site: Site) -> None:

@@ -247,7 +247,18 @@ def test_disks_move_and_are_backed_up_and_come_back(
     ):  # fmt: skip
         assert say(desk, real, owner, method, path, wished).status == 403, path
     assert say(desk, real, owner, "GET", move).status == 200
+    one = f"{V}/pools/lab/vms/web/schedule"
+    seen = desk.call("GET", one, token=owner)
+    assert (seen.status, seen.json["folder"]) == (200, "/mnt/backup")
+    assert desk.call("GET", f"{V}/pools/lab/schedules", token=owner).status == 403, "of all VMs"
+    later = {**at, "at": "04:00"}
+    told = desk.call("PUT", one, later, token=admin, if_match=seen.headers["etag"])
+    assert told.status == 202
+    wait(lambda: desk.call("GET", one, token=admin).json["at"] == "04:00")
+    gone = desk.call("DELETE", one, token=admin, if_match=seen.headers["etag"])
+    assert gone.status == 412 and "changed meanwhile" in gone.error["sentence"]
     assert say(desk, real, admin, "DELETE", "/v1/vms/web/schedule").json["changed"]
+    assert desk.call("GET", one, token=admin).status == 404
     tasks = {task.verb: task for task in desk.manager.tasks.tasks()}
     wait(lambda: all(task.done for task in desk.manager.tasks.tasks() if task.verb != "start"))
     for verb in ("disk-move", "backup", "restore", "schedule-set", "schedule-remove"):
