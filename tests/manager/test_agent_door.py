@@ -240,6 +240,13 @@ def test_disks_move_and_are_backed_up_and_come_back(
     at = {"folder": "/mnt/backup", "at": "03:00"}
     assert say(desk, real, admin, "PUT", "/v1/vms/web/schedule", at).json["changed"]
     assert [one["at"] for one in say(desk, real, admin, "GET", "/v1/schedules").json] == ["03:00"]
+    own = f"{V}/pools/{real.id}/vms/web/schedule"
+    seen = desk.call("GET", own, token=admin)
+    assert seen.json["folder"] == "/mnt/backup"
+    put = desk.call("PUT", own, at | {"keep": 3}, token=admin, if_match=seen.headers["etag"])
+    assert put.status == 202
+    stale = desk.call("DELETE", own, token=admin, if_match=seen.headers["etag"])
+    assert stale.status == 412, "somebody wished something else meanwhile"
     owner = desk.user("bert", Grant("operator", real.id, "web"))
     for method, path, wished in (
         ("POST", backup, wish), ("POST", restore, {"folder": folder}),

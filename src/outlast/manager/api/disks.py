@@ -6,7 +6,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Response
 
+from outlast.errors import NotFound
+from outlast.manager.api import match
+from outlast.manager.api.answers import ERRORS
 from outlast.manager.api.gate import Caller, needs
+from outlast.manager.api.match import IfMatch
 from outlast.manager.api.once import Once, accepted
 from outlast.manager.api.paging import Asked, Page, asked
 from outlast.wire.backups import RestoreWish, ScheduleInfo, ScheduleWish
@@ -67,11 +71,23 @@ async def list_schedules(
     return how.page(found, keys, lambda one: one, name=lambda s: s.vm, id_=lambda s: s.vm)
 
 
+@router.get(f"{VM}/schedule", responses=ERRORS)
+async def one_schedule(
+    pool: str, vm: str, caller: Annotated[Caller, needs("see")], response: Response
+) -> ScheduleInfo:
+    """When it is backed up by itself; the ETag serves If-Match."""
+    found = await _schedule_of(caller)
+    response.headers["ETag"] = match.etag(_wished(found))
+    return found
+
+
 @router.put(f"{VM}/schedule", **accepted())
 async def schedule(
-    pool: str, vm: str, wish: ScheduleWish, caller: Annotated[Caller, needs("backup")], once: Once
-) -> Response:
+    pool: str, vm: str, wish: ScheduleWish, caller: Annotated[Caller, needs("backup")], once: Once,
+    if_match: IfMatch = "",
+) -> Response:  # fmt: skip
     """Have it backed up by itself, at a time of the day or after a pause."""
+    await _unchanged(caller, if_match)
     acts, who = caller.manager.acts, caller.person.name
     return await once(
         lambda: acts.schedule(caller.pool_id, caller.vm, who, wish, address=caller.address)
@@ -80,10 +96,33 @@ async def schedule(
 
 @router.delete(f"{VM}/schedule", **accepted())
 async def unschedule(
-    pool: str, vm: str, caller: Annotated[Caller, needs("backup")], once: Once
-) -> Response:
+    pool: str, vm: str, caller: Annotated[Caller, needs("backup")], once: Once,
+    if_match: IfMatch = "",
+) -> Response:  # fmt: skip
     """Back it up no more by itself; backups that were made stay."""
+    await _unchanged(caller, if_match)
     acts, who = caller.manager.acts, caller.person.name
     return await once(
         lambda: acts.unschedule(caller.pool_id, caller.vm, who, address=caller.address)
     )
+
+
+async def _schedule_of(caller: Caller) -> ScheduleInfo:
+    """Raises NotFound when it has none."""
+    for one in await caller.manager.reads.schedules(caller.pool_id):
+        if one.vm == caller.vm:
+            return one
+    raise NotFound(f"{caller.vm} is not backed up by itself", hint="PUT sets when it shall be")
+
+
+async def _unchanged(caller: Caller, if_match: str) -> None:
+    """Raises Changed when somebody wished something else than the caller saw."""
+
+    async def now() -> str:
+        return _wished(await _schedule_of(caller))
+
+    await match.check(if_match, caller.vm, now)
+
+
+def _wished(one: ScheduleInfo) -> str:
+    return one.model_dump_json(exclude={"last_wall_s", "good_wall_s", "said"})
