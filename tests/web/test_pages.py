@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections import Counter
@@ -300,6 +301,8 @@ def test_what_is_not_there_and_bugs_are_pages(
         assert said.status == 404, path
         check_page(said, path)
     assert own_site.get("/api/v1/nothing").headers["content-type"] == "application/json"
+
+    caplog.set_level(logging.INFO, "outlast.manager.api")
 
     async def broken(*_: object) -> None:
         raise RuntimeError("a secret detail")
