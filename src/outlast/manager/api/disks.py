@@ -8,6 +8,7 @@ from fastapi import APIRouter, Response
 
 from outlast.errors import NotFound
 from outlast.manager.api import match
+from outlast.manager.api.answers import ERRORS
 from outlast.manager.api.gate import Caller, needs
 from outlast.manager.api.match import IfMatch
 from outlast.manager.api.once import Once, accepted
@@ -70,7 +71,7 @@ async def list_schedules(
     return how.page(found, keys, lambda one: one, name=lambda s: s.vm, id_=lambda s: s.vm)
 
 
-@router.get(f"{VM}/schedule")
+@router.get(f"{VM}/schedule", responses=ERRORS)
 async def one_schedule(
     pool: str, vm: str, caller: Annotated[Caller, needs("see")], response: Response
 ) -> ScheduleInfo:
