@@ -13,6 +13,8 @@ from outlast.cli.image import RATE, Limit, On, rate_of
 from outlast.errors import Conflict, InvalidInput
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from outlast.cli.waiting import Tell
     from outlast.wire.disk_client import DiskClient
     from outlast.wire.disks import BackupStatus
@@ -58,9 +60,8 @@ def backup(
         BackupWish, folder=_there(chosen, folder), keep=keep, quiesce=quiesce,
         rate_bytes_s=rate_of(limit),
     )  # fmt: skip
-    disks.backup(vm, wish)
     with telling(chosen.json) as tell:
-        done = _wait(disks, vm, tell)
+        done = _follow(disks, vm, lambda: disks.backup(vm, wish), tell)
     if chosen.json:
         print_json(done)
         return
@@ -107,11 +108,11 @@ def restore(
         print_json(ended) if chosen.json else say(f"{name} is not made")
         return
     wish = make(RestoreWish, folder=_there(chosen, folder), storage=on, rate_bytes_s=rate_of(limit))
-    backups.restore(name, wish, host)
     with telling(chosen.json) as tell:
         done = follow(
-            lambda: backups.restoring(name, host), lambda: backups.restore_no_more(name, host), tell
-        )
+            lambda: backups.restore(name, wish, host), lambda: backups.restoring(name, host),
+            lambda: backups.restore_no_more(name, host), tell,
+        )  # fmt: skip
     if chosen.json:
         print_json(done)
     else:
@@ -153,9 +154,10 @@ def export(
         raise Conflict(f"{target} exists already", hint="take another name")
     rate = rate_of(limit)
     disks = DiskClient(chosen.client())
-    disks.backup(vm, make(BackupWish, folder=str(target.parent), rate_bytes_s=rate), here=True)
+    wish = make(BackupWish, folder=str(target.parent), rate_bytes_s=rate)
     with telling(chosen.json) as tell:
-        copied = Path(_wait(disks, vm, tell).folder)
+        done = _follow(disks, vm, lambda: disks.backup(vm, wish, here=True), tell)
+        copied = Path(done.folder)
         try:
             made = copy_all(read(copied).files, target, format_, rate, percent_of(tell))
         finally:
@@ -166,10 +168,10 @@ def export(
         say(f"{vm} is in {', '.join(str(path) for path in made)}")
 
 
-def _wait(disks: DiskClient, vm: str, tell: Tell) -> BackupStatus:
+def _follow(disks: DiskClient, vm: str, begin: Callable[[], object], tell: Tell) -> BackupStatus:
     from outlast.cli.waiting import follow
 
-    return follow(lambda: disks.backup_status(vm), lambda: disks.give_up(vm), tell)
+    return follow(begin, lambda: disks.backup_status(vm), lambda: disks.give_up(vm), tell)
 
 
 def _there(chosen: Options, folder: Path) -> str:

@@ -47,9 +47,10 @@ def move_disk(
         raise InvalidInput("where to?", hint="outlast storage list; outlast vm move-disk --help")
     else:
         where = "" if to == OWN_STORAGE else to
-        disks.move_disk(vm, make(DiskMoveWish, to=where, disk=disk, rate_bytes_s=rate_of(limit)))
+        wish = make(DiskMoveWish, to=where, disk=disk, rate_bytes_s=rate_of(limit))
         with telling(chosen.json) as tell:
             done = follow(
-                lambda: disks.disk_move_status(vm), lambda: disks.give_disk_move_up(vm), tell
-            )
+                lambda: disks.move_disk(vm, wish), lambda: disks.disk_move_status(vm),
+                lambda: disks.give_disk_move_up(vm), tell,
+            )  # fmt: skip
     print_json(done) if chosen.json else say(done.sentence)

@@ -104,8 +104,11 @@ def upload(
     client = ImageClient(chosen.client())
     with telling(chosen.json) as tell:
         send(client, name, file, rate_of(limit), tell)
-        client.take(name, ImportWish(rate_bytes_s=rate_of(limit)))
-        done = follow(lambda: client.importing(name), lambda: client.give_up(name), tell)
+        wish = ImportWish(rate_bytes_s=rate_of(limit))
+        done = follow(
+            lambda: client.take(name, wish), lambda: client.importing(name),
+            lambda: client.give_up(name), tell,
+        )  # fmt: skip
     print_json(done) if chosen.json else say(done.sentence)
 
 

@@ -121,8 +121,10 @@ class _ImagesAfar:
                 hint=f"send a file that is here: outlast image upload {name} {source}",
             )
         wish = make(ImageImport, source=source, sha256=sha256, rate_bytes_s=rate_bytes_s)
-        self._client.import_(name, wish)
-        follow(lambda: self._client.importing(name), lambda: self._client.give_up(name), tell)
+        follow(
+            lambda: self._client.import_(name, wish), lambda: self._client.importing(name),
+            lambda: self._client.give_up(name), tell,
+        )  # fmt: skip
         return self.get(name)
 
     def remove(self, name: str) -> None:

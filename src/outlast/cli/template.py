@@ -97,9 +97,11 @@ def _create_of_vm(
 
     wish = make(TemplateOfVm, name=name, note=note, quiesce=quiesce, rate_bytes_s=rate_bytes_s)
     client = TemplateClient(chosen.client())
-    client.make(vm, wish)
     with telling(chosen.json) as tell:
-        done = follow(lambda: client.making(vm), lambda: client.give_up(vm), tell)
+        done = follow(
+            lambda: client.make(vm, wish), lambda: client.making(vm), lambda: client.give_up(vm),
+            tell,
+        )  # fmt: skip
     if chosen.json:
         print_json(done)
         return

@@ -15,7 +15,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from outlast.cli.context import stderr, warn
@@ -78,12 +78,16 @@ def _drawn() -> Iterator[Tell]:
         bars.stop()
 
 
-def follow(status: Callable[[], S], give_up: Callable[[], object], tell: Tell) -> S:
-    """Follow work on disks to its end; Ctrl-C breaks it off. Raises StorageTrouble when it failed.
+def follow(
+    begin: Callable[[], object], status: Callable[[], S], give_up: Callable[[], object], tell: Tell
+) -> S:
+    """Begin work on disks and follow it to its end. Raises StorageTrouble when it failed.
 
-    Without its agent nobody knows how it stands, so rule 2 does not hold for it.
+    Ctrl-C breaks it off, from the moment on at which it may have begun. Without its agent nobody
+    knows how it stands, so rule 2 does not hold for it.
     """
     try:
+        begin()
         while True:
             now = status()
             if now.state == "done":
@@ -94,7 +98,8 @@ def follow(status: Callable[[], S], give_up: Callable[[], object], tell: Tell) -
             tell(f"{now.sentence}{percent}")
             time.sleep(POLL_S)
     except KeyboardInterrupt:
-        give_up()
+        with suppress(NotFound):  # it had not begun
+            give_up()
         raise
 
 
