@@ -57,6 +57,18 @@ def test_work_that_lost_its_agent_is_ended_and_then_the_lease_is_freed(wanted: b
     assert (swap.expected, swap.value.held, swap.value.via) == (3, False, "free")
 
 
+@pytest.mark.parametrize("kind", ["taken", "shut down"])
+def test_what_left_nothing_before_the_work_vouches_for_nothing_after_it(kind: str) -> None:
+    """The VM had left nothing, and its lease went over to the work between two looks."""
+    core, told = PoolCore(SETTINGS), borrowed(False)
+    draining = core._hosting._draining
+    draining.taken("web") if kind == "taken" else draining.shut_down("web")
+    busy = replace(told.facts, busy=frozenset({(DISKS, "web")}))
+    core.step(NOW + S, busy)
+    ended = told.sampled(started_ns=NOW + 2 * S).facts
+    assert not core.step(NOW + 2 * S, ended).swaps, "its writes may be on their way"
+
+
 def test_other_hosts_wait_for_the_holder() -> None:
     told = borrowed(wanted=True)
     elsewhere = replace(told.facts.leases["web"].value, slot=2, term=term(2))

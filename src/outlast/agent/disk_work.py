@@ -137,7 +137,7 @@ class DiskWork:
             guard = self._open_guard()
             guard.release(vm)
             now = guard.status()
-            state, term = GuardState(str(now["state"])), str(now.get("term"))
+            state, term = GuardState(now["state"]), str(now["term"])
             if gives_back(mine, state, term, ended_well=ended_well):
                 self._write(f"lease/{vm}", version, Lease(vm, why=f"done: {mine.why}"))
 

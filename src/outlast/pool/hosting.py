@@ -192,8 +192,8 @@ class Hosting:
         self, now_ns: int, facts: Facts, vm: str, held: Held[Lease], work: Work
     ) -> None:
         if (DISKS, vm) in facts.busy or ("kill", vm) in facts.busy:
-            return
-        if vm in facts.local or vm in facts.guard.populated:
+            self._draining.here(vm)  # whatever was known of the VM: a program may write now
+        elif vm in facts.local or vm in facts.guard.populated:
             why = "the work on its disks lost its agent"
             work.kills.append(Kill(vm, why))
             work.notes.append(note("vm-killed", vm=vm, host=facts.me.host, why=why))
