@@ -32,12 +32,17 @@ def libvirtd() -> Iterator[PrivateLibvirtd]:
 
 
 @pytest.fixture
-def ground(libvirtd: PrivateLibvirtd, tmp_path: Path) -> Iterator[Ground]:
-    """A driver for it; what a test left running ends."""
-    driver = LibvirtDriver(libvirtd.uri, LibvirtOptions(root=libvirtd.root))
+def driver(libvirtd: PrivateLibvirtd) -> Iterator[LibvirtDriver]:
+    """For it; what a test left running ends."""
+    made = LibvirtDriver(libvirtd.uri, LibvirtOptions(root=libvirtd.root))
+    yield made
+    for vm in made.list():
+        made.kill(vm.name)
+    made.close()
+
+
+@pytest.fixture
+def ground(driver: LibvirtDriver, tmp_path: Path) -> Ground:
     made = Ground(driver, tmp_path, write_disk)
     driver.subscribe(made.events.append)
-    yield made
-    for vm in driver.list():
-        driver.kill(vm.name)
-    driver.close()
+    return made

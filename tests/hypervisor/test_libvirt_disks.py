@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,15 +18,6 @@ from outlast.hypervisor.libvirt_driver import LibvirtDriver, LibvirtOptions
 from outlast.model import Disk, VmSpec
 
 pytestmark = pytest.mark.rack
-
-
-@pytest.fixture
-def driver(libvirtd: PrivateLibvirtd) -> Iterator[LibvirtDriver]:
-    made = LibvirtDriver(libvirtd.uri, LibvirtOptions(root=libvirtd.root))
-    yield made
-    for vm in made.list():
-        made.kill(vm.name)
-    made.close()
 
 
 def running(driver: LibvirtDriver, folder: Path, *, mib: int = 0) -> VmSpec:

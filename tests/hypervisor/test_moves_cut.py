@@ -8,13 +8,12 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from private_libvirtd import PrivateLibvirtd
 from tiny_guest import write_disk
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "agent"))
@@ -23,7 +22,7 @@ from memory_service import MemoryService
 from outlast.agent.disk_moves import DiskMoves
 from outlast.agent.wishes import Wishes
 from outlast.equipment import Repository
-from outlast.hypervisor.libvirt_driver import LibvirtDriver, LibvirtOptions
+from outlast.hypervisor.libvirt_driver import LibvirtDriver
 from outlast.model import Desired, Disk, VmRecord, VmSpec
 from outlast.mounts import registry
 from outlast.pool.facts import Answering
@@ -131,15 +130,6 @@ def wait(happened: Callable[[], object]) -> None:
     while not happened():
         assert time.monotonic() < until
         time.sleep(0.02)
-
-
-@pytest.fixture
-def driver(libvirtd: PrivateLibvirtd) -> Iterator[LibvirtDriver]:
-    made = LibvirtDriver(libvirtd.uri, LibvirtOptions(root=libvirtd.root))
-    yield made
-    for vm in made.list():
-        made.kill(vm.name)
-    made.close()
 
 
 @pytest.mark.parametrize(

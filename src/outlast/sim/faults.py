@@ -143,7 +143,7 @@ class Strokes:
         return True
 
     def _vms(self, what: str, host: SimHost, other: str, vm: str) -> bool:
-        pool, draw, name = self._pool, self._world.random, host.name
+        pool, draw = self._pool, self._world.random
         match what:
             case "trouble":
                 host.start_trouble[vm] = draw.choice(("other", "locked", "missing"))
@@ -165,7 +165,7 @@ class Strokes:
                 return end_work(pool.hosts.values(), vm, killed=False)
             case "broken" if host.workers:  # killed in a stall, and the VM is wanted at once
                 broken = min(host.workers)
-                self._stall(name, draw.choice(PAUSES_S))
+                self._stall(host.name, draw.choice(PAUSES_S))
                 pool.want(broken, "running")
                 return end_work((host,), broken, killed=True)
             case "back" if pool.record(vm).move:
