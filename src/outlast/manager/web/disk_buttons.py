@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 
 from outlast.equipment import OWN_STORAGE
-from outlast.errors import InvalidInput
 from outlast.manager.ports import Task
 from outlast.manager.web import edits
 from outlast.manager.web.buttons import ASK, Aim, Button
@@ -29,21 +28,15 @@ VAULT = (
 
 async def _move(to: Aim, form: Form) -> Task:
     where = "" if form["to"] == OWN_STORAGE else form["to"]
-    wish = make(DiskMoveWish, to=where, disk=_number(form, "disk"))
+    wish = make(DiskMoveWish, to=where, disk=edits.as_number("disk", form["disk"]))
     made: Task = await to.acts.move_disk(to.pool_id, to.name, to.who, wish, address=to.address)
     return made
 
 
 async def _back_up(to: Aim, form: Form) -> Task:
-    wish = make(BackupWish, folder=form["folder"], keep=_number(form, "keep"))
+    wish = make(BackupWish, folder=form["folder"], keep=edits.as_number("keep", form["keep"]))
     made: Task = await to.acts.backup(to.pool_id, to.name, to.who, wish, address=to.address)
     return made
-
-
-def _number(form: Form, name: str) -> int:
-    if not form[name].isdecimal() or len(form[name]) > 5:
-        raise InvalidInput(f"{form[name][:20]!r} is no number")
-    return int(form[name])
 
 
 def _stands(vm: object) -> bool:
